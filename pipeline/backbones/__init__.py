@@ -1,0 +1,22 @@
+"""The pretrained bases: a table of them, their weights, and how to cut one into a trunk."""
+
+from pipeline.backbones.cutting import POOLINGS, cut_points, trunk
+from pipeline.backbones.layers import LayerRow, layer_table
+from pipeline.backbones.table import BACKBONES, Backbone, find, resolve_cut
+from pipeline.backbones.weights import Weights, find_weights, load, offline_path
+
+__all__ = [
+    "BACKBONES",
+    "POOLINGS",
+    "Backbone",
+    "LayerRow",
+    "Weights",
+    "cut_points",
+    "find",
+    "find_weights",
+    "layer_table",
+    "load",
+    "offline_path",
+    "resolve_cut",
+    "trunk",
+]

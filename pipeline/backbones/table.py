@@ -1,0 +1,343 @@
+"""The backbones, one row each: what to build, how wide it is, where its weights lie, and where it can be cut by word.
+
+Nothing here imports TensorFlow before a network is built: a spec, with its weights file and its cut, is known without
+it.
+"""
+
+import difflib
+import importlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pipeline.backbones import blocks, efficientnet_lite
+from pipeline.errors import CutError, InputError
+
+IMAGE = "input_layer"
+"""The layer every base starts with, once `pipeline.backbones.building` has named the automatic ones."""
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """One pretrained base.
+
+    Attributes
+    ----------
+    name : str
+        Keras' name of the function in snake case.
+    builder, preprocessing : str
+        ``module:function`` that builds the base, and that turns RGB pixels in 0…255 into what it takes.
+    size : int
+        Default height and width of the images, px.
+    width : int
+        Features at the cut ``top`` under average pooling (at width multiplier 1).
+    parameters : int
+        Parameters without the classifier (at width multiplier 1).
+    weights_template : str
+        Name of the file of ImageNet weights without the classifier; see `weights_file`.
+    cuts : Mapping of str to str
+        Portable words for cuts, and the layers they mean, from below: ``image``, …, ``block-2``, ``block-1``,
+        ``top``.
+    alphas : tuple of float
+        Width multipliers that have ImageNet weights; empty if the builder has none.
+    sizes : tuple of int
+        Sizes with ImageNet weights of their own, if there are several; any other size shares those of `size`.
+    """
+
+    name: str
+    builder: str
+    preprocessing: str
+    size: int
+    width: int
+    parameters: int
+    weights_template: str
+    cuts: Mapping[str, str]
+    alphas: tuple[float, ...]
+    sizes: tuple[int, ...]
+
+    def preprocess(self, pixels: Any) -> Any:
+        """Apply the model's own preprocessing.
+
+        Parameters
+        ----------
+        pixels : tensor or ndarray of shape (B, H, W, 3), float32
+            RGB in 0…255. Keras works in place on a NumPy array; a tensor is not modified.
+        """
+        return _function(self.preprocessing)(pixels)
+
+    def weights_file(self, *, size: int, alpha: float) -> str:
+        """Name the file with the ImageNet weights for images of `size` px at width multiplier `alpha`."""
+        percent = f"{100 * alpha:.0f}"  # MobileNet's files write 0.25 as 2_5 and 1.0 as 1_0
+        return self.weights_template.format(
+            alpha=float(alpha),
+            digits=f"{percent[0]}_{percent[1:2]}",
+            size=size if size in self.sizes else self.size,
+        )
+
+    def build(self, *, size: int, alpha: float, weights: str | None) -> Any:
+        """Call the builder: the base without classifier and pooling.
+
+        Parameters
+        ----------
+        size : int
+            Height and width of the images, px.
+        alpha : float
+            Width multiplier; ignored by a builder that has none.
+        weights : {'imagenet', None}
+            ``imagenet`` lets Keras fetch its file; None gives random weights.
+
+        Returns
+        -------
+        keras.Model
+            From (B, size, size, 3), preprocessed, to (B, H, W, C).
+        """
+        options = {"alpha": alpha} if self.alphas else {}
+        return _function(self.builder)(include_top=False, weights=weights, input_shape=(size, size, 3), **options)
+
+
+def find(name: str) -> Backbone:
+    """Return the row of a backbone.
+
+    Raises
+    ------
+    InputError
+        If there is none of that name; the message names the nearest.
+    """
+    if name in BACKBONES:
+        return BACKBONES[name]
+    near = difflib.get_close_matches(name, BACKBONES, n=3, cutoff=0.5)
+    hint = f"; did you mean {' or '.join(near)}?" if near else "; `headstart backbones` lists them"
+    raise InputError(f"backbone: expected one of {len(BACKBONES)} names, received {name!r}{hint}")
+
+
+def resolve_cut(backbone: Backbone, cut: str) -> str:
+    """Return the layer that a portable word means for this backbone; any other name is returned unchanged.
+
+    Whether the network can be cut at that layer is known once it is built: `pipeline.backbones.cutting.trunk` refuses
+    what it cannot do.
+
+    Raises
+    ------
+    CutError
+        If it is a word such as ``block-9`` that this backbone's table does not list.
+    """
+    if cut.startswith("block-") and cut not in backbone.cuts:
+        raise CutError(f"cut: expected one of {', '.join(backbone.cuts)} or a layer's name, received {cut!r}")
+    return backbone.cuts.get(cut, cut)
+
+
+def _function(name: str) -> Any:
+    module, function = name.split(":")
+    return getattr(importlib.import_module(module), function)
+
+
+def _row(
+    name: str,
+    builder: str,
+    preprocessing: str,
+    *,
+    size: int,
+    width: int,
+    parameters: int,
+    weights: str,
+    ends: Sequence[str],
+    alphas: tuple[float, ...] = (),
+    sizes: tuple[int, ...] = (),
+) -> Backbone:
+    """Make a row. `ends` are the layers between the blocks, from below, and the last layer: see `blocks`."""
+    *inputs, top = ends
+    words = {f"block-{len(inputs) - position}": layer for position, layer in enumerate(inputs)}
+    cuts = {"image": IMAGE, **words, "top": top}
+    return Backbone(name, builder, preprocessing, size, width, parameters, weights, cuts, alphas, sizes)
+
+
+def _keras(name: str, function: str, module: str, size: int, width: int, parameters: int, **rest: Any) -> Backbone:
+    return _row(
+        name,
+        f"keras.applications:{function}",
+        f"keras.applications.{module}:preprocess_input",
+        size=size,
+        width=width,
+        parameters=parameters,
+        **rest,
+    )
+
+
+_KERNELS = "_weights_tf_dim_ordering_tf_kernels_notop.h5"
+
+
+def _resnet(name: str, function: str, width: int, parameters: int, *repeats: int) -> Backbone:
+    first_version = not name.endswith("v2")
+    return _keras(
+        name,
+        function,
+        "resnet" if first_version else "resnet_v2",
+        224,
+        width,
+        parameters,
+        weights=name.replace("_", "") + _KERNELS,
+        ends=blocks.resnet(repeats) if first_version else blocks.resnet_v2(repeats),
+    )
+
+
+def _densenet(name: str, function: str, width: int, parameters: int) -> Backbone:
+    ends = blocks.densenet()
+    return _keras(name, function, "densenet", 224, width, parameters, weights=name + _KERNELS, ends=ends)
+
+
+def _efficientnet(name: str, function: str, size: int, width: int, parameters: int, *repeats: int) -> Backbone:
+    weights = f"{name.replace('_', '')}_notop.h5"
+    ends = blocks.efficientnet(repeats)
+    return _keras(name, function, "efficientnet", size, width, parameters, weights=weights, ends=ends)
+
+
+def _efficientnet_v2(name: str, function: str, size: int, width: int, parameters: int, *repeats: int) -> Backbone:
+    variant = name.rpartition("_")[2]
+    # In b0 to b3 the first block narrows the stem's output, and has an activation; in s, m and l it adds.
+    first = "block1a_project_activation" if variant.startswith("b") else "block1a_add"
+    weights = f"efficientnetv2-{variant}_notop.h5"
+    ends = blocks.efficientnet(repeats, first)
+    return _keras(name, function, "efficientnet_v2", size, width, parameters, weights=weights, ends=ends)
+
+
+def _convnext(name: str, function: str, width: int, parameters: int, *repeats: int) -> Backbone:
+    ends = blocks.convnext(name, repeats)
+    return _keras(name, function, "convnext", 224, width, parameters, weights=f"{name}_notop.h5", ends=ends)
+
+
+# Name, Keras' function, default size, features, parameters without the classifier, repetitions of the blocks.
+_ROWS = (
+    _row(
+        "efficientnet_lite0",
+        "pipeline.backbones.efficientnet_lite:EfficientNetLite0",
+        "pipeline.backbones.efficientnet_lite:preprocess_input",
+        size=224,
+        width=1280,
+        parameters=3_413_024,
+        weights=efficientnet_lite.FILE,
+        ends=blocks.efficientnet([stage.repeats for stage in efficientnet_lite.STAGES]),
+    ),
+    _convnext("convnext_tiny", "ConvNeXtTiny", 768, 27_820_128, 3, 3, 9, 3),
+    _convnext("convnext_small", "ConvNeXtSmall", 768, 49_454_688, 3, 3, 27, 3),
+    _convnext("convnext_base", "ConvNeXtBase", 1024, 87_566_464, 3, 3, 27, 3),
+    _convnext("convnext_large", "ConvNeXtLarge", 1536, 196_230_336, 3, 3, 27, 3),
+    _convnext("convnext_xlarge", "ConvNeXtXLarge", 2048, 348_147_968, 3, 3, 27, 3),
+    _densenet("densenet121", "DenseNet121", 1024, 7_037_504),
+    _densenet("densenet169", "DenseNet169", 1664, 12_642_880),
+    _densenet("densenet201", "DenseNet201", 1920, 18_321_984),
+    _efficientnet("efficientnet_b0", "EfficientNetB0", 224, 1280, 4_049_571, 1, 2, 2, 3, 3, 4, 1),
+    _efficientnet("efficientnet_b1", "EfficientNetB1", 240, 1280, 6_575_239, 2, 3, 3, 4, 4, 5, 2),
+    _efficientnet("efficientnet_b2", "EfficientNetB2", 260, 1408, 7_768_569, 2, 3, 3, 4, 4, 5, 2),
+    _efficientnet("efficientnet_b3", "EfficientNetB3", 300, 1536, 10_783_535, 2, 3, 3, 5, 5, 6, 2),
+    _efficientnet("efficientnet_b4", "EfficientNetB4", 380, 1792, 17_673_823, 2, 4, 4, 6, 6, 8, 2),
+    _efficientnet("efficientnet_b5", "EfficientNetB5", 456, 2048, 28_513_527, 3, 5, 5, 7, 7, 9, 3),
+    _efficientnet("efficientnet_b6", "EfficientNetB6", 528, 2304, 40_960_143, 3, 6, 6, 8, 8, 11, 3),
+    _efficientnet("efficientnet_b7", "EfficientNetB7", 600, 2560, 64_097_687, 4, 7, 7, 10, 10, 13, 4),
+    _efficientnet_v2("efficientnet_v2_b0", "EfficientNetV2B0", 224, 1280, 5_919_312, 1, 2, 2, 3, 5, 8),
+    _efficientnet_v2("efficientnet_v2_b1", "EfficientNetV2B1", 240, 1280, 6_931_124, 2, 3, 3, 4, 6, 9),
+    _efficientnet_v2("efficientnet_v2_b2", "EfficientNetV2B2", 260, 1408, 8_769_374, 2, 3, 3, 4, 6, 10),
+    _efficientnet_v2("efficientnet_v2_b3", "EfficientNetV2B3", 300, 1536, 12_930_622, 2, 3, 3, 5, 7, 12),
+    _efficientnet_v2("efficientnet_v2_s", "EfficientNetV2S", 384, 1280, 20_331_360, 2, 4, 4, 6, 9, 15),
+    _efficientnet_v2("efficientnet_v2_m", "EfficientNetV2M", 480, 1280, 53_150_388, 3, 5, 5, 7, 14, 18, 5),
+    _efficientnet_v2("efficientnet_v2_l", "EfficientNetV2L", 480, 1280, 117_746_848, 4, 7, 7, 10, 19, 25, 7),
+    _keras(
+        "inception_resnet_v2",
+        "InceptionResNetV2",
+        "inception_resnet_v2",
+        299,
+        1536,
+        54_336_736,
+        weights="inception_resnet_v2" + _KERNELS,
+        ends=blocks.inception_resnet_v2(),
+    ),
+    _keras(
+        "inception_v3",
+        "InceptionV3",
+        "inception_v3",
+        299,
+        2048,
+        21_802_784,
+        weights="inception_v3" + _KERNELS,
+        ends=blocks.inception_v3(),
+    ),
+    _keras(
+        "mobilenet",
+        "MobileNet",
+        "mobilenet",
+        224,
+        1024,
+        3_228_864,
+        weights="mobilenet_{digits}_{size}_tf_no_top.h5",
+        ends=blocks.mobilenet(),
+        alphas=(0.25, 0.5, 0.75, 1.0),
+        sizes=(128, 160, 192, 224),
+    ),
+    _keras(
+        "mobilenet_v2",
+        "MobileNetV2",
+        "mobilenet_v2",
+        224,
+        1280,
+        2_257_984,
+        weights="mobilenet_v2_weights_tf_dim_ordering_tf_kernels_{alpha}_{size}_no_top.h5",
+        ends=blocks.mobilenet_v2(),
+        alphas=(0.35, 0.5, 0.75, 1.0, 1.3, 1.4),
+        sizes=(96, 128, 160, 192, 224),
+    ),
+    _keras(
+        "mobilenet_v3_large",
+        "MobileNetV3Large",
+        "mobilenet_v3",
+        224,
+        960,
+        2_996_352,
+        weights="weights_mobilenet_v3_large_224_{alpha}_float_no_top_v2.h5",
+        ends=blocks.mobilenet_v3(15, plain={1, 3, 6, 10, 12}, top="activation_19"),
+        alphas=(0.75, 1.0),
+    ),
+    _keras(
+        "mobilenet_v3_small",
+        "MobileNetV3Small",
+        "mobilenet_v3",
+        224,
+        576,
+        939_120,
+        weights="weights_mobilenet_v3_small_224_{alpha}_float_no_top_v2.h5",
+        ends=blocks.mobilenet_v3(11, plain={0, 1, 3, 6, 8}, top="activation_17"),
+        alphas=(0.75, 1.0),
+    ),
+    _keras(
+        "nasnet_large",
+        "NASNetLarge",
+        "nasnet",
+        331,
+        4032,
+        84_916_818,
+        weights="nasnet_large_no_top.h5",
+        ends=blocks.nasnet("activation_259"),
+    ),
+    _keras(
+        "nasnet_mobile",
+        "NASNetMobile",
+        "nasnet",
+        224,
+        1056,
+        4_269_716,
+        weights="nasnet_mobile_no_top.h5",
+        ends=blocks.nasnet("activation_187"),
+    ),
+    _resnet("resnet50", "ResNet50", 2048, 23_587_712, 3, 4, 6, 3),
+    _resnet("resnet101", "ResNet101", 2048, 42_658_176, 3, 4, 23, 3),
+    _resnet("resnet152", "ResNet152", 2048, 58_370_944, 3, 8, 36, 3),
+    _resnet("resnet50_v2", "ResNet50V2", 2048, 23_564_800, 3, 4, 6, 3),
+    _resnet("resnet101_v2", "ResNet101V2", 2048, 42_626_560, 3, 4, 23, 3),
+    _resnet("resnet152_v2", "ResNet152V2", 2048, 58_331_648, 3, 8, 36, 3),
+    _keras("vgg16", "VGG16", "vgg16", 224, 512, 14_714_688, weights="vgg16" + _KERNELS, ends=blocks.vgg()),
+    _keras("vgg19", "VGG19", "vgg19", 224, 512, 20_024_384, weights="vgg19" + _KERNELS, ends=blocks.vgg()),
+    _keras(
+        "xception", "Xception", "xception", 299, 2048, 20_861_480, weights="xception" + _KERNELS, ends=blocks.xception()
+    ),
+)
+
+BACKBONES: Mapping[str, Backbone] = {row.name: row for row in _ROWS}
+"""The table, by name; the offline default comes first."""

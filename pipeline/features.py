@@ -1,0 +1,195 @@
+"""``features.h5``: one row a distinct image, in digest order, with the spec under which the rows were computed.
+
+``/digest`` (N, 32) uint8, sorted; ``/features`` (N, …) float16 or float32; attribute ``spec``: canonical JSON. No label
+is in it. The same rows give the same bytes. Chunks carry a checksum: a reader notices bit rot, which DVC does not.
+"""
+
+import json
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final, Self
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline import hdf5
+from pipeline.digests import as_keys, find
+from pipeline.errors import ArtefactError
+from pipeline.files import published
+
+READ_BYTES: Final = 2**25
+
+
+def write(
+    path: Path,
+    *,
+    spec: str,
+    digests: NDArray[np.uint8],
+    row_shape: tuple[int, ...],
+    dtype: str,
+    blocks: Iterable[NDArray[Any]],
+) -> None:
+    """Write a features file, block by block, and publish it once it is complete and reads back.
+
+    Parameters
+    ----------
+    path : Path
+        The file to publish; whatever stood there stays until then.
+    spec : str
+        Canonical JSON.
+    digests : ndarray of shape (N, 32), uint8
+        Sorted and distinct.
+    row_shape : tuple of int
+        Shape of one row.
+    dtype : {"float16", "float32"}
+        As stored.
+    blocks : iterable of ndarray of shape (n, *row_shape)
+        The rows in the order of `digests`; the n add up to N.
+    """
+    rows = len(digests)
+    with published(path) as temporary:
+        with h5py.File(temporary, "w") as file:
+            file.attrs["spec"] = spec
+            hdf5.create(file, "digest", (rows, 32), "uint8")[...] = digests
+            features = hdf5.create(file, "features", (rows, *row_shape), dtype)
+            start = 0
+            for block in blocks:
+                features[start : start + len(block)] = block
+                start += len(block)
+        if start != rows:
+            raise ArtefactError(f"{path}: expected {rows:,} rows to write, received {start:,}")
+        with Features(temporary) as written:
+            written.verify()
+
+
+class Features:
+    """An open features file, checked when it is opened and, block by block, as it is read.
+
+    Parameters
+    ----------
+    path : Path
+        A file written by `write`.
+
+    Attributes
+    ----------
+    spec : dict
+        The spec under which the rows were computed.
+    digests : ndarray of shape (N, 32), uint8
+        Sorted.
+    row_shape : tuple of int
+        Shape of one row.
+    dtype : numpy.dtype
+        As stored: float16 or float32.
+
+    Raises
+    ------
+    ArtefactError
+        The file is missing, damaged, hostile or no features file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._file = hdf5.open_to_read(path, "features")
+        try:
+            self._open()
+        except BaseException:
+            self._file.close()
+            raise
+
+    def _open(self) -> None:
+        digests = hdf5.dataset(self._file, "digest")
+        self._features = hdf5.dataset(self._file, "features")
+        rows = self._features.shape[0] if self._features.ndim > 1 else -1
+        if digests.shape != (rows, 32) or digests.dtype != np.uint8:
+            raise ArtefactError(f"{self.path}: expected /digest ({rows}, 32) uint8, received {_kind(digests)}")
+        if self._features.dtype not in (np.dtype("float16"), np.dtype("float32")):
+            raise ArtefactError(f"{self.path}: expected /features in float16 or float32: {_kind(self._features)}")
+        self.spec = self._read_spec()
+        self.row_shape: tuple[int, ...] = self._features.shape[1:]
+        self.dtype: np.dtype[Any] = self._features.dtype
+        self.digests: NDArray[np.uint8] = hdf5.read(digests, 0, rows)
+        keys = as_keys(self.digests)
+        if not (keys[:-1] < keys[1:]).all():
+            raise ArtefactError(f"{self.path}: expected /digest sorted and distinct; the file is damaged")
+
+    def _read_spec(self) -> dict[str, Any]:
+        text = hdf5.text_attribute(self._file, "spec")
+        try:
+            spec = json.loads(text)
+        except ValueError as error:
+            raise ArtefactError(f"{self.path}: expected JSON in the attribute `spec`: {error}") from error
+        if not isinstance(spec, dict):
+            raise ArtefactError(f"{self.path}: expected a JSON object in the attribute `spec`, received {spec!r}")
+        return spec
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
+        self._file.close()
+
+    def __len__(self) -> int:
+        return len(self.digests)
+
+    def gather(self, digests: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Return the rows of the given digests, in their order.
+
+        Parameters
+        ----------
+        digests : ndarray of shape (n, 32), uint8
+            In any order.
+
+        Returns
+        -------
+        ndarray of shape (n, *row_shape), float32
+
+        Raises
+        ------
+        ArtefactError
+            A digest has no row here, or the bytes read are damaged.
+        """
+        places = self._places(digests)
+        order = np.argsort(places, kind="stable")
+        ordered = places[order]
+        rows = np.empty((len(digests), *self.row_shape), np.float32)
+        for start in range(0, len(self), self._rows_a_read):
+            stop = min(start + self._rows_a_read, len(self))
+            low, high = np.searchsorted(ordered, (start, stop))
+            if low < high:
+                rows[order[low:high]] = hdf5.read(self._features, start, stop)[ordered[low:high] - start]
+        return rows
+
+    def stream(self) -> Iterator[NDArray[Any]]:
+        """Yield all rows front to back, as stored, in blocks of shape (n, *row_shape) of about 32 MB.
+
+        A digest is random, so this is a shuffled pass over the images.
+        """
+        for start in range(0, len(self), self._rows_a_read):
+            yield hdf5.read(self._features, start, min(start + self._rows_a_read, len(self)))
+
+    def verify(self) -> None:
+        """Read every byte once; ArtefactError if a checksum does not hold."""
+        for _ in self.stream():
+            pass
+
+    @property
+    def _rows_a_read(self) -> int:
+        row_bytes = max(1, int(np.prod(self.row_shape)) * self.dtype.itemsize)
+        chunk_rows = self._features.chunks[0] if self._features.chunks else 1
+        return max(1, READ_BYTES // row_bytes // chunk_rows) * chunk_rows
+
+    def _places(self, digests: NDArray[np.uint8]) -> NDArray[np.intp]:
+        places, found = find(as_keys(self.digests), digests)
+        if not found.all():
+            first = digests[np.argmin(found)].tobytes().hex()
+            raise ArtefactError(
+                f"{self.path}: {np.count_nonzero(~found):,} of {len(digests):,} images of the manifest have no row, "
+                f"the first with digest {first}; run `headstart extract` again"
+            )
+        return places
+
+
+def _kind(dataset: h5py.Dataset) -> str:
+    return f"{dataset.shape} {dataset.dtype}"

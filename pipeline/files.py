@@ -1,0 +1,73 @@
+"""Write aside, rename: no reader ever sees half a file."""
+
+import contextlib
+import csv
+import os
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+
+@contextlib.contextmanager
+def published(path: Path) -> Iterator[Path]:
+    """Yield a temporary path beside `path`; when the block ends without an error, it takes the name `path`.
+
+    The temporary file is fsynced before it is renamed, and its folder after. If the block raises, the temporary file
+    is removed and whatever stood at `path` before still stands there.
+
+    Parameters
+    ----------
+    path : Path
+        The name to publish under. Its folder is made if it is missing. The temporary name keeps the suffix, since
+        some writers choose their format by it.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, name = tempfile.mkstemp(prefix=f".{path.stem}-", suffix=path.suffix, dir=path.parent)
+    os.close(descriptor)
+    temporary = Path(name)
+    try:
+        yield temporary
+        temporary.chmod(0o666 & ~_umask())
+        _fsync(temporary)
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    _fsync(path.parent)
+
+
+def publish_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Publish rows as UTF-8 CSV such that any text, line ends among them, is read again as it was.
+
+    Parameters
+    ----------
+    path : Path
+        The name to publish under.
+    header : sequence of str
+        The columns' names.
+    rows : iterable of sequence
+        As many fields each as there are columns; what is no text is written as ``str`` gives it.
+    """
+    with published(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
+        plain = csv.writer(file, lineterminator="\n")
+        quoted = csv.writer(file, lineterminator="\n", quoting=csv.QUOTE_ALL)
+        plain.writerow(header)
+        for row in rows:
+            # The writer does not quote a carriage return unless it ends lines, but the reader takes one for an end.
+            (quoted if any("\r" in str(value) for value in row) else plain).writerow(row)
+
+
+def _fsync(path: Path) -> None:
+    if os.name == "nt" and path.is_dir():
+        return  # Windows cannot open a folder
+    descriptor = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

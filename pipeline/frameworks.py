@@ -1,0 +1,27 @@
+"""Load TensorFlow, which greets on stderr past its own log level, without its greetings."""
+
+import os
+import sys
+import tempfile
+from typing import Any
+
+
+def tensorflow() -> Any:
+    """Import TensorFlow and return the module; what it prints meanwhile is shown only if the import fails.
+
+    Import it here first, wherever Keras or TensorFlow is about to be used: once loaded, both are quiet.
+    """
+    sys.stderr.flush()
+    kept = os.dup(2)
+    with tempfile.TemporaryFile() as said:
+        os.dup2(said.fileno(), 2)
+        try:
+            import tensorflow
+        except BaseException:
+            said.seek(0)
+            os.write(kept, said.read())
+            raise
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
+    return tensorflow

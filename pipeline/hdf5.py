@@ -1,0 +1,122 @@
+"""HDF5 as this project writes and trusts it: plain checksummed chunks, the same bytes for the same data, no references.
+
+HDF5 can point into other files, and reads what is missing as zeros; a reader here refuses both.
+"""
+
+from pathlib import Path
+from typing import Any, Final
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.errors import ArtefactError
+
+CHUNK_BYTES: Final = 2**19
+MOST_CHUNK_ROWS: Final = 256
+_DAMAGE: Final = (
+    KeyError,
+    MemoryError,
+    OSError,
+    OverflowError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)  # what h5py raises
+_CHECKSUM_FILTER: Final = 3  # H5Z_FILTER_FLETCHER32; any other would let a file choose the code that reads it
+
+
+def open_to_read(path: Path, what: str) -> h5py.File:
+    """Open a file that the pipeline wrote.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    what : str
+        What it should be, for the message: ``features``.
+
+    Raises
+    ------
+    ArtefactError
+        There is none, or it is no HDF5 file.
+    """
+    try:
+        return h5py.File(path, "r")
+    except FileNotFoundError:
+        raise ArtefactError(f"{path}: expected a file of {what}, found none") from None
+    except OSError as error:
+        raise ArtefactError(f"{path}: expected an HDF5 file of {what}: {error}") from error
+
+
+def create(file: h5py.File, name: str, shape: tuple[int, ...], dtype: str) -> h5py.Dataset:
+    """Create a dataset in chunks of whole rows with a checksum each, and without dates.
+
+    Parameters
+    ----------
+    file : h5py.File
+        Open for writing.
+    name : str
+        Of the dataset.
+    shape : tuple of int
+        The first axis counts rows.
+    dtype : str
+        A numpy dtype's name.
+    """
+    row_bytes = max(1, int(np.prod(shape[1:], dtype=np.int64)) * np.dtype(dtype).itemsize)
+    chunk_rows = max(1, min(MOST_CHUNK_ROWS, CHUNK_BYTES // row_bytes, shape[0]))
+    chunks = (chunk_rows, *shape[1:]) if shape[0] else None
+    return file.create_dataset(name, shape, dtype, chunks=chunks, fletcher32=chunks is not None, track_times=False)
+
+
+def dataset(file: h5py.File, name: str) -> h5py.Dataset:
+    """Return a dataset of a file that may be hostile or damaged.
+
+    Raises
+    ------
+    ArtefactError
+        The dataset is missing, is reached by a soft or external link, is virtual, keeps its bytes in another file,
+        asks for a filter other than the checksum, or claims a shape for which the file holds no bytes.
+    """
+    where = f"{file.filename}: /{name}"
+    try:
+        return _plain_dataset(file, name, where)
+    except _DAMAGE as error:
+        raise ArtefactError(f"{where} cannot be opened, the file is damaged ({error})") from error
+
+
+def _plain_dataset(file: h5py.File, name: str, where: str) -> h5py.Dataset:
+    link = file.get(name, getlink=True)
+    found = file[name] if isinstance(link, h5py.HardLink) else None
+    if not isinstance(found, h5py.Dataset):
+        raise ArtefactError(f"{where}: expected a dataset of the file's own, received {type(found or link).__name__}")
+    if found.is_virtual or found.external:
+        raise ArtefactError(f"{where}: expected bytes of the file's own, received a reference to another file")
+    filters = found.id.get_create_plist()
+    if any(filters.get_filter(place)[0] != _CHECKSUM_FILTER for place in range(filters.get_nfilters())):
+        raise ArtefactError(f"{where}: expected no filter but the checksum")
+    if found.id.get_storage_size() < found.nbytes:
+        raise ArtefactError(f"{where} claims {found.nbytes:,} bytes and holds {found.id.get_storage_size():,}")
+    return found
+
+
+def read(source: h5py.Dataset, start: int, stop: int) -> NDArray[Any]:
+    """Read rows [start, stop); ArtefactError where a checksum does not hold or bytes are missing."""
+    try:
+        rows: NDArray[Any] = source[start:stop]
+    except _DAMAGE as error:
+        raise ArtefactError(
+            f"{source.file.filename}: rows {start:,} to {stop:,} of {source.name} are damaged ({error})"
+        ) from error
+    return rows
+
+
+def text_attribute(file: h5py.File, name: str) -> str:
+    """Return a text attribute of a file; ArtefactError if it is missing or no text."""
+    try:
+        value = file.attrs[name]
+    except _DAMAGE as error:
+        raise ArtefactError(f"{file.filename}: expected a text attribute `{name}`: {error}") from error
+    if not isinstance(value, str):
+        raise ArtefactError(f"{file.filename}: expected a text attribute `{name}`, received {type(value).__name__}")
+    return value

@@ -1,0 +1,313 @@
+"""A small neural network on the features: trained by Keras, kept as arrays, predicted with numpy alone."""
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import Any, Final, Literal, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline import frameworks
+from pipeline.errors import InputError
+from pipeline.heads.parameters import require_choice, require_number, require_whole
+from pipeline.heads.rows import (
+    ClassWeight,
+    Codes,
+    Floats,
+    Progress,
+    Rows,
+    Slot,
+    blocks,
+    check_labelled,
+    check_rows,
+    class_weights,
+    count_classes,
+    learn_scale,
+    outputs,
+    probabilities,
+    standardise,
+)
+
+Singles = NDArray[np.float32]
+
+
+def _sigmoid(x: Singles) -> Singles:
+    # tanh saturates where exp would overflow.
+    return np.asarray(np.float32(0.5) * (np.tanh(np.float32(0.5) * x) + np.float32(1)))
+
+
+def _elu(x: Singles) -> Singles:
+    return np.where(x > 0, x, np.expm1(np.minimum(x, 0)))
+
+
+def _selu(x: Singles) -> Singles:
+    # Klambauer et al., "Self-Normalizing Neural Networks" (2017), section 2: scale lambda and alpha.
+    return np.float32(1.0507009873554805) * np.where(
+        x > 0, x, np.float32(1.6732632423543772) * np.expm1(np.minimum(x, 0))
+    )
+
+
+def _gelu(x: Singles) -> Singles:
+    # The exact form of Hendrycks and Gimpel (2016), x times the normal distribution function, which is Keras' default.
+    from scipy.special import erf
+
+    return np.asarray(np.float32(0.5) * x * (np.float32(1) + erf(x * np.float32(math.sqrt(0.5)))))
+
+
+# Named as in keras.activations; numpy's side of each, float32 to float32.
+ACTIVATIONS: Final[Mapping[str, Callable[[Singles], Singles]]] = {
+    "relu": lambda x: np.maximum(x, 0),
+    "tanh": np.tanh,
+    "sigmoid": _sigmoid,
+    "gelu": _gelu,
+    "silu": lambda x: x * _sigmoid(x),
+    "elu": _elu,
+    "selu": _selu,
+}
+OPTIMIZERS: Final = ("adam", "rmsprop", "sgd")
+STANDARDIZE: Final = ("standard", "none")
+
+
+@dataclass(kw_only=True, eq=False)
+class DenseHead:
+    """Dense layers under one logit for two classes, or K logits for more.
+
+    Parameters
+    ----------
+    hidden : tuple of int
+        Widths of the hidden layers, from the features up; empty for softmax regression.
+    activation : str
+        Of the hidden layers, one of `ACTIVATIONS`.
+    dropout : float
+        Share of inputs that each layer but the first drops while training, in [0, 1). Without hidden layers it is the
+        features that are dropped.
+    l1, l2 : float
+        Penalties on all kernels, not on biases; they are part of the reported losses.
+    optimizer : str
+        One of `OPTIMIZERS`, with Keras' settings besides the learning rate.
+    learning_rate : float
+    batch_size : int
+        Rows a step; the last batch of an epoch may be smaller, no row is dropped.
+    epochs : int
+        At most so many passes over the rows.
+    patience : int
+        Stop after so many epochs without a lower validation loss, and go back to the weights of the lowest. 0 is off.
+    class_weight : "balanced" or None
+        Whether rare classes weigh more in the loss, that on the validation rows included; accuracies are not weighted.
+    standardize : "standard" or "none"
+        Whether columns are brought to mean 0 and deviation 1, as learned on the training rows.
+    seed : int
+        Of initial weights, dropout and order of rows. The same seed gives the same weights on one machine, whatever
+        else the process did before.
+
+    Attributes
+    ----------
+    arrays_ : dict
+        ``mean_`` and ``scale_`` (d,) float64; for each layer i from 0 ``kernel_i_`` (inputs, outputs) and ``bias_i_``
+        (outputs,) float32.
+    history_ : list of dict
+        A row an epoch: epoch (from 1), loss, accuracy and, with validation rows, val_loss, val_accuracy. As in Keras,
+        the training side is the mean over the epoch's batches while the weights move and dropout is on.
+    warnings_ : list of str
+    """
+
+    hidden: tuple[int, ...]
+    activation: str
+    dropout: float
+    l1: float
+    l2: float
+    optimizer: Literal["adam", "rmsprop", "sgd"]
+    learning_rate: float
+    batch_size: int
+    epochs: int
+    patience: int
+    class_weight: ClassWeight | None
+    standardize: Literal["standard", "none"]
+    seed: int
+    arrays_: dict[str, NDArray[Any]] = field(init=False, repr=False)
+    history_: list[dict[str, float]] = field(init=False, repr=False)
+    warnings_: list[str] = field(init=False, repr=False)
+
+    def check(self) -> None:
+        """Raise InputError for a parameter that is out of its range."""
+        if not isinstance(self.hidden, tuple):
+            raise InputError(f"hidden: expected a tuple of widths, received {self.hidden!r}")
+        for width in self.hidden:
+            require_whole("hidden", width, least=1)
+        require_choice("activation", self.activation, ACTIVATIONS)
+        require_number("dropout", self.dropout, least=0.0, most=math.nextafter(1.0, 0.0))
+        require_number("l1", self.l1, least=0.0)
+        require_number("l2", self.l2, least=0.0)
+        require_choice("optimizer", self.optimizer, OPTIMIZERS)
+        require_number("learning_rate", self.learning_rate, least=0.0, open_ended=True)
+        require_whole("batch_size", self.batch_size, least=1)
+        require_whole("epochs", self.epochs, least=1)
+        require_whole("patience", self.patience, least=0)
+        require_choice("class_weight", self.class_weight, (None, "balanced"))
+        require_choice("standardize", self.standardize, STANDARDIZE)
+        require_whole("seed", self.seed, least=0)
+
+    def layout(self, n_features: int, n_classes: int) -> dict[str, Slot]:
+        """Return name, shape and dtype of each array that a fit learns."""
+        slots = {name: Slot((n_features,), "float64", trainable=False) for name in ("mean_", "scale_")}
+        widths = (n_features, *self.hidden, outputs(n_classes))
+        for i, (below, above) in enumerate(pairwise(widths)):
+            slots[f"kernel_{i}_"] = Slot((below, above), "float32", trainable=True)
+            slots[f"bias_{i}_"] = Slot((above,), "float32", trainable=True)
+        return slots
+
+    def fit(self, X: Rows, y: Codes, validation: tuple[Rows, Codes] | None, progress: Progress | None = None) -> Self:
+        """Train for `epochs`, or until the validation loss has not fallen for `patience` of them.
+
+        Parameters
+        ----------
+        X : ndarray of shape (n, d), floating
+        y : ndarray of shape (n,), codes from 0 to K - 1
+        validation : (X, y) or None
+            Rows that are judged after each epoch and never trained on.
+        progress : callable or None
+            Called with (epochs done, `epochs`).
+
+        Raises
+        ------
+        InputError
+            A parameter, the rows or the codes are not as expected; early stopping has nothing to watch; the loss
+            became infinite or NaN.
+        """
+        self.check()
+        n_features, n_classes = X.shape[-1], count_classes(y)
+        check_labelled(X, y, n_features, n_classes)
+        if validation is not None:
+            check_labelled(*validation, n_features, n_classes)
+        elif self.patience:
+            raise InputError(
+                f"patience: early stopping after {self.patience} epochs expected validation rows to watch, received "
+                "none: prepare the manifest with a --val-fraction above 0, or train with --patience 0"
+            )
+        scale = learn_scale(X) if self.standardize == "standard" else (np.zeros(n_features), np.ones(n_features))
+        network = self._network(n_features, n_classes)
+        weights = class_weights(y, self.class_weight)
+        order = np.random.default_rng(self.seed)
+        self.history_, self.warnings_ = [], []
+        best_loss, best_weights, since_best = math.inf, None, 0
+        for epoch in range(1, self.epochs + 1):
+            shuffled = order.permutation(len(X))
+            batches = np.split(shuffled, range(self.batch_size, len(X), self.batch_size))
+            row = {"epoch": epoch} | _pass(network.train_on_batch, batches, X, y, scale, weights)
+            if validation is not None:
+                held = [np.arange(rows.start, rows.stop) for rows in blocks(len(validation[0]))]
+                judged = _pass(network.test_on_batch, held, *validation, scale, weights)
+                row |= {f"val_{name}": value for name, value in judged.items()}
+            self._require_finite(row)
+            self.history_.append(row)
+            if progress is not None:
+                progress(epoch, self.epochs)
+            if not self.patience:
+                continue
+            since_best += 1
+            if row["val_loss"] < best_loss:
+                best_loss, best_weights, since_best = row["val_loss"], network.get_weights(), 0
+            if since_best == self.patience:
+                break
+        learned = [*scale, *(best_weights or network.get_weights())]
+        self.arrays_ = dict(zip(self.layout(n_features, n_classes), map(np.ascontiguousarray, learned), strict=True))
+        return self
+
+    def predict_proba(self, X: Rows) -> Floats:
+        """Return the probability of each class, from the arrays alone; TensorFlow is not loaded.
+
+        Parameters
+        ----------
+        X : ndarray of shape (n, d), floating
+
+        Returns
+        -------
+        ndarray of shape (n, K), float64, rows sum to 1
+
+        Raises
+        ------
+        InputError
+            The rows are not finite, or not as wide as those of the fit.
+        """
+        mean, scale = self.arrays_["mean_"], self.arrays_["scale_"]
+        check_rows(X, len(mean))
+        top = len(self.hidden)
+        logits = np.empty((len(X), len(self.arrays_[f"bias_{top}_"])), np.float32)
+        for rows in blocks(len(X)):
+            values = standardise(X[rows], mean, scale).astype(np.float32)
+            for i in range(top):
+                values = ACTIVATIONS[self.activation](
+                    values @ self.arrays_[f"kernel_{i}_"] + self.arrays_[f"bias_{i}_"]
+                )
+            logits[rows] = values @ self.arrays_[f"kernel_{top}_"] + self.arrays_[f"bias_{top}_"]
+        return probabilities(logits)
+
+    def _network(self, n_features: int, n_classes: int) -> Any:
+        """Build and compile the Keras model: standardised features (n, d) float32 to logits (n, 1 or K)."""
+        frameworks.tensorflow()
+        import keras
+
+        widths = (*self.hidden, outputs(n_classes))
+        # Keras' global seed would let what the process did before change the result: each layer gets its own seeds.
+        seeds = np.random.SeedSequence(self.seed).generate_state(2 * len(widths)).tolist()
+        layers: list[Any] = [keras.Input((n_features,))]
+        for i, width in enumerate(widths):
+            last = i == len(self.hidden)
+            if self.dropout and (i > 0 or last):
+                layers.append(keras.layers.Dropout(self.dropout, seed=seeds[2 * i], dtype="float32"))
+            layers.append(
+                keras.layers.Dense(
+                    width,
+                    activation=None if last else self.activation,
+                    kernel_initializer=keras.initializers.GlorotUniform(seed=seeds[2 * i + 1]),
+                    kernel_regularizer=keras.regularizers.L1L2(l1=self.l1, l2=self.l2),
+                    dtype="float32",
+                )
+            )
+        network = keras.Sequential(layers)
+        optimizers = {"adam": keras.optimizers.Adam, "rmsprop": keras.optimizers.RMSprop, "sgd": keras.optimizers.SGD}
+        if n_classes == 2:
+            loss = keras.losses.BinaryCrossentropy(from_logits=True)
+            accuracy = keras.metrics.BinaryAccuracy(name="accuracy", threshold=0.0)
+        else:
+            loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+            accuracy = keras.metrics.SparseCategoricalAccuracy(name="accuracy")
+        # Compiling with XLA would take longer than the training of so small a network.
+        network.compile(
+            optimizers[self.optimizer](learning_rate=self.learning_rate), loss, metrics=[accuracy], jit_compile=False
+        )
+        return network
+
+    def _require_finite(self, row: Mapping[str, float]) -> None:
+        for name, value in row.items():
+            if not math.isfinite(value):
+                raise InputError(
+                    f"dense: expected a finite {name}, received {value} in epoch {row['epoch']:.0f}: training "
+                    f"diverged; lower learning_rate ({self.learning_rate})"
+                )
+
+
+def _pass(
+    step: Callable[..., dict[str, float]],
+    batches: list[NDArray[np.intp]],
+    X: Rows,
+    y: Codes,
+    scale: tuple[Floats, Floats],
+    weights: Floats,
+) -> dict[str, float]:
+    """Call `step` on each batch of row numbers; return the means of loss and accuracy over rows.
+
+    Rows are standardised batch by batch, so that no second copy of the features is ever held.
+    """
+    totals = {"loss": 0.0, "accuracy": 0.0}
+    for batch in batches:
+        codes = y[batch]
+        # A column of floats for the one logit of two classes, plain codes for the logits of more.
+        targets = codes[:, None].astype(np.float32) if len(weights) == 2 else codes
+        values = standardise(X[batch], *scale).astype(np.float32)
+        logs = step(values, targets, sample_weight=weights[codes].astype(np.float32), return_dict=True)
+        for name in totals:
+            totals[name] += float(logs[name]) * len(batch)
+    return {name: total / sum(map(len, batches)) for name, total in totals.items()}

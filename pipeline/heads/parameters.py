@@ -1,0 +1,48 @@
+"""Checks of a head's parameters: each names the parameter, what was expected and what was received.
+
+They look at the type as well as the range, since parameters also come from a ``head.json`` that anyone may have edited.
+"""
+
+import math
+from collections.abc import Collection
+
+from pipeline.errors import InputError
+
+
+def require_number(name: str, value: object, *, least: float, most: float = math.inf, open_ended: bool = False) -> None:
+    """Refuse what is not a finite number in [`least`, `most`], or in (`least`, `most`) if `open_ended`.
+
+    Raises
+    ------
+    InputError
+        Names the parameter, the interval and the value.
+    """
+    number = float(value) if isinstance(value, int | float) and not isinstance(value, bool) else math.nan
+    inside = least < number < most if open_ended else least <= number <= most
+    if not (inside and math.isfinite(number)):
+        interval = f"({least}, {most})" if open_ended else f"[{least}, {most}]"
+        raise InputError(f"{name}: expected a number in {interval}, received {value!r}")
+
+
+def require_whole(name: str, value: object, *, least: int) -> None:
+    """Refuse what is not an integer of at least `least`.
+
+    Raises
+    ------
+    InputError
+        Names the parameter, the bound and the value.
+    """
+    if not isinstance(value, int) or isinstance(value, bool) or value < least:
+        raise InputError(f"{name}: expected a whole number of at least {least}, received {value!r}")
+
+
+def require_choice(name: str, value: object, choices: Collection[str | None]) -> None:
+    """Refuse what is none of `choices`.
+
+    Raises
+    ------
+    InputError
+        Names the parameter, the choices and the value.
+    """
+    if not (value is None or isinstance(value, str)) or value not in choices:
+        raise InputError(f"{name}: expected one of {', '.join(map(str, choices))}, received {value!r}")

@@ -1,0 +1,103 @@
+"""Run a function over many items in worker processes, such that one that kills its process costs that item only."""
+
+import itertools
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Final, TypeVar
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+LONGEST_CHUNK: Final = 64  # a call to a worker costs about a millisecond, an image about five
+CHUNKS_IN_FLIGHT: Final = 2  # a worker: the one it works at and the next
+
+
+def each(
+    function: Callable[[Item], Result],
+    items: Sequence[Item],
+    *,
+    workers: int | None,
+    progress: Callable[[int, int], None],
+) -> list[Result | None]:
+    """Call `function` on every item, in parallel.
+
+    When a process dies, whatever was then under way is run again one by one, in a process of its own.
+
+    Parameters
+    ----------
+    function : callable
+        Of a module that workers can import. An exception that it raises ends the run and is raised here.
+    items : sequence
+        What can be pickled.
+    workers : int or None
+        Processes; None is one for each core that this process may use.
+    progress : callable
+        Called with (done, total) from the calling thread.
+
+    Returns
+    -------
+    list
+        What `function` returned for each item, in the order of the items; None where it killed its process.
+    """
+    from joblib.externals.loky import FIRST_COMPLETED, cpu_count, get_reusable_executor, wait
+    from joblib.externals.loky.process_executor import TerminatedWorkerError
+
+    results: list[Result | None] = [None] * len(items)
+    workers = workers or cpu_count()
+    waiting = deque(_chunks(len(items), workers))
+    workers = min(workers, max(1, len(waiting)))
+    flying: dict[Any, range] = {}
+    done = 0
+    try:
+        while waiting or flying:
+            finished: list[tuple[range, list[Result | None]]] = []
+            try:
+                executor = get_reusable_executor(max_workers=workers)
+                while waiting and len(flying) < CHUNKS_IN_FLIGHT * workers:
+                    chunk = waiting[0]
+                    flying[executor.submit(_over, function, [items[i] for i in chunk])] = chunk
+                    waiting.popleft()
+                for future in wait(flying, return_when=FIRST_COMPLETED).done:
+                    values = future.result()
+                    finished.append((flying.pop(future), values))
+            except TerminatedWorkerError:
+                suspects = list(itertools.chain.from_iterable(flying.values()))
+                flying.clear()
+                for i, value in zip(suspects, _alone(function, [items[i] for i in suspects]), strict=True):
+                    finished.append((range(i, i + 1), [value]))
+            for chunk, values in finished:
+                results[chunk.start : chunk.stop] = values
+                done += len(chunk)
+                progress(done, len(items))
+    finally:
+        for future in flying:
+            future.cancel()
+    return results
+
+
+def _chunks(count: int, workers: int) -> Iterator[range]:
+    size = max(1, min(LONGEST_CHUNK, count // (4 * workers)))
+    return (range(start, min(start + size, count)) for start in range(0, count, size))
+
+
+def _over(function: Callable[[Item], Result], items: list[Item]) -> list[Result]:
+    return [function(item) for item in items]
+
+
+def _alone(function: Callable[[Item], Result], items: list[Item]) -> Iterator[Result | None]:
+    from joblib.externals.loky import ProcessPoolExecutor
+    from joblib.externals.loky.process_executor import TerminatedWorkerError
+
+    executor = None
+    try:
+        for item in items:
+            executor = executor or ProcessPoolExecutor(max_workers=1)
+            try:
+                yield executor.submit(function, item).result()
+            except TerminatedWorkerError:
+                executor.shutdown(kill_workers=True)
+                executor = None
+                yield None
+    finally:
+        if executor is not None:
+            executor.shutdown()

@@ -1,0 +1,464 @@
+"""Every picture that the pipeline draws, as PNG files: same input, same bytes.
+
+Nothing here knows where the numbers come from. Each function takes plain numbers, texts and pixels, draws one figure
+and publishes it. A figure must stay readable for two classes and for hundreds of them: what does not fit is left out,
+and the picture says so.
+
+Colours are those of Okabe and Ito, "Color Universal Design" (2008), which colour-blind people can tell apart; no
+picture relies on colour alone.
+"""
+
+import contextlib
+import math
+import textwrap
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.files import published
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+BLUE, ORANGE, GREEN, VERMILION = "#0072B2", "#E69F00", "#009E73", "#D55E00"
+INK, FAINT, PAPER = "#222222", "#8A8A8A", "#F0F0F0"
+SPLIT_COLOURS = {"train": BLUE, "val": ORANGE, "test": GREEN}
+DPI = 120
+
+STYLE: dict[Any, Any] = {
+    "axes.axisbelow": True,
+    "axes.edgecolor": FAINT,
+    "axes.grid": False,
+    "axes.labelcolor": INK,
+    "axes.spines.right": False,
+    "axes.spines.top": False,
+    "axes.titlelocation": "left",
+    "axes.titlesize": 10,
+    "figure.constrained_layout.h_pad": 0.12,
+    "figure.constrained_layout.w_pad": 0.12,
+    "figure.dpi": DPI,
+    "font.size": 9,
+    "grid.color": "#DDDDDD",
+    "legend.frameon": False,
+    "text.color": INK,
+    "xtick.color": INK,
+    "ytick.color": INK,
+}
+# The bundled font knows Latin, Greek and Cyrillic. Labels in other scripts are drawn where the system has one of these.
+FALLBACK_FONTS = ("Noto Sans CJK JP", "Hiragino Sans", "Microsoft YaHei", "Arial Unicode MS", "Noto Sans", "Unifont")
+
+CLASSES_AS_BARS = 40  # more would not fit on a page; then the largest and the smallest half of that are drawn
+CLASSES_WITH_COUNTS = 20  # a confusion matrix has a number in each cell up to here
+CLASSES_NAMED = 40  # and every class named at its axes up to here
+PAIRS_LISTED = 25
+
+
+def sample_grid(
+    thumbnails: Sequence[NDArray[np.uint8] | None], captions: Sequence[str], path: Path, title: str
+) -> None:
+    """Draw pictures in rows, each with its caption below.
+
+    Parameters
+    ----------
+    thumbnails : sequence of ndarray of uint8, shape (height, width, 3), or None
+        Any sizes; each is fitted into a square cell, its aspect kept. None is drawn as an empty cell.
+    captions : sequence of str
+        One for each picture. Lines that are too long are shortened in the middle, so that the end of a file name stays.
+    path : Path
+        The PNG file to publish.
+    title : str
+        Stands above the grid.
+    """
+    columns = min(8, max(4, math.ceil((1.6 * len(captions)) ** 0.5)))
+    _grid(thumbnails, captions, path, title, columns=columns, cell=1.4)
+
+
+def mistakes_grid(
+    pictures: Sequence[NDArray[np.uint8] | None], captions: Sequence[str], path: Path, title: str
+) -> None:
+    """Draw wrongly classified images, larger than samples are; without any, a picture that consists of its title.
+
+    Parameters
+    ----------
+    pictures : sequence of ndarray of uint8, shape (height, width, 3), or None
+        None is drawn as an empty cell: the caption says what became of the image.
+    captions : sequence of str
+        One for each picture; usually several lines.
+    path : Path
+        The PNG file to publish.
+    title : str
+        Stands above the grid.
+    """
+    _grid(pictures, captions, path, title, columns=min(6, max(4, len(captions))), cell=2.0)
+
+
+def class_counts(counts: Mapping[str, Mapping[str, int]], path: Path) -> None:
+    """Draw a horizontal bar for each class, divided by split, with its numbers written out.
+
+    Parameters
+    ----------
+    counts : mapping of label to mapping of split to int
+        Classes are drawn in the order given. Beyond 40 classes, the 20 largest and the 20 smallest are drawn, by size.
+        Splits that no class has are left out.
+    path : Path
+        The PNG file to publish.
+    """
+    totals = {label: sum(splits.values()) for label, splits in counts.items()}
+    labels = list(counts)
+    note = f"{_plural(sum(totals.values()), 'image')}, {_plural(len(labels), 'class', 'classes')}"
+    if len(labels) > CLASSES_AS_BARS:
+        half = CLASSES_AS_BARS // 2
+        ranked = sorted(labels, key=lambda label: (-totals[label], label))
+        labels = ranked[:half] + ranked[-half:]
+        note += f"; drawn are the {half} largest and the {half} smallest"
+    splits = [split for split in SPLIT_COLOURS if any(counts[label].get(split, 0) for label in labels)]
+
+    with _drawing(path, width=8.0, height=1.3 + 0.24 * max(3, len(labels))) as figure:
+        axes = _axes(figure)
+        rows = np.arange(len(labels), dtype=float)
+        if len(counts) > len(labels):
+            rows[len(labels) // 2 :] += 1  # a gap where classes are missing
+        start = np.zeros(len(labels))
+        for split in splits:
+            widths = np.array([counts[label].get(split, 0) for label in labels])
+            axes.barh(rows, widths, left=start, height=0.72, color=SPLIT_COLOURS[split], label=split)
+            start += widths
+        longest = max(start, default=0) or 1
+        texts = [" · ".join(f"{counts[label].get(split, 0):,}" for split in splits) for label in labels]
+        for row, numbers, end in zip(rows, texts, start, strict=True):
+            axes.text(end + 0.01 * longest, row, numbers, va="center", fontsize=8, color=INK)
+        axes.set_yticks(rows, [_short(label, 32) for label in labels])
+        axes.set_ylim(rows.max(initial=0) + 0.6, -0.6)
+        axes.set_xlim(0, longest * (1.06 + 0.014 * max(map(len, texts), default=0)))
+        axes.tick_params(left=False)
+        axes.spines["left"].set_visible(False)
+        axes.xaxis.set_major_locator(_integers())
+        axes.xaxis.set_major_formatter(_thousands())
+        axes.set_xlabel(f"images ({' · '.join(splits)})")
+        axes.set_title(note)
+        if len(splits) > 1:
+            figure.legend(loc="outside upper right", ncols=len(splits), fontsize=8)
+
+
+def image_sizes(widths: NDArray[np.integer[Any]], heights: NDArray[np.integer[Any]], path: Path) -> None:
+    """Draw the images' heights over their widths; a dot's area grows with the number of images of that very size.
+
+    Parameters
+    ----------
+    widths, heights : ndarray of int, shape (N,)
+        In pixels. The axes turn logarithmic where the longest side is over eight times the shortest.
+    path : Path
+        The PNG file to publish.
+    """
+    sizes, times = np.unique(np.stack([widths, heights], axis=1), axis=0, return_counts=True)
+    with _drawing(path, width=6.0, height=6.2) as figure:
+        axes = _axes(figure)
+        low, high = (int(sizes.min()), int(sizes.max())) if len(sizes) else (1, 1)
+        logarithmic = high > 8 * low
+        limits = (low / 1.3, high * 1.3) if logarithmic else (0.0, high * 1.1)
+        axes.plot(limits, limits, color=FAINT, linewidth=0.8, linestyle=":", zorder=1)
+        axes.text(0.06, 0.06, "square", color=FAINT, fontsize=8, rotation=45, transform=axes.transAxes)
+        smallest, alpha = (14, 0.45) if len(sizes) <= 3000 else (3, 0.2)
+        area = smallest + 400 * (times / max(times.max(initial=1), 50)) ** 0.75
+        axes.scatter(sizes[:, 0], sizes[:, 1], s=area, color=BLUE, alpha=alpha, linewidths=0)
+        if logarithmic:
+            axes.set_xscale("log", base=2)
+            axes.set_yscale("log", base=2)
+        axes.set(xlim=limits, ylim=limits, xlabel="width (px)", ylabel="height (px)", aspect="equal")
+        for axis in (axes.xaxis, axes.yaxis):
+            axis.set_major_formatter(_thousands())
+        axes.grid(visible=True)
+        axes.set_title(_describe_sizes(widths, heights, sizes, times))
+
+
+def confusion_matrix(matrix: NDArray[np.integer[Any]], classes: Sequence[str], path: Path) -> None:
+    """Draw how often each actual class (row) was predicted as each class (column).
+
+    A cell's shade is its share of its row, so that small classes show as well as large ones; the scale is that of the
+    square root, so that rare confusions show beside a dark diagonal. Up to 20 classes each cell
+    holds its count; beyond 40 the axes name some of the classes only, and the commonest confusions are listed beside.
+
+    Parameters
+    ----------
+    matrix : ndarray of int, shape (K, K)
+        Counts: rows are actual, columns predicted classes. A class may have no image at all; its row is left blank.
+    classes : sequence of str
+        The K labels.
+    path : Path
+        The PNG file to publish.
+    """
+    from matplotlib.colors import PowerNorm
+
+    k = len(classes)
+    shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
+    side = float(np.clip(0.42 * k, 2.6, 8.0))
+    listed = _confusions(matrix, classes) if k > CLASSES_WITH_COUNTS else []
+    with _drawing(path, width=side + 2.6 + (3.6 if listed else 0), height=side + 1.9) as figure:
+        columns = figure.subplots(1, 2, width_ratios=(side + 2.0, 3.6)) if listed else [_axes(figure)]
+        axes = columns[0]
+        image = axes.imshow(
+            shares, cmap="Blues", norm=PowerNorm(0.5, 0, 1), interpolation="auto" if k > 400 else "nearest"
+        )
+        for spine in axes.spines.values():
+            spine.set_visible(False)
+        step = -(-k // CLASSES_NAMED)
+        ticks = range(0, k, step)
+        names = [_short(classes[tick], 20) for tick in ticks]
+        upright = step == 1 and 0.09 * max(map(len, names)) < side / k  # inches: they fit side by side
+        axes.set_xticks(ticks, names, rotation=0 if upright else 45, ha="center" if upright else "right")
+        for label in [] if upright else axes.get_xticklabels():
+            label.set_rotation_mode("anchor")
+        axes.set_yticks(ticks, names)
+        axes.tick_params(labelsize=9 if k <= CLASSES_WITH_COUNTS else 7, length=0 if step == 1 else 2)
+        if k <= CLASSES_NAMED:
+            axes.set_xticks(np.arange(k + 1) - 0.5, minor=True)
+            axes.set_yticks(np.arange(k + 1) - 0.5, minor=True)
+            axes.grid(visible=True, which="minor", color="white", linewidth=1.2)
+            axes.tick_params(which="minor", length=0)
+        if k <= CLASSES_WITH_COUNTS:
+            _write_counts(axes, matrix, shares)
+        axes.set(xlabel="predicted", ylabel="actual")
+        correct, total = int(np.trace(matrix)), int(matrix.sum())
+        named = "" if step == 1 else f"; one class in {step} is named"
+        axes.set_title(f"{correct:,} of {_plural(total, 'test image')} correct{named}")
+        bar = figure.colorbar(image, ax=axes, shrink=0.7, pad=0.03, fraction=0.05, ticks=(0, 0.01, 0.05, 0.2, 0.5, 1))
+        bar.set_label("share of the actual class", fontsize=8)
+        bar.outline.set_visible(False)
+        bar.ax.tick_params(labelsize=8, length=2)
+        if listed:
+            _list_confusions(columns[1], listed)
+
+
+def learning_curves(history: Sequence[Mapping[str, float | None]], path: Path) -> None:
+    """Draw loss and accuracy over the epochs, training and validation, and mark the epoch of least validation loss.
+
+    Parameters
+    ----------
+    history : sequence of mapping
+        One row an epoch with the keys ``epoch``, ``loss``, ``accuracy`` and, where there was a validation split,
+        ``val_loss`` and ``val_accuracy``. A missing value (absent, None or not a number) leaves a gap. Without any
+        row the picture is a sentence that says so.
+    path : Path
+        The PNG file to publish.
+    """
+    if not history:
+        _grid([], [], path, "This head learns without epochs: there are no curves to draw", columns=4, cell=2.0)
+        return
+    epochs = _series(history, "epoch")
+    val_loss = _series(history, "val_loss")
+    best = int(np.nanargmin(val_loss)) if np.isfinite(val_loss).any() else None
+    with _drawing(path, width=9.0, height=3.6) as figure:
+        for axes, name in zip(figure.subplots(1, 2), ("loss", "accuracy"), strict=True):
+            training, validation = _series(history, name), _series(history, f"val_{name}")
+            marker = "o" if len(epochs) <= 30 else None
+            axes.plot(epochs, training, color=BLUE, marker=marker, markersize=3.5, label="training")
+            if np.isfinite(validation).any():
+                axes.plot(epochs, validation, "--", color=VERMILION, marker=marker, markersize=3.5, label="validation")
+            if best is not None and np.isfinite(validation[best]):
+                axes.axvline(epochs[best], color=FAINT, linewidth=0.8, linestyle=":")
+                axes.plot(epochs[best], validation[best], "D", color=VERMILION, markersize=6, zorder=3)
+                axes.set_title(f"{name}: validation {validation[best]:.4f} at epoch {epochs[best]:,.0f}")
+            else:
+                axes.set_title(name)
+            both = np.concatenate([training, validation])
+            both = both[np.isfinite(both)]
+            if name == "loss" and both.size and both.min() > 0 and both.max() > 50 * both.min():
+                axes.set_yscale("log")
+            axes.set_xlabel("epoch")
+            axes.xaxis.set_major_locator(_integers())
+            axes.grid(visible=True)
+            axes.legend(fontsize=8, loc="best")
+
+
+def intervals(groups: Mapping[str, Sequence[tuple[str, float, float, float]]], path: Path, title: str) -> None:
+    """Draw values with their confidence intervals, a panel a group, a row a value, with the numbers written out.
+
+    Parameters
+    ----------
+    groups : mapping of str to sequence of (name, value, low, high)
+        The panels, side by side, with their rows from top to bottom. Panels with the same row names share these. NaN is
+        drawn as undefined.
+    path : Path
+        The PNG file to publish.
+    title : str
+        Stands above the panels.
+    """
+    tallest = max((len(rows) for rows in groups.values()), default=1)
+    with _drawing(path, width=1.6 + 3.2 * len(groups), height=1.1 + 0.26 * max(3, tallest)) as figure:
+        figure.suptitle(_short(title, 110), x=0.01, ha="left", fontsize=10)
+        names: list[str] | None = None
+        for axes, (group, rows) in zip(figure.subplots(1, len(groups), squeeze=False)[0], groups.items(), strict=True):
+            values = np.array([row[1:] for row in rows], dtype=float).reshape(-1, 3)
+            places = np.arange(len(rows))
+            axes.hlines(places, values[:, 1], values[:, 2], color=BLUE, linewidth=2, alpha=0.55)
+            axes.plot(values[:, 0], places, "o", color=BLUE, markersize=4.5)
+            finite = values[np.isfinite(values)]
+            low, high = (finite.min(), finite.max()) if finite.size else (0.0, 1.0)
+            room = max(high - low, 0.02)
+            for place, (value, lower, upper) in zip(places, values, strict=True):
+                text = f"{value:.3f} ({lower:.3f} to {upper:.3f})" if np.isfinite(value) else "undefined"
+                axes.text(1.02, place, text, fontsize=7, va="center", transform=axes.get_yaxis_transform())
+            labels = [_short(row[0], 24) for row in rows]
+            axes.set_yticks(places, labels if labels != names else [""] * len(labels))
+            names = labels
+            axes.set(
+                xlim=(low - 0.06 * room, high + 0.06 * room), ylim=(len(rows) - 0.4, -0.6), title=_short(group, 40)
+            )
+            axes.grid(visible=True, axis="x")
+            axes.tick_params(left=False, labelsize=8)
+            axes.spines["left"].set_visible(False)
+
+
+@contextlib.contextmanager
+def _drawing(path: Path, *, width: float, height: float) -> "Iterator[Figure]":
+    """Yield a figure of this size in inches; when the block ends, publish it at `path` as PNG."""
+    import matplotlib
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+    from matplotlib.font_manager import fontManager
+
+    installed = set(fontManager.get_font_names())
+    fonts = ["DejaVu Sans", *(name for name in FALLBACK_FONTS if name in installed)]
+    with matplotlib.rc_context(), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing from")  # a box stands for it; no reason to worry
+        matplotlib.rcdefaults()  # a user's own style would change the bytes, a style with TeX would stop the run
+        matplotlib.rcParams.update({**STYLE, "font.family": fonts})
+        figure = Figure(figsize=(width, height), layout="constrained")
+        FigureCanvasAgg(figure)
+        yield figure
+        with published(path) as temporary:
+            # Without its own metadata, since these would name the version of the drawing library.
+            figure.savefig(temporary, format="png", dpi=DPI, metadata={"Software": None})
+
+
+def _axes(figure: "Figure") -> "Axes":
+    return figure.add_subplot()
+
+
+def _grid(
+    pictures: Sequence[NDArray[np.uint8] | None],
+    captions: Sequence[str],
+    path: Path,
+    title: str,
+    *,
+    columns: int,
+    cell: float,
+) -> None:
+    """Draw square cells of `cell` inches. They are placed by hand, since every cell is alike and there may be many."""
+    letters = int(cell * 14)  # as many as fit under a cell in this font size
+    texts = ["\n".join(_short(line, letters) for line in caption.splitlines()) for caption in captions]
+    below = 0.06 + 0.15 * max((text.count("\n") + 1 for text in texts), default=0)
+    gap, margin = 0.16, 0.15
+    rows = -(-len(texts) // columns)
+    width = 2 * margin + columns * (cell + gap) - gap
+    heading = textwrap.wrap(title, int(width * 12.5)) or [""]
+    top = margin + 0.2 * len(heading)
+    height = top + margin + rows * (cell + below + gap)
+    with _drawing(path, width=width, height=height) as figure:
+        figure.set_layout_engine("none")
+        figure.text(margin / width, 1 - margin / height, _plain("\n".join(heading)), fontsize=11, va="top")
+        for place, (picture, text) in enumerate(zip(pictures, texts, strict=True)):
+            row, column = divmod(place, columns)
+            left = margin + column * (cell + gap)
+            bottom = height - top - margin / 2 - row * (cell + below + gap) - cell
+            axes = figure.add_axes((left / width, bottom / height, cell / width, cell / height))
+            axes.set_axis_off()
+            if picture is None:
+                axes.add_patch(_placeholder())
+            else:
+                axes.imshow(picture)
+                axes.set_anchor("SW")  # at its caption
+            figure.text(left / width, (bottom - 0.05) / height, text, fontsize=7.5, va="top", linespacing=1.25)
+
+
+def _placeholder() -> Any:
+    from matplotlib.patches import Rectangle
+
+    return Rectangle((0, 0), 1, 1, facecolor=PAPER, edgecolor=FAINT, hatch="//", linewidth=0.5)
+
+
+def _write_counts(axes: "Axes", matrix: NDArray[np.integer[Any]], shares: NDArray[np.float64]) -> None:
+    size = 9 if len(matrix) <= 10 and matrix.max(initial=0) < 10_000 else 7
+    for (row, column), count in np.ndenumerate(matrix):
+        if count:
+            colour = "white" if shares[row, column] > 0.35 else INK
+            axes.text(column, row, f"{count:,}", ha="center", va="center", fontsize=size, color=colour)
+
+
+def _confusions(matrix: NDArray[np.integer[Any]], classes: Sequence[str]) -> list[tuple[int, int, str, str]]:
+    """Return (count, images of the actual class, actual, predicted) off the diagonal, the commonest first."""
+    wrong = matrix.copy()
+    np.fill_diagonal(wrong, 0)
+    order = np.argsort(-wrong, axis=None, kind="stable")
+    pairs = [divmod(int(cell), len(classes)) for cell in order[: int(np.count_nonzero(wrong))]]
+    of = matrix.sum(axis=1)
+    return [(int(wrong[i, j]), int(of[i]), classes[i], classes[j]) for i, j in pairs]
+
+
+def _list_confusions(axes: "Axes", pairs: Sequence[tuple[int, int, str, str]]) -> None:
+    axes.set_axis_off()
+    axes.set_title("commonest confusions (actual → predicted)", fontsize=9)
+    shown = pairs[:PAIRS_LISTED]
+    lines = [f"{n:,} of {of:,}   {_short(actual, 18)} → {_short(predicted, 18)}" for n, of, actual, predicted in shown]
+    if len(pairs) > len(shown):
+        lines.append(f"and {_plural(len(pairs) - len(shown), 'other pair')}")
+    axes.text(0, 0.99, "\n".join(lines), va="top", fontsize=7.5, linespacing=1.5, transform=axes.transAxes)
+
+
+def _series(history: Sequence[Mapping[str, float | None]], name: str) -> NDArray[np.float64]:
+    return np.array([row.get(name) for row in history], dtype=np.float64)  # None becomes NaN
+
+
+def _describe_sizes(
+    widths: NDArray[np.integer[Any]],
+    heights: NDArray[np.integer[Any]],
+    sizes: NDArray[np.integer[Any]],
+    times: NDArray[np.integer[Any]],
+) -> str:
+    if not len(sizes):
+        return "no images"
+    if len(sizes) == 1:
+        return f"{_plural(len(widths), 'image')}, each {widths[0]:,} \N{MULTIPLICATION SIGN} {heights[0]:,} px"
+    commonest = sizes[np.argmax(times)]
+    return (
+        f"{_plural(len(widths), 'image')} of {len(sizes):,} sizes\n"
+        f"median {np.median(widths):,.0f} \N{MULTIPLICATION SIGN} {np.median(heights):,.0f} px, "
+        f"commonest {commonest[0]:,} \N{MULTIPLICATION SIGN} {commonest[1]:,} px ({times.max():,})"
+    )
+
+
+def _short(text: str, letters: int) -> str:
+    """Shorten `text` to so many letters by cutting its middle out, and make it safe to draw."""
+    if len(text) > letters:
+        head = (letters - 1) // 2
+        text = f"{text[:head]}…{text[len(text) - (letters - 1 - head) :]}"
+    return _plain(text)
+
+
+def _plain(text: str) -> str:
+    """Return `text` so that it is drawn as it stands: two dollar signs would start a formula."""
+    printable = "".join(
+        letter if letter.isprintable() or letter == "\n" else "\N{REPLACEMENT CHARACTER}" for letter in text
+    )
+    return printable.replace("$", r"\$")
+
+
+def _plural(count: int, one: str, many: str | None = None) -> str:
+    return f"{count:,} {one if count == 1 else many or one + 's'}"
+
+
+def _integers() -> Any:
+    from matplotlib.ticker import MaxNLocator
+
+    return MaxNLocator(nbins="auto", integer=True, min_n_ticks=1)
+
+
+def _thousands() -> Any:
+    from matplotlib.ticker import FuncFormatter
+
+    return FuncFormatter(lambda value, _: f"{value:,.0f}")

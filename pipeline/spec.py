@@ -1,0 +1,81 @@
+"""The spec: everything that can change a feature's value, as canonical JSON. Its sha256 names the cache.
+
+Batch size, threads, paths, labels, splits, views and order are not in it.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+
+from pipeline.errors import SpecError
+
+Spec = Mapping[str, Any]
+
+# Features that differ only in these mean the same to a head, up to rounding; in any other field they do not.
+TOLERATED: Final = ("decoder.version", "decoder.jpeg", "precision", "dtype", "engine")
+
+
+def canonical(spec: Spec) -> str:
+    """Return the one JSON text of a spec: keys sorted, no spaces, no NaN."""
+    return json.dumps(spec, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+
+
+def identity(spec: Spec) -> str:
+    """Return the sha256 of the canonical JSON, in lower-case hex."""
+    return hashlib.sha256(canonical(spec).encode()).hexdigest()
+
+
+def differences(one: Spec, other: Spec) -> list[tuple[str, Any, Any]]:
+    """List the fields in which two specs differ.
+
+    Returns
+    -------
+    list of (field, value in one, value in other)
+        Sorted by field. Nested fields are dotted: ``decoder.version``. A field that is missing counts as None.
+    """
+    left, right = dict(_fields(one, "")), dict(_fields(other, ""))
+    names = sorted(left.keys() | right.keys())
+    return [(name, left.get(name), right.get(name)) for name in names if left.get(name) != right.get(name)]
+
+
+def require_compatible(trained: Spec, offered: Spec) -> list[str]:
+    """Refuse features that mean something else than those a head was trained on.
+
+    Parameters
+    ----------
+    trained : mapping
+        The spec that the head keeps.
+    offered : mapping
+        The spec of the features it is handed.
+
+    Returns
+    -------
+    list of str
+        Warnings: fields that differ but only up to rounding (`TOLERATED`).
+
+    Raises
+    ------
+    SpecError
+        Another field differs; the message names each.
+    """
+    tolerated: list[str] = []
+    refused: list[str] = []
+    for field, expected, received in differences(trained, offered):
+        message = f"{field}: expected {expected!r}, received {received!r}"
+        (tolerated if _is_tolerated(field) else refused).append(message)
+    if refused:
+        raise SpecError(f"the head was trained on features of another spec: {'; '.join(refused)}")
+    return [f"the head was trained on features that differ slightly: {message}" for message in tolerated]
+
+
+def _is_tolerated(field: str) -> bool:
+    return any(field == name or field.startswith(f"{name}.") for name in TOLERATED)
+
+
+def _fields(spec: Spec, prefix: str) -> Iterator[tuple[str, Any]]:
+    for key, value in spec.items():
+        if isinstance(value, Mapping):
+            yield from _fields(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value

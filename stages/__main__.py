@@ -1,0 +1,47 @@
+"""The console script ``headstart``: a group that imports a command only when it is called."""
+
+import importlib
+from typing import Any
+
+import click
+
+COMMANDS = {
+    "digits": "Write scikit-learn's handwritten digits as PNG files, one folder a class.",
+    "prepare": "Read a folder of labelled photos: manifest, splits, quarantine and pictures of the data.",
+    "backbones": "List the pretrained bases, or the layers of one.",
+    "extract": "Run the frozen base once over every image and keep its features.",
+    "train": "Fit a light head on the features.",
+    "evaluate": "Judge a head on the test split: metrics with intervals, predictions and plots.",
+    "results": "Show the test results of several heads side by side.",
+    "predict": "Label photos with a trained head.",
+}
+
+
+class LazyGroup(click.Group):
+    """A group whose commands live in modules of the same name, so that ``--help`` loads none of them."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the commands' names in the order of the pipeline."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import the module of a command and return the command."""
+        if cmd_name not in COMMANDS:
+            return None
+        command: click.Command = getattr(importlib.import_module(f"stages.{cmd_name}"), cmd_name)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the table of commands from their one-line descriptions."""
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+
+@click.group(cls=LazyGroup)
+@click.version_option(package_name="headstart")
+def main(**_: Any) -> None:
+    """From a folder of labelled photos to a good classifier, in seconds, reproducibly, on this machine."""
+
+
+if __name__ == "__main__":
+    main()

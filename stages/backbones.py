@@ -1,0 +1,75 @@
+"""List the pretrained bases, or the layers of one."""
+
+from collections.abc import Iterable, Iterator, Sequence
+
+import click
+
+from pipeline import backbones as library
+from pipeline.backbones import Backbone, LayerRow
+from stages.console import Stage
+
+GAP = "  "
+
+
+@click.command(cls=Stage)
+@click.argument("name", required=False)
+@click.option(
+    "--size", type=click.IntRange(min=1), help="Height and width of the images, px.  [default: the backbone's]"
+)
+@click.option("--alpha", type=float, default=1.0, show_default=True, help="Width multiplier, where there is one.")
+def backbones(name: str | None, size: int | None, alpha: float) -> None:
+    """List the pretrained bases, or the layers of the base NAME: where it can be cut, and what that costs."""
+    if name is None:
+        rows: Iterable[Sequence[str]] = (_summary(backbone) for backbone in library.BACKBONES.values())
+        header: Sequence[str] = ("backbone", "parameters", "size", "features", "width multipliers", "offline")
+        left = {0, 4, 5}
+    else:
+        rows = _layers(library.find(name), size, alpha)
+        header = ("layer", "kind", "output", "parameters", "trainable", "frozen", "cut", "multiply-adds", "bytes")
+        left = {0, 1, 6}
+    for line in _aligned([header, *rows], left):
+        click.echo(line)
+
+
+def _summary(backbone: Backbone) -> Sequence[str]:
+    offline = library.offline_path(backbone, size=backbone.size, alpha=1.0) is not None
+    alphas = " ".join(f"{alpha:g}" for alpha in backbone.alphas)
+    numbers = (f"{backbone.parameters:,}", str(backbone.size), str(backbone.width))
+    return (backbone.name, *numbers, alphas, "yes" if offline else "no")
+
+
+def _layers(backbone: Backbone, size: int | None, alpha: float) -> Iterator[Sequence[str]]:
+    size = size or backbone.size
+    weights = library.find_weights(backbone, "none", size=size, alpha=alpha, seed=0)
+    table = library.layer_table(library.load(backbone, size=size, alpha=alpha, weights=weights))
+    words = {layer: word for word, layer in backbone.cuts.items()}
+    for row in table:
+        yield (
+            row.name,
+            row.kind,
+            "x".join(str(side) for side in row.output_shape),
+            f"{row.parameters:,}",
+            str(row.trainable),
+            str(row.frozen),
+            *_cut(row, words.get(row.name, "yes")),
+        )
+
+
+def _cut(row: LayerRow, word: str) -> Sequence[str]:
+    """Word for the cut, multiply-adds below it, bytes of an image there; nothing where the network cannot be cut."""
+    return (word, f"{row.multiply_adds_below:,}", f"{row.bytes:,}") if row.can_cut else ("", "", "")
+
+
+def _aligned(rows: Sequence[Sequence[str]], left: set[int]) -> Iterator[str]:
+    """Pad each column to its widest cell; numbers to the right, the columns `left` to the left."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        cells = (
+            cell.ljust(width) if column in left else cell.rjust(width)
+            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+        )
+        yield GAP.join(cells).rstrip()
+
+
+if __name__ == "__main__":
+    backbones()

@@ -1,0 +1,20 @@
+"""``headstart digits``: the default data."""
+
+from pathlib import Path
+
+import click
+
+from stages.console import Stage
+
+
+@click.command(cls=Stage)
+@click.argument("folder", type=click.Path(path_type=Path, file_okay=False))
+def digits(folder: Path) -> None:
+    """Write scikit-learn's 1,797 handwritten digits to FOLDER as PNG files, one folder a class."""
+    from pipeline.digits import write
+
+    click.echo(f"{write(folder):,} images of handwritten digits -> {folder}")
+
+
+if __name__ == "__main__":
+    digits()

@@ -1,0 +1,76 @@
+"""``headstart evaluate``: judge a head on the test split."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from stages.console import Stage, warn
+
+TITLES = {
+    "accuracy": "accuracy",
+    "balanced_accuracy": "balanced accuracy",
+    "macro_f1": "macro F1",
+    "log_loss": "log loss",
+    "roc_auc": "ROC AUC",
+}
+CLASSES_PRINTED = 20
+
+
+@click.command(cls=Stage)
+@click.argument("images", type=click.Path(path_type=Path))
+@click.argument("manifest", metavar="MANIFEST.csv", type=click.Path(path_type=Path))
+@click.argument("features", metavar="FEATURES.h5", type=click.Path(path_type=Path))
+@click.argument("head_dir", type=click.Path(path_type=Path))
+@click.argument("out_dir", type=click.Path(path_type=Path))
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the bootstrap.")
+@click.option(
+    "--resamples", type=click.IntRange(100), default=2000, show_default=True, help="Of the bootstrap behind intervals."
+)
+def evaluate(
+    images: Path, manifest: Path, features: Path, head_dir: Path, out_dir: Path, seed: int, resamples: int
+) -> None:
+    """Judge the head in HEAD_DIR on the test split, and write numbers, predictions and pictures to OUT_DIR.
+
+    IMAGES is read only to draw the mistakes.
+    """
+    from pipeline import evaluation
+
+    summary = evaluation.evaluate(images, manifest, features, head_dir, out_dir, seed=seed, resamples=resamples)
+    for warning in summary.warnings:
+        warn(warning)
+    click.echo(f"{summary.metrics['n']:,} test images, {summary.mistakes:,} mistakes; in brackets 95 % intervals\n")
+    click.echo("\n".join([*_overall(summary.metrics), "", *_classes(summary.metrics["classes"]), ""]))
+    click.echo(f"-> {out_dir}")
+
+
+def _overall(measured: dict[str, Any]) -> list[str]:
+    return [f"{title:18} {_estimate(measured[name])}" for name, title in TITLES.items()]
+
+
+def _classes(measured: dict[str, Any]) -> list[str]:
+    """Return a table of the classes; of many, those of least F1."""
+    labels = list(measured)
+    note = []
+    if len(labels) > CLASSES_PRINTED:
+        defined = [label for label in labels if measured[label]["f1"]["value"] is not None]
+        labels = sorted(defined, key=lambda label: measured[label]["f1"]["value"])[:CLASSES_PRINTED]
+        note = [f"({len(labels)} of {len(measured):,} classes, those of least F1)"]
+    width = max(len(label) for label in (*labels, "class"))
+    head = f"{'class':{width}}  {'images':>6}  {'precision':24}  {'recall':24}  F1"
+    rows = [
+        f"{label:{width}}  {one['n']:6,}  {_estimate(one['precision']):24}  {_estimate(one['recall']):24}  "
+        f"{_estimate(one['f1'])}"
+        for label, one in ((label, measured[label]) for label in labels)
+    ]
+    return [head, *rows, *note]
+
+
+def _estimate(estimate: dict[str, Any]) -> str:
+    if estimate["value"] is None:
+        return "not defined"
+    return f"{estimate['value']:.4f} [{estimate['low']:.4f}, {estimate['high']:.4f}]"
+
+
+if __name__ == "__main__":
+    evaluate()

@@ -1,0 +1,78 @@
+"""``headstart extract``: the forward pass, once an image."""
+
+from pathlib import Path
+
+import click
+
+from stages.console import Stage, progress
+
+
+@click.command(cls=Stage)
+@click.argument("images", type=click.Path(path_type=Path))
+@click.argument("manifest", type=click.Path(path_type=Path))
+@click.argument("features", type=click.Path(path_type=Path))
+@click.option("--backbone", default="efficientnet_lite0", show_default=True, help="A name from `headstart backbones`.")
+@click.option("--alpha", default=1.0, show_default=True, help="Width multiplier, for backbones that have one.")
+@click.option("--weights", default="imagenet", show_default=True, help="imagenet, none (random), or a file.")
+@click.option("--weights-seed", default=0, show_default=True, help="Seed of random weights.")
+@click.option("--size", type=click.IntRange(min=1), help="Side of the input, px.  [default: the backbone's own]")
+@click.option(
+    "--resize",
+    type=click.Choice(["squash", "crop", "pad"]),
+    default="squash",
+    show_default=True,
+    help="How a rectangle becomes a square: stretched, its centre, or whole on black.",
+)
+@click.option("--cut", default="top", show_default=True, help="The layer whose output is kept; `backbones NAME` lists.")
+@click.option(
+    "--pooling",
+    type=click.Choice(["avg", "max", "grid2", "grid3", "flatten", "none"]),
+    default="avg",
+    show_default=True,
+    help="What becomes of the layer's map.",
+)
+@click.option("--precision", type=click.Choice(["float32"]), default="float32", show_default=True, help="Of the maths.")
+@click.option(
+    "--dtype",
+    type=click.Choice(["auto", "float16", "float32"]),
+    default="auto",
+    show_default=True,
+    help="As stored; auto is float16 for pooled features, float32 for whole maps.",
+)
+@click.option("--batch-size", type=click.IntRange(min=1), default=32, show_default=True, help="Images a batch.")
+@click.option("--cache", type=click.Path(path_type=Path), help="[default: $HEADSTART_CACHE, else .headstart]")
+@click.option("--report", type=click.Path(path_type=Path), help="Write what was done as JSON.")
+def extract(
+    images: Path,
+    manifest: Path,
+    features: Path,
+    batch_size: int,
+    cache: Path | None,
+    report: Path | None,
+    weights_seed: int,
+    **settings: object,
+) -> None:
+    """Run the frozen base once over the IMAGES of MANIFEST and keep its features in FEATURES.
+
+    Rows computed before, under the same settings, come from the cache.
+    """
+    from pipeline import extraction, row_cache
+
+    plan = extraction.plan(extraction.Settings(seed=weights_seed, **settings))  # type: ignore[arg-type]  # click checked
+    with progress("images") as advance:
+        done = extraction.extract(
+            images,
+            manifest,
+            features,
+            plan,
+            cache=cache or row_cache.default_root(Path.cwd()),
+            batch_size=batch_size,
+            progress=advance,
+            report_path=report,
+        )
+    rate = f" at {done.images_per_second:,.0f} a second" if done.computed else ""
+    click.echo(f"{done.distinct:,} images: {done.computed:,} computed{rate}, {done.reused:,} reused -> {features}")
+
+
+if __name__ == "__main__":
+    extract()

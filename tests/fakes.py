@@ -1,0 +1,78 @@
+"""A deterministic stand-in for the forward pass that counts what it is asked, and photos to ask it about."""
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from pipeline import extraction
+
+
+class CountingEngine:
+    """Features are the means of the image's quadrants, so that each can be recomputed from the pixels alone."""
+
+    name = "fake"
+    version = "1"
+    row_shape = (12,)
+
+    def __init__(self) -> None:
+        self.batches: list[int] = []
+
+    @property
+    def images(self) -> int:
+        return sum(self.batches)
+
+    def run(self, batches: Iterable[NDArray[np.uint8]]) -> Iterator[NDArray[np.float32]]:
+        for batch in batches:
+            self.batches.append(len(batch))
+            yield quadrant_means(batch)
+
+
+def quadrant_means(batch: NDArray[np.uint8]) -> NDArray[np.float32]:
+    half = batch.shape[1] // 2
+    count = len(batch)
+    quadrants = batch.astype(np.float32).reshape(count, 2, half, 2, half, 3)
+    return quadrants.mean(axis=(2, 4)).reshape(count, 12)
+
+
+def settings(**changes: object) -> extraction.Settings:
+    chosen: dict[str, object] = {
+        "backbone": "mobilenet_v2",
+        "alpha": 1.0,
+        "weights": "none",
+        "seed": 0,
+        "size": 32,
+        "resize": "squash",
+        "cut": "top",
+        "pooling": "avg",
+        "precision": "float32",
+        "dtype": "auto",
+    }
+    return extraction.Settings(**{**chosen, **changes})  # type: ignore[arg-type]
+
+
+def plan(**changes: object) -> extraction.Plan:
+    return extraction.plan(settings(**changes))
+
+
+def write_photo(path: Path, seed: int, size: tuple[int, int] = (40, 30)) -> Path:
+    """A PNG of smooth noise; another seed gives other bytes."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    coarse = np.random.default_rng(seed).integers(0, 256, (4, 4, 3), dtype=np.uint8)
+    Image.fromarray(coarse).resize(size, Image.Resampling.BICUBIC).save(path)
+    return path
+
+
+def write_classes(root: Path, counts: dict[str, int]) -> Path:
+    """Folders of photos whose class shows in their brightness: the first class is the darkest."""
+    for place, (label, count) in enumerate(counts.items()):
+        for number in range(count):
+            path = root / label / f"{number:03}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            draw = np.random.default_rng((place, number))
+            level = 40 + 170 * place / max(1, len(counts) - 1)
+            coarse = np.clip(draw.normal(level, 25, (4, 4, 3)), 0, 255).astype(np.uint8)
+            Image.fromarray(coarse).resize((40, 30), Image.Resampling.BICUBIC).save(path)
+    return root

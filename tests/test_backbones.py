@@ -1,0 +1,211 @@
+"""The table of backbones: every row against Keras, with random weights, at small sizes. No network, no downloads."""
+
+import gc
+import importlib
+import random
+import subprocess
+import sys
+import zlib
+from types import SimpleNamespace
+
+import keras
+import numpy as np
+import pytest
+
+from pipeline import backbones
+from pipeline.backbones import BACKBONES, Backbone, building, table
+from pipeline.errors import CutError, InputError
+
+SMALL = {"xception": 75, "inception_v3": 75, "inception_resnet_v2": 75, "nasnet_mobile": 224, "nasnet_large": 331}
+RNG = np.random.default_rng(0)
+
+
+class AskedError(Exception):
+    """Raised in place of a download."""
+
+
+def random_base(name, size=32, alpha=1.0, seed=0):
+    backbone = backbones.find(name)
+    weights = backbones.find_weights(backbone, "none", size=size, alpha=alpha, seed=seed)
+    return backbone, backbones.load(backbone, size=size, alpha=alpha, weights=weights)
+
+
+@pytest.fixture(scope="module", params=BACKBONES)
+def row(request):
+    """One backbone, built once. Keras believes it loads ImageNet weights, so that it names the file it wants."""
+    backbone, asked = BACKBONES[request.param], []
+    size = SMALL.get(backbone.name, 32)
+    build = Backbone.build
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("keras.src.utils.file_utils.get_file", lambda name, *_, **__: asked.append(name) or name)
+        patch.setattr(keras.Model, "load_weights", lambda *_, **__: None)
+        if backbone.name != "efficientnet_lite0":
+            patch.setattr(
+                Backbone,
+                "build",
+                lambda self, *, size, alpha, weights: build(self, size=size, alpha=alpha, weights="imagenet"),
+            )
+        weights = backbones.find_weights(backbone, "none", size=size, alpha=1.0, seed=0)
+        base = backbones.load(backbone, size=size, alpha=1.0, weights=weights)
+    yield SimpleNamespace(backbone=backbone, base=base, size=size, asked=asked)
+    gc.collect()  # the graph of a network is full of cycles, and the largest weighs 1.4 GB
+
+
+def fingerprint(base):
+    """All that a run in training mode would change, and the beginning of everything else."""
+    frozen = [zlib.crc32(np.asarray(weight).tobytes()) for weight in base.non_trainable_weights]
+    return frozen + [np.asarray(weight.value[:1]).ravel()[:64].tolist() for weight in base.trainable_weights]
+
+
+def test_table_holds_every_builder_of_keras():
+    theirs = {name for name in dir(keras.applications) if name[0].isupper()}
+    ours = {row.builder.split(":")[1]: row.name for row in BACKBONES.values()}
+    assert ours.pop("EfficientNetLite0") == "efficientnet_lite0"
+    assert set(ours) == theirs
+    assert all(name.replace("_", "") == function.lower() for function, name in ours.items())
+
+
+def test_offline_default_comes_first():
+    assert next(iter(BACKBONES)) == "efficientnet_lite0"
+
+
+def test_row_agrees_with_the_network(row):
+    assert row.base.count_params() == row.backbone.parameters
+    assert row.base.output.shape[-1] == row.backbone.width
+
+
+def test_keras_wants_the_file_that_the_row_names(row):
+    expected = (
+        [] if row.backbone.name == "efficientnet_lite0" else [row.backbone.weights_file(size=row.size, alpha=1.0)]
+    )
+    assert row.asked == expected
+
+
+def test_words_are_cuts_in_order_from_image_to_top(row):
+    points = backbones.cut_points(row.base)
+    positions = [points.index(layer) for layer in row.backbone.cuts.values()]
+    assert positions == sorted(set(positions))
+    assert (positions[0], positions[-1]) == (0, len(points) - 1)
+    blocks = list(row.backbone.cuts)[1:-1]
+    assert blocks == [f"block-{number}" for number in range(len(blocks), 0, -1)]
+
+
+def test_top_gives_as_many_features_as_the_row_says_and_changes_nothing(row):
+    pixels = RNG.integers(0, 256, (1, row.size, row.size, 3), dtype=np.uint8)
+    before, kept = fingerprint(row.base), pixels.copy()
+    features = np.asarray(backbones.trunk(row.backbone, row.base, cut="top", pooling="avg")(pixels))
+    assert features.shape == (1, row.backbone.width)
+    assert features.dtype == np.float32
+    assert np.isfinite(features).all()
+    assert fingerprint(row.base) == before
+    assert np.array_equal(pixels, kept)
+
+
+def test_preprocessing_is_that_of_keras_for_this_model(row):
+    pixels = RNG.integers(0, 256, (2, row.size, row.size, 3), dtype=np.uint8)
+    module, function = row.backbone.preprocessing.split(":")
+    expected = getattr(importlib.import_module(module), function)(pixels.astype(np.float32))
+    received = np.asarray(backbones.trunk(row.backbone, row.base, cut="image", pooling="none")(pixels))
+    np.testing.assert_allclose(received, expected, rtol=1e-6, atol=2e-5)
+    if row.backbone.name != "efficientnet_lite0":
+        builder = getattr(keras.applications, row.backbone.builder.split(":")[1])
+        assert builder.__module__ == importlib.import_module(module).preprocess_input.__module__
+
+
+@pytest.mark.parametrize("name", ["mobilenet", "mobilenet_v2", "mobilenet_v3_large", "mobilenet_v3_small"])
+def test_keras_wants_the_named_file_at_every_width_and_size(name, monkeypatch):
+    def stop(name, *_, **__):
+        raise AskedError(name)
+
+    monkeypatch.setattr("keras.src.utils.file_utils.get_file", stop)
+    backbone = BACKBONES[name]
+    sizes = [*backbone.sizes, 100] if backbone.sizes else [224, 100]
+    for number, alpha in enumerate((*backbone.alphas, 1.0, 0.75)):
+        size = sizes[number % len(sizes)]
+        # In a stateless scope no weight is allocated: only the name is wanted.
+        with pytest.raises(AskedError) as asked, keras.StatelessScope():
+            backbone.build(size=size, alpha=alpha, weights="imagenet")
+        assert str(asked.value) == backbone.weights_file(size=size, alpha=alpha)
+
+
+def test_published_parameter_counts():
+    _, mobilenet_v2 = random_base("mobilenet_v2", size=160)
+    assert mobilenet_v2.count_params() == 2_257_984
+    _, vgg16 = random_base("vgg16")
+    assert vgg16.count_params() == 14_714_688
+
+
+def test_width_multiplier_reaches_the_builder():
+    _, base = random_base("mobilenet", alpha=0.25)
+    assert base.output.shape[-1] == 256
+
+
+def test_words_are_cuts_at_every_published_width():
+    for name in ("mobilenet", "mobilenet_v2", "mobilenet_v3_large", "mobilenet_v3_small"):
+        for alpha in BACKBONES[name].alphas:
+            with keras.StatelessScope():
+                base = building.build(BACKBONES[name], size=32, alpha=alpha, seed=0)
+            assert set(BACKBONES[name].cuts.values()) <= set(backbones.cut_points(base))
+
+
+def test_names_and_random_weights_do_not_depend_on_what_was_built_before():
+    _, first = random_base("mobilenet_v3_small", seed=7)
+    random_base("mobilenet_v2")
+    random.seed(3)
+    _, second = random_base("mobilenet_v3_small", seed=7)
+    assert [layer.name for layer in first.operations] == [layer.name for layer in second.operations]
+    assert first.layers[-1].name == "activation_17"
+    assert all(np.array_equal(a, b) for a, b in zip(first.get_weights(), second.get_weights(), strict=True))
+
+
+def test_another_seed_gives_other_random_weights():
+    _, first = random_base("mobilenet_v3_small", seed=1)
+    _, second = random_base("mobilenet_v3_small", seed=2)
+    assert not np.array_equal(first.get_weights()[0], second.get_weights()[0])
+
+
+def test_building_leaves_the_random_generator_where_it_was():
+    random.seed(5)
+    expected = random.random()
+    random.seed(5)
+    random_base("mobilenet_v3_small")
+    assert random.random() == expected
+
+
+def test_table_weights_and_cuts_are_known_without_tensorflow():
+    program = (
+        "import sys; from pipeline import backbones as b; row = b.find('efficientnet_lite0');"
+        "b.find_weights(row, 'imagenet', size=224, alpha=1.0, seed=0); b.resolve_cut(row, 'block-1');"
+        "sys.exit('tensorflow' in sys.modules or 'keras' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
+
+
+def test_unknown_backbone_names_the_nearest():
+    with pytest.raises(InputError, match=r"received 'resnet_50'; did you mean resnet50"):
+        backbones.find("resnet_50")
+
+
+def test_words_resolve_and_layers_stay_as_they_are():
+    vgg16 = backbones.find("vgg16")
+    assert backbones.resolve_cut(vgg16, "top") == "block5_pool"
+    assert backbones.resolve_cut(vgg16, "block-1") == "block4_pool"
+    assert backbones.resolve_cut(vgg16, "image") == table.IMAGE
+    assert backbones.resolve_cut(vgg16, "block3_conv2") == "block3_conv2"
+
+
+def test_a_word_the_row_does_not_list_is_refused():
+    with pytest.raises(
+        CutError, match=r"expected one of image, block-4, .*, top or a layer's name, received 'block-9'"
+    ):
+        backbones.resolve_cut(backbones.find("vgg16"), "block-9")
+
+
+def test_a_size_too_small_is_an_input_error_with_keras_reason():
+    with pytest.raises(InputError, match=r"vgg16: cannot be built at size=8.*at least 32x32"):
+        random_base("vgg16", size=8)
+
+
+def test_a_width_multiplier_that_the_builder_lacks_is_refused():
+    with pytest.raises(InputError, match=r"alpha: expected 1, since vgg16 has no width multiplier, received 0.5"):
+        random_base("vgg16", alpha=0.5)

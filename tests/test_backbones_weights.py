@@ -1,0 +1,421 @@
+"""Weights: every file form gives back the arrays that went in; anything else is refused, and nothing is executed."""
+
+import hashlib
+import pickle
+import sys
+import zipfile
+from pathlib import Path
+
+import h5py
+import keras
+import numpy as np
+import pytest
+from keras import layers
+from keras.src.legacy.saving import legacy_h5_format
+
+from pipeline.backbones import (
+    BACKBONES,
+    Weights,
+    efficientnet_lite,
+    find,
+    find_weights,
+    load,
+    offline_path,
+    weights_files,
+)
+from pipeline.backbones.weights import IMAGENET_STDDEV
+from pipeline.errors import InputError, WeightsError
+
+SIZE = 32
+MEAN = np.array([0.485, 0.456, 0.406], np.float32)
+# One of explicit names, one of automatic names, one with nested models, one with a Normalization layer.
+FAMILIES = ["mobilenet_v2", "mobilenet_v3_small", "convnext_tiny", "efficientnet_b0"]
+
+
+def given(path):
+    return Weights(path=Path(path), sha256="0" * 64, seed=None)
+
+
+def loaded(name, path):
+    return load(find(name), size=SIZE, alpha=1.0, weights=given(path))
+
+
+def keras_base(name):
+    """A base as Keras builds it, automatic names and all, with weights that differ from any initial ones."""
+    base = find(name).build(size=SIZE, alpha=1.0, weights=None)
+    shaken(base)
+    return base
+
+
+def shaken(model):
+    rng = np.random.default_rng(1)
+    model.set_weights(
+        [np.asarray(rng.uniform(0.1, 0.9, w.shape) if w.dtype.kind == "f" else w) for w in model.get_weights()]
+    )
+
+
+def by_layer(base):
+    return [np.asarray(w) for layer in base.layers for w in layer.get_weights()]
+
+
+def assert_same(base, expected):
+    received = by_layer(base)
+    assert len(received) == len(expected)
+    assert all(np.array_equal(a, b) for a, b in zip(received, expected, strict=True))
+
+
+def notop(base, path):
+    """Write what Keras publishes as ``…_notop.h5``."""
+    with h5py.File(path, "w") as file:
+        legacy_h5_format.save_weights_to_hdf5_group(file, base)
+
+
+def flat(base):
+    return keras.Model(base.input, layers.Dense(2)(layers.GlobalAveragePooling2D()(base.output)))
+
+
+def nested(base):
+    return keras.Sequential(
+        [keras.Input((SIZE, SIZE, 3)), layers.RandomFlip(), base, layers.GlobalAveragePooling2D(), layers.Dense(2)]
+    )
+
+
+@pytest.fixture(scope="module", params=FAMILIES)
+def family(request):
+    base = keras_base(request.param)
+    return request.param, base, by_layer(base)
+
+
+def test_published_form_round_trips(family, tmp_path):
+    name, base, expected = family
+    notop(base, tmp_path / "base_notop.h5")
+    assert_same(loaded(name, tmp_path / "base_notop.h5"), expected)
+
+
+def test_weights_h5_round_trips(family, tmp_path):
+    name, base, expected = family
+    base.save_weights(tmp_path / "base.weights.h5")
+    assert_same(loaded(name, tmp_path / "base.weights.h5"), expected)
+
+
+@pytest.mark.parametrize("shape", [flat, nested])
+@pytest.mark.parametrize("suffix", [".keras", ".h5"])
+def test_base_is_found_in_a_whole_model(family, shape, suffix, tmp_path):
+    name, base, expected = family
+    path = tmp_path / f"model{suffix}"
+    shape(base).save(path)
+    assert_same(loaded(name, path), expected)
+
+
+@pytest.mark.parametrize("suffix", [".keras", ".h5"])
+def test_base_is_found_whatever_was_frozen_in_it(suffix, tmp_path):
+    base = keras_base("mobilenet_v3_small")
+    expected = by_layer(base)
+    for layer in base.layers[:40]:
+        layer.trainable = False
+    path = tmp_path / f"model{suffix}"
+    nested(base).save(path)
+    assert_same(loaded("mobilenet_v3_small", path), expected)
+
+
+def test_compressed_archive_is_read(tmp_path):
+    base = keras_base("mobilenet_v3_small")
+    base.save_weights(tmp_path / "model.weights.h5")
+    with zipfile.ZipFile(tmp_path / "model.keras", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.write(tmp_path / "model.weights.h5", "model.weights.h5")
+    assert_same(loaded("mobilenet_v3_small", tmp_path / "model.keras"), by_layer(base))
+
+
+def test_offline_default_loads_from_its_own_file_forms(tmp_path):
+    first = load(
+        find("efficientnet_lite0"),
+        size=SIZE,
+        alpha=1.0,
+        weights=find_weights(find("efficientnet_lite0"), "imagenet", size=SIZE, alpha=1.0, seed=0),
+    )
+    first.save_weights(tmp_path / "lite.weights.h5")
+    assert_same(loaded("efficientnet_lite0", tmp_path / "lite.weights.h5"), by_layer(first))
+
+
+def test_efficientnet_computes_what_keras_computes_with_its_published_file(tmp_path, monkeypatch):
+    base = find("efficientnet_b0").build(size=SIZE, alpha=1.0, weights=None)
+    (normalization,) = (layer for layer in base.layers if isinstance(layer, layers.Normalization))
+    # As in the published file: the standard deviations stand where variances belong.
+    normalization.set_weights([MEAN, IMAGENET_STDDEV, np.zeros((), np.int64)])
+    notop(base, tmp_path / "efficientnetb0_notop.h5")
+    monkeypatch.setattr(
+        "keras.src.utils.file_utils.get_file", lambda *_, **__: str(tmp_path / "efficientnetb0_notop.h5")
+    )
+    theirs = keras.applications.EfficientNetB0(include_top=False, input_shape=(SIZE, SIZE, 3))
+    pixels = np.random.default_rng(0).uniform(0, 255, (2, SIZE, SIZE, 3)).astype(np.float32)
+    ours = loaded("efficientnet_b0", tmp_path / "efficientnetb0_notop.h5")
+    np.testing.assert_allclose(ours(pixels), theirs(pixels), rtol=1e-4, atol=1e-5)
+    assert not np.allclose(base(pixels), theirs(pixels), rtol=1e-2)
+
+
+def test_what_was_mended_once_is_not_mended_again(tmp_path):
+    base = find("efficientnet_b0").build(size=SIZE, alpha=1.0, weights=None)
+    (normalization,) = (layer for layer in base.layers if isinstance(layer, layers.Normalization))
+    normalization.set_weights([MEAN, IMAGENET_STDDEV, np.zeros((), np.int64)])
+    notop(base, tmp_path / "published.h5")
+    once = loaded("efficientnet_b0", tmp_path / "published.h5")
+    once.save_weights(tmp_path / "once.weights.h5")
+    assert_same(loaded("efficientnet_b0", tmp_path / "once.weights.h5"), by_layer(once))
+
+
+@pytest.mark.parametrize(
+    ("larger", "smaller", "suffix"),
+    [("vgg19", "vgg16", ".keras"), ("vgg19", "vgg16", ".h5"), ("resnet101", "resnet50", ".keras")],
+)
+def test_a_larger_network_with_the_same_names_is_refused(larger, smaller, suffix, tmp_path):
+    base = find(larger).build(size=SIZE, alpha=1.0, weights=None)
+    base.save(tmp_path / f"larger{suffix}")
+    with pytest.raises(WeightsError, match=r"layer \w+: expected arrays of shapes .*, received "):
+        loaded(smaller, tmp_path / f"larger{suffix}")
+
+
+def test_mismatch_names_layer_expected_and_received(tmp_path):
+    small = find("mobilenet_v2").build(size=SIZE, alpha=0.5, weights=None)
+    small.save_weights(tmp_path / "half.weights.h5")
+    expected = (
+        r"half.weights.h5: layer Conv1: expected arrays of shapes \[\(3, 3, 3, 32\)\], received \[\(3, 3, 3, 16\)\]"
+    )
+    with pytest.raises(WeightsError, match=expected):
+        loaded("mobilenet_v2", tmp_path / "half.weights.h5")
+
+
+def test_missing_layers_are_named(tmp_path):
+    base = keras_base("vgg16")
+    keras.Model(base.input, base.get_layer("block4_pool").output).save_weights(tmp_path / "part.weights.h5")
+    with pytest.raises(WeightsError, match="layer block5_conv1: expected its arrays, received none"):
+        loaded("vgg16", tmp_path / "part.weights.h5")
+
+
+# --- Hostile and damaged files --------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def weights_h5(tmp_path):
+    """A good file for VGG16 and the path of one array in it."""
+    path = tmp_path / "vgg.weights.h5"
+    keras_base("vgg16").save_weights(path)
+    return path, "layers/conv2d/vars/0"
+
+
+def replaced(path, name, plant):
+    with h5py.File(path, "r+") as file:
+        shape = file[name].shape
+        del file[name]
+        plant(file, name, shape)
+    return path
+
+
+def refused(path, reason):
+    with pytest.raises(WeightsError, match=reason) as error:
+        loaded("vgg16", path)
+    assert "\n" not in str(error.value)
+
+
+def test_external_storage_is_refused(weights_h5, tmp_path):
+    path, name = weights_h5
+    secret = tmp_path / "secret"
+    secret.write_bytes(bytes(4 * 3 * 3 * 3 * 64))
+    replaced(
+        path, name, lambda file, name, shape: file.create_dataset(name, shape, "f4", external=[(str(secret), 0, 6912)])
+    )
+    refused(path, "expected arrays in the file itself, received foreign storage at /layers/conv2d/vars/0")
+
+
+def test_virtual_dataset_is_refused(weights_h5, tmp_path):
+    path, name = weights_h5
+
+    def plant(file, name, shape):
+        layout = h5py.VirtualLayout(shape, "f4")
+        layout[...] = h5py.VirtualSource(str(tmp_path / "other.h5"), "x", shape=shape)
+        file.create_virtual_dataset(name, layout)
+
+    refused(replaced(path, name, plant), "received foreign storage")
+
+
+@pytest.mark.parametrize("link", [h5py.SoftLink("/layers/conv2d_1/vars/0"), h5py.ExternalLink("other.h5", "/x")])
+def test_links_are_refused(weights_h5, link):
+    path, name = weights_h5
+    replaced(path, name, lambda file, name, _: file.__setitem__(name, link))
+    refused(path, rf"received a link \({type(link).__name__}\) at /layers/conv2d/vars: 0")
+
+
+def test_links_beside_the_base_are_refused_too(weights_h5):
+    path, _ = weights_h5
+    with h5py.File(path, "r+") as file:
+        file["elsewhere"] = h5py.ExternalLink("other.h5", "/x")
+    refused(path, r"received a link \(ExternalLink\)")
+
+
+def test_an_absurd_shape_is_refused_before_it_is_read(weights_h5):
+    path, name = weights_h5
+    replaced(path, name, lambda file, name, _: file.create_dataset(name, (1 << 20, 1 << 20), "f4", chunks=(1024, 1024)))
+    refused(path, r"layer block1_conv1: expected .* received \[\(1048576, 1048576\), \(64,\)\]")
+
+
+def test_arrays_of_strings_are_refused(weights_h5):
+    path, name = weights_h5
+    replaced(path, name, lambda file, name, shape: file.create_dataset(name, shape, "S8"))
+    refused(path, "layer block1_conv1: expected numbers, received")
+
+
+def test_a_circle_of_hard_links_ends(weights_h5):
+    path, _ = weights_h5
+    with h5py.File(path, "r+") as file:
+        file["layers/again"] = file["layers"]
+    assert loaded("vgg16", path).count_params() == 14_714_688
+
+
+def test_absurd_attributes_are_refused(tmp_path):
+    with h5py.File(tmp_path / "bad.h5", "w") as file:
+        file.attrs["layer_names"] = 7
+    refused(tmp_path / "bad.h5", "expected a Keras weights file, received one that cannot be read")
+
+
+def test_names_that_lead_nowhere_are_refused(tmp_path):
+    with h5py.File(tmp_path / "bad.h5", "w") as file:
+        file.attrs["layer_names"] = ["ghost"]
+    refused(tmp_path / "bad.h5", "expected a Keras weights file, received one that cannot be read")
+
+
+@pytest.mark.parametrize("keep", [0.0005, 0.3, 0.9999])
+def test_a_truncated_file_is_refused(weights_h5, keep):
+    path, _ = weights_h5
+    data = path.read_bytes()
+    path.write_bytes(data[: int(len(data) * keep)])
+    refused(path, "expected a Keras weights file, received one that cannot be read")
+
+
+def test_an_empty_hdf5_file_is_refused(tmp_path):
+    h5py.File(tmp_path / "empty.h5", "w").close()
+    refused(tmp_path / "empty.h5", "received neither layer_names nor a group of layers")
+
+
+def test_an_archive_without_weights_is_refused(tmp_path):
+    with zipfile.ZipFile(tmp_path / "model.keras", "w") as archive:
+        archive.writestr("config.json", "{}")
+    refused(tmp_path / "model.keras", "expected an archive with model.weights.h5, received config.json")
+
+
+def test_an_archive_that_expands_beyond_reason_is_refused(tmp_path):
+    with zipfile.ZipFile(tmp_path / "model.keras", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("model.weights.h5", bytes(10_000_000))
+    refused(tmp_path / "model.keras", "expands 100-fold")
+
+
+def test_nothing_in_a_model_file_is_executed(tmp_path):
+    """The configuration could build any object (CVE-2025-1550): it is not even parsed."""
+    base = keras_base("vgg16")
+    base.save(tmp_path / "good.keras")
+    with zipfile.ZipFile(tmp_path / "good.keras") as good, zipfile.ZipFile(tmp_path / "evil.keras", "w") as evil:
+        evil.writestr("config.json", '{"module": "os", "class_name": "system", "config": not even JSON')
+        evil.writestr("model.weights.h5", good.read("model.weights.h5"))
+    assert_same(loaded("vgg16", tmp_path / "evil.keras"), by_layer(base))
+
+
+# --- Finding --------------------------------------------------------------------------------------------------------
+
+
+def found(name, weights, size=224, alpha=1.0, seed=0):
+    return find_weights(find(name), weights, size=size, alpha=alpha, seed=seed)
+
+
+@pytest.fixture
+def keras_home(tmp_path, monkeypatch):
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path))
+    monkeypatch.setattr("tempfile.gettempdir", lambda: str(tmp_path / "fallback"))
+    (tmp_path / "models").mkdir()
+    return tmp_path / "models"
+
+
+def test_identity_is_the_hash_of_the_bytes(tmp_path):
+    path = tmp_path / "some.weights.h5"
+    keras_base("mobilenet_v3_small").save_weights(path)
+    expected = hashlib.sha256(path.read_bytes()).hexdigest()
+    weights = found("mobilenet_v3_small", str(path))
+    assert weights == Weights(path=path, sha256=expected, seed=None)
+    assert weights.identity == {"sha256": expected}
+
+
+def test_identity_of_random_weights_is_their_seed():
+    assert found("vgg16", "none", seed=3).identity == {"seed": 3}
+
+
+def test_imagenet_weights_in_keras_cache_are_found_by_their_name(keras_home):
+    path = keras_home / "mobilenet_v2_weights_tf_dim_ordering_tf_kernels_0.5_160_no_top.h5"
+    path.write_bytes(b"weights")
+    assert found("mobilenet_v2", "imagenet", size=160, alpha=0.5).path == path
+    assert offline_path(find("mobilenet_v2"), size=160, alpha=0.5) == path
+    assert offline_path(find("mobilenet_v2"), size=192, alpha=0.5) is None
+
+
+def test_imagenet_weights_that_cannot_be_fetched_are_named_with_their_place(keras_home, monkeypatch):
+    def no_network(*_, **__):
+        raise Exception("URL fetch failure:\n no network")
+
+    monkeypatch.setattr("keras.src.utils.file_utils.get_file", no_network)
+    with pytest.raises(WeightsError) as error:
+        found("vgg16", "imagenet")
+    assert str(error.value) == (
+        "vgg16: expected the ImageNet weights vgg16_weights_tf_dim_ordering_tf_kernels_notop.h5, "
+        f"received URL fetch failure: no network; put the file into {keras_home}, or give it with --weights FILE"
+    )
+
+
+def test_imagenet_weights_are_fetched_by_keras(keras_home, monkeypatch, capsys):
+    base = keras_base("vgg16")
+
+    def fetch(name, *_, **__):
+        sys.stdout.write("Downloading data")
+        notop(base, keras_home / name)
+        return str(keras_home / name)
+
+    monkeypatch.setattr("keras.src.utils.file_utils.get_file", fetch)
+    weights = found("vgg16", "imagenet")
+    assert weights.path == keras_home / "vgg16_weights_tf_dim_ordering_tf_kernels_notop.h5"
+    assert capsys.readouterr().out == ""
+    assert_same(load(find("vgg16"), size=SIZE, alpha=1.0, weights=weights), by_layer(base))
+
+
+def test_a_width_without_imagenet_weights_is_refused_with_those_that_have(keras_home):
+    with pytest.raises(InputError, match=r"alpha: expected one of 0.75, 1, for which .* received 0.6"):
+        found("mobilenet_v3_large", "imagenet", alpha=0.6)
+
+
+def test_a_missing_file_is_an_error():
+    with pytest.raises(
+        WeightsError, match=r"expected imagenet, none or a file, received 'imagnet', which is not there"
+    ):
+        found("vgg16", "imagnet")
+
+
+def test_a_pickle_is_refused_before_anything_is_built(tmp_path):
+    (tmp_path / "weights.pkl").write_bytes(pickle.dumps({"a": 1}))
+    with pytest.raises(WeightsError, match=r"expected a Keras weights file \(.h5, .weights.h5 or .keras\), received"):
+        found("vgg16", str(tmp_path / "weights.pkl"))
+
+
+def test_offline_default_is_offline():
+    weights = found("efficientnet_lite0", "imagenet")
+    assert weights.sha256 == efficientnet_lite.SHA256
+    assert weights.path == efficientnet_lite.checkpoint_path()
+
+
+def test_offline_default_without_its_package_says_what_to_install(monkeypatch):
+    monkeypatch.setattr(efficientnet_lite, "PACKAGE", "no_such_package")
+    with pytest.raises(WeightsError, match=r"efficientnet_lite0: expected .*\.pth from the package no-such-package"):
+        found("efficientnet_lite0", "imagenet")
+
+
+def test_every_row_can_say_whether_it_is_offline(keras_home):
+    offline = [name for name, row in BACKBONES.items() if offline_path(row, size=row.size, alpha=1.0)]
+    assert offline == ["efficientnet_lite0"]
+
+
+def test_weights_files_are_told_by_their_first_bytes(tmp_path):
+    (tmp_path / "text.h5").write_text("no HDF5")
+    assert not weights_files.is_weights_file(tmp_path / "text.h5")

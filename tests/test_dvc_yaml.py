@@ -1,0 +1,82 @@
+"""dvc.yaml is the table of contents: what it declares must be what the stages import."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import grimp
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[1]
+STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+GRAPH = grimp.build_graph("pipeline", "stages")
+
+
+def described(stage: str) -> dict[str, object]:
+    return STAGES[stage].get("do", STAGES[stage])
+
+
+def imported(stage: str) -> set[Path]:
+    modules = GRAPH.find_upstream_modules(f"stages.{stage}") | {f"stages.{stage}"}
+    paths = {ROOT.joinpath(*module.split(".")) for module in modules}
+    files = {path / "__init__.py" if path.is_dir() else path.with_suffix(".py") for path in paths}
+    return {file.relative_to(ROOT) for file in files}
+
+
+def declared(stage: str) -> set[Path]:
+    code = [dep for dep in described(stage)["deps"] if dep.startswith(("pipeline", "stages"))]
+    files: set[Path] = set()
+    for dep in code:
+        path = ROOT / dep
+        files |= set(path.rglob("*.py")) if path.is_dir() else {path}
+    return {file.relative_to(ROOT) for file in files}
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_the_deps_of_a_stage_are_the_code_it_imports(stage: str) -> None:
+    assert declared(stage) == imported(stage)
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_stage_runs_the_module_of_its_name(stage: str) -> None:
+    assert re.match(rf"python -m stages\.{stage} ", described(stage)["cmd"])
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_stage_reads_only_what_it_declares_and_writes_only_its_outputs(stage: str) -> None:
+    """Every data path in the command is a dependency or an output, or lies in one."""
+    kinds = ("deps", "outs", "metrics", "plots")
+    listed = [item for kind in kinds for item in described(stage).get(kind, [])]
+    named = [next(iter(item)) if isinstance(item, dict) else item for item in listed]
+    command = described(stage)["cmd"]
+    assert ("${images}" in command) == ("${images}" in named)
+    for path in re.findall(r"data/\S+", command):
+        assert any(path == name or name.startswith(f"{path}/") for name in named), path
+
+
+def test_every_option_of_params_yaml_is_one_of_its_stage() -> None:
+    import importlib
+
+    params = yaml.safe_load((ROOT / "params.yaml").read_text())
+    sections = {"prepare": [params["prepare"]], "extract": [params["extract"]], "evaluate": [params["evaluate"]]}
+    sections["train"] = list(params["train"].values())
+    for stage, maps in sections.items():
+        command = getattr(importlib.import_module(f"stages.{stage}"), stage)
+        known = {name for option in command.params for name in option.opts}
+        for options in maps:
+            assert {f"--{key}" for key in options} <= known
+
+
+def test_dvc_reads_it() -> None:
+    found = subprocess.run(
+        [sys.executable, "-m", "dvc", "stage", "list", "--name-only"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert {"digits", "prepare", "extract", "train@logistic", "train@dense", "evaluate@logistic"} <= set(
+        found.stdout.split()
+    )

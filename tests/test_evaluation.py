@@ -1,0 +1,346 @@
+"""A head is judged on the test split alone: the numbers, tables and pictures that come of it."""
+
+import csv
+import hashlib
+import itertools
+import json
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from PIL import Image
+
+from pipeline import evaluation, features, heads, manifest, metrics, plots
+from pipeline.errors import ArtefactError, InputError, SpecError
+from stages.evaluate import evaluate as command
+
+SPEC = {"cut": "top", "decoder": {"version": "1"}, "weights": {"seed": 1}}
+HISTORY = [
+    {"epoch": 1, "loss": 0.9, "accuracy": 0.5, "val_loss": 1.0, "val_accuracy": 0.4},
+    {"epoch": 2, "loss": 0.5, "accuracy": 0.8, "val_loss": 0.7, "val_accuracy": 0.6},
+]
+
+
+def transparent_head(k):
+    """A dense head without hidden layers that hands its features on: log probabilities in, probabilities out."""
+    head = heads.DenseHead(
+        hidden=(),
+        activation="relu",
+        dropout=0.0,
+        l1=0.0,
+        l2=0.0,
+        optimizer="adam",
+        learning_rate=0.001,
+        batch_size=32,
+        epochs=1,
+        patience=0,
+        class_weight=None,
+        standardize="none",
+        seed=0,
+    )
+    kernel = np.eye(k) if k > 2 else np.array([[-1.0], [1.0]])
+    head.arrays_ = {
+        "mean_": np.zeros(k),
+        "scale_": np.ones(k),
+        "kernel_0_": kernel.astype(np.float32),
+        "bias_0_": np.zeros(kernel.shape[1], np.float32),
+    }
+    head.history_, head.warnings_ = [], []
+    return head
+
+
+class Project:
+    """Images, manifest, features and head in a folder; each image's feature is the probability it is to be given."""
+
+    def __init__(self, root, classes):
+        self.root, self.classes = root, classes
+        self.images, self.manifest, self.features = root / "images", root / "manifest.csv", root / "features.h5"
+        self.head, self.out = root / "head", root / "out"
+        self.rows = []
+        self.history = []
+        self.spec = SPEC
+        self.shades = itertools.count()
+
+    def add(self, path, label, split, given, confidence=0.9):
+        """Add an image of a shade of its own, which the head will give class `given` with this confidence."""
+        file = self.images / path
+        file.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (12, 8), (200, 30, next(self.shades))).save(file)
+        rest = (1 - confidence) / (len(self.classes) - 1)
+        row = [confidence if name == given else rest for name in self.classes]
+        self.rows.append((path, hashlib.sha256(file.read_bytes()).digest(), label, split, row))
+        return self
+
+    def write(self, head_classes=None):
+        paths, digests, labels, splits, probabilities = zip(*self.rows, strict=True)
+        codes = np.frombuffer(b"".join(digests), np.uint8).reshape(-1, 32)
+        sides = np.full(len(paths), 8, np.int32)
+        formats = ["PNG"] * len(paths)
+        table = manifest.Manifest(list(paths), codes, list(labels), list(splits), sides, sides, formats)
+        manifest.write(table, self.manifest)
+        order = sorted({digest: place for place, digest in enumerate(digests)}.items())
+        kept = [place for _, place in order]
+        features.write(
+            self.features,
+            spec=json.dumps(self.spec),
+            digests=codes[kept],
+            row_shape=(len(self.classes),),
+            dtype="float32",
+            blocks=[np.log(np.array(probabilities, np.float32)[kept])],
+        )
+        head = transparent_head(len(self.classes))
+        head.history_ = self.history
+        heads.save(head, self.head, {"classes": head_classes or self.classes, "spec": SPEC})
+        return self
+
+    @property
+    def paths(self):
+        return self.images, self.manifest, self.features, self.head, self.out
+
+    def evaluate(self):
+        return evaluation.evaluate(*self.paths, seed=0, resamples=200)
+
+    def table(self, name):
+        with (self.out / name).open(newline="", encoding="utf-8") as file:
+            return list(csv.DictReader(file))
+
+
+@pytest.fixture
+def project(tmp_path):
+    """Ten test images of three classes, two of them mistaken, and training images that are all mistaken."""
+    found = Project(tmp_path, ["ant", "bee", "cat"])
+    for number in range(4):
+        found.add(f"bee/{number}.png", "bee", "test", "bee")
+        found.add(f"ant/{number}.png", "ant", "test", "ant")
+    found.add("cat/sure.png", "cat", "test", "bee", confidence=0.99)
+    found.add("cat/unsure.png", "cat", "test", "ant", confidence=0.5)
+    for label in found.classes:
+        found.add(f"{label}/train.png", label, "train", "bee" if label == "ant" else "ant")
+    return found
+
+
+@pytest.fixture
+def captured(monkeypatch):
+    """What the grid of mistakes is asked to draw."""
+    asked = {}
+
+    def mistakes_grid(pictures, captions, path, title):
+        asked.update(pictures=pictures, captions=captions, title=title)
+        path.write_bytes(b"")
+
+    monkeypatch.setattr(plots, "mistakes_grid", mistakes_grid)
+    return asked
+
+
+def test_only_the_test_split_is_judged(project):
+    summary = project.write().evaluate()
+    assert summary.metrics["n"] == 10
+    assert summary.metrics["accuracy"]["value"] == 0.8
+    assert summary.mistakes == 2
+    assert summary.warnings == []
+
+
+def test_folder_holds_these_files_and_no_others(project):
+    project.write().evaluate()
+    tables = "classes.csv confusion.csv learning_curves.csv metrics.json predictions.csv"
+    pictures = "classes.png confusion_matrix.png learning_curves.png mistakes.png"
+    assert {file.name for file in project.out.iterdir()} == {*tables.split(), *pictures.split()}
+
+
+def test_metrics_can_be_read_again_and_only_from_where_they_are(project, tmp_path):
+    summary = project.write().evaluate()
+    assert evaluation.read_metrics(project.out)["accuracy"] == summary.metrics["accuracy"]["value"]
+    with pytest.raises(ArtefactError, match=r"nowhere/metrics\.json: expected metrics written by 'headstart evaluate'"):
+        evaluation.read_metrics(tmp_path / "nowhere")
+
+
+def test_metrics_json_is_flat_and_holds_numbers_only(project):
+    summary = project.write().evaluate()
+    written = json.loads((project.out / "metrics.json").read_text())
+    keys = [f"{name}{end}" for name in metrics.OVERALL for end in ("", "_low", "_high")]
+    assert list(written) == ["images", *keys]
+    assert all(isinstance(value, int | float) for value in written.values())
+    assert written["accuracy"] == 0.8
+    assert written["accuracy_low"] == round(summary.metrics["accuracy"]["low"], 6) == 0.490162
+
+
+def test_predictions_are_rows_in_path_order_that_add_up(project):
+    project.write().evaluate()
+    rows = project.table("predictions.csv")
+    assert list(rows[0]) == ["path", "label", "predicted", "correct", "confidence", "p_ant", "p_bee", "p_cat"]
+    assert [row["path"] for row in rows] == sorted(path for path, _, _, split, _ in project.rows if split == "test")
+    sure = next(row for row in rows if row["path"] == "cat/sure.png")
+    assert (sure["label"], sure["predicted"], sure["correct"]) == ("cat", "bee", "0")
+    assert float(sure["confidence"]) == float(sure["p_bee"]) == pytest.approx(0.99, abs=1e-6)
+    assert sum(int(row["correct"]) for row in rows) == 8
+    for row in rows:
+        assert sum(float(row[f"p_{label}"]) for label in project.classes) == pytest.approx(1, abs=1e-8)
+
+
+def test_confusion_csv_has_a_row_an_image(project):
+    project.write().evaluate()
+    rows = [(row["actual"], row["predicted"]) for row in project.table("confusion.csv")]
+    assert {pair: rows.count(pair) for pair in rows} == {
+        ("ant", "ant"): 4,
+        ("bee", "bee"): 4,
+        ("cat", "ant"): 1,
+        ("cat", "bee"): 1,
+    }
+
+
+def test_classes_csv_leaves_empty_what_is_not_defined(project):
+    project.write().evaluate()
+    ant, _, cat = project.table("classes.csv")
+    assert (ant["label"], ant["images"], ant["recall"], ant["recall_high"]) == ("ant", "4", "1.0", "1.0")
+    assert float(ant["precision"]) == 0.8
+    assert (cat["precision"], cat["recall"], cat["f1"]) == ("", "0.0", "0.0")
+
+
+def test_identical_files_count_once(project):
+    original = project.images / "cat/sure.png"
+    project.add("cat/zcopy.png", "cat", "test", "bee")
+    (project.images / "cat/zcopy.png").write_bytes(original.read_bytes())
+    sure = next(row for row in project.rows if row[0] == "cat/sure.png")
+    project.rows[-1] = ("cat/zcopy.png", *sure[1:])
+    assert project.write().evaluate().metrics["n"] == 10
+
+
+def test_the_order_of_the_manifest_changes_no_byte(project):
+    project.write().evaluate()
+    first = {file.name: file.read_bytes() for file in project.out.iterdir()}
+    project.rows.reverse()
+    project.write().evaluate()
+    assert {file.name: file.read_bytes() for file in project.out.iterdir()} == first
+
+
+def test_mistakes_are_drawn_with_their_pictures_the_most_confident_first(project, captured):
+    project.write().evaluate()
+    assert captured["title"] == "All 2 mistakes among 10 test images"
+    assert captured["captions"] == [
+        "is: cat\ntaken for: bee\nconfidence 0.990\ncat/sure.png",
+        "is: cat\ntaken for: ant\nconfidence 0.500\ncat/unsure.png",
+    ]
+    assert captured["pictures"][0].shape == (8, 12, 3)
+    assert captured["pictures"][0][0, 0].tolist() == [200, 30, 8]
+
+
+def test_no_more_mistakes_are_drawn_than_fit(project, captured, monkeypatch):
+    monkeypatch.setattr(evaluation, "MISTAKES_DRAWN", 1)
+    project.write().evaluate()
+    assert captured["title"] == "The 1 most confident of 2 mistakes among 10 test images"
+    assert len(captured["pictures"]) == len(captured["captions"]) == 1
+
+
+def test_a_mistake_whose_file_is_gone_or_changed_is_drawn_with_a_remark(project, captured):
+    project.write()
+    (project.images / "cat/sure.png").unlink()
+    Image.new("RGB", (6, 6), "blue").save(project.images / "cat/unsure.png")
+    project.evaluate()
+    assert captured["pictures"][0] is None
+    assert captured["captions"][0].endswith("cat/sure.png\nfile not found")
+    assert captured["pictures"][1].shape == (6, 6, 3)
+    assert captured["captions"][1].endswith("cat/unsure.png\nchanged since it was judged")
+
+
+def test_without_mistakes_the_picture_says_so(project, captured):
+    project.rows = [row for row in project.rows if not (row[2] == "cat" and row[3] == "test")]
+    project.add("cat/right.png", "cat", "test", "cat")
+    project.write().evaluate()
+    assert captured["title"] == "No mistakes: each of the 9 test images was given its class."
+    assert captured["pictures"] == []
+
+
+def test_learning_curves_are_written_for_a_head_with_epochs_and_say_so_for_one_without(project):
+    project.history = HISTORY
+    project.write().evaluate()
+    rows = project.table("learning_curves.csv")
+    assert [row["epoch"] for row in rows] == ["1", "2"]
+    assert list(rows[0]) == list(HISTORY[0])
+    assert (project.out / "learning_curves.png").exists()
+    project.history = []
+    project.write().evaluate()
+    assert project.table("learning_curves.csv") == []
+    assert (project.out / "learning_curves.csv").read_text().startswith("epoch,loss,accuracy")
+
+
+def test_two_classes_are_judged_as_many_are(tmp_path):
+    found = Project(tmp_path, ["cat", "dog"])
+    for number in range(6):
+        found.add(f"{number}.png", "cat" if number % 2 else "dog", "test", "cat" if number % 2 else "dog")
+    found.add("6.png", "dog", "test", "cat", confidence=0.6)
+    measured = found.write().evaluate().metrics
+    assert measured["accuracy"]["value"] == pytest.approx(6 / 7)
+    assert measured["roc_auc"]["value"] == 1.0
+
+
+def test_a_class_without_test_images_is_a_warning(project):
+    project.rows = [row for row in project.rows if not (row[2] == "cat" and row[3] == "test")]
+    summary = project.write().evaluate()
+    assert summary.warnings == ["roc_auc: not defined, no test image of cat"]
+    assert "roc_auc" not in json.loads((project.out / "metrics.json").read_text())
+
+
+def test_an_empty_test_split_is_refused_with_the_remedy(project):
+    project.rows = [row for row in project.rows if row[3] == "train"]
+    with pytest.raises(InputError, match=r"expected images in the test split, received none.*--test-fraction"):
+        project.write().evaluate()
+    assert not project.out.exists()
+
+
+def test_a_head_for_other_classes_is_refused_by_their_names(project):
+    with pytest.raises(ArtefactError, match="the manifest alone has 'cat'; the head alone has 'dog'"):
+        project.write(head_classes=["ant", "bee", "dog"]).evaluate()
+
+
+def test_a_test_image_of_a_class_that_the_head_never_saw_is_refused(project):
+    project.add("dog/1.png", "dog", "test", "cat")
+    with pytest.raises(ArtefactError, match="the manifest alone has 'dog'"):
+        project.write().evaluate()
+
+
+def test_a_test_image_without_features_is_refused(project):
+    project.write()
+    other = project.root / "other"
+    smaller = Project(other, project.classes)
+    smaller.rows = project.rows[1:]
+    smaller.write()
+    project.features = smaller.features
+    with pytest.raises(ArtefactError, match=r"1 of 10 images of the manifest have no row"):
+        project.evaluate()
+
+
+def test_a_head_whose_classes_stand_in_another_order_is_judged_by_names(project):
+    measured = project.write(head_classes=["bee", "ant", "cat"]).evaluate().metrics
+    assert measured["accuracy"]["value"] == 0.0
+
+
+def test_features_of_another_spec_are_refused_by_field(project):
+    project.spec = {**SPEC, "cut": "block-1"}
+    with pytest.raises(SpecError, match="cut: expected 'top', received 'block-1'"):
+        project.write().evaluate()
+
+
+def test_features_of_another_decoder_version_are_a_warning(project):
+    project.spec = {**SPEC, "decoder": {"version": "2"}}
+    (warning,) = project.write().evaluate().warnings
+    assert "decoder.version: expected '1', received '2'" in warning
+
+
+def test_command_prints_a_table_that_a_person_can_read(project):
+    project.write()
+    result = CliRunner().invoke(command, [str(path) for path in project.paths])
+    assert result.exit_code == 0
+    lines = result.output.splitlines()
+    assert lines[0] == "10 test images, 2 mistakes; in brackets 95 % intervals"
+    assert lines[2] == "accuracy           0.8000 [0.4902, 0.9433]"
+    assert lines[8].split() == ["class", "images", "precision", "recall", "F1"]
+    assert lines[9].startswith("ant         4  0.8000 [")
+    assert lines[11].split()[2:4] == ["not", "defined"]
+    assert lines[-1] == f"-> {project.out}"
+
+
+def test_command_turns_a_foreseen_error_into_one_line_and_status_1(project):
+    result = CliRunner().invoke(command, [str(path) for path in project.paths])
+    assert result.exit_code == 1
+    assert result.output.count("\n") == 1
+    assert result.output.startswith("Error: ")

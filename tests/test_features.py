@@ -1,0 +1,169 @@
+import hashlib
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+
+from pipeline import features
+from pipeline.errors import ArtefactError
+from pipeline.features import Features
+
+SPEC = '{"size":32}'
+
+
+def digests_of(count: int) -> np.ndarray:
+    rows = sorted(hashlib.sha256(b"%d" % number).digest() for number in range(count))
+    return np.frombuffer(b"".join(rows), np.uint8).reshape(count, 32)
+
+
+def rows_of(count: int, shape: tuple[int, ...] = (5,), dtype: str = "float16") -> np.ndarray:
+    return np.random.default_rng(0).normal(size=(count, *shape)).astype(dtype)
+
+
+def write(path: Path, digests: np.ndarray, rows: np.ndarray, block: int = 7) -> Path:
+    blocks = (rows[start : start + block] for start in range(0, len(rows), block))
+    features.write(path, spec=SPEC, digests=digests, row_shape=rows.shape[1:], dtype=str(rows.dtype), blocks=blocks)
+    return path
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32"])
+@pytest.mark.parametrize("shape", [(5,), (2, 3, 4), (70_000,)])
+def test_rows_come_back_by_digest_to_the_bit(tmp_path: Path, shape: tuple[int, ...], dtype: str) -> None:
+    digests, rows = digests_of(23), rows_of(23, shape, dtype)
+    order = np.random.default_rng(1).permutation(23)[:9]
+    with Features(write(tmp_path / "f.h5", digests, rows)) as read:
+        np.testing.assert_array_equal(read.gather(digests[order]), rows[order].astype(np.float32))
+        np.testing.assert_array_equal(np.concatenate(list(read.stream())), rows)
+        assert (len(read), read.row_shape, read.dtype, read.spec) == (23, shape, np.dtype(dtype), {"size": 32})
+
+
+def test_a_digest_may_be_asked_for_twice(tmp_path: Path) -> None:
+    digests, rows = digests_of(4), rows_of(4)
+    with Features(write(tmp_path / "f.h5", digests, rows)) as read:
+        np.testing.assert_array_equal(read.gather(digests[[2, 0, 2]]), rows[[2, 0, 2]].astype(np.float32))
+
+
+def test_the_same_rows_give_the_same_bytes_however_they_arrive(tmp_path: Path) -> None:
+    digests, rows = digests_of(300), rows_of(300)
+    one, two = write(tmp_path / "1.h5", digests, rows, 7), write(tmp_path / "2.h5", digests, rows, 300)
+    assert one.read_bytes() == two.read_bytes()
+
+
+def test_many_blocks_are_gathered_as_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(features, "READ_BYTES", 10 * 5 * 2)
+    digests, rows = digests_of(1000), rows_of(1000)
+    path = write(tmp_path / "f.h5", digests, rows)
+    with Features(path) as read:
+        assert len(list(read.stream())) > 1
+        np.testing.assert_array_equal(read.gather(digests[::-3]), rows[::-3].astype(np.float32))
+
+
+def test_a_missing_row_says_how_many_and_what_to_do(tmp_path: Path) -> None:
+    digests, rows = digests_of(10), rows_of(10)
+    with (
+        Features(write(tmp_path / "f.h5", digests[1:], rows[1:])) as read,
+        pytest.raises(ArtefactError, match=r"1 of 10 images of the manifest have no row.*headstart extract"),
+    ):
+        read.gather(digests)
+
+
+def test_too_few_rows_publish_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "f.h5"
+    with pytest.raises(ArtefactError, match="expected 10 rows to write, received 9"):
+        write(path, digests_of(10), rows_of(9))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
+    path = write(tmp_path / "f.h5", digests_of(3), rows_of(3))
+    before = path.read_bytes()
+    with pytest.raises(ArtefactError):
+        write(path, digests_of(10), rows_of(9))
+    assert path.read_bytes() == before
+
+
+def test_no_bit_of_the_rows_can_flip_unnoticed(tmp_path: Path) -> None:
+    rows = rows_of(40)
+    path = write(tmp_path / "f.h5", digests_of(40), rows)
+    data = bytearray(path.read_bytes())
+    start = bytes(data).index(rows[:3].tobytes())
+    for offset in range(0, rows.nbytes, 37):
+        flipped = bytearray(data)
+        flipped[start + offset] ^= 4
+        path.write_bytes(flipped)
+        with pytest.raises(ArtefactError, match="damaged"), Features(path) as read:
+            read.verify()
+
+
+@pytest.mark.parametrize("kept", [0, 100, 2000, -1])
+def test_a_truncated_file_is_refused(tmp_path: Path, kept: int) -> None:
+    path = write(tmp_path / "f.h5", digests_of(40), rows_of(40))
+    path.write_bytes(path.read_bytes()[:kept])
+    with pytest.raises(ArtefactError, match=r"f\.h5"), Features(path) as read:
+        read.verify()
+
+
+def test_a_missing_file_says_so(tmp_path: Path) -> None:
+    with pytest.raises(ArtefactError, match="expected a file of features, found none"):
+        Features(tmp_path / "f.h5")
+
+
+def hostile(path: Path, kind: str) -> None:
+    secret = path.parent / "secret.bin"
+    secret.write_bytes(b"\0" * 4096)
+    with h5py.File(path.parent / "other.h5", "w") as other:
+        other["features"] = rows_of(4)
+    with h5py.File(path, "w") as file:
+        file.attrs["spec"] = SPEC
+        file["digest"] = digests_of(4)
+        if kind == "external link":
+            file["features"] = h5py.ExternalLink("other.h5", "/features")
+        elif kind == "soft link":
+            file["elsewhere"] = rows_of(4)
+            file["features"] = h5py.SoftLink("/elsewhere")
+        elif kind == "virtual":
+            layout = h5py.VirtualLayout((4, 5), "f2")
+            layout[:] = h5py.VirtualSource("other.h5", "features", (4, 5))
+            file.create_virtual_dataset("features", layout)
+        elif kind == "external storage":
+            file.create_dataset("features", (4, 5), "f4", external=[(str(secret), 0, 80)])
+        elif kind == "absurd shape":
+            file.create_dataset("features", (4, 2**40), "f4", chunks=(1, 1024))
+        elif kind == "missing":
+            pass
+        elif kind == "group":
+            file.create_group("features")
+        elif kind == "compressed":
+            file.create_dataset("features", data=np.zeros((4, 5), "f4"), compression="gzip")
+        elif kind == "integers":
+            file["features"] = np.zeros((4, 5), int)
+        elif kind == "too many rows":
+            file["features"] = rows_of(5)
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "external link",
+        "soft link",
+        "virtual",
+        "external storage",
+        "absurd shape",
+        "missing",
+        "group",
+        "compressed",
+        "integers",
+        "too many rows",
+    ],
+)
+def test_a_hostile_file_is_refused_when_it_is_opened(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "f.h5"
+    hostile(path, kind)
+    with pytest.raises(ArtefactError, match=r"f\.h5"):
+        Features(path)
+
+
+def test_unsorted_digests_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ArtefactError, match="sorted and distinct"):
+        write(tmp_path / "f.h5", digests_of(4)[::-1], rows_of(4))

@@ -1,0 +1,55 @@
+import os
+import stat
+from pathlib import Path
+
+import pytest
+
+from pipeline.files import published
+
+
+def test_the_name_appears_only_when_the_block_is_over(tmp_path: Path) -> None:
+    path = tmp_path / "new folder" / "a.txt"
+    with published(path) as temporary:
+        temporary.write_text("done")
+        assert not path.exists()
+        assert temporary.suffix == ".txt"
+    assert path.read_text() == "done"
+    assert os.listdir(path.parent) == ["a.txt"]
+
+
+def test_an_error_leaves_what_stood_there_and_no_litter(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    path.write_text("before")
+    with pytest.raises(RuntimeError), published(path) as temporary:
+        temporary.write_text("half")
+        raise RuntimeError
+    assert path.read_text() == "before"
+    assert os.listdir(tmp_path) == ["a.txt"]
+
+
+def test_a_published_file_has_the_permissions_of_any_new_file(tmp_path: Path) -> None:
+    with published(tmp_path / "a.txt") as temporary:
+        temporary.write_text("x")
+    (tmp_path / "plain.txt").write_text("x")
+    assert (tmp_path / "a.txt").stat().st_mode == (tmp_path / "plain.txt").stat().st_mode
+
+
+def test_the_file_and_then_its_folder_are_synced_around_the_rename(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    events: list[str] = []
+    fsync, replace = os.fsync, Path.replace
+
+    def noted_fsync(descriptor: int) -> None:
+        events.append("sync " + ("folder" if stat.S_ISDIR(os.fstat(descriptor).st_mode) else "file"))
+        fsync(descriptor)
+
+    def noted_replace(self: Path, target: Path) -> Path:
+        events.append("rename")
+        return replace(self, target)
+
+    monkeypatch.setattr(os, "fsync", noted_fsync)
+    monkeypatch.setattr(Path, "replace", noted_replace)
+    with published(tmp_path / "a.txt") as temporary:
+        temporary.write_text("x")
+    assert events == ["sync file", "rename", "sync folder"]

@@ -1,0 +1,592 @@
+"""One suite for all heads, then what each promises on its own, then artefacts that must be refused."""
+
+import hashlib
+import json
+import subprocess
+import sys
+import zipfile
+from functools import cache
+
+import numpy as np
+import pytest
+
+from pipeline import heads
+from pipeline.errors import ArtefactError, InputError
+from pipeline.heads import HEADS, count_parameters
+from pipeline.heads.dense import ACTIVATIONS
+from pipeline.heads.rows import class_weights, learn_scale, probabilities, standardise
+
+LOGISTIC = {"C": 1.0, "l1_ratio": 0.0, "class_weight": None, "max_iter": 1000, "seed": 0}
+DENSE = {
+    "hidden": (8,),
+    "activation": "relu",
+    "dropout": 0.1,
+    "l1": 0.0,
+    "l2": 1e-4,
+    "optimizer": "adam",
+    "learning_rate": 0.03,
+    "batch_size": 60,
+    "epochs": 6,
+    "patience": 0,
+    "class_weight": None,
+    "standardize": "standard",
+    "seed": 0,
+}
+PARAMS = {"logistic": LOGISTIC, "dense": DENSE}
+RECORD = {"spec": {"size": 224, "weights": {"seed": 1}}}
+
+
+def make(name, **changes):
+    return HEADS[name](**(PARAMS[name] | changes))
+
+
+def blobs(n_classes, n=180, d=12, seed=0, separation=3.0):
+    """Return rows (n, d) float32 around one centre a class, and their codes."""
+    rng = np.random.default_rng(seed)
+    centres = separation * np.random.default_rng(99).normal(size=(n_classes, d))
+    y = np.arange(n, dtype=np.int64) % n_classes
+    return (centres[y] + rng.normal(size=(n, d)) + 5).astype(np.float32), y
+
+
+@cache
+def fitted(name, n_classes):
+    """Return a head that several tests look at, and none changes."""
+    return make(name).fit(*blobs(n_classes), blobs(n_classes, seed=2))
+
+
+def record(n_classes):
+    return RECORD | {"classes": [f"class {code}" for code in range(n_classes)]}
+
+
+def files(directory):
+    return {path.name: path.read_bytes() for path in sorted(directory.iterdir())}
+
+
+every_head = pytest.mark.parametrize("name", HEADS)
+two_and_three_classes = pytest.mark.parametrize("n_classes", [2, 3])
+
+
+def test_every_head_of_the_table_is_in_this_suite():
+    assert PARAMS.keys() == HEADS.keys()
+    assert all(heads.parameters_of(name) == list(PARAMS[name]) for name in HEADS)
+
+
+@every_head
+@two_and_three_classes
+class TestEveryHeadWhateverTheClasses:
+    def test_learns_blobs_and_gives_probabilities_that_sum_to_one(self, name, n_classes):
+        held_X, held_y = blobs(n_classes, seed=1)
+        probability = fitted(name, n_classes).predict_proba(held_X)
+        assert probability.shape == (len(held_X), n_classes)
+        assert probability.dtype == np.float64
+        np.testing.assert_allclose(probability.sum(axis=1), 1, rtol=0, atol=1e-12)
+        assert (probability.argmax(axis=1) == held_y).all()
+
+    def test_gives_the_same_bits_after_save_and_load(self, name, n_classes, tmp_path):
+        X, _ = blobs(n_classes)
+        head = fitted(name, n_classes)
+        heads.save(head, tmp_path, record(n_classes))
+        loaded, kept = heads.load(tmp_path)
+        np.testing.assert_array_equal(loaded.predict_proba(X), head.predict_proba(X), strict=True)
+        assert loaded.history_ == head.history_
+        assert {parameter: getattr(loaded, parameter) for parameter in PARAMS[name]} == PARAMS[name]
+        assert kept["classes"] == record(n_classes)["classes"]
+        assert kept["spec"] == RECORD["spec"]
+        assert kept["n_parameters"] == count_parameters(head.layout(12, n_classes))
+
+    def test_equal_fits_write_equal_bytes(self, name, n_classes, tmp_path):
+        again = make(name).fit(*blobs(n_classes), blobs(n_classes, seed=2))
+        for folder, head in (("one", fitted(name, n_classes)), ("two", again)):
+            heads.save(head, tmp_path / folder, record(n_classes))
+        assert files(tmp_path / "one") == files(tmp_path / "two")
+
+    def test_order_of_the_rows_does_not_change_the_classes(self, name, n_classes):
+        X, y = blobs(n_classes)
+        order = np.random.default_rng(3).permutation(len(X))
+        one = fitted(name, n_classes).predict_proba(X)
+        other = make(name).fit(X[order], y[order], None).predict_proba(X)
+        np.testing.assert_array_equal(one.argmax(axis=1), other.argmax(axis=1))
+
+    def test_learned_arrays_are_those_of_its_layout(self, name, n_classes):
+        head = fitted(name, n_classes)
+        layout = head.layout(12, n_classes)
+        received = {key: (array.shape, str(array.dtype)) for key, array in head.arrays_.items()}
+        assert received == {key: (slot.shape, slot.dtype) for key, slot in layout.items()}
+
+
+@every_head
+class TestEveryHead:
+    def test_class_weights_raise_the_recall_of_the_minority(self, name):
+        X, y = blobs(2, n=600, d=2, separation=0.4)
+        kept = (y == 0) | (np.arange(len(y)) % 20 == 1)
+        X, y = X[kept], y[kept]
+        assert np.bincount(y).tolist() == [300, 30]
+        recalls = [
+            (make(name, class_weight=choice).fit(X, y, None).predict_proba(X)[y == 1].argmax(axis=1) == 1).mean()
+            for choice in (None, "balanced")
+        ]
+        assert recalls[1] > recalls[0] + 0.3
+
+    def test_rows_given_to_it_are_not_changed(self, name):
+        X, y = blobs(3)
+        before = X.copy(), y.copy()
+        make(name).fit(X, y, (X, y)).predict_proba(X)
+        np.testing.assert_array_equal(X, before[0])
+        np.testing.assert_array_equal(y, before[1])
+
+    def test_float16_rows_give_what_they_give_as_float32(self, name):
+        X, y = blobs(2)
+        half = X.astype(np.float16)
+        as_half = make(name).fit(half, y, None).predict_proba(half)
+        single = half.astype(np.float32)
+        as_single = make(name).fit(single, y, None).predict_proba(single)
+        np.testing.assert_allclose(as_half, as_single, rtol=0, atol=1e-5)
+
+    def test_one_column_suffices(self, name):
+        X = np.linspace(-1, 1, 64, dtype=np.float32)[:, None]
+        y = (X[:, 0] > 0).astype(np.int64)
+        probability = make(name, **({"epochs": 30} if name == "dense" else {})).fit(X, y, None).predict_proba(X)
+        assert (probability.argmax(axis=1) == y).mean() > 0.9
+
+    def test_constant_columns_are_safe(self, name):
+        X, y = blobs(2)
+        X[:, 3], X[:, 4] = 0.0, 0.1
+        probability = make(name).fit(X, y, None).predict_proba(X)
+        assert np.isfinite(probability).all()
+        assert (probability.argmax(axis=1) == y).all()
+
+    def test_another_seed_is_another_fit_unless_the_solver_has_no_randomness(self, name):
+        X, y = blobs(2, separation=0.5)
+        one, other = (make(name, seed=seed).fit(X, y, None).predict_proba(X) for seed in (0, 1))
+        assert np.array_equal(one, other) == (name == "logistic")
+
+    @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+    def test_refuses_features_that_are_not_finite(self, name, bad):
+        X, y = blobs(2)
+        X[7, 2] = bad
+        for call in (lambda: make(name).fit(X, y, None), lambda: fitted(name, 2).predict_proba(X)):
+            with pytest.raises(InputError, match="expected finite numbers, received NaN or infinity in row 7"):
+                call()
+
+    def test_refuses_rows_of_another_width(self, name):
+        with pytest.raises(InputError, match="expected 12 columns, received 11"):
+            fitted(name, 2).predict_proba(blobs(2)[0][:, :11])
+
+    @pytest.mark.parametrize("codes", [[0] * 180, [0, 2] * 90, [1, 2] * 90, [-1, 0] * 90])
+    def test_refuses_codes_that_skip_a_class(self, name, codes):
+        with pytest.raises(InputError, match="expected codes 0 to K - 1 of two classes or more"):
+            make(name).fit(blobs(2)[0], np.array(codes), None)
+
+    def test_predicts_no_rows_as_no_rows(self, name):
+        assert fitted(name, 3).predict_proba(blobs(3)[0][:0]).shape == (0, 3)
+
+
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("logistic", {"C": 0}),
+        ("logistic", {"C": "1"}),
+        ("logistic", {"C": float("nan")}),
+        ("logistic", {"C": True}),
+        ("logistic", {"l1_ratio": 1.1}),
+        ("logistic", {"class_weight": "none"}),
+        ("logistic", {"max_iter": 0}),
+        ("logistic", {"seed": -1}),
+        ("dense", {"hidden": [8]}),
+        ("dense", {"hidden": (8, 0)}),
+        ("dense", {"activation": "softmax"}),
+        ("dense", {"dropout": 1.0}),
+        ("dense", {"l1": -1.0}),
+        ("dense", {"l2": float("inf")}),
+        ("dense", {"optimizer": "lion"}),
+        ("dense", {"learning_rate": 0.0}),
+        ("dense", {"batch_size": 2.5}),
+        ("dense", {"epochs": 0}),
+        ("dense", {"patience": -1}),
+        ("dense", {"standardize": None}),
+    ],
+)
+def test_a_parameter_out_of_range_is_named_with_expected_and_received(name, change):
+    (parameter,) = change
+    with pytest.raises(InputError, match=f"^{parameter}: expected .*, received "):
+        make(name, **change).fit(*blobs(2), None)
+
+
+class TestRows:
+    def test_scale_is_mean_and_population_deviation_in_float64(self):
+        X = np.array([[1, 0.1], [3, 0.1], [8, 0.1]], np.float32)
+        mean, scale = learn_scale(X)
+        np.testing.assert_allclose(mean, [4, np.float32(0.1)])
+        np.testing.assert_allclose(scale, [np.sqrt(26 / 3), 1])
+
+    def test_blocks_do_not_change_the_scale(self):
+        X = np.random.default_rng(0).normal(1000, 1, size=(3000, 3)).astype(np.float32)
+        mean, scale = learn_scale(X)
+        np.testing.assert_allclose(mean, X.astype(np.float64).mean(axis=0), rtol=1e-12)
+        np.testing.assert_allclose(scale, X.astype(np.float64).std(axis=0), rtol=1e-12)
+        np.testing.assert_allclose(standardise(X, mean, scale).std(axis=0), 1, rtol=1e-12)
+
+    def test_balanced_weights_are_n_over_k_times_count(self):
+        y = np.array([0, 0, 0, 1])
+        np.testing.assert_array_equal(class_weights(y, "balanced"), [4 / 6, 4 / 2])
+        np.testing.assert_array_equal(class_weights(y, None), [1, 1])
+
+    def test_one_logit_is_the_log_odds_of_the_second_class_and_never_overflows(self):
+        received = probabilities(np.array([[0.0], [np.log(3)], [1e4], [-1e4]]))
+        np.testing.assert_allclose(received, [[0.5, 0.5], [0.25, 0.75], [0, 1], [1, 0]])
+
+
+class TestLogistic:
+    @two_and_three_classes
+    @pytest.mark.parametrize(
+        "changes", [{}, {"C": 0.01, "class_weight": "balanced"}, {"l1_ratio": 1.0, "C": 0.1}, {"l1_ratio": 0.5}]
+    )
+    def test_equals_a_scikit_learn_pipeline(self, n_classes, changes):
+        from sklearn.linear_model import LogisticRegression
+        from sklearn.pipeline import make_pipeline
+        from sklearn.preprocessing import StandardScaler
+
+        X, y = blobs(n_classes, separation=0.5)
+        params = LOGISTIC | changes
+        solver = "saga" if params["l1_ratio"] else "lbfgs"
+        model = LogisticRegression(
+            C=params["C"],
+            l1_ratio=params["l1_ratio"],
+            class_weight=params["class_weight"],
+            max_iter=1000,
+            solver=solver,
+            random_state=0,
+        )
+        pipe = make_pipeline(StandardScaler(), model).fit(X.astype(np.float64), y)
+        head = make("logistic", **changes).fit(X, y, None)
+        expected = pipe.predict_proba(X.astype(np.float64))
+        np.testing.assert_allclose(head.predict_proba(X), expected, rtol=0, atol=1e-6)
+
+    def test_lasso_leaves_out_useless_features(self):
+        X, y = blobs(2, separation=0.5)
+        ridge, lasso = (make("logistic", C=0.1, l1_ratio=ratio).fit(X, y, None) for ratio in (0.0, 1.0))
+        assert (ridge.arrays_["coef_"] != 0).all()
+        assert 0 < (lasso.arrays_["coef_"] == 0).sum() < 12
+
+    def test_says_when_the_solver_did_not_converge_and_prints_nothing(self, capfd, recwarn):
+        head = make("logistic", max_iter=1).fit(*blobs(3, separation=0.5), None)
+        assert len(head.warnings_) == 1
+        assert "max_iter=1," in head.warnings_[0]
+        assert make("logistic").fit(*blobs(3, separation=0.5), None).warnings_ == []
+        assert capfd.readouterr() == ("", "")
+        assert not recwarn.list
+
+    def test_counts_one_parameter_a_feature_and_one_more_for_two_classes(self):
+        assert count_parameters(make("logistic").layout(1280, 2)) == 1281
+        assert count_parameters(make("logistic").layout(1280, 10)) == 12810
+
+
+def network_of(head, n_features, n_classes):
+    """Return Keras' model of a fitted dense head."""
+    network = head._network(n_features, n_classes)
+    network.set_weights([array for name, array in head.arrays_.items() if name not in ("mean_", "scale_")])
+    return network
+
+
+def keras_probabilities(head, X, n_classes):
+    import keras
+
+    values = standardise(X, head.arrays_["mean_"], head.arrays_["scale_"]).astype(np.float32)
+    logits = network_of(head, X.shape[1], n_classes).predict(values, verbose=0)
+    if n_classes > 2:
+        return np.asarray(keras.ops.softmax(logits))
+    second = np.asarray(keras.ops.sigmoid(logits))
+    return np.hstack([1 - second, second])
+
+
+class TestDense:
+    @pytest.mark.parametrize("activation", ACTIVATIONS)
+    def test_numpy_predicts_what_keras_predicts(self, activation):
+        X, y = blobs(3)
+        head = make("dense", activation=activation, hidden=(16, 8), epochs=1, dropout=0.0).fit(X, y, None)
+        np.testing.assert_allclose(head.predict_proba(X), keras_probabilities(head, X, 3), rtol=0, atol=1e-6)
+
+    @pytest.mark.parametrize("activation", ACTIVATIONS)
+    def test_activations_equal_those_of_keras_far_from_zero_too(self, activation):
+        import keras
+
+        x = np.linspace(-200, 200, 4001, dtype=np.float32)
+        received = ACTIVATIONS[activation](x)
+        assert received.dtype == np.float32
+        expected = np.asarray(getattr(keras.activations, activation)(keras.ops.convert_to_tensor(x)))
+        np.testing.assert_allclose(received, expected, rtol=1e-6, atol=1e-6)
+
+    def test_two_classes_are_one_logit(self):
+        X, _ = blobs(2)
+        head = fitted("dense", 2)
+        assert network_of(head, 12, 2).output_shape == (None, 1)
+        assert head.arrays_["kernel_1_"].shape == (8, 1)
+        np.testing.assert_allclose(head.predict_proba(X), keras_probabilities(head, X, 2), rtol=0, atol=1e-6)
+
+    def test_without_hidden_layers_it_is_softmax_regression(self):
+        X, y = blobs(3)
+        head = make("dense", hidden=(), epochs=20).fit(X, y, None)
+        assert list(head.arrays_) == ["mean_", "scale_", "kernel_0_", "bias_0_"]
+        assert (head.predict_proba(X).argmax(axis=1) == y).all()
+
+    def test_counts_the_published_parameters_of_vgg16_with_two_wide_layers(self):
+        assert count_parameters(make("dense", hidden=(4096, 1024)).layout(25088, 2)) == 106_960_897
+
+    def test_same_seed_gives_the_same_weights_whatever_ran_before(self):
+        import keras
+
+        X, y = blobs(3)
+        one = make("dense", dropout=0.5).fit(X, y, None).arrays_
+        keras.utils.set_random_seed(123)
+        keras.random.normal((3,))
+        other = make("dense", dropout=0.5).fit(X, y, None).arrays_
+        for name, array in one.items():
+            np.testing.assert_array_equal(array, other[name])
+
+    def test_history_has_a_row_an_epoch_and_validation_only_if_given(self):
+        X, y = blobs(2)
+        told = []
+        head = make("dense", epochs=3).fit(X, y, (X, y), lambda done, total: told.append((done, total)))
+        assert [row["epoch"] for row in head.history_] == [1, 2, 3]
+        assert all(list(row) == ["epoch", "loss", "accuracy", "val_loss", "val_accuracy"] for row in head.history_)
+        assert told == [(1, 3), (2, 3), (3, 3)]
+        assert list(make("dense", epochs=1).fit(X, y, None).history_[0]) == ["epoch", "loss", "accuracy"]
+
+    @two_and_three_classes
+    def test_last_validation_loss_is_the_cross_entropy_plus_the_penalties(self, n_classes):
+        X, y = blobs(n_classes, n=1100)
+        head = make("dense", epochs=2, l1=0.01, l2=0.02).fit(X, y, (X, y))
+        probability = head.predict_proba(X)
+        kernels = [head.arrays_[f"kernel_{i}_"] for i in range(2)]
+        penalty = sum(0.01 * np.abs(kernel).sum() + 0.02 * np.square(kernel).sum() for kernel in kernels)
+        expected = penalty - np.log(probability[np.arange(len(y)), y]).mean()
+        assert head.history_[-1]["val_loss"] == pytest.approx(expected, rel=1e-5)
+        assert head.history_[-1]["val_accuracy"] == pytest.approx((probability.argmax(axis=1) == y).mean())
+
+    def test_early_stopping_restores_the_weights_of_the_lowest_validation_loss(self):
+        X, y = blobs(2, n=60, separation=0.3)
+        held = blobs(2, n=60, separation=0.3, seed=1)
+        head = make("dense", hidden=(64,), epochs=200, patience=4, learning_rate=0.05, l2=0.0).fit(X, y, held)
+        losses = [row["val_loss"] for row in head.history_]
+        assert len(losses) < 200
+        assert int(np.argmin(losses)) == len(losses) - 5
+        probability = head.predict_proba(held[0])
+        restored = -np.log(probability[np.arange(len(held[1])), held[1]]).mean()
+        assert restored == pytest.approx(min(losses), rel=1e-4)
+
+    def test_early_stopping_without_validation_rows_says_the_remedy(self):
+        with pytest.raises(InputError, match="--val-fraction above 0, or train with --patience 0"):
+            make("dense", patience=3).fit(*blobs(2), None)
+
+    def test_standardize_none_leaves_the_features_as_they_are(self):
+        X, y = blobs(2)
+        head = make("dense", standardize="none").fit(X, y, None)
+        assert (head.arrays_["mean_"] == 0).all()
+        assert (head.arrays_["scale_"] == 1).all()
+
+    @pytest.mark.parametrize("optimizer", ["adam", "rmsprop", "sgd"])
+    def test_every_optimizer_lowers_the_loss(self, optimizer):
+        X, y = blobs(2)
+        history = make("dense", optimizer=optimizer).fit(X, y, None).history_
+        assert history[-1]["loss"] < history[0]["loss"]
+
+    def test_divergence_is_an_error_that_names_the_learning_rate(self):
+        with pytest.raises(InputError, match="training diverged; lower learning_rate"):
+            make("dense", optimizer="sgd", learning_rate=1e30, hidden=(8, 8)).fit(*blobs(3), None)
+
+    def test_predicting_from_files_does_not_load_tensorflow(self, tmp_path):
+        X, y = blobs(3)
+        heads.save(make("dense", activation="gelu").fit(X, y, None), tmp_path, record(3))
+        code = (
+            "import sys, numpy as np; from pathlib import Path; from pipeline import heads\n"
+            f"heads.load(Path({str(tmp_path)!r}))[0].predict_proba(np.ones((2, 12), np.float32))\n"
+            "assert not {'tensorflow', 'keras', 'sklearn'} & set(sys.modules)"
+        )
+        subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.fixture(scope="module")
+def stored(tmp_path_factory):
+    """One saved head of each kind; tests copy it before they damage it."""
+    root = tmp_path_factory.mktemp("stored")
+    for name in HEADS:
+        heads.save(fitted(name, 2), root / name, record(2))
+    return root
+
+
+@pytest.fixture(params=HEADS)
+def saved(request, stored, tmp_path):
+    for name, data in files(stored / request.param).items():
+        (tmp_path / name).write_bytes(data)
+    return tmp_path
+
+
+def edit(directory, **changes):
+    """Change keys of head.json; None removes one."""
+    path = directory / "head.json"
+    document = json.loads(path.read_text()) | changes
+    path.write_text(json.dumps({key: value for key, value in document.items() if value is not None}))
+
+
+def resign(directory):
+    """Make head.json vouch for the files as they are now, as a forger would."""
+    names = [name for name in files(directory) if name != "head.json"]
+    edit(directory, files={name: hashlib.sha256((directory / name).read_bytes()).hexdigest() for name in names})
+
+
+def forge(directory, **arrays):
+    """Put other arrays under an honest digest."""
+    with np.load(directory / "arrays.npz") as honest:
+        kept = {name: honest[name] for name in honest.files} | arrays
+    np.savez(directory / "arrays.npz", **{name: array for name, array in kept.items() if array is not None})
+    resign(directory)
+
+
+class Mine:
+    """Would leave a trace if it were unpickled."""
+
+    def __reduce__(self):
+        return (print, ("executed",))
+
+
+def test_npz_entries_carry_no_date(saved):
+    with zipfile.ZipFile(saved / "arrays.npz") as archive:
+        assert {member.date_time for member in archive.infolist()} == {(1980, 1, 1, 0, 0, 0)}
+
+
+def test_a_head_over_another_leaves_nothing_of_it(stored, tmp_path):
+    for name in ("dense", "logistic"):
+        head, kept = heads.load(stored / name)
+        heads.save(head, tmp_path, kept)
+    assert files(tmp_path) == files(stored / "logistic")
+
+
+def test_a_kill_between_two_files_is_noticed(saved, stored):
+    for name in HEADS:
+        if (arrays := (stored / name / "arrays.npz").read_bytes()) != (saved / "arrays.npz").read_bytes():
+            (saved / "arrays.npz").write_bytes(arrays)
+            break
+    with pytest.raises(ArtefactError, match=r"arrays\.npz: expected sha256"):
+        heads.load(saved)
+
+
+def test_object_arrays_are_refused_and_not_executed(saved, capfd):
+    forge(saved, mean_=np.array([Mine()] * 12, dtype=object))
+    with pytest.raises(ArtefactError, match=r"arrays\.npz"):
+        heads.load(saved)
+    assert capfd.readouterr().out == ""
+
+
+@pytest.mark.parametrize(
+    ("arrays", "message"),
+    [
+        ({"mean_": np.zeros(11)}, r"mean_ of shape \(12,\), float64.* received shape \(11,\)"),
+        ({"mean_": np.zeros(12, np.float32)}, "mean_ of shape .* float64.* received .*float32"),
+        ({"mean_": np.full(12, np.nan)}, "mean_ to be finite"),
+        ({"scale_": np.zeros(12)}, "scale_ above 0"),
+        ({"mean_": None}, "expected .*mean_.npy"),
+        ({"more_": np.zeros(1)}, "received .*more_.npy"),
+    ],
+)
+def test_arrays_that_do_not_fit_are_refused(saved, arrays, message):
+    forge(saved, **arrays)
+    with pytest.raises(ArtefactError, match=message):
+        heads.load(saved)
+
+
+def test_compressed_arrays_are_refused_since_they_may_be_a_bomb(saved):
+    with np.load(saved / "arrays.npz") as honest:
+        np.savez_compressed(saved / "arrays.npz", **honest)
+    resign(saved)
+    with pytest.raises(ArtefactError, match="without compression"):
+        heads.load(saved)
+
+
+@pytest.mark.parametrize("data", [b"", b"PK\x03\x04 not a zip", b"\x93NUMPY\x01\x00"])
+def test_arrays_that_are_no_npz_are_refused(saved, data):
+    (saved / "arrays.npz").write_bytes(data)
+    resign(saved)
+    with pytest.raises(ArtefactError, match=r"arrays\.npz: expected readable arrays"):
+        heads.load(saved)
+
+
+def test_half_a_file_of_arrays_is_refused(saved):
+    data = (saved / "arrays.npz").read_bytes()
+    (saved / "arrays.npz").write_bytes(data[: len(data) // 2])
+    with pytest.raises(ArtefactError, match=r"arrays\.npz: expected sha256"):
+        heads.load(saved)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[1]", "null", "\xff", "[" * 100_000, '{"format": NaN}'])
+def test_a_head_json_that_is_garbage_is_refused(saved, text):
+    (saved / "head.json").write_bytes(text.encode("latin-1"))
+    with pytest.raises(ArtefactError, match=r"head\.json: expected"):
+        heads.load(saved)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"format": 2},
+        {"format": None},
+        {"head": "forest"},
+        {"head": ["logistic"]},
+        {"params": None},
+        {"params": {"C": 1.0}},
+        {"params": [1]},
+        {"n_features": 0},
+        {"n_features": "12"},
+        {"classes": None},
+        {"classes": ["a"]},
+        {"classes": ["a", "a"]},
+        {"classes": ["a", 1]},
+        {"spec": None},
+        {"spec": "x"},
+        {"files": None},
+        {"files": {"../elsewhere": "0"}},
+    ],
+)
+def test_a_head_json_with_missing_or_wrong_keys_is_refused(saved, changes):
+    edit(saved, **changes)
+    with pytest.raises(ArtefactError, match=r"head\.json: expected"):
+        heads.load(saved)
+
+
+def test_a_parameter_out_of_range_in_head_json_is_refused(saved):
+    params = json.loads((saved / "head.json").read_text())["params"]
+    edit(saved, params=params | {"seed": -1})
+    with pytest.raises(ArtefactError, match=r"head\.json: seed: expected a whole number"):
+        heads.load(saved)
+
+
+def test_more_features_than_the_arrays_hold_are_refused_before_anything_is_allocated(saved):
+    edit(saved, n_features=10**15)
+    with pytest.raises(ArtefactError, match="of shape"):
+        heads.load(saved)
+
+
+def test_a_missing_head_says_what_was_expected(tmp_path):
+    with pytest.raises(ArtefactError, match=r"nowhere/head\.json: expected a trained head"):
+        heads.load(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize("file", ["arrays.npz", "history.csv"])
+def test_a_missing_file_is_named(stored, tmp_path, file):
+    for name, data in files(stored / "dense").items():
+        if name != file:
+            (tmp_path / name).write_bytes(data)
+    with pytest.raises(ArtefactError, match=f"{file}: expected a file of a trained head, received none"):
+        heads.load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "epoch,loss\n1,0.5\n", "epoch,loss,accuracy\n1,0.5\n", "epoch,loss,accuracy\n1,nan,0.5\n", "\xff"],
+)
+def test_a_history_that_is_garbage_is_refused(stored, tmp_path, text):
+    for name, data in files(stored / "dense").items():
+        (tmp_path / name).write_bytes(data)
+    (tmp_path / "history.csv").write_bytes(text.encode("latin-1"))
+    resign(tmp_path)
+    with pytest.raises(ArtefactError, match=r"history\.csv: expected"):
+        heads.load(tmp_path)

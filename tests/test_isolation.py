@@ -1,0 +1,82 @@
+import os
+import signal
+import sys
+import time
+
+import pytest
+
+from pipeline.errors import StorageError
+from pipeline.isolation import each
+
+
+def run(function, items, *, workers=2, progress=lambda *_: None):
+    return each(function, items, workers=workers, progress=progress)
+
+
+def square(number: int) -> int:
+    time.sleep(0.002 * (number % 3))  # so that chunks end out of order
+    return number * number
+
+
+def killed_by_thirteens(number: int) -> int:
+    if number % 13 == 12:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return number
+
+
+def exit_on_three(number: int) -> int:
+    if number == 3:
+        os._exit(1)
+    return number
+
+
+def disk_fails_on_seven(number: int) -> int:
+    if number == 7:
+        raise StorageError("seven: the disk fails")
+    return number
+
+
+def loaded_modules(_: int) -> list[str]:
+    return sorted(sys.modules)
+
+
+def process_id(_: int) -> int:
+    return os.getpid()
+
+
+def test_results_are_in_the_order_of_the_items():
+    assert run(square, range(200)) == [number * number for number in range(200)]
+
+
+def test_no_items_give_no_results():
+    assert run(square, []) == []
+
+
+def test_the_caller_s_process_runs_nothing():
+    assert os.getpid() not in run(process_id, range(10))
+
+
+def test_progress_ends_at_the_total():
+    seen = []
+    run(square, range(100), progress=lambda done, total: seen.append((done, total)))
+    assert seen[-1] == (100, 100)
+    assert sorted(seen) == seen
+
+
+def test_an_item_that_kills_its_process_costs_that_item_only():
+    expected = [None if number % 13 == 12 else number for number in range(40)]
+    assert run(killed_by_thirteens, range(40)) == expected
+
+
+def test_a_process_that_exits_costs_its_item_only():
+    assert run(exit_on_three, range(6), workers=1) == [0, 1, 2, None, 4, 5]
+
+
+def test_an_exception_ends_the_run_and_the_next_run_works():
+    with pytest.raises(StorageError, match="seven: the disk fails"):
+        run(disk_fails_on_seven, range(100))
+    assert run(square, range(5)) == [0, 1, 4, 9, 16]
+
+
+def test_workers_do_not_load_what_the_items_do_not_need():
+    assert not {"tensorflow", "keras", "matplotlib", "sklearn"} & set(run(loaded_modules, [0])[0])

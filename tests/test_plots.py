@@ -1,0 +1,157 @@
+"""Pictures are PNG files, the same for the same numbers, and stay drawable from two classes to hundreds."""
+
+import io
+import re
+import warnings
+
+import matplotlib as mpl
+import numpy as np
+import pytest
+from PIL import Image
+
+from pipeline import plots
+
+LABELS = {
+    "two": ["cat", "dog"],
+    "many": [f"breed {code:03}" for code in range(120)],
+    "odd": ["$a$", "b_{c}$", "tab\there", "\u732b", "x" * 300, ""],
+}
+HISTORY = [
+    {"epoch": 1, "loss": 0.9, "accuracy": 0.5, "val_loss": 1.0, "val_accuracy": 0.4},
+    {"epoch": 2, "loss": 0.5, "accuracy": 0.8, "val_loss": 0.7, "val_accuracy": 0.6},
+]
+
+
+def pixels(path):
+    assert path.read_bytes().startswith(b"\x89PNG\r\n\x1a\n")
+    with Image.open(path) as image:
+        return np.asarray(image.convert("RGB"))
+
+
+def draw(path, kind, labels, seed=0):
+    """Draw one kind of picture for these labels from the numbers of a seed."""
+    rng = np.random.default_rng(seed)
+    k = len(labels)
+    if kind == "sample_grid":
+        pictures = [rng.integers(0, 256, (8 + code % 3, 9, 3), dtype=np.uint8) for code in range(k)]
+        plots.sample_grid(pictures, labels, path, "samples")
+    elif kind == "mistakes_grid":
+        shown = [None, *(rng.integers(0, 256, (20, 10, 3), dtype=np.uint8) for _ in range(min(k, 24) - 1))]
+        plots.mistakes_grid(shown, [f"is: {label}\ntaken for: {label}" for label in labels[:24]], path, "mistakes")
+    elif kind == "class_counts":
+        counts = {label: {"train": int(rng.integers(1, 10_000)), "val": 0, "test": 3} for label in labels}
+        plots.class_counts(counts, path)
+    elif kind == "confusion_matrix":
+        plots.confusion_matrix(rng.integers(0, 5, (k, k)) + 20 * np.eye(k, dtype=int), labels, path)
+    elif kind == "intervals":
+        rows = [(label, value, value / 2, 1.0) for label, value in zip(labels, rng.random(k), strict=True)]
+        plots.intervals({"precision": rows, "recall": rows}, path, "metrics")
+    return path
+
+
+KINDS = ["sample_grid", "mistakes_grid", "class_counts", "confusion_matrix", "intervals"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_same_numbers_give_same_bytes_and_others_another_picture(kind, tmp_path):
+    first = draw(tmp_path / "a.png", kind, LABELS["two"])
+    again = draw(tmp_path / "b.png", kind, LABELS["two"])
+    other = draw(tmp_path / "c.png", kind, LABELS["two"], seed=1)
+    assert first.read_bytes() == again.read_bytes()
+    assert pixels(first).shape != pixels(other).shape or (pixels(first) != pixels(other)).any()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("labels", ["many", "odd"])
+def test_many_and_odd_labels_are_drawn_without_a_warning_on_a_picture_of_bearable_size(kind, labels, tmp_path):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        height, width, _ = pixels(draw(tmp_path / "a.png", kind, LABELS[labels])).shape
+    assert 100 < height < 4000
+    assert 100 < width < 2500
+
+
+def test_no_picture_names_the_library_that_drew_it_or_a_date(tmp_path):
+    content = draw(tmp_path / "a.png", "class_counts", LABELS["two"]).read_bytes()
+    assert not re.search(rb"tEXt|iTXt|zTXt|tIME", content)
+
+
+def test_a_users_own_style_changes_nothing_and_is_left_alone(tmp_path):
+    plain = draw(tmp_path / "a.png", "confusion_matrix", LABELS["two"]).read_bytes()
+    with mpl.rc_context({"figure.facecolor": "black", "font.size": 20}):
+        styled = draw(tmp_path / "b.png", "confusion_matrix", LABELS["two"]).read_bytes()
+        assert mpl.rcParams["font.size"] == 20
+    assert styled == plain
+
+
+def test_the_hue_of_a_sample_is_in_the_picture(tmp_path):
+    magenta = np.full((5, 5, 3), (255, 0, 255), np.uint8)
+    plots.sample_grid([magenta], ["magenta"], tmp_path / "a.png", "one")
+    found = (pixels(tmp_path / "a.png") == (255, 0, 255)).all(axis=2).sum()
+    assert found == pytest.approx((1.4 * plots.DPI) ** 2, rel=0.03)
+
+
+def test_without_mistakes_the_picture_consists_of_its_title(tmp_path):
+    plots.mistakes_grid([], [], tmp_path / "a.png", "No mistakes")
+    drawn = pixels(tmp_path / "a.png")
+    assert drawn.shape[0] < 100
+    assert (drawn < 128).any()
+
+
+def test_bars_have_the_lengths_of_their_counts(tmp_path):
+    plots.class_counts({"a": {"train": 300, "test": 100}, "b": {"train": 0, "test": 100}}, tmp_path / "a.png")
+    drawn = pixels(tmp_path / "a.png")
+    lengths = {}
+    for split in ("train", "test"):
+        colour = tuple(bytes.fromhex(plots.SPLIT_COLOURS[split][1:]))
+        rows = (drawn == colour).all(axis=2).sum(axis=1)
+        lengths[split] = sorted({int(length) for length in rows if length > 60})
+    assert lengths["train"][-1] == pytest.approx(3 * lengths["test"][-1], rel=0.02)
+
+
+@pytest.mark.parametrize(
+    "sizes", [[(8, 8)] * 5, [(500, 375), (375, 500), (10, 4000)], [(1, 1)], [], [(n, 2 * n) for n in range(1, 4000)]]
+)
+def test_image_sizes_are_drawn_whatever_their_range(sizes, tmp_path):
+    widths, heights = np.array(sizes, dtype=np.int32).reshape(-1, 2).T
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        plots.image_sizes(widths, heights, tmp_path / "a.png")
+    assert pixels(tmp_path / "a.png").shape == (744, 720, 3)
+
+
+def test_learning_curves_need_no_validation(tmp_path):
+    training = [{name: row[name] for name in ("epoch", "loss", "accuracy")} for row in HISTORY]
+    emptied = [{**row, "val_loss": None, "val_accuracy": float("nan")} for row in HISTORY]
+    for name, history in (("both", HISTORY), ("training", training), ("emptied", emptied), ("one", HISTORY[:1])):
+        plots.learning_curves(history, tmp_path / f"{name}.png")
+    assert (tmp_path / "training.png").read_bytes() == (tmp_path / "emptied.png").read_bytes()
+    assert (tmp_path / "training.png").read_bytes() != (tmp_path / "both.png").read_bytes()
+
+
+def test_a_class_without_test_images_leaves_its_row_of_the_confusion_matrix_blank(tmp_path):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        plots.confusion_matrix(np.array([[3, 0], [0, 0]]), ["a", "b"], tmp_path / "a.png")
+    assert pixels(tmp_path / "a.png").size
+
+
+def test_a_failed_drawing_leaves_the_picture_that_stood_there(tmp_path):
+    path = draw(tmp_path / "a.png", "sample_grid", LABELS["two"])
+    before = path.read_bytes()
+    with pytest.raises(ValueError, match="zip"):
+        plots.sample_grid([None], ["one", "two"], path, "unequal")
+    assert path.read_bytes() == before
+    assert [file.name for file in tmp_path.iterdir()] == ["a.png"]
+
+
+def test_long_texts_lose_their_middle():
+    assert plots._short("train/some/folder/00042.jpg", 15) == "train/s…042.jpg"
+    assert plots._short("short", 15) == "short"
+
+
+def test_pictures_open_with_any_reader(tmp_path):
+    content = draw(tmp_path / "a.png", "intervals", LABELS["two"]).read_bytes()
+    with Image.open(io.BytesIO(content)) as image:
+        image.load()
+        assert image.format == "PNG"

@@ -1,0 +1,218 @@
+import contextlib
+import hashlib
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pipeline import row_cache
+from pipeline.errors import BusyError, StorageError
+from pipeline.row_cache import DamagedShardError, RowCache, default_root
+
+SPEC = '{"size":32}'
+
+
+def digests_of(count: int) -> np.ndarray:
+    rows = sorted(hashlib.sha256(b"%d" % number).digest() for number in range(count))
+    return np.frombuffer(b"".join(rows), np.uint8).reshape(count, 32)
+
+
+def rows_of(digests: np.ndarray, width: int = 5) -> np.ndarray:
+    return digests[:, :width].astype(np.float16)
+
+
+def cache_at(root: Path, spec: str = SPEC) -> RowCache:
+    return RowCache(root, spec=spec, dtype="float16", view="0")
+
+
+def filled(root: Path, count: int = 30, shard: int = 10) -> tuple[RowCache, np.ndarray]:
+    cache, digests = cache_at(root), digests_of(count)
+    for start in range(0, count, shard):
+        part = digests[start : start + shard]
+        cache.add(part, rows_of(part))
+    return cache, digests
+
+
+def read(cache: RowCache, digests: np.ndarray) -> np.ndarray:
+    return np.concatenate(list(cache.blocks(cache.index(), digests)))
+
+
+def test_an_empty_cache_misses_everything(tmp_path: Path) -> None:
+    assert cache_at(tmp_path).index().missing(digests_of(3)).all()
+
+
+def test_rows_that_were_added_are_there_and_others_are_missing(tmp_path: Path) -> None:
+    cache, digests = filled(tmp_path, 30)
+    assert not cache.index().missing(digests).any()
+    more = digests_of(40)
+    assert np.count_nonzero(cache.index().missing(more)) == 10
+
+
+def test_rows_come_back_to_the_bit_in_the_order_asked_for(tmp_path: Path) -> None:
+    cache, digests = filled(tmp_path)
+    asked = digests[np.random.default_rng(0).permutation(30)]
+    np.testing.assert_array_equal(read(cache, asked), rows_of(asked))
+
+
+def test_blocks_and_shards_of_any_size_give_the_same_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(row_cache, "BLOCK_BYTES", 70)
+    monkeypatch.setattr(row_cache, "HELD_BYTES", 120)
+    cache, digests = filled(tmp_path, 100, shard=3)
+    np.testing.assert_array_equal(read(cache, digests), rows_of(digests))
+
+
+def test_another_spec_or_view_shares_nothing(tmp_path: Path) -> None:
+    _, digests = filled(tmp_path)
+    assert cache_at(tmp_path, '{"size":64}').index().missing(digests).all()
+    assert RowCache(tmp_path, spec=SPEC, dtype="float16", view="1").index().missing(digests).all()
+
+
+def test_the_spec_can_be_read_beside_its_rows(tmp_path: Path) -> None:
+    cache, _ = filled(tmp_path)
+    assert (cache.folder.parent / "spec.json").read_text() == SPEC
+    assert cache.folder.parent.name == hashlib.sha256(SPEC.encode()).hexdigest()
+
+
+def test_the_same_rows_are_stored_once(tmp_path: Path) -> None:
+    cache, digests = filled(tmp_path, 10)
+    cache.add(digests, rows_of(digests))
+    assert len(list(cache.folder.glob("*.h5"))) == 1
+
+
+def shards(cache: RowCache) -> list[Path]:
+    return sorted(cache.folder.glob("*.h5"))
+
+
+def test_no_flipped_bit_anywhere_in_a_shard_gives_a_wrong_row(tmp_path: Path) -> None:
+    cache, digests = filled(tmp_path, 10)
+    (path,) = shards(cache)
+    sound = path.read_bytes()
+    for offset in range(0, len(sound), 101):
+        flipped = bytearray(sound)
+        flipped[offset] ^= 16
+        path.write_bytes(flipped)
+        fresh = cache_at(tmp_path)
+        index = fresh.index()
+        if not index.missing(digests).any():
+            with pytest.raises(DamagedShardError):
+                list(fresh.blocks(index, digests))
+        assert cache_at(tmp_path).index().missing(digests).all()
+        path.write_bytes(sound)
+
+
+@pytest.mark.parametrize("kept", [0, 1, 1000, -1])
+def test_a_truncated_shard_is_set_aside_and_its_rows_are_missing_again(tmp_path: Path, kept: int) -> None:
+    cache, digests = filled(tmp_path)
+    path = shards(cache)[1]
+    path.write_bytes(path.read_bytes()[:kept])
+    index = cache.index()
+    if not index.missing(digests).any():
+        with pytest.raises(DamagedShardError):
+            list(cache.blocks(index, digests))
+        index = cache.index()
+    assert np.count_nonzero(index.missing(digests)) == 10
+    assert path.with_suffix(".damaged").exists()
+
+
+def test_a_shard_that_vanishes_while_it_is_needed_says_so(tmp_path: Path) -> None:
+    cache, digests = filled(tmp_path)
+    index = cache.index()
+    shards(cache)[0].unlink()
+    with pytest.raises(DamagedShardError, match="gone"):
+        list(cache.blocks(index, digests))
+
+
+def test_swapped_shards_are_noticed(tmp_path: Path) -> None:
+    cache, digests = filled(tmp_path, 20)
+    one, two = shards(cache)
+    kept = one.read_bytes()
+    one.write_bytes(two.read_bytes())
+    two.write_bytes(kept)
+    with pytest.raises(DamagedShardError, match="expected bytes with sha256"):
+        list(cache.blocks(cache.index(), digests))
+
+
+def test_a_shard_of_another_spec_is_not_trusted(tmp_path: Path) -> None:
+    other = cache_at(tmp_path, '{"size":64}')
+    digests = digests_of(10)
+    stray = other.add(digests, rows_of(digests))
+    cache, _ = filled(tmp_path, 5)
+    stray.rename(cache.folder / stray.name)
+    assert np.count_nonzero(cache.index().missing(digests_of(10))) >= 5
+
+
+def test_a_full_disk_publishes_nothing_and_says_where(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cache, digests = filled(tmp_path, 10)
+
+    def full(self: Path, data: bytes) -> int:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(StorageError, match=r"view-0: cannot keep rows there: No space left on device"):
+        cache.add(digests[:3], rows_of(digests[:3]))
+    assert len(os.listdir(cache.folder)) == 1
+
+
+def test_a_second_writer_of_the_same_rows_is_told_who_holds_them(tmp_path: Path) -> None:
+    with (
+        cache_at(tmp_path).writer(0.0, 1.0),
+        pytest.raises(BusyError, match=rf"process {os.getpid()} on .* is computing these rows"),
+        cache_at(tmp_path).writer(0.2, 0.3),
+    ):
+        pass
+
+
+def test_writers_of_different_ranges_work_side_by_side(tmp_path: Path) -> None:
+    with cache_at(tmp_path).writer(0.0, 0.5), cache_at(tmp_path).writer(0.5, 1.0):
+        pass
+
+
+def test_writers_of_different_specs_work_side_by_side(tmp_path: Path) -> None:
+    with cache_at(tmp_path).writer(0.0, 1.0), cache_at(tmp_path, '{"size":64}').writer(0.0, 1.0):
+        pass
+
+
+def test_the_lock_of_a_killed_writer_does_not_outlive_it(tmp_path: Path) -> None:
+    program = f"""
+        import signal
+        from pathlib import Path
+        from pipeline.row_cache import RowCache
+        with RowCache(Path({str(tmp_path)!r}), spec={SPEC!r}, dtype="float16", view="0").writer(0.0, 1.0):
+            print("held", flush=True)
+            signal.pause()
+    """
+    with subprocess.Popen([sys.executable, "-c", textwrap.dedent(program)], stdout=subprocess.PIPE) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == b"held\n"
+        with pytest.raises(BusyError, match=f"process {holder.pid}"), cache_at(tmp_path).writer(0.0, 1.0):
+            pass
+        holder.send_signal(signal.SIGKILL)
+    with cache_at(tmp_path).writer(0.0, 1.0):
+        pass
+    assert [path.name for path in (cache_at(tmp_path).folder / "locks").iterdir()] == ["mutex"]
+
+
+def test_a_cache_that_cannot_be_written_says_so_and_can_still_be_read(tmp_path: Path) -> None:
+    cache, digests = filled(tmp_path)
+    (cache.folder / "locks").write_text("a file where the folder would be")
+    with pytest.raises(StorageError, match="cannot lock the cache"), cache.writer(0.0, 1.0):
+        pass
+    np.testing.assert_array_equal(read(cache, digests), rows_of(digests))
+
+
+def test_the_default_folder_is_the_variable_or_the_outermost_checkout(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("HEADSTART_CACHE", raising=False)
+    inner = tmp_path / ".dvc" / "tmp" / "exps" / "tmp1"
+    (inner / ".dvc").mkdir(parents=True)
+    assert default_root(inner) == tmp_path / ".headstart"
+    with contextlib.chdir(tmp_path):
+        assert default_root(Path("nowhere")) == tmp_path / ".headstart"
+    monkeypatch.setenv("HEADSTART_CACHE", "/a/cache")
+    assert default_root(inner) == Path("/a/cache")

@@ -1,0 +1,115 @@
+"""The command `headstart train`."""
+
+import json
+
+import pytest
+from click.testing import CliRunner
+
+from pipeline import heads
+from stages.train import train
+from tests.test_training import project
+
+
+def run(*arguments):
+    return CliRunner().invoke(train, list(map(str, arguments)))
+
+
+@pytest.fixture
+def work(tmp_path):
+    return project(tmp_path).write()
+
+
+def params(work):
+    return json.loads((work.head / "head.json").read_text())["params"]
+
+
+def test_paths_alone_train_a_logistic_head_and_print_one_line(work):
+    result = run(work.manifest, work.features, work.head)
+    assert result.output == f"logistic: 7 parameters, train accuracy 1.000, val accuracy 1.000 -> {work.head}\n"
+    assert result.exit_code == 0
+    assert params(work) == {"C": 0.01, "l1_ratio": 0.0, "class_weight": None, "max_iter": 1000, "seed": 0}
+
+
+def test_every_option_of_the_logistic_head_arrives(work):
+    options = "--C 0.5 --l1-ratio 0.25 --class-weight balanced --max-iter 2000 --seed 3"
+    assert run(work.manifest, work.features, work.head, *options.split()).exit_code == 0
+    assert params(work) == {"C": 0.5, "l1_ratio": 0.25, "class_weight": "balanced", "max_iter": 2000, "seed": 3}
+
+
+def test_every_option_of_the_dense_head_arrives(work):
+    options = (
+        "--hidden 5,3 --activation tanh --dropout 0.25 --l1 0.001 --l2 0.002 --optimizer sgd --learning-rate 0.1 "
+        "--batch-size 8 --epochs 2 --patience 1 --standardize none --class-weight balanced --seed 7"
+    )
+    result = run(work.manifest, work.features, work.head, "--head", "dense", *options.split())
+    assert result.exit_code == 0
+    assert result.output.startswith(f"dense: {6 * 5 + 5 + 5 * 3 + 3 + 3 + 1} parameters, train accuracy ")
+    assert params(work) == {
+        "hidden": [5, 3],
+        "activation": "tanh",
+        "dropout": 0.25,
+        "l1": 0.001,
+        "l2": 0.002,
+        "optimizer": "sgd",
+        "learning_rate": 0.1,
+        "batch_size": 8,
+        "epochs": 2,
+        "patience": 1,
+        "class_weight": "balanced",
+        "standardize": "none",
+        "seed": 7,
+    }
+
+
+def test_hidden_none_is_softmax_regression(work):
+    run(work.manifest, work.features, work.head, "--head", "dense", "--hidden", "none", "--epochs", 1)
+    assert params(work)["hidden"] == []
+
+
+def test_every_parameter_of_every_head_has_an_option_with_a_default():
+    options = {option.name: option for option in train.params}
+    for kind in heads.HEADS:
+        for name in heads.parameters_of(kind):
+            assert options[name].default is not None
+            assert options[name].show_default
+    assert train.params[-1].name in heads.parameters_of("dense")
+
+
+@pytest.mark.parametrize(
+    ("kind", "option", "value"),
+    [
+        ("logistic", "--hidden", "8"),
+        ("logistic", "--patience", "10"),
+        ("dense", "--C", "1"),
+        ("dense", "--l1-ratio", "0"),
+    ],
+)
+def test_an_option_of_another_head_is_a_usage_error_that_names_both(work, kind, option, value):
+    result = run(work.manifest, work.features, work.head, "--head", kind, option, value)
+    assert result.exit_code == 2
+    other = "dense" if kind == "logistic" else "logistic"
+    assert f"{option} is an option of --head {other}, received --head {kind}" in result.output
+    assert not work.head.exists()
+
+
+@pytest.mark.parametrize(
+    "options",
+    ["--C 0", "--l1-ratio 2", "--head dense --hidden 8,", "--head dense --hidden 0", "--head dense --hidden -3",
+     "--head dense --dropout 1", "--head forest", "--seed -1"],
+)  # fmt: skip
+def test_values_out_of_range_are_usage_errors(work, options):
+    assert run(work.manifest, work.features, work.head, *options.split()).exit_code == 2
+
+
+def test_foreseen_errors_are_one_line_and_status_one(work):
+    result = run(work.manifest, work.root / "none.h5", work.head)
+    assert result.exit_code == 1
+    assert result.output.startswith("Error: ")
+    assert result.output.count("\n") == 1
+
+
+def test_a_solver_that_gave_up_is_a_warning_on_stderr(work):
+    result = run(work.manifest, work.features, work.head, "--max-iter", 1, "--C", 1e6)
+    assert result.exit_code == 0
+    assert result.stderr.startswith("Warning: logistic: expected the solver to converge within max_iter=1")
+    assert result.stdout.startswith("logistic: ")
