@@ -3,19 +3,19 @@
 import json
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Any, Final, Protocol, Self
+from typing import Any, Final, Self
 
 import joblib
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline import backbones, features, images, manifest, row_cache, spec
+from pipeline import backbones, engines, features, images, manifest, row_cache, spec
 from pipeline.digests import as_keys
 from pipeline.errors import ImageError, InputError, StorageError
 from pipeline.files import published
@@ -28,17 +28,6 @@ MOST_NAMED: Final = 10
 ATTEMPTS: Final = 3
 
 Progress = Callable[[int, int], None]
-
-
-class Engine(Protocol):
-    """What runs a trunk; `pipeline.engines` holds the implementations."""
-
-    name: str
-    version: str
-    row_shape: tuple[int, ...]
-
-    def run(self, batches: Iterable[NDArray[np.uint8]]) -> Iterator[NDArray[np.float32]]:
-        """Yield the features of each batch of shape (n, size, size, 3), in order, as (n, *row_shape)."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +52,7 @@ class Settings:
         ``top``, another word of the backbone's table, or a layer's name.
     pooling : str
         One of `pipeline.backbones.POOLINGS`.
-    precision : str
+    precision : {"float32", "bfloat16", "float16"}
         Of the arithmetic.
     dtype : {"auto", "float16", "float32"}
         As stored; ``auto`` is float16 for pooled features and float32 for whole maps.
@@ -77,16 +66,17 @@ class Settings:
     resize: images.Geometry
     cut: str
     pooling: str
-    precision: str
+    precision: engines.Precision
     dtype: str
 
 
 @dataclass(frozen=True)
 class Plan:
-    """Settings, resolved: the spec, and what a trunk is built from. Made without TensorFlow."""
+    """Settings, resolved: the spec, what a trunk is built from, and the engine. Made without TensorFlow."""
 
     backbone: backbones.Backbone
     weights: backbones.Weights
+    engine: str
     spec: dict[str, Any]
 
     @property
@@ -126,8 +116,14 @@ class Report:
     spec: str
 
 
-def plan(settings: Settings) -> Plan:
+def plan(settings: Settings, *, engine: str) -> Plan:
     """Resolve settings to a spec, without TensorFlow.
+
+    Parameters
+    ----------
+    settings : Settings
+    engine : {"auto", "tensorflow", "openvino"}
+        At float32 it changes speed only. Below, it is part of the spec.
 
     Raises
     ------
@@ -137,6 +133,7 @@ def plan(settings: Settings) -> Plan:
     backbone = backbones.find(settings.backbone)
     size = settings.size or backbone.size
     weights = backbones.find_weights(backbone, settings.weights, size=size, alpha=settings.alpha, seed=settings.seed)
+    engine = engines.choose(engine)
     pooled = settings.pooling not in ("flatten", "none")
     described = {
         "extractor": EXTRACTOR_VERSION,
@@ -149,17 +146,24 @@ def plan(settings: Settings) -> Plan:
         "precision": settings.precision,
         "dtype": ("float16" if pooled else "float32") if settings.dtype == "auto" else settings.dtype,
     }
-    return Plan(backbone, weights, described)
+    if settings.precision != "float32":
+        described["engine"] = {"name": engine, "version": engines.version_of(engine)}
+    return Plan(backbone, weights, engine, described)
 
 
-def open_engine(plan: Plan, *, batch_size: int) -> Engine:
-    """Build the trunk of a plan and the engine that runs it; this loads TensorFlow."""
-    from pipeline.engines.tensorflow import TensorFlowEngine
+def open_engine(plan: Plan, *, batch_size: int, cache: Path | None) -> engines.Engine:
+    """Build the trunk of a plan and the engine that runs it.
 
-    alpha = plan.spec["backbone"]["alpha"]
-    base = backbones.load(plan.backbone, size=plan.size, alpha=alpha, weights=plan.weights)
-    trunk = backbones.trunk(plan.backbone, base, cut=plan.spec["cut"], pooling=plan.spec["pooling"])
-    return TensorFlowEngine(trunk, batch_size=batch_size)
+    This loads TensorFlow, unless the cache holds what the engine kept when it was opened before.
+    """
+
+    def build() -> Any:
+        alpha = plan.spec["backbone"]["alpha"]
+        base = backbones.load(plan.backbone, size=plan.size, alpha=alpha, weights=plan.weights)
+        return backbones.trunk(plan.backbone, base, cut=plan.spec["cut"], pooling=plan.spec["pooling"])
+
+    kept = cache and cache / "graphs" / spec.identity(plan.spec)
+    return engines.open_engine(plan.engine, build, batch_size=batch_size, precision=plan.spec["precision"], kept=kept)
 
 
 def extract(
@@ -172,7 +176,7 @@ def extract(
     batch_size: int,
     progress: Progress,
     report_path: Path | None = None,
-    engine: Callable[[Plan], Engine] | None = None,
+    engine: Callable[[Plan], engines.Engine] | None = None,
 ) -> Report:
     """Compute the rows that the cache lacks, keep them, and assemble `features_path` from the cache.
 
@@ -210,7 +214,9 @@ def extract(
     """
     table = manifest.read(manifest_path)
     job = _Job(root, table, RowCache(cache, spec=spec.canonical(plan.spec), dtype=plan.spec["dtype"], view="0"))
-    job.run(features_path, plan, engine or partial(open_engine, batch_size=batch_size), batch_size, progress)
+    job.run(
+        features_path, plan, engine or partial(open_engine, batch_size=batch_size, cache=cache), batch_size, progress
+    )
     report = job.report(plan)
     if report_path:
         with published(report_path) as temporary:
@@ -244,7 +250,7 @@ class _Job:
         self,
         features_path: Path,
         plan: Plan,
-        open_engine: Callable[[Plan], Engine],
+        open_engine: Callable[[Plan], engines.Engine],
         batch_size: int,
         progress: Progress,
     ) -> None:
@@ -285,7 +291,7 @@ class _Job:
         )
 
     def _complete(
-        self, plan: Plan, open_engine: Callable[[Plan], Engine], batch_size: int, progress: Progress
+        self, plan: Plan, open_engine: Callable[[Plan], engines.Engine], batch_size: int, progress: Progress
     ) -> row_cache.Index:
         index = self.rows.index()
         if not index.missing(self.digests).any():
@@ -294,12 +300,12 @@ class _Job:
             missing = np.flatnonzero(self.rows.index().missing(self.digests))
             if len(missing):
                 engine = open_engine(plan)
-                self.engine = f"{engine.name} {engine.version}"
+                self.engine = f"{plan.engine} {engines.version_of(plan.engine)}"
                 self._compute(missing, plan, engine, batch_size, progress)
         return self.rows.index()
 
     def _compute(
-        self, missing: NDArray[np.intp], plan: Plan, engine: Engine, batch_size: int, progress: Progress
+        self, missing: NDArray[np.intp], plan: Plan, engine: engines.Engine, batch_size: int, progress: Progress
     ) -> None:
         in_flight: deque[NDArray[np.intp]] = deque()
         size, geometry = plan.size, plan.spec["resize"]

@@ -5,6 +5,7 @@ to 8 by dividing by 257, every other colour model converted to RGB, and a biline
 reduction (Pillow's, that is: antialiased). What cannot be decoded in full is refused with a reason.
 """
 
+import contextlib
 import errno
 import hashlib
 import io
@@ -179,10 +180,9 @@ def _too_many(received: str, max_pixels: int) -> str:
 
 
 def _upright(image: Image.Image) -> Image.Image:
-    try:
-        return ImageOps.exif_transpose(image)
-    except Exception:  # noqa: BLE001 -- damaged metadata of a sound image: its pixels are taken as they lie
-        return image
+    with contextlib.suppress(Exception):  # damaged metadata of a sound image: its pixels are taken as they lie
+        ImageOps.exif_transpose(image, in_place=True)
+    return image
 
 
 def _rgb(image: Image.Image) -> Image.Image:

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline import extraction, heads, images, spec
+from pipeline import engines, extraction, heads, images, spec
 from pipeline.errors import ArtefactError, ImageError, InputError
 
 Progress = Callable[[int, int], None]
@@ -46,8 +46,14 @@ class Predictor:
     weights : str or None
         The base's weights, as in `pipeline.extraction.Settings`; their sha256 is checked against the one the head
         keeps. None: ``none`` if the head was trained on a random base, else ``imagenet``.
+    engine : {"auto", "tensorflow", "openvino"}
+        ``auto`` is the one that the head's spec names, if it names one.
+    precision : {"float32", "bfloat16", "float16"} or None
+        Of the arithmetic; None is the one the head was trained on.
     batch_size : int
         Images a batch; it changes speed and memory only.
+    cache : Path or None
+        The cache folder, where an engine finds what it kept to start faster.
 
     Attributes
     ----------
@@ -62,13 +68,23 @@ class Predictor:
         The weights are not those the head was trained on.
     """
 
-    def __init__(self, head_dir: Path, *, weights: str | None, batch_size: int) -> None:
+    def __init__(
+        self,
+        head_dir: Path,
+        *,
+        weights: str | None,
+        engine: str,
+        precision: engines.Precision | None,
+        batch_size: int,
+        cache: Path | None,
+    ) -> None:
         self.head, record = heads.load(head_dir)
         self.classes: list[str] = record["classes"]
-        self.plan = _rebuild(head_dir, record["spec"], weights)
+        self.plan = _rebuild(head_dir, record["spec"], weights, engine, precision)
         self.warnings = spec.require_compatible(record["spec"], self.plan.spec)
         self.batch_size = batch_size
-        self._engine: extraction.Engine | None = None
+        self.cache = cache
+        self._engine: engines.Engine | None = None
 
     def predict(self, paths: Sequence[Path], *, progress: Progress) -> Iterator[Prediction]:
         """Yield one prediction a path, in order; a file that cannot be used gets one with its error.
@@ -112,10 +128,11 @@ class Predictor:
             progress(done, len(paths))
         while outcomes:
             yield _failed(*outcomes.popleft())
+        progress(len(paths), len(paths))
 
-    def _open(self) -> extraction.Engine:
+    def _open(self) -> engines.Engine:
         if self._engine is None:
-            self._engine = extraction.open_engine(self.plan, batch_size=self.batch_size)
+            self._engine = extraction.open_engine(self.plan, batch_size=self.batch_size, cache=self.cache)
         return self._engine
 
     def _succeeded(self, path: Path, row: NDArray[np.float64]) -> Prediction:
@@ -140,7 +157,9 @@ def expand(paths: Sequence[Path]) -> list[Path]:
     return files
 
 
-def _rebuild(head_dir: Path, trained: spec.Spec, weights: str | None) -> extraction.Plan:
+def _rebuild(
+    head_dir: Path, trained: spec.Spec, weights: str | None, engine: str, precision: engines.Precision | None
+) -> extraction.Plan:
     try:
         seed = trained["weights"].get("seed")
         settings = extraction.Settings(
@@ -152,12 +171,14 @@ def _rebuild(head_dir: Path, trained: spec.Spec, weights: str | None) -> extract
             resize=trained["resize"],
             cut=trained["cut"],
             pooling=trained["pooling"],
-            precision=trained["precision"],
+            precision=precision or trained["precision"],
             dtype=trained["dtype"],
         )
+        if engine == "auto" and "engine" in trained:
+            engine = trained["engine"]["name"]
     except (KeyError, AttributeError, TypeError) as error:
         raise ArtefactError(f"{head_dir}: its spec does not say how the features were made: {error!r}") from error
-    return extraction.plan(settings)
+    return extraction.plan(settings, engine=engine)
 
 
 def _failed(path: Path, error: ImageError | None) -> Prediction:

@@ -31,13 +31,26 @@ from stages.console import Stage, progress
     show_default=True,
     help="What becomes of the layer's map.",
 )
-@click.option("--precision", type=click.Choice(["float32"]), default="float32", show_default=True, help="Of the maths.")
+@click.option(
+    "--precision",
+    type=click.Choice(["float32", "bfloat16", "float16"]),
+    default="float32",
+    show_default=True,
+    help="Of the arithmetic; one that this processor would run as another is refused.",
+)
 @click.option(
     "--dtype",
     type=click.Choice(["auto", "float16", "float32"]),
     default="auto",
     show_default=True,
     help="As stored; auto is float16 for pooled features, float32 for whole maps.",
+)
+@click.option(
+    "--engine",
+    type=click.Choice(["auto", "tensorflow", "openvino"]),
+    default="auto",
+    show_default=True,
+    help="What runs the network; auto is OpenVINO on a CPU, TensorFlow on a GPU.",
 )
 @click.option("--batch-size", type=click.IntRange(min=1), default=32, show_default=True, help="Images a batch.")
 @click.option("--cache", type=click.Path(path_type=Path), help="[default: $HEADSTART_CACHE, else .headstart]")
@@ -49,6 +62,7 @@ def extract(
     batch_size: int,
     cache: Path | None,
     report: Path | None,
+    engine: str,
     weights_seed: int,
     **settings: object,
 ) -> None:
@@ -58,7 +72,7 @@ def extract(
     """
     from pipeline import extraction, row_cache
 
-    plan = extraction.plan(extraction.Settings(seed=weights_seed, **settings))  # type: ignore[arg-type]  # click checked
+    plan = extraction.plan(extraction.Settings(seed=weights_seed, **settings), engine=engine)  # type: ignore[arg-type]
     with progress("images") as advance:
         done = extraction.extract(
             images,

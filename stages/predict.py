@@ -6,7 +6,7 @@ import json
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
@@ -28,17 +28,30 @@ Write = Callable[[Iterable["Prediction"], Sequence[str], TextIO], int]
     help="A .csv or .jsonl file; - is a table on a terminal, and CSV in a pipe.",
 )
 @click.option("--weights", help="As in extract, checked by digest.  [default: those the head was trained on]")
+@click.option(
+    "--engine",
+    type=click.Choice(["auto", "tensorflow", "openvino"]),
+    default="auto",
+    show_default=True,
+    help="What runs the network; auto is OpenVINO on a CPU, TensorFlow on a GPU.",
+)
+@click.option(
+    "--precision",
+    type=click.Choice(["float32", "bfloat16", "float16"]),
+    help="Of the arithmetic.  [default: as the head was trained]",
+)
 @click.option("--batch-size", type=click.IntRange(min=1), default=32, show_default=True, help="Images a batch.")
-def predict(head: Path, paths: tuple[Path, ...], output: str, weights: str | None, batch_size: int) -> None:
+@click.option("--cache", type=click.Path(path_type=Path), help="[default: $HEADSTART_CACHE, else .headstart]")
+def predict(head: Path, paths: tuple[Path, ...], output: str, cache: Path | None, **options: Any) -> None:
     """Label PATHS, image files or folders of them, with the trained HEAD.
 
     A file that cannot be used gets a row with its error; the exit status is then 1.
     """
-    from pipeline import prediction
+    from pipeline import prediction, row_cache
 
     write = _writer(output)
     files = prediction.expand(paths)
-    predictor = prediction.Predictor(head, weights=weights, batch_size=batch_size)
+    predictor = prediction.Predictor(head, cache=cache or row_cache.default_root(Path.cwd()), **options)
     for warning in predictor.warnings:
         warn(warning)
     with _opened(output) as target, progress("images") as advance:

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline import extraction, images, manifest, row_cache
+from pipeline import engines, extraction, images, manifest, row_cache
 from pipeline.errors import BusyError, InputError, StorageError
 from pipeline.features import Features
 from pipeline.manifest import Manifest
@@ -100,7 +100,7 @@ def test_the_report_says_what_was_done(project: Project) -> None:
     report = project.run()
     assert (report.images, report.distinct, report.computed, report.reused, report.quarantined) == (11, 11, 11, 0, 0)
     assert report.images_per_second > 0
-    assert (report.engine, report.precision) == ("fake 1", "float32")
+    assert (report.engine, report.precision) == (f"tensorflow {engines.version_of('tensorflow')}", "float32")
     assert json.loads(project.report.read_text()) == report.__dict__
 
 

@@ -1,1 +1,102 @@
-"""Engines run a trunk over batches of pixels: one call, ``uint8 batches -> features``, whatever runs it."""
+"""Engines run a trunk over batches of pixels: one call, ``uint8 batches -> features``, whatever runs it.
+
+At float32 any two engines agree to 1e-4 of the largest feature, and which of them ran is only noted. At a lower
+precision the graph and its compiler show in the values, so the engine and its version belong to the spec.
+"""
+
+import contextlib
+import importlib.metadata
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any, Final, Literal, Protocol, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.errors import InputError
+
+Precision = Literal["float32", "bfloat16", "float16"]
+PRECISIONS: Final = get_args(Precision)
+NAMES: Final = ("tensorflow", "openvino")
+
+
+class Engine(Protocol):
+    """What runs a trunk.
+
+    Attributes
+    ----------
+    row_shape : tuple of int
+        Shape of one image's features.
+    """
+
+    row_shape: tuple[int, ...]
+
+    def run(self, batches: Iterable[NDArray[np.uint8]]) -> Iterator[NDArray[np.float32]]:
+        """Yield the features of each batch of shape (n, size, size, 3), in order, as (n, *row_shape).
+
+        Several batches may be under way at once; n may be smaller than the batch size, but not larger.
+        """
+
+
+def choose(name: str) -> str:
+    """Return the engine that `name` stands for: ``auto`` is OpenVINO on a CPU and TensorFlow on a GPU.
+
+    Raises
+    ------
+    InputError
+        There is no such engine, or it is not installed.
+    """
+    if name == "auto":
+        return "openvino" if version_of("openvino") and not _has_gpu() else "tensorflow"
+    if name not in NAMES:
+        raise InputError(f"--engine: expected auto, {' or '.join(NAMES)}, received {name}")
+    if not version_of(name):
+        raise InputError(f"--engine: {name} is not installed here; the extra `cpu` brings OpenVINO, `gpu` does not")
+    return name
+
+
+def version_of(name: str) -> str:
+    """Return the version of an installed engine, without loading it; empty if it is not installed."""
+    for distribution in (name, f"{name}-cpu"):
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            return importlib.metadata.version(distribution)
+    return ""
+
+
+def open_engine(
+    name: str, build: Callable[[], Any], *, batch_size: int, precision: Precision, kept: Path | None
+) -> Engine:
+    """Load an engine and compile a trunk with it.
+
+    Parameters
+    ----------
+    name : str
+        From `choose`.
+    build : callable
+        Makes the trunk, a keras.Model; called once the arithmetic is set to `precision`.
+    batch_size : int
+        The most images of a batch.
+    precision : {"float32", "bfloat16", "float16"}
+        Of the arithmetic.
+    kept : Path or None
+        A folder, in the cache, for what an engine can keep to start faster next time; its name stands for the trunk.
+
+    Raises
+    ------
+    InputError
+        The device would silently run that precision as another.
+    """
+    if name == "openvino":
+        from pipeline.engines.openvino import OpenVINOEngine, graph
+
+        model = graph(build, batch_size=batch_size, kept=kept and kept / f"{name}-{version_of(name)}-{batch_size}")
+        return OpenVINOEngine(model, precision=precision)
+    from pipeline.engines.tensorflow import TensorFlowEngine, computing_in
+
+    with computing_in(precision):
+        trunk = build()
+    return TensorFlowEngine(trunk, batch_size=batch_size)
+
+
+def _has_gpu() -> bool:
+    return any(Path("/dev").glob("nvidia[0-9]*"))

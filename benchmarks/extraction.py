@@ -1,0 +1,330 @@
+"""How fast features are extracted, against what a user would run instead, on the same photos in one run.
+
+    python benchmarks/extraction.py --images DIR [--backbone NAME --size PX --weights imagenet|none]
+
+DIR holds photos in class folders, or train and test folders with class folders inside. Each way runs in a process of
+its own that has loaded everything and seen one batch before the clock starts; the processes take turns, so that a
+change of the machine's speed meets all of them. Decoding counts.
+
+Printed are the median of images a second over the rounds, the
+ratio to the first way (median over the rounds of the ratio within a round), peak memory of the process, and the largest
+difference of a feature from those of the first way that share its pixels, as a fraction of the largest feature.
+
+"decoding alone" and "engine alone" (pixels in memory) give the limit 1 / (1/decoding + 1/engine) of shared cores.
+"""
+
+import argparse
+import os
+import resource
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from multiprocessing import get_context
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+ROUND = Callable[[], np.ndarray | None]
+
+
+class Job:
+    """What every way is given."""
+
+    def __init__(self, arguments: argparse.Namespace, manifest: Path, files: list[Path]) -> None:
+        self.root: Path = arguments.images
+        self.backbone: str = arguments.backbone
+        self.size: int = arguments.size
+        self.weights: str = arguments.weights
+        self.batch_size: int = arguments.batch_size
+        self.manifest = manifest
+        self.files = files
+
+    def plan(self, precision: str, engine: str) -> Any:
+        """Return the plan of an extraction with average pooling at the top."""
+        from pipeline import extraction
+
+        settings = extraction.Settings(
+            backbone=self.backbone,
+            alpha=1.0,
+            weights=self.weights,
+            seed=0,
+            size=self.size,
+            resize="squash",
+            cut="top",
+            pooling="avg",
+            precision=precision,  # type: ignore[arg-type]
+            dtype="float32",
+        )
+        return extraction.plan(settings, engine=engine)
+
+    def trunk(self) -> Any:
+        """Return the same network that ours runs, with its own preprocessing inside, as a plain Keras model."""
+        from pipeline import backbones
+
+        plan = self.plan("float32", "tensorflow")
+        base = backbones.load(plan.backbone, size=self.size, alpha=1.0, weights=plan.weights)
+        return backbones.trunk(plan.backbone, base, cut=plan.spec["cut"], pooling="avg")
+
+    def dataset(self) -> Any:
+        """Return the input pipeline of the tutorials: read, decode, resize bilinearly, batch, prefetch."""
+        import tensorflow as tf
+
+        def load(path: Any) -> Any:
+            pixels = tf.io.decode_image(tf.io.read_file(path), channels=3, expand_animations=False)
+            return tf.cast(tf.image.resize(pixels, (self.size, self.size)), tf.uint8)
+
+        paths = tf.data.Dataset.from_tensor_slices([str(path) for path in self.files])
+        return paths.map(load, tf.data.AUTOTUNE).batch(self.batch_size).prefetch(tf.data.AUTOTUNE)
+
+
+def predict(job: Job) -> ROUND:
+    """Run tf.data into model.predict."""
+    trunk, dataset = job.trunk(), job.dataset()
+    trunk.predict(dataset.take(1), verbose=0)
+    return lambda: trunk.predict(dataset, verbose=0)
+
+
+def flow(job: Job) -> ROUND:
+    """Run the classic ImageDataGenerator.flow_from_directory into model.predict."""
+    from tensorflow.keras.preprocessing.image import ImageDataGenerator
+
+    trunk = job.trunk()
+    generators = [
+        ImageDataGenerator().flow_from_directory(
+            folder,
+            (job.size, job.size),
+            batch_size=job.batch_size,
+            shuffle=False,
+            class_mode=None,
+            interpolation="bilinear",
+        )
+        for folder in sorted({file.parents[1] for file in job.files})
+    ]
+    trunk.predict(generators[0][0].astype("uint8"), verbose=0)
+
+    def run() -> None:
+        for generator in generators:
+            for batch in range(len(generator)):
+                trunk.predict_on_batch(generator[batch].astype("uint8"))
+
+    return run
+
+
+def function(job: Job) -> ROUND:
+    """Run tf.data into a compiled call, batch by batch."""
+    import tensorflow as tf
+
+    trunk, dataset = job.trunk(), job.dataset()
+    call = tf.function(lambda batch: trunk(batch, training=False), reduce_retracing=True)
+    for batch in (next(iter(dataset)), next(iter(dataset))[:1]):
+        call(batch)
+    return lambda: np.concatenate([call(batch).numpy() for batch in dataset])
+
+
+def ours(precision: str) -> Callable[[Job], ROUND]:
+    """Run `headstart extract` from an empty cache: read, hash, decode, forward, store, verify, assemble."""
+
+    def prepare(job: Job) -> ROUND:
+        from pipeline import extraction, features
+
+        plan = job.plan(precision, "auto")
+        engine = extraction.open_engine(plan, batch_size=job.batch_size, cache=None)
+        list(engine.run([np.zeros((job.batch_size, job.size, job.size, 3), np.uint8)] * 2))
+
+        def run() -> np.ndarray:
+            with tempfile.TemporaryDirectory() as folder:
+                out = Path(folder) / "features.h5"
+                extraction.extract(
+                    job.root,
+                    job.manifest,
+                    out,
+                    plan,
+                    cache=Path(folder) / "cache",
+                    batch_size=job.batch_size,
+                    progress=lambda done, total: None,
+                    engine=lambda _: engine,
+                )
+                with features.Features(out) as read:
+                    return read.gather(_digests(job))
+
+        return run
+
+    return prepare
+
+
+def decoding(job: Job) -> ROUND:
+    """Read, hash, decode and resize only, in as many threads as extraction uses."""
+    from pipeline import extraction, images
+
+    def load(place: int) -> np.ndarray:
+        data = images.read_bytes(job.files[place])
+        images.digest(data)
+        return images.fit(data, size=job.size, geometry="squash")
+
+    def run() -> None:
+        for _ in extraction.decoded(len(job.files), load, ahead=3 * job.batch_size):
+            pass
+
+    return run
+
+
+def engine(precision: str) -> Callable[[Job], ROUND]:
+    """Run the engine only, on pixels that are in memory."""
+
+    def prepare(job: Job) -> ROUND:
+        from pipeline import extraction, images
+
+        running = extraction.open_engine(job.plan(precision, "auto"), batch_size=job.batch_size, cache=None)
+        pixels = np.stack([images.fit(file.read_bytes(), size=job.size, geometry="squash") for file in job.files])
+        batches = [pixels[start : start + job.batch_size] for start in range(0, len(pixels), job.batch_size)]
+        list(running.run(batches[:2]))
+        return lambda: np.concatenate(list(running.run(batches)))
+
+    return prepare
+
+
+WAYS: dict[str, Callable[[Job], ROUND]] = {
+    "tf.data + predict": predict,
+    "flow_from_directory + predict": flow,
+    "tf.data + tf.function": function,
+    "headstart float32": ours("float32"),
+    "headstart bfloat16": ours("bfloat16"),
+    "decoding alone": decoding,
+    "engine alone, float32": engine("float32"),
+    "engine alone, bfloat16": engine("bfloat16"),
+}
+LIMITS = {"headstart float32": "engine alone, float32", "headstart bfloat16": "engine alone, bfloat16"}
+SAME_PIXELS = {
+    "tf.data + tf.function": "tf.data + predict",
+    "headstart bfloat16": "headstart float32",
+    "engine alone, float32": "headstart float32",
+    "engine alone, bfloat16": "headstart float32",
+}
+
+
+def _digests(job: Job) -> np.ndarray:
+    from pipeline import manifest
+
+    table = manifest.read(job.manifest)
+    place = {path: number for number, path in enumerate(table.paths)}
+    return table.digests[[place[file.relative_to(job.root).as_posix()] for file in job.files]]
+
+
+def work(name: str, job: Job, pipe: Connection) -> None:
+    """Serve rounds of one way until told to stop; the last answer is the peak memory in bytes."""
+    sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115 -- for the rest of the process
+    run = WAYS[name](job)
+    pipe.send("ready")
+    while pipe.recv():
+        started = time.perf_counter()
+        found = run()
+        pipe.send((time.perf_counter() - started, found))
+    pipe.send(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--images", type=Path, required=True)
+    parser.add_argument("--backbone", default="efficientnet_lite0")
+    parser.add_argument("--size", type=int, default=224)
+    parser.add_argument("--weights", default="imagenet")
+    parser.add_argument("--batch-size", type=int, default=32)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--limit", type=int, help="use this many of the photos only")
+    parser.add_argument("--ways", nargs="*", choices=list(WAYS), default=list(WAYS))
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        job = _job(arguments, Path(folder) / "manifest.csv")
+        _report(arguments, len(job.files), *_measure(arguments, job))
+
+
+def _job(arguments: argparse.Namespace, path: Path) -> Job:
+    from pipeline import manifest, preparation
+
+    preparation.prepare(
+        arguments.images,
+        path,
+        labels_csv=None,
+        label_pattern=None,
+        val_fraction=0.1,
+        test_fraction=0.2,
+        stratify=False,
+        max_quarantined=1.0,
+        exclude=None,
+        workers=None,
+        progress=lambda done, total: None,
+    )
+    table = manifest.read(path)
+    if arguments.limit:
+        table = table.take(range(arguments.limit))
+        manifest.write(table, path)
+    return Job(arguments, path, [arguments.images / name for name in table.paths])
+
+
+def _measure(arguments: argparse.Namespace, job: Job) -> tuple[dict[str, list[float]], dict[str, int], dict[str, Any]]:
+    spawn = get_context("spawn")
+    pipes: dict[str, Connection] = {}
+    for name in arguments.ways:
+        pipes[name], theirs = spawn.Pipe()
+        spawn.Process(target=work, args=(name, job, theirs), daemon=True).start()
+        if pipes[name].recv() != "ready":
+            raise SystemExit(f"{name} did not start")
+    seconds: dict[str, list[float]] = {name: [] for name in arguments.ways}
+    found: dict[str, Any] = {}
+    for _ in range(arguments.rounds):
+        for name, pipe in pipes.items():
+            pipe.send(True)
+            took, found[name] = pipe.recv()
+            seconds[name].append(took)
+    memory = {}
+    for name, pipe in pipes.items():
+        pipe.send(False)
+        memory[name] = pipe.recv()
+    return seconds, memory, found
+
+
+def _report(
+    arguments: argparse.Namespace,
+    count: int,
+    seconds: dict[str, list[float]],
+    memory: dict[str, int],
+    found: dict[str, Any],
+) -> None:
+    print(
+        f"{count:,} photos, {arguments.backbone} at {arguments.size} px, weights {arguments.weights}, batches of "
+        f"{arguments.batch_size}, {arguments.rounds} rounds, {os.cpu_count()} cores"
+    )
+    print(f"{'':32}{'images/s':>9}{'ratio':>8}{'of limit':>10}{'peak MB':>9}{'difference':>12}")
+    first = seconds[arguments.ways[0]]
+    for name in arguments.ways:
+        rate = count / statistics.median(seconds[name])
+        ratio = statistics.median(one / other for one, other in zip(first, seconds[name], strict=True))
+        limit = _of_limit(name, seconds)
+        twin = SAME_PIXELS.get(name)
+        apart = (
+            "" if found.get(twin) is None or found[name] is None else f"{_difference(found[name], found[twin]):12.1e}"
+        )
+        print(f"{name:32}{rate:9.1f}{ratio:8.2f}{limit:>10}{memory[name] / 2**20:9,.0f}{apart:>12}")
+
+
+def _of_limit(name: str, seconds: dict[str, list[float]]) -> str:
+    alone = LIMITS.get(name)
+    if alone not in seconds or "decoding alone" not in seconds:
+        return ""
+    rounds = zip(seconds["decoding alone"], seconds[alone], seconds[name], strict=True)
+    return f"{statistics.median((decode + forward) / took for decode, forward, took in rounds):.3f}"
+
+
+def _difference(one: np.ndarray, other: np.ndarray) -> float:
+    return float(np.abs(one - other).max() / np.abs(other).max())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,195 @@
+"""Every engine gives the same features, in order, whatever the batches; what it cannot compute it refuses."""
+
+import importlib.metadata
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pipeline import backbones, engines
+from pipeline.errors import InputError
+
+SIZE, BATCH = 64, 4
+FAMILIES = ("efficientnet_lite0", "mobilenet_v2", "resnet50", "convnext_tiny", "efficientnet_v2_b0", "densenet121")
+
+
+def builder(name: str, cut: str = "top", pooling: str = "avg"):  # type: ignore[no-untyped-def]
+    def build():  # type: ignore[no-untyped-def]
+        backbone = backbones.find(name)
+        weights = backbones.find_weights(
+            backbone, "imagenet" if name == "efficientnet_lite0" else "none", size=SIZE, alpha=1.0, seed=0
+        )
+        base = backbones.load(backbone, size=SIZE, alpha=1.0, weights=weights)
+        return backbones.trunk(backbone, base, cut=cut, pooling=pooling)
+
+    return build
+
+
+def opened(engine: str, name: str = "efficientnet_lite0", precision: engines.Precision = "float32") -> engines.Engine:
+    return engines.open_engine(engine, builder(name), batch_size=BATCH, precision=precision, kept=None)
+
+
+def pixels(count: int) -> np.ndarray:
+    return np.random.default_rng(5).integers(0, 256, (count, SIZE, SIZE, 3), dtype=np.uint8)
+
+
+def batched(images: np.ndarray, size: int) -> Iterator[np.ndarray]:
+    return (images[start : start + size] for start in range(0, len(images), size))
+
+
+def features(engine: engines.Engine, images: np.ndarray, size: int = BATCH) -> np.ndarray:
+    return np.concatenate(list(engine.run(batched(images, size))))
+
+
+@pytest.fixture(scope="module", params=engines.NAMES)
+def engine(request: pytest.FixtureRequest) -> engines.Engine:
+    return opened(request.param)
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_at_float32_the_engines_agree_to_1e_4_of_the_largest_feature(name: str) -> None:
+    images = pixels(6)
+    one, other = (features(opened(engine, name), images) for engine in engines.NAMES)
+    assert one.shape == other.shape == (6, backbones.find(name).width)
+    assert np.abs(one).max() > 0
+    assert np.abs(one - other).max() <= 1e-4 * np.abs(one).max()
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 4])
+def test_a_row_is_the_same_to_the_bit_whatever_batch_it_fell_into(engine: engines.Engine, size: int) -> None:
+    images = pixels(9)
+    whole = features(engine, images)
+    np.testing.assert_array_equal(features(engine, images, size), whole)
+    order = np.random.default_rng(0).permutation(9)
+    np.testing.assert_array_equal(features(engine, images[order], size), whole[order])
+
+
+@pytest.mark.parametrize("name", engines.NAMES)
+def test_a_row_is_the_same_to_the_bit_whatever_the_batch_size(name: str) -> None:
+    images, build = pixels(20), builder("mobilenet_v2")
+    found = []
+    for size in (1, 7, 16):
+        running = engines.open_engine(name, build, batch_size=size, precision="float32", kept=None)
+        found.append(features(running, images, size))
+    for rows in found[1:]:
+        np.testing.assert_array_equal(rows, found[0])
+
+
+def test_batches_come_back_in_order_and_as_long_as_they_went_in(engine: engines.Engine) -> None:
+    images = pixels(4 * 30 + 1)
+    found = list(engine.run(batched(images, BATCH)))
+    assert [len(rows) for rows in found] == [4] * 30 + [1]
+    np.testing.assert_array_equal(np.concatenate(found)[-9:], features(engine, images[-9:]))
+
+
+def test_pixels_are_left_as_they_were(engine: engines.Engine) -> None:
+    images = pixels(4)
+    before = images.copy()
+    features(engine, images)
+    np.testing.assert_array_equal(images, before)
+
+
+def test_no_batches_give_no_features(engine: engines.Engine) -> None:
+    assert list(engine.run([])) == []
+
+
+def test_an_error_of_the_source_is_raised_and_the_engine_still_works(engine: engines.Engine) -> None:
+    images = pixels(8)
+
+    def failing() -> Iterator[np.ndarray]:
+        yield images[:4]
+        raise OSError(5, "Input/output error")
+
+    with pytest.raises(OSError, match="Input/output"):
+        list(engine.run(failing()))
+    assert len(features(engine, images)) == 8
+
+
+@pytest.mark.parametrize("name", engines.NAMES)
+def test_bfloat16_is_near_float32_and_is_not_it(engine: engines.Engine, name: str) -> None:
+    if name == "openvino" and "BF16" not in _capabilities():
+        pytest.skip("this processor has no bfloat16 arithmetic, which the engine refuses")
+    images = pixels(8)
+    full, half = features(engine, images), features(opened(name, precision="bfloat16"), images)
+    assert half.dtype == np.float32
+    cosine = (full * half).sum(1) / np.linalg.norm(full, axis=1) / np.linalg.norm(half, axis=1)
+    assert cosine.min() > 0.98
+    assert np.abs(full - half).max() > 1e-4 * np.abs(full).max()
+
+
+@pytest.mark.parametrize("name", engines.NAMES)
+def test_a_precision_that_would_silently_run_as_another_is_refused(name: str) -> None:
+    if "FP16" in _capabilities() or any(Path("/dev").glob("nvidia[0-9]*")):
+        pytest.skip("this device has float16 arithmetic")
+    with pytest.raises(InputError, match="--precision: this processor has no float16 arithmetic"):
+        opened(name, precision="float16")
+
+
+def test_the_policy_of_keras_is_put_back() -> None:
+    import keras
+
+    opened("tensorflow", "mobilenet_v2", "bfloat16")
+    assert keras.config.dtype_policy().name == "float32"
+
+
+def no_trunk() -> None:
+    raise AssertionError("the graph was kept, so no trunk is needed")
+
+
+def test_a_kept_graph_starts_without_the_network_and_gives_the_same_bits(tmp_path: Path) -> None:
+    images, kept = pixels(5), tmp_path / "graphs" / "identity"
+    first = engines.open_engine("openvino", builder("mobilenet_v2"), batch_size=4, precision="float32", kept=kept)
+    second = engines.open_engine("openvino", no_trunk, batch_size=4, precision="float32", kept=kept)
+    np.testing.assert_array_equal(features(second, images), features(first, images))
+
+
+@pytest.mark.parametrize("name", ["model.bin", "model.xml", "digests.json"])
+def test_a_damaged_graph_is_made_anew(tmp_path: Path, name: str) -> None:
+    build = builder("mobilenet_v2")
+    engines.open_engine("openvino", build, batch_size=4, precision="float32", kept=tmp_path / "k")
+    path = next(tmp_path.rglob(name))
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(AssertionError, match="no trunk is needed"):
+        engines.open_engine("openvino", no_trunk, batch_size=4, precision="float32", kept=tmp_path / "k")
+    engines.open_engine("openvino", build, batch_size=4, precision="float32", kept=tmp_path / "k")
+    engines.open_engine("openvino", no_trunk, batch_size=4, precision="float32", kept=tmp_path / "k")
+
+
+def test_a_cache_that_cannot_be_written_does_not_stop_an_engine(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("where a folder would be")
+    engine = engines.open_engine(
+        "openvino", builder("mobilenet_v2"), batch_size=4, precision="float32", kept=tmp_path / "file" / "k"
+    )
+    assert len(features(engine, pixels(3))) == 3
+
+
+def test_auto_is_openvino_on_a_cpu_and_tensorflow_on_a_gpu_or_without_openvino(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engines, "_has_gpu", lambda: False)
+    assert engines.choose("auto") == "openvino"
+    monkeypatch.setattr(engines, "_has_gpu", lambda: True)
+    assert engines.choose("auto") == "tensorflow"
+    monkeypatch.setattr(engines, "version_of", lambda name: "" if name == "openvino" else "2")
+    monkeypatch.setattr(engines, "_has_gpu", lambda: False)
+    assert engines.choose("auto") == "tensorflow"
+    with pytest.raises(InputError, match="--engine: openvino is not installed here"):
+        engines.choose("openvino")
+
+
+def test_an_unknown_engine_names_the_choices() -> None:
+    with pytest.raises(InputError, match="expected auto, tensorflow or openvino, received torch"):
+        engines.choose("torch")
+
+
+def test_the_version_is_that_of_the_installed_package() -> None:
+    assert engines.version_of("openvino") == importlib.metadata.version("openvino")
+    assert engines.version_of("tensorflow").startswith("2.")
+    assert engines.version_of("nothing of that name") == ""
+
+
+def _capabilities() -> list[str]:
+    import openvino
+
+    return list(openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"))
