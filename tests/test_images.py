@@ -221,20 +221,45 @@ def test_pad_shows_everything_on_black() -> None:
 def test_resizing_averages_what_falls_together() -> None:
     checkers = np.indices((64, 64)).sum(0) % 2 * 255
     pixels = np.repeat(checkers[..., None], 3, axis=2).astype(np.uint8)
-    small = images.resize(pixels, size=8, geometry="squash")
+    small = images.fit(encoded(Image.fromarray(pixels), "PNG"), size=8, geometry="squash")
     assert np.abs(small.astype(int) - 127.5).max() <= 4
 
 
-def test_fit_equals_decode_then_resize() -> None:
-    data = encoded(Image.fromarray(noise(30, 50)), "PNG")
-    for geometry in images.GEOMETRIES:
-        apart = images.resize(images.decode(data)[0], size=16, geometry=geometry)
-        np.testing.assert_array_equal(images.fit(data, size=16, geometry=geometry), apart)
+def smooth(height: int, width: int) -> np.ndarray:
+    return np.asarray(Image.fromarray(noise(12, 16)).resize((width, height), Image.Resampling.BICUBIC))
+
+
+@pytest.mark.parametrize("geometry", images.GEOMETRIES)
+def test_a_large_jpeg_is_decoded_smaller_and_looks_the_same(
+    geometry: images.Geometry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = encoded(Image.fromarray(smooth(1200, 1600)), "JPEG", quality=95)
+    loaded: list[tuple[int, int]] = []
+    upright = images._upright
+    monkeypatch.setattr(images, "_upright", lambda image: loaded.append(image.size) or upright(image))
+    quick = images.fit(data, size=64, geometry=geometry)
+    monkeypatch.setattr(images, "JPEG_SCALING", 10**6)
+    full = images.fit(data, size=64, geometry=geometry)
+    assert loaded == [(200, 150), (1600, 1200)]
+    assert np.abs(quick.astype(int) - full).mean() < 0.5
+
+
+def test_a_small_jpeg_is_decoded_in_full(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = encoded(Image.fromarray(smooth(120, 250)), "JPEG")
+    quick = images.fit(data, size=64, geometry="squash")
+    monkeypatch.setattr(images, "JPEG_SCALING", 10**6)
+    np.testing.assert_array_equal(images.fit(data, size=64, geometry="squash"), quick)
+
+
+@pytest.mark.parametrize("mode", ["L", "CMYK"])
+def test_a_large_jpeg_of_another_colour_model_is_decoded_smaller_too(mode: str) -> None:
+    data = encoded(Image.new("RGB", (1600, 1200), "white").convert(mode), "JPEG")
+    assert images.fit(data, size=32, geometry="squash").min() >= 250
 
 
 def test_an_unknown_geometry_names_the_choices() -> None:
     with pytest.raises(InputError, match="expected one of squash, crop, pad, received 'stretch'"):
-        images.resize(noise(4, 4), size=2, geometry="stretch")  # type: ignore[arg-type]
+        images.fit(encoded(Image.fromarray(noise(4, 4)), "PNG"), size=2, geometry="stretch")  # type: ignore[arg-type]
 
 
 def test_a_thumbnail_keeps_the_aspect() -> None:
