@@ -132,6 +132,7 @@ def ours(precision: str) -> Callable[[Job], ROUND]:
 
     def prepare(job: Job) -> ROUND:
         from pipeline import extraction, features
+        from pipeline.views import Policy
 
         plan = job.plan(precision, "auto")
         engine = extraction.open_engine(plan, batch_size=job.batch_size, cache=None)
@@ -145,6 +146,8 @@ def ours(precision: str) -> Callable[[Job], ROUND]:
                     job.manifest,
                     out,
                     plan,
+                    views=1,
+                    policy=Policy(flip="none", rotation=0.0, zoom=0.0, shift=0.0, brightness=0.0, contrast=0.0),
                     cache=Path(folder) / "cache",
                     batch_size=job.batch_size,
                     progress=lambda done, total: None,

@@ -81,6 +81,7 @@ def evaluate(
     head_dir: Path,
     out_dir: Path,
     *,
+    tta: bool,
     seed: int,
     resamples: int,
 ) -> Summary:
@@ -94,13 +95,15 @@ def evaluate(
         Labels and splits, rows, and the head as `heads.save` wrote it.
     out_dir : Path
         Made if it is missing. Files of the names above are replaced, others left.
+    tta : bool
+        Test-time augmentation: the mean of the probabilities over all views, instead of those of the image itself.
     seed, resamples : int
         Of the bootstrap.
 
     Raises
     ------
     InputError
-        The test split is empty.
+        The test split is empty, or `tta` is asked for without views.
     SpecError
         Features and head were made under different specs.
     ArtefactError
@@ -118,10 +121,13 @@ def evaluate(
     _require_same_classes(everything.classes, classes, manifest_path, head_dir)
     with Features(features_path) as features:
         warnings = spec.require_compatible(record["spec"], features.spec)
-        rows = features.gather(test.digests).reshape(len(test), -1)
+        if tta and not features.views:
+            raise InputError(f"--tta: expected features of several views, received {features_path} with one")
+        rows = features.gather_views(test.digests)
     code_of = {label: code for code, label in enumerate(classes)}
     actual = np.array([code_of[label] for label in test.labels], np.int64)
-    found = _Predictions(test, classes, actual, head.predict_proba(rows))
+    each = [head.predict_proba(rows[:, view]) for view in range(rows.shape[1] if tta else 1)]
+    found = _Predictions(test, classes, actual, np.mean(each, axis=0))
     measured = metrics.measure(actual, found.probabilities, classes, seed=seed, resamples=resamples)
     warnings += [f"{name}: not defined, {measured[name]['reason']}" for name in _undefined(measured)]
 

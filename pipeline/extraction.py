@@ -1,9 +1,10 @@
 """A manifest and a trunk to features: every image forwarded once, and never again under the same spec."""
 
+import contextlib
 import json
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -20,6 +21,7 @@ from pipeline.digests import as_keys
 from pipeline.errors import ImageError, InputError, StorageError
 from pipeline.files import published
 from pipeline.row_cache import DamagedShardError, RowCache
+from pipeline.views import Policy, apply, check_views, view_key
 
 EXTRACTOR_VERSION: Final = 1
 SECONDS_A_SHARD: Final = 30.0
@@ -94,19 +96,22 @@ class Report:
     images : int
         Rows of the manifest.
     distinct : int
-        Distinct images among them; each is forwarded once.
+        Distinct images among them.
+    views : int
+        Rows an image.
     computed, reused : int
-        Of the distinct ones: forwarded now, and found in the cache.
+        Of the rows, one a view of a distinct image: forwarded now, and found in the cache.
     quarantined : int
         Images that `prepare` accepted and this run could not read.
     images_per_second : float
-        Of those computed, from the first decoded image to the last stored row; start-up is not in it.
+        Rows computed a second, from the first decoded image to the last stored row; start-up is not in it.
     engine, precision, spec : str
         The engine with its version (empty when nothing was computed), the precision, and the sha256 of the spec.
     """
 
     images: int
     distinct: int
+    views: int
     computed: int
     reused: int
     quarantined: int
@@ -172,6 +177,8 @@ def extract(
     features_path: Path,
     plan: Plan,
     *,
+    views: int,
+    policy: Policy,
     cache: Path,
     batch_size: int,
     progress: Progress,
@@ -188,12 +195,16 @@ def extract(
         In and out. The output is published once it is complete.
     plan : Plan
         From `plan`.
+    views : int
+        How many views of each image, 1 or more; the first is the image itself.
+    policy : Policy
+        What may happen to an image in the other views.
     cache : Path
         The cache folder.
     batch_size : int
         Images a batch; it changes speed and memory only.
     progress : callable
-        Called with (images computed so far, images to compute).
+        Called with (rows computed so far, rows to compute).
     report_path : Path, optional
         Where the report goes as JSON, after a failure too.
     engine : callable, optional
@@ -212,8 +223,10 @@ def extract(
     StorageError
         The disk is full, fails or cannot be written. What was stored stays stored.
     """
-    table = manifest.read(manifest_path)
-    job = _Job(root, table, RowCache(cache, spec=spec.canonical(plan.spec), dtype=plan.spec["dtype"], view="0"))
+    check_views(views, policy)
+    keys = [view_key(policy, view) for view in range(views)]
+    rows = [RowCache(cache, spec=spec.canonical(plan.spec), dtype=plan.spec["dtype"], view=key) for key in keys]
+    job = _Job(root, manifest.read(manifest_path), rows, policy)
     job.run(
         features_path, plan, engine or partial(open_engine, batch_size=batch_size, cache=cache), batch_size, progress
     )
@@ -234,9 +247,10 @@ def extract(
 class _Job:
     """One run: what is wanted, what was computed, what failed."""
 
-    def __init__(self, root: Path, table: manifest.Manifest, rows: RowCache) -> None:
+    def __init__(self, root: Path, table: manifest.Manifest, rows: Sequence[RowCache], policy: Policy) -> None:
         self.root = root
-        self.rows = rows
+        self.rows = rows  # one a view
+        self.policy = policy
         self.images = len(table)
         _, first = np.unique(as_keys(table.digests), return_index=True)
         self.digests = table.digests[first]
@@ -256,90 +270,121 @@ class _Job:
     ) -> None:
         """Complete the cache, then assemble; a shard that proves damaged is computed again."""
         for _ in range(ATTEMPTS):
-            index = self._complete(plan, open_engine, batch_size, progress)
+            self._complete(plan, open_engine, batch_size, progress)
             if self.failures:
                 return
             try:
-                features.write(
-                    features_path,
-                    spec=self.rows.spec,
-                    digests=self.digests,
-                    row_shape=index.row_shape or (),
-                    dtype=self.rows.dtype,
-                    blocks=self.rows.blocks(index, self.digests),
-                )
+                self._assemble(features_path)
             except DamagedShardError:
-                self.rows.verify()
+                for rows in self.rows:
+                    rows.verify()
                 continue
             except OSError as error:
                 raise StorageError(f"{features_path}: cannot be written: {error.strerror or error}") from error
             return
-        raise StorageError(f"{self.rows.folder}: rows came back damaged {ATTEMPTS} times; the disk cannot be trusted")
+        folder = self.rows[0].folder.parent
+        raise StorageError(f"{folder}: rows came back damaged {ATTEMPTS} times; the disk cannot be trusted")
 
     def report(self, plan: Plan) -> Report:
         """Sum the run up."""
         return Report(
             images=self.images,
             distinct=len(self.digests),
+            views=len(self.rows),
             computed=self.computed,
-            reused=len(self.digests) - self.computed - len(self.failures),
+            reused=(len(self.digests) - len(self.failures)) * len(self.rows) - self.computed,
             quarantined=len(self.failures),
             images_per_second=round(self.computed / self.seconds, 1) if self.computed else 0.0,
             engine=self.engine,
             precision=plan.spec["precision"],
-            spec=self.rows.identity,
+            spec=self.rows[0].identity,
         )
+
+    def _assemble(self, path: Path) -> None:
+        indices = [rows.index() for rows in self.rows]
+        parts = [rows.blocks(index, self.digests) for rows, index in zip(self.rows, indices, strict=True)]
+        row_shape = indices[0].row_shape or ()
+        if len(parts) == 1:
+            shape, blocks, views = row_shape, parts[0], None
+        else:
+            shape = (len(parts), *row_shape)
+            blocks = (np.stack(same, axis=1) for same in zip(*parts, strict=True))
+            views = spec.canonical({"count": len(parts), "policy": asdict(self.policy)})
+        features.write(
+            path,
+            spec=self.rows[0].spec,
+            digests=self.digests,
+            row_shape=shape,
+            dtype=self.rows[0].dtype,
+            blocks=blocks,
+            views=views,
+        )
+
+    def _missing(self) -> NDArray[np.bool_]:
+        """Return which rows are not in the cache, of shape (images, views)."""
+        return np.stack([rows.index().missing(self.digests) for rows in self.rows], axis=1)
 
     def _complete(
         self, plan: Plan, open_engine: Callable[[Plan], engines.Engine], batch_size: int, progress: Progress
-    ) -> row_cache.Index:
-        index = self.rows.index()
-        if not index.missing(self.digests).any():
-            return index
-        with self.rows.writer(0.0, 1.0):
-            missing = np.flatnonzero(self.rows.index().missing(self.digests))
-            if len(missing):
+    ) -> None:
+        needed: NDArray[np.bool_] = np.any(self._missing(), axis=0)
+        if not needed.any():
+            return
+        with contextlib.ExitStack() as locks:
+            for rows, wanted in zip(self.rows, needed, strict=True):
+                if wanted:
+                    locks.enter_context(rows.writer(0.0, 1.0))
+            missing = self._missing() & needed
+            if missing.any():
                 engine = open_engine(plan)
                 self.engine = f"{plan.engine} {engines.version_of(plan.engine)}"
                 self._compute(missing, plan, engine, batch_size, progress)
-        return self.rows.index()
 
     def _compute(
-        self, missing: NDArray[np.intp], plan: Plan, engine: engines.Engine, batch_size: int, progress: Progress
+        self, missing: NDArray[np.bool_], plan: Plan, engine: engines.Engine, batch_size: int, progress: Progress
     ) -> None:
-        in_flight: deque[NDArray[np.intp]] = deque()
-        size, geometry = plan.size, plan.spec["resize"]
+        in_flight: deque[tuple[NDArray[np.intp], NDArray[np.intp]]] = deque()  # (images, views) of a batch
+        wanted = np.flatnonzero(missing.any(axis=1))
+        total = int(np.count_nonzero(missing))
 
         def load(place: int) -> NDArray[np.uint8]:
-            wanted = missing[place]
-            data = images.read_bytes(self.root / self.paths[wanted])
-            if images.digest(data) != self.digests[wanted].tobytes():
-                raise ImageError("it changed since `headstart prepare`; run that again")
-            return images.fit(data, size=size, geometry=geometry)
+            return self._load(wanted[place], np.flatnonzero(missing[wanted[place]]), plan)
 
-        def sound() -> Iterator[tuple[np.intp, NDArray[np.uint8]]]:
-            for place, pixels in decoded(len(missing), load, ahead=BATCHES_AHEAD * batch_size):
-                if isinstance(pixels, ImageError):
-                    self.failures.append(f"{self.paths[missing[place]]} ({pixels})")
-                else:
-                    yield missing[place], pixels
+        def pictures() -> Iterator[tuple[np.intp, np.intp, NDArray[np.uint8]]]:
+            for place, stack in decoded(len(wanted), load, ahead=BATCHES_AHEAD * batch_size):
+                if isinstance(stack, ImageError):
+                    self.failures.append(f"{self.paths[wanted[place]]} ({stack})")
+                    continue
+                for view, pixels in zip(np.flatnonzero(missing[wanted[place]]), stack, strict=True):
+                    yield wanted[place], view, pixels
 
         def batches() -> Iterator[NDArray[np.uint8]]:
-            stream = sound()
+            stream = pictures()
             while batch := list(islice(stream, batch_size)):
-                in_flight.append(np.array([place for place, _ in batch]))
-                yield np.stack([pixels for _, pixels in batch])
+                in_flight.append((np.array([one[0] for one in batch]), np.array([one[1] for one in batch])))
+                yield np.stack([pixels for *_, pixels in batch])
 
         started = time.monotonic()
-        with _Shelf(self.rows) as shelf:
-            done = 0
+        done = 0
+        with contextlib.ExitStack() as open_shelves:
+            shelves = [open_shelves.enter_context(_Shelf(rows)) for rows in self.rows]
             for computed in engine.run(batches()):
-                places = in_flight.popleft()
-                shelf.put(self.digests[places], computed)
+                places, views = in_flight.popleft()
+                for view in np.unique(views):
+                    shelves[view].put(self.digests[places[views == view]], computed[views == view])
                 done += len(places)
-                progress(done, len(missing) - len(self.failures))
+                progress(done, total)
         self.computed += done
         self.seconds += time.monotonic() - started
+
+    def _load(self, place: np.intp, views: NDArray[np.intp], plan: Plan) -> NDArray[np.uint8]:
+        """Return the wanted views of an image, of shape (views, size, size, 3)."""
+        data = images.read_bytes(self.root / self.paths[place])
+        digest = self.digests[place].tobytes()
+        if images.digest(data) != digest:
+            raise ImageError("it changed since `headstart prepare`; run that again")
+        pixels = images.fit(data, size=plan.size, geometry=plan.spec["resize"])
+        return np.stack([apply(pixels, digest=digest, view=int(view), policy=self.policy) for view in views])
 
 
 def decoded(

@@ -30,6 +30,7 @@ def write(
     row_shape: tuple[int, ...],
     dtype: str,
     blocks: Iterable[NDArray[Any]],
+    views: str | None = None,
 ) -> None:
     """Write a features file, block by block, and publish it once it is complete and reads back.
 
@@ -47,11 +48,15 @@ def write(
         As stored.
     blocks : iterable of ndarray of shape (n, *row_shape)
         The rows in the order of `digests`; the n add up to N.
+    views : str or None
+        Where a row holds several views of its image, along its first axis: their count and policy as canonical JSON.
     """
     rows = len(digests)
     with published(path) as temporary:
         with h5py.File(temporary, "w") as file:
             file.attrs["spec"] = spec
+            if views:
+                file.attrs["views"] = views
             hdf5.create(file, "digest", (rows, 32), "uint8")[...] = digests
             features = hdf5.create(file, "features", (rows, *row_shape), dtype)
             start = 0
@@ -76,6 +81,8 @@ class Features:
     ----------
     spec : dict
         The spec under which the rows were computed.
+    views : dict or None
+        ``count`` and ``policy`` where a row holds several views of its image, along its first axis; else None.
     digests : ndarray of shape (N, 32), uint8
         Sorted.
     row_shape : tuple of int
@@ -106,7 +113,10 @@ class Features:
             raise ArtefactError(f"{self.path}: expected /digest ({rows}, 32) uint8, received {_kind(digests)}")
         if self._features.dtype not in (np.dtype("float16"), np.dtype("float32")):
             raise ArtefactError(f"{self.path}: expected /features in float16 or float32: {_kind(self._features)}")
-        self.spec = self._read_spec()
+        self.spec = self._read_json("spec")
+        self.views = self._read_json("views") if "views" in self._file.attrs else None
+        if self.views and self._features.shape[1] != self.views.get("count"):
+            raise ArtefactError(f"{self.path}: expected {self.views.get('count')} views: {_kind(self._features)}")
         self.row_shape: tuple[int, ...] = self._features.shape[1:]
         self.dtype: np.dtype[Any] = self._features.dtype
         self.digests: NDArray[np.uint8] = hdf5.read(digests, 0, rows)
@@ -114,15 +124,15 @@ class Features:
         if not (keys[:-1] < keys[1:]).all():
             raise ArtefactError(f"{self.path}: expected /digest sorted and distinct; the file is damaged")
 
-    def _read_spec(self) -> dict[str, Any]:
-        text = hdf5.text_attribute(self._file, "spec")
+    def _read_json(self, name: str) -> dict[str, Any]:
+        text = hdf5.text_attribute(self._file, name)
         try:
-            spec = json.loads(text)
+            value = json.loads(text)
         except ValueError as error:
-            raise ArtefactError(f"{self.path}: expected JSON in the attribute `spec`: {error}") from error
-        if not isinstance(spec, dict):
-            raise ArtefactError(f"{self.path}: expected a JSON object in the attribute `spec`, received {spec!r}")
-        return spec
+            raise ArtefactError(f"{self.path}: expected JSON in the attribute `{name}`: {error}") from error
+        if not isinstance(value, dict):
+            raise ArtefactError(f"{self.path}: expected a JSON object in the attribute `{name}`, received {value!r}")
+        return value
 
     def __enter__(self) -> Self:
         return self
@@ -160,6 +170,14 @@ class Features:
             if low < high:
                 rows[order[low:high]] = hdf5.read(self._features, start, stop)[ordered[low:high] - start]
         return rows
+
+    def gather_views(self, digests: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Return the rows of the given digests view by view, each flattened: shape (n, views, d), float32.
+
+        Of a file without views there is one, the image itself.
+        """
+        count = self.views["count"] if self.views else 1
+        return self.gather(digests).reshape(len(digests), count, -1)
 
     def stream(self) -> Iterator[NDArray[Any]]:
         """Yield all rows front to back, as stored, in blocks of shape (n, *row_shape) of about 32 MB.

@@ -68,7 +68,8 @@ def train(
 ) -> Summary:
     """Fit a head on the ``train`` rows of a manifest, judge it on ``train`` and ``val``, and store it.
 
-    Identical files count once. The test split is not read. Rows are taken in digest order, so neither the manifest's
+    Every view of a training image is a row to fit on; images are judged by view 0. Identical files count once. The test
+    split is not read. Rows are taken in digest order, so neither the manifest's
     order nor a rename changes the head.
 
     Parameters
@@ -78,8 +79,8 @@ def train(
     features_path : Path
         Rows of any shape; all but the first axis are flattened.
     head_dir : Path
-        Where `heads.save` writes; its record holds ``classes``, ``spec``, ``feature_shape``, ``train`` and ``val``
-        (rows, accuracy, loss; ``val`` may be null).
+        Where `heads.save` writes; its record holds ``classes``, ``spec``, ``views``, ``feature_shape``, ``train`` and
+        ``val`` (rows, accuracy, loss; ``val`` may be null).
     head : Head
         Not fitted.
     progress : callable or None
@@ -96,15 +97,15 @@ def train(
     classes = _classes(images, manifest_path)
     with Features(features_path) as features:
         X, y = _rows(images.distinct("train"), classes, features)
-        validation = _rows(images.distinct("val"), classes, features)
-        spec, shape = features.spec, features.row_shape
-    held = validation if len(validation[0]) else None
-    head.fit(X, y, held, progress)
+        X_val, y_val = _rows(images.distinct("val"), classes, features)
+        spec, views, shape = features.spec, features.views, features.row_shape
+    held = (X_val[:, 0], y_val) if len(y_val) else None
+    head.fit(X.reshape(-1, X.shape[2]), np.repeat(y, X.shape[1]), held, progress)
     name = heads.name_of(head)
     summary = Summary(
         head=name,
-        n_parameters=heads.count_parameters(head.layout(X.shape[1], len(classes))),
-        train=_judge(head, X, y),
+        n_parameters=heads.count_parameters(head.layout(X.shape[2], len(classes))),
+        train=_judge(head, X[:, 0], y),
         val=_judge(head, *held) if held else None,
         epochs=len(head.history_),
         warnings=head.warnings_,
@@ -112,6 +113,7 @@ def train(
     record = {
         "classes": classes,
         "spec": spec,
+        "views": views,
         "feature_shape": list(shape),
         "train": asdict(summary.train),
         "val": asdict(summary.val) if summary.val else None,
@@ -136,9 +138,9 @@ def _classes(images: Manifest, path: Path) -> list[str]:
 
 
 def _rows(images: Manifest, classes: list[str], features: Features) -> tuple[Rows, Codes]:
-    """Return the images' features (n, d) float32, flattened, and the codes (n,) of their labels."""
-    X = features.gather(images.digests).reshape(len(images), -1) if len(images) else np.empty((0, 1), np.float32)
-    row = heads.first_not_finite(X)
+    """Return the images' features (n, views, d) float32, flattened, and the codes (n,) of their labels."""
+    X = features.gather_views(images.digests) if len(images) else np.empty((0, 1, 1), np.float32)
+    row = heads.first_not_finite(X.reshape(len(X), X.shape[1] * X.shape[2]))
     if row is not None:
         raise ArtefactError(
             f"{features.path}: expected finite features, received NaN or infinity for {images.paths[row]}: "

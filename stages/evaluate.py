@@ -23,20 +23,21 @@ CLASSES_PRINTED = 20
 @click.argument("features", metavar="FEATURES.h5", type=click.Path(path_type=Path))
 @click.argument("head_dir", type=click.Path(path_type=Path))
 @click.argument("out_dir", type=click.Path(path_type=Path))
+@click.option(
+    "--tta", is_flag=True, help="Average the predictions over the views in FEATURES (test-time augmentation)."
+)
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the bootstrap.")
 @click.option(
     "--resamples", type=click.IntRange(100), default=2000, show_default=True, help="Of the bootstrap behind intervals."
 )
-def evaluate(
-    images: Path, manifest: Path, features: Path, head_dir: Path, out_dir: Path, seed: int, resamples: int
-) -> None:
+def evaluate(images: Path, manifest: Path, features: Path, head_dir: Path, out_dir: Path, **options: Any) -> None:
     """Judge the head in HEAD_DIR on the test split, and write numbers, predictions and pictures to OUT_DIR.
 
     IMAGES is read only to draw the mistakes.
     """
     from pipeline import evaluation
 
-    summary = evaluation.evaluate(images, manifest, features, head_dir, out_dir, seed=seed, resamples=resamples)
+    summary = evaluation.evaluate(images, manifest, features, head_dir, out_dir, **options)
     for warning in summary.warnings:
         warn(warning)
     click.echo(f"{summary.metrics['n']:,} test images, {summary.mistakes:,} mistakes; in brackets 95 % intervals\n")

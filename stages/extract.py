@@ -1,6 +1,8 @@
 """``headstart extract``: the forward pass, once an image."""
 
+import dataclasses
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -52,6 +54,19 @@ from stages.console import Stage, progress
     show_default=True,
     help="What runs the network; auto is OpenVINO on a CPU, TensorFlow on a GPU.",
 )
+@click.option("--views", type=click.IntRange(min=1), default=1, show_default=True, help="Rows an image: 1 is itself.")
+@click.option(
+    "--flip",
+    type=click.Choice(["none", "horizontal", "vertical", "both"]),
+    default="none",
+    show_default=True,
+    help="Views: mirrored, each way with probability one half.",
+)
+@click.option("--rotation", default=0.0, show_default=True, help="Views: turned by at most this part of a full turn.")
+@click.option("--zoom", default=0.0, show_default=True, help="Views: nearer or farther by at most this fraction.")
+@click.option("--shift", default=0.0, show_default=True, help="Views: moved by at most this fraction of the side.")
+@click.option("--brightness", default=0.0, show_default=True, help="Views: by at most this fraction of white.")
+@click.option("--contrast", default=0.0, show_default=True, help="Views: by at most this fraction.")
 @click.option("--batch-size", type=click.IntRange(min=1), default=32, show_default=True, help="Images a batch.")
 @click.option("--cache", type=click.Path(path_type=Path), help="[default: $HEADSTART_CACHE, else .headstart]")
 @click.option("--report", type=click.Path(path_type=Path), help="Write what was done as JSON.")
@@ -59,33 +74,41 @@ def extract(
     images: Path,
     manifest: Path,
     features: Path,
+    engine: str,
+    views: int,
     batch_size: int,
     cache: Path | None,
     report: Path | None,
-    engine: str,
     weights_seed: int,
-    **settings: object,
+    **options: Any,
 ) -> None:
     """Run the frozen base once over the IMAGES of MANIFEST and keep its features in FEATURES.
 
     Rows computed before, under the same settings, come from the cache.
     """
     from pipeline import extraction, row_cache
+    from pipeline.views import Policy
 
-    plan = extraction.plan(extraction.Settings(seed=weights_seed, **settings), engine=engine)  # type: ignore[arg-type]
-    with progress("images") as advance:
+    policy = Policy(**{field.name: options.pop(field.name) for field in dataclasses.fields(Policy)})
+    plan = extraction.plan(extraction.Settings(seed=weights_seed, **options), engine=engine)
+    with progress("rows") as advance:
         done = extraction.extract(
             images,
             manifest,
             features,
             plan,
+            views=views,
+            policy=policy,
             cache=cache or row_cache.default_root(Path.cwd()),
             batch_size=batch_size,
             progress=advance,
             report_path=report,
         )
+    each = f" in {done.views} views" if done.views > 1 else ""
     rate = f" at {done.images_per_second:,.0f} a second" if done.computed else ""
-    click.echo(f"{done.distinct:,} images: {done.computed:,} computed{rate}, {done.reused:,} reused -> {features}")
+    click.echo(
+        f"{done.distinct:,} images{each}: {done.computed:,} computed{rate}, {done.reused:,} reused -> {features}"
+    )
 
 
 if __name__ == "__main__":

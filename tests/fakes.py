@@ -8,6 +8,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from pipeline import extraction
+from pipeline.views import Policy
+
+NO_POLICY = Policy(flip="none", rotation=0.0, zoom=0.0, shift=0.0, brightness=0.0, contrast=0.0)
 
 
 class CountingEngine:

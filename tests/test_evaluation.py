@@ -97,8 +97,24 @@ class Project:
     def paths(self):
         return self.images, self.manifest, self.features, self.head, self.out
 
-    def evaluate(self):
-        return evaluation.evaluate(*self.paths, seed=0, resamples=200)
+    def evaluate(self, tta=False):
+        return evaluation.evaluate(*self.paths, tta=tta, seed=0, resamples=200)
+
+    def add_view(self, seed):
+        """Give every image a second view, in which the head sees something else."""
+        with features.Features(self.features) as read:
+            rows, digests = read.gather(read.digests), read.digests
+        other = np.random.default_rng(seed).permuted(rows, axis=1)
+        features.write(
+            self.features,
+            spec=json.dumps(self.spec),
+            digests=digests,
+            row_shape=(2, len(self.classes)),
+            dtype="float32",
+            blocks=[np.stack([rows, other], axis=1)],
+            views='{"count":2,"policy":{}}',
+        )
+        return np.exp(rows), np.exp(other), digests
 
     def table(self, name):
         with (self.out / name).open(newline="", encoding="utf-8") as file:
@@ -145,6 +161,29 @@ def test_folder_holds_these_files_and_no_others(project):
     tables = "classes.csv confusion.csv learning_curves.csv metrics.json predictions.csv"
     pictures = "classes.png confusion_matrix.png learning_curves.png mistakes.png"
     assert {file.name for file in project.out.iterdir()} == {*tables.split(), *pictures.split()}
+
+
+def test_a_head_is_judged_by_view_0_and_with_tta_by_the_mean_over_views(project):
+    plain = project.write().evaluate().metrics["accuracy"]["value"]
+    first, second, digests = project.add_view(0)
+    assert project.evaluate().metrics["accuracy"]["value"] == plain
+    project.evaluate(tta=True)
+    mean = (first + second) / 2
+    place = {hashlib.sha256(path.read_bytes()).digest(): path for path in project.images.rglob("*.png")}
+    expected = {
+        place[digest.tobytes()].relative_to(project.images).as_posix(): row
+        for digest, row in zip(digests, mean, strict=True)
+    }
+    for row in project.table("predictions.csv"):
+        found = [float(row[f"p_{name}"]) for name in project.classes]
+        np.testing.assert_allclose(found, expected[row["path"]], atol=1e-5)
+
+
+def test_tta_without_views_is_an_error_that_names_the_option(project):
+    with pytest.raises(
+        InputError, match=r"--tta: expected features of several views, received .*features\.h5 with one"
+    ):
+        project.write().evaluate(tta=True)
 
 
 def test_metrics_can_be_read_again_and_only_from_where_they_are(project, tmp_path):

@@ -12,11 +12,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline import engines, extraction, images, manifest, row_cache
+from pipeline import engines, extraction, images, manifest, row_cache, views
 from pipeline.errors import BusyError, InputError, StorageError
 from pipeline.features import Features
 from pipeline.manifest import Manifest
-from tests.fakes import CountingEngine, plan, quadrant_means, write_photo
+from pipeline.views import Policy
+from tests.fakes import NO_POLICY, CountingEngine, plan, quadrant_means, write_photo
 
 SIZE = 32
 
@@ -47,13 +48,22 @@ class Project:
         )
         manifest.write(table, self.manifest)
 
-    def run(self, engine: CountingEngine | None = None, batch_size: int = 4, **changes: object) -> extraction.Report:
+    def run(
+        self,
+        engine: CountingEngine | None = None,
+        batch_size: int = 4,
+        views: int = 1,
+        policy: Policy = NO_POLICY,
+        **changes: object,
+    ) -> extraction.Report:
         self.engine = engine or CountingEngine()
         return extraction.extract(
             self.root,
             self.manifest,
             self.features,
             plan(size=SIZE, **changes),
+            views=views,
+            policy=policy,
             cache=self.cache,
             batch_size=batch_size,
             progress=lambda done, total: None,
@@ -335,12 +345,69 @@ def test_progress_ends_at_the_whole(project: Project) -> None:
         project.manifest,
         project.features,
         plan(size=SIZE),
+        views=1,
+        policy=NO_POLICY,
         cache=project.cache,
         batch_size=4,
         progress=lambda done, total: seen.append((done, total)),
         engine=lambda _: CountingEngine(),
     )
     assert seen == [(4, 11), (8, 11), (11, 11)]
+
+
+FLIPS = Policy(flip="both", rotation=0.1, zoom=0.0, shift=0.1, brightness=0.0, contrast=0.0)
+
+
+def test_each_view_is_the_feature_of_that_view_of_its_own_image(project: Project) -> None:
+    project.run(views=3, policy=FLIPS, dtype="float32")
+    with Features(project.features) as read:
+        rows = read.gather(read.digests)
+        assert rows.shape == (11, 3, 12)
+        assert read.views == {"count": 3, "policy": FLIPS.__dict__}
+        for path in project.root.iterdir():
+            data = path.read_bytes()
+            digest = hashlib.sha256(data).digest()
+            pixels = images.fit(data, size=SIZE, geometry="squash")
+            place = [one.tobytes() for one in read.digests].index(digest)
+            for view in range(3):
+                expected = quadrant_means(views.apply(pixels, digest=digest, view=view, policy=FLIPS)[None])[0]
+                np.testing.assert_array_equal(rows[place, view], expected)
+
+
+def test_going_from_three_views_to_five_computes_two(project: Project) -> None:
+    assert project.run(views=3, policy=FLIPS).computed == 33
+    report = project.run(views=5, policy=FLIPS)
+    assert (report.views, report.computed, report.reused) == (5, 22, 33)
+    assert project.run(views=2, policy=FLIPS).computed == 0
+
+
+def test_another_policy_leaves_view_0(project: Project) -> None:
+    project.run()
+    assert project.run(views=2, policy=FLIPS).computed == 11
+    other = Policy(**{**FLIPS.__dict__, "shift": 0.2})
+    report = project.run(views=2, policy=other)
+    assert (report.computed, report.reused) == (11, 11)
+
+
+def test_one_view_gives_the_same_bytes_whatever_the_policy(project: Project) -> None:
+    project.run()
+    before = sha256(project.features)
+    assert project.run(policy=FLIPS).computed == 0
+    assert sha256(project.features) == before
+
+
+def test_a_view_missing_for_one_image_costs_one_row(project: Project) -> None:
+    project.run(views=2, policy=FLIPS)
+    before = sha256(project.features)
+    write_photo(project.root / "new.png", 500)
+    project.prepare()
+    assert project.run().computed == 1
+    report = project.run(views=2, policy=FLIPS)
+    assert (report.computed, report.reused) == (1, 23)
+    (project.root / "new.png").unlink()
+    project.prepare()
+    project.run(views=2, policy=FLIPS)
+    assert sha256(project.features) == before
 
 
 def test_pooled_features_are_float16_and_whole_maps_float32_by_default() -> None:
@@ -375,7 +442,7 @@ SLOW_RUN = """
     import sys, time
     from pathlib import Path
     from pipeline import extraction, row_cache
-    from tests.fakes import CountingEngine, plan
+    from tests.fakes import NO_POLICY, CountingEngine, plan
 
     class Noting(CountingEngine):
         def run(self, batches):
@@ -388,8 +455,9 @@ SLOW_RUN = """
     row_cache.SHARD_ROWS = 4
     root = Path(sys.argv[1])
     extraction.extract(
-        root / "photos", root / "manifest.csv", root / "features.h5", plan(size=32), cache=root / "cache",
-        batch_size=2, progress=lambda done, total: None, engine=lambda _: Noting(),
+        root / "photos", root / "manifest.csv", root / "features.h5", plan(size=32), views=1,
+        policy=NO_POLICY, cache=root / "cache", batch_size=2, progress=lambda done, total: None,
+        engine=lambda _: Noting(),
     )
 """
 

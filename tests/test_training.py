@@ -121,6 +121,35 @@ def test_trains_on_train_and_judges_train_and_val(tmp_path):
     assert summary.train.accuracy == summary.val.accuracy == 1.0
 
 
+def test_every_view_of_a_training_image_is_a_row_and_images_are_judged_by_view_0(tmp_path):
+    work = project(tmp_path).write()
+    plain = work.train()
+    alone = files(work.head)["arrays.npz"]
+    with features.Features(work.features) as read:
+        rows, digests = read.gather(read.digests), read.digests
+
+    def write_views(*views):
+        features.write(
+            work.features,
+            spec=json.dumps(SPEC),
+            digests=digests,
+            row_shape=(len(views), *rows.shape[1:]),
+            dtype="float32",
+            blocks=[np.stack(views, axis=1)],
+            views=json.dumps({"count": len(views), "policy": {"flip": "both"}}),
+        )
+
+    write_views(rows, rows + 1)
+    summary = work.train()
+    assert (summary.train.rows, summary.val.rows, summary.n_parameters) == (48, 16, plain.n_parameters)
+    head, record = heads.load(work.head)
+    assert record["views"] == {"count": 2, "policy": {"flip": "both"}}
+    chosen = [i for i, split in enumerate(work.splits) if split == "train"]
+    both = np.concatenate([work.rows[chosen], work.rows[chosen] + 1]).reshape(96, -1)
+    np.testing.assert_allclose(head.arrays_["mean_"], both.mean(axis=0), rtol=1e-5)
+    assert files(work.head)["arrays.npz"] != alone
+
+
 def test_scores_are_those_of_the_stored_head(tmp_path):
     work = project(tmp_path).write()
     summary = work.train(logistic(C=1e-4))
