@@ -1,18 +1,24 @@
+# Headstart
 # Two commands set up everything on a fresh machine with Python 3.11 to 3.13 and git:
 #   make run    environment, then the whole pipeline on the data that params.yaml names
 #   make test   environment, then format, lint, types, layers and tests
 
-PYTHON ?= $(shell for python in python3.13 python3.12 python3.11 python3 python; do \
-	$$python -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null && echo $$python && break; done)
+# The first Python on the path that will do; the interpreter itself, not a link that some version manager put there.
+PYTHON ?= $(shell for name in python3.13 python3.12 python3.11 python3 python; do \
+	found=$$($$name -c 'import ensurepip, sys; (3, 11) <= sys.version_info < (3, 14) and print(sys._base_executable)' \
+		2>/dev/null) && test -n "$$found" && echo "$$found" && break; done)
 BIN := .venv/bin
 READY := .venv/ready
 
-# Where the home directory cannot be written, what belongs there goes into the environment.
-ifneq ($(shell test -n "$$HOME" -a -w "$$HOME" && echo yes),yes)
+# Where the home directory cannot be written, what would go there goes into the environment.
+ifneq ($(shell test -n "$$HOME" && test -w "$$HOME" && echo yes),yes)
 export XDG_CACHE_HOME := $(CURDIR)/.venv/home/cache
 export XDG_CONFIG_HOME := $(CURDIR)/.venv/home/config
 export XDG_DATA_HOME := $(CURDIR)/.venv/home/data
+export XDG_STATE_HOME := $(CURDIR)/.venv/home/state
+export DVC_SITE_CACHE_DIR := $(CURDIR)/.venv/home/dvc
 export KERAS_HOME := $(CURDIR)/.venv/home/keras
+export PIP_NO_CACHE_DIR := 1
 endif
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export PYTHONUTF8 := 1
@@ -20,24 +26,34 @@ export PYTHONUTF8 := 1
 .PHONY: run test lint clean
 
 run: $(READY)
-	dvc repro
-	@headstart results data/evaluation/*
+	@$(BIN)/dvc repro
+	@$(BIN)/headstart results $$($(BIN)/dvc stage list --name-only | sed -n 's#^evaluate@#data/evaluation/#p')
 
 test: lint
-	python -m pytest
+	$(BIN)/python -m pytest
 
 lint: $(READY)
-	ruff format --check .
-	ruff check .
-	mypy
-	lint-imports
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
 
+# An environment knows its own path: it is made anew where that changed, as it is after an install that was cut short.
+ifneq ($(shell cat $(READY) 2>/dev/null),$(shell pwd -P))
+.PHONY: $(READY)
+endif
+
+# Quiet twice: pip then tells errors only.
 $(READY): requirements.lock pyproject.toml
-	@test -n "$(PYTHON)" || { echo "Python 3.11, 3.12 or 3.13 is needed and none was found; name one: make PYTHON=/path/to/python3" >&2; exit 1; }
-	"$(PYTHON)" -m venv --clear .venv
-	python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements.lock
-	python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
-	touch $(READY)
+	@"$(PYTHON)" -c 'import ensurepip, sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null || { \
+		echo "Expected Python 3.11, 3.12 or 3.13 with venv (on Debian the package python3-venv), received '$(PYTHON)'." \
+		"Name one: make run PYTHON=/path/to/python3" >&2; exit 1; }
+	@echo "Installing the packages of requirements.lock into .venv: about 2.5 GB, a minute or more."
+	@rm -rf .venv
+	@"$(PYTHON)" -m venv .venv
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check --require-hashes --requirement requirements.lock
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@pwd -P > $(READY)
 
 clean:
 	rm -rf .venv

@@ -1,0 +1,301 @@
+"""The promises of the whole, kept by the real thing: DVC, the real base, real files; in a folder with a space."""
+
+import csv
+import hashlib
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+from click.testing import CliRunner, Result
+from numpy.typing import NDArray
+
+from pipeline import backbones, heads, images
+from stages.__main__ import main
+from tests.fakes import write_classes, write_photo
+
+ROOT = Path(__file__).parents[1]
+SIZE = 64
+PHOTOS = "my photos"
+HEADS = ("logistic", "dense")
+
+
+# --- under DVC
+
+
+class Project:
+    """A copy of the tracked files in a repository of its own, with a folder of photos named in params.yaml."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        kept = {name: value for name, value in os.environ.items() if not name.startswith(("GIT_", "DVC_", "HEADSTART"))}
+        self.environment = kept | {
+            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+            "HOME": str(root / "no such home"),
+            "XDG_CACHE_HOME": str(root.parent / "cache"),
+            "XDG_CONFIG_HOME": str(root.parent / "config"),
+            "DVC_SITE_CACHE_DIR": str(root.parent / "site"),
+            "GIT_CONFIG_GLOBAL": os.devnull,
+            "GIT_CONFIG_NOSYSTEM": "1",
+            "GIT_AUTHOR_NAME": "Test",
+            "GIT_AUTHOR_EMAIL": "test@example.com",
+            "GIT_COMMITTER_NAME": "Test",
+            "GIT_COMMITTER_EMAIL": "test@example.com",
+        }
+
+    def call(self, *command: str) -> str:
+        run = subprocess.run(
+            command, cwd=self.root, env=self.environment, capture_output=True, text=True, stdin=subprocess.DEVNULL
+        )
+        assert run.returncode == 0, f"{command}\n{run.stdout}\n{run.stderr}"
+        return run.stdout
+
+    def dvc(self, *arguments: str) -> str:
+        return self.call(sys.executable, "-m", "dvc", *arguments)
+
+    def git(self, *arguments: str) -> str:
+        return self.call("git", *arguments)
+
+    def ran(self, *arguments: str) -> set[str]:
+        return set(re.findall(r"^Running stage '(.+)':$", self.dvc("repro", *arguments), re.MULTILINE))
+
+    def edit(self, **changes: object) -> None:
+        """Change params.yaml; a key is dotted, with ``__`` for the dot."""
+        path = self.root / "params.yaml"
+        params = yaml.safe_load(path.read_text())
+        for key, value in changes.items():
+            *sections, name = key.split("__")
+            target = params
+            for section in sections:
+                target = target[section]
+            target[name] = value
+        path.write_text(yaml.safe_dump(params, sort_keys=False))
+
+    def report(self) -> dict[str, Any]:
+        loaded: dict[str, Any] = json.loads((self.root / "data/features/report.json").read_text())
+        return loaded
+
+
+def tracked() -> list[str]:
+    """The files that Git tracks, and those it would."""
+    listed = subprocess.run(
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT,
+        capture_output=True,
+        check=True,
+    )
+    return [name for name in os.fsdecode(listed.stdout).split("\0") if name and (ROOT / name).is_file()]
+
+
+def copy_of_the_project(root: Path) -> Project:
+    project = Project(root)
+    for name in tracked():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(ROOT / name, root / name)
+    return project
+
+
+@pytest.fixture(scope="module")
+def first_run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Project, set[str]]:
+    """A project after its first `dvc repro`, committed, with the stages that ran."""
+    project = copy_of_the_project(tmp_path_factory.mktemp("end to end") / "a project")
+    write_classes(project.root / PHOTOS, {"dark": 20, "bright": 20, "grey": 20})
+    project.git("init", "--quiet")
+    project.edit(
+        images=PHOTOS, prepare__stratify=True, extract__size=SIZE, train__dense__epochs=3, evaluate__resamples=100
+    )
+    project.dvc("add", "--quiet", PHOTOS)
+    ran = project.ran()
+    project.git("add", "--all")
+    project.git("commit", "--quiet", "--message", "first")
+    return project, ran
+
+
+@pytest.fixture
+def project(first_run: tuple[Project, set[str]]) -> Project:
+    """The project as the first run left it."""
+    project, _ = first_run
+    project.git("reset", "--quiet", "--hard")
+    project.dvc("checkout", "--quiet", "--force")
+    return project
+
+
+def test_one_run_prepares_trains_and_judges_every_head(first_run: tuple[Project, set[str]]) -> None:
+    project, ran = first_run
+    assert {"prepare", "extract", *(f"train@{name}" for name in HEADS), *(f"evaluate@{name}" for name in HEADS)} <= ran
+    shown = json.loads(project.dvc("metrics", "show", "--json"))[""]["data"]
+    for name in HEADS:
+        numbers = shown[f"data/evaluation/{name}/metrics.json"]["data"]
+        assert numbers["images"] == 12
+        assert numbers["accuracy_low"] <= numbers["accuracy"] <= numbers["accuracy_high"]
+        for picture in ("confusion_matrix", "classes", "learning_curves", "mistakes"):
+            assert (project.root / f"data/evaluation/{name}/{picture}.png").stat().st_size > 1000
+    assert project.report()["computed"] == 60
+
+
+def test_what_runs_leave_behind_is_ignored_by_git(project: Project) -> None:
+    assert project.git("status", "--porcelain") == ""
+
+
+def test_a_second_run_does_nothing(project: Project) -> None:
+    assert project.ran() == set()
+
+
+def test_bytecode_beside_the_code_is_no_change_of_the_code(project: Project) -> None:
+    written = project.root / "pipeline/backbones/__pycache__/table.cpython-399.pyc"
+    written.parent.mkdir(exist_ok=True)
+    written.write_bytes(b"bytecode")
+    assert project.ran() == set()
+
+
+def test_a_parameter_of_one_head_concerns_that_head_only(project: Project) -> None:
+    project.edit(train__logistic__C=10.0)
+    assert project.ran() == {"train@logistic", "evaluate@logistic"}
+    changed = json.loads(project.dvc("metrics", "diff", "--json"))
+    assert set(changed) == {"data/evaluation/logistic/metrics.json"}
+    assert {"old", "new", "diff"} <= changed["data/evaluation/logistic/metrics.json"]["log_loss"].keys()
+
+
+def test_a_corrected_label_costs_no_forward_pass_and_leaves_the_features_alone(project: Project) -> None:
+    features = project.root / "data/features/features.h5"
+    before = hashlib.sha256(features.read_bytes()).hexdigest()
+    (project.root / PHOTOS / "grey/000.png").rename(project.root / PHOTOS / "dark/corrected.png")
+    assert {"prepare", "extract"} <= project.ran("extract")
+    assert (project.report()["computed"], project.report()["reused"]) == (0, 60)
+    assert hashlib.sha256(features.read_bytes()).hexdigest() == before
+
+
+def test_an_experiment_sets_a_parameter_and_is_kept(project: Project) -> None:
+    project.dvc("exp", "run", "--quiet", "--name", "loose", "--set-param", "train.logistic.C=1.0", "evaluate@logistic")
+    with_parameters = list(csv.DictReader(project.dvc("exp", "show", "--csv").splitlines()))
+    assert [row["train.logistic.C"] for row in with_parameters if row["Experiment"] == "loose"] == ["1.0"]
+
+
+def test_an_experiment_in_a_temporary_checkout_shares_the_rows(project: Project) -> None:
+    told = project.dvc("exp", "run", "--temp", "--set-param", "extract.batch-size=16", "extract")
+    assert "60 images: 0 computed, 60 reused" in told
+
+
+def test_plots_are_drawn_offline(project: Project) -> None:
+    project.dvc("plots", "show", "--out", "drawn")
+    page = (project.root / "drawn/index.html").read_text()
+    assert "confusion_matrix.png" in page
+    assert "learning_curves.csv" in page
+    shutil.rmtree(project.root / "drawn")
+
+
+# --- by the commands alone
+
+
+def headstart(*arguments: object) -> Result:
+    return CliRunner().invoke(main, [str(argument) for argument in arguments])
+
+
+def succeeded(*arguments: object) -> str:
+    result = headstart(*arguments)
+    assert result.exit_code == 0, result.output
+    return result.stdout
+
+
+class Chain:
+    """prepare, extract, train and evaluate for one base and one head."""
+
+    def __init__(self, root: Path, backbone: str, weights: str, head: str) -> None:
+        self.root, self.backbone, self.weights = root, backbone, weights
+        self.head_dir = root / "head"
+        photos = write_classes(root / "photos", {"dark": 16, "bright": 16, "grey": 16})
+        manifest, features = root / "manifest.csv", root / "features.h5"
+        succeeded("prepare", photos, manifest, "--stratify", "--workers", 1)
+        options = ("--backbone", backbone, "--weights", weights, "--size", SIZE, "--cache", root / "cache")
+        succeeded("extract", photos, manifest, features, *options)
+        epochs = ("--epochs", 3) if head == "dense" else ()
+        succeeded("train", manifest, features, self.head_dir, "--head", head, *epochs)
+        succeeded("evaluate", photos, manifest, features, self.head_dir, root / "out", "--resamples", 100)
+
+    def predict(self, *arguments: object) -> Result:
+        return headstart("predict", self.head_dir, *arguments, "--cache", self.root / "cache")
+
+
+@pytest.fixture(
+    scope="module", params=[("efficientnet_lite0", "imagenet", "logistic"), ("mobilenet_v2", "none", "dense")]
+)
+def chain(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Chain:
+    return Chain(tmp_path_factory.mktemp("a chain"), *request.param)
+
+
+def by_keras(chain: Chain, pixels: NDArray[np.uint8]) -> NDArray[np.float64]:
+    """Base and head, each as Keras alone would run it: (n, SIZE, SIZE, 3) uint8 to probabilities (n, 3)."""
+    import keras
+
+    backbone = backbones.find(chain.backbone)
+    weights = backbones.find_weights(backbone, chain.weights, size=SIZE, alpha=1.0, seed=0)
+    base = backbones.load(backbone, size=SIZE, alpha=1.0, weights=weights)
+    scaled = pixels.astype(np.float32) / 127.5 - 1  # what both of these bases were trained on
+    features = keras.layers.GlobalAveragePooling2D()(base(scaled, training=False))
+    with np.load(chain.head_dir / "arrays.npz", allow_pickle=False) as arrays:
+        learned = dict(arrays)
+    mean, scale = learned["mean_"], learned["scale_"]
+    pairs = (
+        [(learned["coef_"].T, learned["intercept_"])]
+        if "coef_" in learned
+        else [(learned[f"kernel_{i}_"], learned[f"bias_{i}_"]) for i in range(2)]
+    )
+    layers = [keras.Input((len(mean),)), keras.layers.Normalization(mean=mean, variance=scale**2)]
+    layers += [keras.layers.Dense(len(bias), activation="relu") for _, bias in pairs[:-1]]
+    layers += [keras.layers.Dense(len(pairs[-1][1]), activation="softmax")]
+    head = keras.Sequential(layers)
+    for layer, pair in zip(head.layers[1:], pairs, strict=True):
+        layer.set_weights(pair)
+    return np.asarray(head(features), np.float64)
+
+
+def test_predictions_are_those_of_base_and_head_in_keras(chain: Chain) -> None:
+    photos = sorted((chain.root / "photos").rglob("*.png"))[::3]
+    result = chain.predict(*photos, "--batch-size", 5)
+    assert result.exit_code == 0, result.output
+    rows = list(csv.DictReader(result.stdout.splitlines()))
+    assert [row["path"] for row in rows] == list(map(str, photos))
+    _, record = heads.load(chain.head_dir)
+    received = np.array([[float(row[f"p_{label}"]) for label in record["classes"]] for row in rows])
+    pixels = np.stack([images.fit(photo.read_bytes(), size=SIZE, geometry="squash") for photo in photos])
+    np.testing.assert_allclose(received, by_keras(chain, pixels), atol=1e-4)
+
+
+def test_predictions_are_those_that_were_judged(chain: Chain) -> None:
+    with (chain.root / "out/predictions.csv").open(newline="") as file:
+        judged = list(csv.DictReader(file))
+    photos = [chain.root / "photos" / row["path"] for row in judged]
+    rows = list(csv.DictReader(chain.predict(*photos).stdout.splitlines()))
+    assert len(rows) == 9
+    assert [row["label"] for row in rows] == [row["predicted"] for row in judged]
+    for name in ("p_bright", "p_dark", "p_grey"):
+        assert [float(row[name]) for row in rows] == pytest.approx([float(row[name]) for row in judged], abs=2e-3)
+
+
+def test_a_broken_file_has_its_row_the_rest_go_on_and_the_status_is_1(chain: Chain, tmp_path: Path) -> None:
+    write_photo(tmp_path / "in/1.png", 1)
+    (tmp_path / "in/2.png").write_bytes(b"no image")
+    write_photo(tmp_path / "in/3.png", 3)
+    result = chain.predict(tmp_path / "in", "--output", tmp_path / "labels.jsonl")
+    assert result.exit_code == 1
+    assert "1 of 3 files could not be used" in result.stderr
+    rows = [json.loads(line) for line in (tmp_path / "labels.jsonl").read_text().splitlines()]
+    assert [Path(row["path"]).name for row in rows] == ["1.png", "2.png", "3.png"]
+    assert [row["error"] is None for row in rows] == [True, False, True]
+
+
+def test_a_head_does_not_take_features_of_another_base(chain: Chain, tmp_path: Path) -> None:
+    photos, manifest, features = chain.root / "photos", chain.root / "manifest.csv", tmp_path / "features.h5"
+    options = ("--backbone", "mobilenet_v2", "--weights", "none", "--weights-seed", 1, "--size", SIZE)
+    succeeded("extract", photos, manifest, features, *options, "--cache", tmp_path / "cache")
+    result = headstart("evaluate", photos, manifest, features, chain.head_dir, tmp_path / "out")
+    assert result.exit_code == 1
+    assert "the head was trained on features of another spec: " in result.stderr
+    assert "weights." in result.stderr

@@ -1,0 +1,242 @@
+"""Prediction: one answer a path, in order, whatever the files are; and never with another trunk than the head's."""
+
+import csv
+import io
+import json
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner, Result
+
+from pipeline import extraction, heads, images, prediction
+from pipeline.errors import ArtefactError, InputError, SpecError, StorageError
+from pipeline.prediction import Prediction, Predictor
+from stages import predict as stage
+from stages.predict import predict as command
+from tests.fakes import CountingEngine, plan, quadrant_means, write_photo
+
+SIZE = 32
+
+
+def save_head(folder: Path, spec: dict[str, object], classes: Iterable[str] = ("dark", "bright")) -> heads.Head:
+    """A head over the fake's twelve features that tells bright photos from dark ones, to be read with `spec`."""
+    labels = sorted(classes)
+    draw = np.random.default_rng(0)
+    codes = np.arange(40) % len(labels)
+    levels = {label: 50.0 + 150.0 * (label == "bright") for label in labels}
+    rows = np.array([draw.normal(levels[labels[code]], 20, 12) for code in codes], np.float32)
+    head = heads.LogisticHead(C=1.0, l1_ratio=0.0, class_weight=None, max_iter=1000, seed=0)
+    heads.save(head.fit(rows, codes, None), folder, {"classes": labels, "spec": spec})
+    return head
+
+
+@pytest.fixture
+def engine(monkeypatch: pytest.MonkeyPatch) -> CountingEngine:
+    counting = CountingEngine()
+    monkeypatch.setattr(extraction, "open_engine", lambda *_, **__: counting)
+    return counting
+
+
+@pytest.fixture
+def head_dir(tmp_path: Path) -> Path:
+    save_head(tmp_path / "head", plan(size=SIZE).spec)
+    return tmp_path / "head"
+
+
+def predictor(head_dir: Path, *, weights: str | None = None, batch_size: int = 4) -> Predictor:
+    return Predictor(
+        head_dir, weights=weights, engine="tensorflow", precision=None, batch_size=batch_size, cache=head_dir / "cache"
+    )
+
+
+def files(root: Path, kinds: str) -> list[Path]:
+    """One file a letter: ``o`` a photo, ``x`` a broken one."""
+    made = [write_photo(root / f"{place:02}.png", place) for place in range(len(kinds))]
+    for path, kind in zip(made, kinds, strict=True):
+        if kind == "x":
+            path.write_bytes(path.read_bytes()[:60])
+    return made
+
+
+def predicted(found: Predictor, paths: list[Path]) -> list[Prediction]:
+    return list(found.predict(paths, progress=lambda done, total: None))
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 4, 64])
+@pytest.mark.parametrize("kinds", ["oooooooo", "xoooxooox", "oxxxxo", "xx", "xxxxxo", "o"])
+def test_each_path_gets_one_answer_in_the_order_given(
+    tmp_path: Path, head_dir: Path, engine: CountingEngine, kinds: str, batch_size: int
+) -> None:
+    paths = list(reversed(files(tmp_path, kinds)))
+    found = predicted(predictor(head_dir, batch_size=batch_size), paths)
+    assert [one.path for one in found] == paths
+    assert "".join("x" if one.error else "o" for one in found) == kinds[::-1]
+    assert engine.images == kinds.count("o")
+    assert max(engine.batches, default=0) <= batch_size
+
+
+def test_the_answer_is_the_heads_on_the_features_of_that_file(
+    tmp_path: Path, head_dir: Path, engine: CountingEngine
+) -> None:
+    head, _ = heads.load(head_dir)
+    for one in predicted(predictor(head_dir), files(tmp_path, "oooxoo")):
+        if one.error:
+            continue
+        pixels = images.fit(one.path.read_bytes(), size=SIZE, geometry="squash")
+        bright, dark = head.predict_proba(quadrant_means(pixels[None]))[0]
+        assert one.probabilities == pytest.approx({"bright": bright, "dark": dark}, abs=1e-12)
+        assert one.label == ("bright" if bright > dark else "dark")
+
+
+def test_a_broken_file_has_its_reason_and_no_label(tmp_path: Path, head_dir: Path, engine: CountingEngine) -> None:
+    (tmp_path / "notes.txt").write_text("no image")
+    (tmp_path / "empty.jpg").touch()
+    text, empty = predicted(predictor(head_dir), [tmp_path / "notes.txt", tmp_path / "empty.jpg"])
+    assert (text.label, text.probabilities, empty.label) == (None, {}, None)
+    assert text.error is not None
+    assert text.error.startswith("not an image: expected one of JPEG,")
+    assert empty.error == "an empty file"
+
+
+def test_a_failing_disk_is_no_broken_file(
+    tmp_path: Path, head_dir: Path, engine: CountingEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def failing(path: Path) -> bytes:
+        raise StorageError(f"{path}: the disk fails")
+
+    paths = files(tmp_path, "oo")
+    monkeypatch.setattr(images, "read_bytes", failing)
+    with pytest.raises(StorageError, match="the disk fails"):
+        predicted(predictor(head_dir), paths)
+
+
+@pytest.mark.parametrize("kinds", ["ooooo", "oooox", "xxx"])
+def test_progress_ends_with_all_files(tmp_path: Path, head_dir: Path, engine: CountingEngine, kinds: str) -> None:
+    told: list[tuple[int, int]] = []
+    list(predictor(head_dir).predict(files(tmp_path, kinds), progress=lambda *both: told.append(both)))
+    assert told[-1] == (len(kinds), len(kinds))
+    assert told == sorted(told)
+
+
+# --- which trunk
+
+
+def test_a_head_of_other_weights_is_refused_by_the_name_of_the_field(tmp_path: Path) -> None:
+    trained = plan(backbone="efficientnet_lite0", weights="imagenet")
+    save_head(tmp_path / "head", trained.spec)
+    with pytest.raises(SpecError, match=rf"weights\.sha256: expected '{trained.weights.sha256}', received None"):
+        predictor(tmp_path / "head", weights="none")
+
+
+def test_random_weights_are_made_again_from_their_seed(tmp_path: Path) -> None:
+    save_head(tmp_path / "head", plan(size=SIZE, seed=7).spec)
+    assert predictor(tmp_path / "head").plan.weights.seed == 7
+
+
+def test_the_trunk_is_rebuilt_from_the_spec_alone(tmp_path: Path) -> None:
+    spec = plan(size=48, resize="pad", pooling="max", cut="block-1", dtype="float32").spec
+    save_head(tmp_path / "head", spec)
+    rebuilt = predictor(tmp_path / "head")
+    assert rebuilt.plan.spec == spec
+    assert rebuilt.warnings == []
+
+
+def test_another_decoder_is_a_warning_not_an_error(tmp_path: Path) -> None:
+    spec = plan(size=SIZE).spec
+    save_head(tmp_path / "head", spec | {"decoder": spec["decoder"] | {"version": "1.0"}})
+    (warning,) = predictor(tmp_path / "head").warnings
+    assert "decoder.version: expected '1.0'" in warning
+
+
+def test_a_spec_that_does_not_say_how_is_refused(tmp_path: Path) -> None:
+    save_head(tmp_path / "head", {"backbone": {"name": "mobilenet_v2"}})
+    with pytest.raises(ArtefactError, match="does not say how the features were made"):
+        predictor(tmp_path / "head")
+
+
+# --- files and folders
+
+
+def test_a_folder_is_the_files_below_it_sorted_without_hidden_ones(tmp_path: Path) -> None:
+    for name in ("b/2.png", "b/1.png", "a/z.jpg", ".trash/3.png", "b/.hidden.png"):
+        (tmp_path / "photos" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "photos" / name).touch()
+    single = tmp_path / "photos" / "b" / "2.png"
+    found = prediction.expand([single, tmp_path / "photos"])
+    assert found == [single, *(tmp_path / "photos" / name for name in ("a/z.jpg", "b/1.png", "b/2.png"))]
+
+
+def test_a_path_that_is_not_there_is_an_error_before_anything_runs(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"gone\.jpg: expected an image or a folder of images, found nothing"):
+        prediction.expand([tmp_path / "gone.jpg"])
+
+
+def test_a_folder_without_files_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="expected images, found none in"):
+        prediction.expand([tmp_path])
+
+
+# --- the command
+
+
+def run(head_dir: Path, paths: list[Path], *options: str) -> Result:
+    return CliRunner().invoke(command, [str(head_dir), *map(str, paths), "--engine", "tensorflow", *options])
+
+
+def test_csv_has_a_row_a_file_and_the_status_tells_of_broken_ones(
+    tmp_path: Path, head_dir: Path, engine: CountingEngine
+) -> None:
+    paths = files(tmp_path, "oxo")
+    result = run(head_dir, paths)
+    assert result.exit_code == 1
+    assert result.stderr == "Error: 1 of 3 files could not be used; their rows say why\n"
+    rows = list(csv.DictReader(io.StringIO(result.stdout)))
+    assert list(rows[0]) == ["path", "label", "p_bright", "p_dark", "error"]
+    assert [row["path"] for row in rows] == list(map(str, paths))
+    assert [bool(row["error"]) for row in rows] == [False, True, False]
+    assert (rows[1]["label"], rows[1]["p_bright"]) == ("", "")
+    assert float(rows[0]["p_bright"]) + float(rows[0]["p_dark"]) == pytest.approx(1, abs=2e-6)
+
+
+def test_json_lines_are_published_even_if_some_files_were_broken(
+    tmp_path: Path, head_dir: Path, engine: CountingEngine
+) -> None:
+    paths = files(tmp_path, "xo")
+    result = run(head_dir, paths, "--output", str(tmp_path / "out" / "labels.jsonl"))
+    assert (result.exit_code, result.stdout) == (1, "")
+    broken, sound = map(json.loads, (tmp_path / "out" / "labels.jsonl").read_text().splitlines())
+    assert (broken["path"], broken["label"], broken["probabilities"]) == (str(paths[0]), None, {})
+    assert (sound["error"], sum(sound["probabilities"].values())) == (None, pytest.approx(1))
+
+
+def test_all_sound_is_status_0(tmp_path: Path, head_dir: Path, engine: CountingEngine) -> None:
+    result = run(head_dir, files(tmp_path, "oo"), "--output", str(tmp_path / "labels.csv"))
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert len((tmp_path / "labels.csv").read_text().splitlines()) == 3
+
+
+def test_a_name_that_is_no_utf8_is_written_as_its_bytes(tmp_path: Path, head_dir: Path, engine: CountingEngine) -> None:
+    odd = Path(str(tmp_path).encode().decode() + "/caf\udce9.png")
+    odd.write_bytes(write_photo(tmp_path / "plain.png", 0).read_bytes())
+    result = run(head_dir, [odd])
+    assert result.exit_code == 0
+    assert r"caf\xe9.png" in result.stdout
+
+
+def test_another_kind_of_output_is_a_usage_error(tmp_path: Path, head_dir: Path) -> None:
+    result = run(head_dir, files(tmp_path, "o"), "--output", "labels.txt")
+    assert result.exit_code == 2
+    assert "expected a name ending in .csv or .jsonl, or -" in result.stderr
+
+
+def test_a_terminal_gets_a_table(tmp_path: Path, head_dir: Path, engine: CountingEngine) -> None:
+    target = io.StringIO()
+    found = predictor(head_dir).predict(files(tmp_path, "ox"), progress=lambda done, total: None)
+    assert stage._table(found, ["bright", "dark"], target) == 1
+    first, second = target.getvalue().splitlines()
+    assert first.split()[0] in ("bright", "dark")
+    assert first.endswith("00.png")
+    assert second.startswith("-  ")
+    assert "01.png: damaged" in second
