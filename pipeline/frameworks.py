@@ -25,3 +25,15 @@ def tensorflow() -> Any:
             os.dup2(kept, 2)
             os.close(kept)
     return tensorflow
+
+
+def openvino() -> Any:
+    """Import OpenVINO and return the module.
+
+    Its telemetry, which would report each import over the network and write into the home directory, is left out:
+    OpenVINO does without where that package cannot be imported.
+    """
+    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]  # None makes an import fail
+    import openvino
+
+    return openvino

@@ -164,7 +164,7 @@ def image_sizes(widths: NDArray[np.integer[Any]], heights: NDArray[np.integer[An
         axes.plot(limits, limits, color=FAINT, linewidth=0.8, linestyle=":", zorder=1)
         axes.text(0.06, 0.06, "square", color=FAINT, fontsize=8, rotation=45, transform=axes.transAxes)
         smallest, alpha = (14, 0.45) if len(sizes) <= 3000 else (3, 0.2)
-        area = smallest + 400 * (times / max(times.max(initial=1), 50)) ** 0.75
+        area = smallest + 400 * (times / max(int(times.max(initial=1)), 50)) ** 0.75
         axes.scatter(sizes[:, 0], sizes[:, 1], s=area, color=BLUE, alpha=alpha, linewidths=0)
         if logarithmic:
             axes.set_xscale("log", base=2)

@@ -329,6 +329,7 @@ def keras_home(tmp_path, monkeypatch):
     monkeypatch.setenv("KERAS_HOME", str(tmp_path))
     monkeypatch.setattr("tempfile.gettempdir", lambda: str(tmp_path / "fallback"))
     (tmp_path / "models").mkdir()
+    (tmp_path / "fallback").mkdir()
     return tmp_path / "models"
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from pipeline import frameworks
 from pipeline.backbones import building, efficientnet_lite, weights_files
 from pipeline.backbones.table import Backbone
 from pipeline.errors import InputError, WeightsError
@@ -176,6 +177,7 @@ def _fetch(backbone: Backbone, size: int, alpha: float) -> str:
 
     The builder checks the file's hash. Its progress bar goes to stderr.
     """
+    frameworks.tensorflow()
     published = size if size in backbone.sizes else backbone.size
     with contextlib.redirect_stdout(sys.stderr):
         try:

@@ -65,7 +65,7 @@ class OpenVINOEngine:
     """
 
     def __init__(self, model: Any, *, precision: str) -> None:
-        import openvino
+        openvino = frameworks.openvino()
 
         core = openvino.Core()
         if CAPABILITIES[precision] not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
@@ -115,9 +115,11 @@ def _finished(work: tuple[Any, int]) -> NDArray[np.float32]:
 
 
 def _convert(trunk: Any, batch_size: int) -> Any:
-    import openvino
+    openvino, tf = frameworks.openvino(), frameworks.tensorflow()
+    from openvino.frontend.tensorflow import utils
 
-    tf = frameworks.tensorflow()
+    # OpenVINO looks up TensorFlow's version by `exec`, whose names Python 3.13 does not keep.
+    utils.get_environment_setup = lambda _: {"tensorflow": tf.__version__}
     signature = tf.TensorSpec((batch_size, *trunk.input_shape[1:]), tf.uint8)
     call = tf.function(lambda batch: trunk(batch, training=False), input_signature=[signature])
     function = call.get_concrete_function()
@@ -128,7 +130,7 @@ def _convert(trunk: Any, batch_size: int) -> Any:
 
 
 def _keep(model: Any, folder: Path) -> None:
-    import openvino
+    openvino = frameworks.openvino()
 
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".", dir=folder.parent) as aside:
@@ -142,7 +144,7 @@ def _keep(model: Any, folder: Path) -> None:
 
 def _read(folder: Path) -> Any:
     """Return the graph kept in a folder; None if there is none, or not as it was written, which removes it."""
-    import openvino
+    openvino = frameworks.openvino()
 
     try:
         digests = json.loads((folder / "digests.json").read_text())
