@@ -4,8 +4,13 @@
 is in it. The same rows give the same bytes. Chunks carry a checksum: a reader notices bit rot, which DVC does not.
 """
 
+import contextlib
+import glob
 import json
-from collections.abc import Iterable, Iterator
+import threading
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
@@ -20,6 +25,7 @@ from pipeline.errors import ArtefactError
 from pipeline.files import published
 
 READ_BYTES: Final = 2**25
+LEFTOVER_SECONDS: Final = 3600
 
 
 def write(
@@ -50,23 +56,66 @@ def write(
         The rows in the order of `digests`; the n add up to N.
     views : str or None
         Where a row holds several views of its image, along its first axis: their count and policy as canonical JSON.
+
+    Raises
+    ------
+    ArtefactError
+        The blocks hold fewer rows than there are digests, or more.
+    OSError
+        The disk is full or fails; nothing is published.
     """
     rows = len(digests)
+    _remove_leftovers(path)
+    texts = {"spec": spec} | ({"views": views} if views else {})
+    interrupted = threading.Event()
+
+    def stoppable() -> Iterator[NDArray[Any]]:
+        for block in blocks:
+            if interrupted.is_set():
+                return
+            yield block
+
     with published(path) as temporary:
-        with h5py.File(temporary, "w") as file:
-            file.attrs["spec"] = spec
-            if views:
-                file.attrs["views"] = views
-            hdf5.create(file, "digest", (rows, 32), "uint8")[...] = digests
-            features = hdf5.create(file, "features", (rows, *row_shape), dtype)
-            start = 0
-            for block in blocks:
-                features[start : start + len(block)] = block
-                start += len(block)
-        if start != rows:
-            raise ArtefactError(f"{path}: expected {rows:,} rows to write, received {start:,}")
+        # An interrupt is raised in the main thread. Raised within a call of HDF5 it would crash the process.
+        with ThreadPoolExecutor(1) as thread:
+            try:
+                received = thread.submit(_fill, temporary, texts, digests, row_shape, dtype, stoppable()).result()
+            finally:
+                interrupted.set()
+        if received != rows:
+            raise ArtefactError(f"{path}: expected {rows:,} rows to write, received {received:,}")
         with Features(temporary) as written:
             written.verify()
+
+
+def _fill(
+    path: Path,
+    texts: Mapping[str, str],
+    digests: NDArray[np.uint8],
+    row_shape: tuple[int, ...],
+    dtype: str,
+    blocks: Iterator[NDArray[Any]],
+) -> int:
+    rows, start = len(digests), 0
+    with hdf5.written(path) as (file, require_written):
+        file.attrs.update(texts)
+        hdf5.create(file, "digest", (rows, 32), "uint8")[...] = digests
+        features = hdf5.create(file, "features", (rows, *row_shape), dtype)
+        for block in blocks:
+            place, start = start, start + len(block)
+            if start > rows:
+                break
+            features[place:start] = block
+            require_written()
+    return start
+
+
+def _remove_leftovers(path: Path) -> None:
+    """Remove what a killed process left beside `path` in its place: nobody has written to it for long."""
+    for left in path.parent.glob(f".{glob.escape(path.stem)}-????????{path.suffix}"):
+        with contextlib.suppress(OSError):
+            if time.time() - left.stat().st_mtime > LEFTOVER_SECONDS:
+                left.unlink()
 
 
 class Features:

@@ -1,16 +1,23 @@
 """HDF5 as this project writes and trusts it: plain checksummed chunks, the same bytes for the same data, no references.
 
-HDF5 can point into other files, and reads what is missing as zeros; a reader here refuses both.
+HDF5 can point into other files, and reads what is missing as zeros; a reader here refuses both. It does not survive a
+write that failed, so a writer here keeps failures from it.
 """
 
+import contextlib
+import io
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import h5py
 import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.errors import ArtefactError
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer, WriteableBuffer
 
 CHUNK_BYTES: Final = 2**19
 MOST_CHUNK_ROWS: Final = 256
@@ -47,6 +54,76 @@ def open_to_read(path: Path, what: str) -> h5py.File:
         raise ArtefactError(f"{path}: expected a file of {what}, found none") from None
     except OSError as error:
         raise ArtefactError(f"{path}: expected an HDF5 file of {what}: {error}") from error
+
+
+@contextlib.contextmanager
+def written(path: Path) -> Iterator[tuple[h5py.File, Callable[[], None]]]:
+    """Yield an empty HDF5 file to fill, and a function that raises as soon as a write to the disk has failed.
+
+    Parameters
+    ----------
+    path : Path
+        An existing file; its content is replaced.
+
+    Raises
+    ------
+    OSError
+        The disk is full or fails: from that function, or when the block ends.
+    """
+    with _Disk(path) as disk:
+        try:
+            with h5py.File(disk, "w") as file:
+                yield file, disk.check
+        finally:
+            disk.check()  # it explains whatever HDF5 made of the failure
+
+
+class _Disk(io.RawIOBase):
+    """A file whose writes never fail in the eyes of HDF5.
+
+    After a failed write HDF5 can neither close its file nor forget it: the process crashes, there or when it ends.
+    So the first error is kept for whoever calls `check`, and what HDF5 writes after it goes nowhere.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._file = path.open("r+b", buffering=0)
+        self._error: OSError | None = None
+
+    def check(self) -> None:
+        """Raise the first error, if there was one."""
+        if self._error:
+            raise self._error
+
+    def write(self, data: "ReadableBuffer") -> int:
+        left = memoryview(data).cast("B")
+        count = len(left)
+        try:
+            while left and not self._error:
+                left = left[self._file.write(left) :]
+        except OSError as error:
+            self._error = error
+        return count
+
+    def truncate(self, size: int | None = None) -> int:
+        try:
+            if not self._error:
+                self._file.truncate(size)
+        except OSError as error:
+            self._error = error
+        return size or 0
+
+    def readinto(self, buffer: "WriteableBuffer") -> int:
+        return self._file.readinto(buffer)
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        return self._file.seek(offset, whence)
+
+    def tell(self) -> int:
+        return self._file.tell()
+
+    def close(self) -> None:
+        self._file.close()
+        super().close()
 
 
 def create(file: h5py.File, name: str, shape: tuple[int, ...], dtype: str) -> h5py.Dataset:

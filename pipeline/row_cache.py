@@ -3,42 +3,34 @@
 ::
 
     <root>/rows/<sha256 of the spec>/spec.json
-                                    /view-0/<sha256 of the shard>.h5
+                                    /view-0/<sha256 of the shard>.rows
                                     /view-0/locks/<writer>.json       held while its writer lives
 
-A shard holds ``/digest`` (n, 32) uint8, ``/features`` (n, …) and, as attribute ``spec``, the sha256 of its spec.
-It is named by the sha256 of its bytes, so a flipped, truncated or swapped one is noticed when it is read. It is
+A shard is named by the sha256 of its bytes, so a flipped, truncated or swapped one is noticed when it is read. It is
 written aside, read back, fsynced and renamed: killing the process anywhere loses at most the shard in flight.
 """
 
 import contextlib
-import fcntl
 import hashlib
-import io
-import json
 import os
-import socket
-import uuid
-from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline import hdf5
+from pipeline import shards, writers
 from pipeline.digests import as_keys, find
 from pipeline.errors import ArtefactError, BusyError, StorageError
 from pipeline.files import published
+from pipeline.shards import Shard
 
 SHARD_ROWS: Final = 256
 SHARD_BYTES: Final = 2**26
 BLOCK_BYTES: Final = 2**25
-HELD_BYTES: Final = 2**28
-_SHARDS: Final = "[0-9a-f]*.h5"
+SPEC_FILE: Final = "spec.json"
 
 
 class DamagedShardError(ArtefactError):
@@ -67,18 +59,18 @@ class Index:
     ----------
     keys : ndarray of shape (M,), S32
         Digests, sorted and distinct.
-    shards : list of Path
+    shards : list of Shard
         The shards that could be opened.
-    shard, row : ndarray of shape (M,), int64
+    shard, row : ndarray of shape (M,), int32
         The shard, as a place in `shards`, and the row within it.
     row_shape : tuple of int or None
         Shape of one row; None while nothing is stored.
     """
 
     keys: NDArray[np.bytes_]
-    shards: list[Path]
-    shard: NDArray[np.int64]
-    row: NDArray[np.int64]
+    shards: list[Shard]
+    shard: NDArray[np.int32]
+    row: NDArray[np.int32]
     row_shape: tuple[int, ...] | None
 
     def missing(self, digests: NDArray[np.uint8]) -> NDArray[np.bool_]:
@@ -107,46 +99,43 @@ class RowCache:
         self.identity = hashlib.sha256(spec.encode()).hexdigest()
         self.dtype = dtype
         self.folder = root / "rows" / self.identity / f"view-{view}"
-        self._held: OrderedDict[Path, NDArray[Any]] = OrderedDict()
 
     def index(self) -> Index:
-        """Read the digests of every shard; set aside the shards that cannot be trusted."""
-        keys, shard, row = [np.empty(0, "S32")], [np.empty(0, np.int64)], [np.empty(0, np.int64)]
-        shards: list[Path] = []
-        shape: tuple[int, ...] | None = None
-        for path in sorted(self.folder.glob(_SHARDS)):
+        """Read the digests of every shard; set aside the shards that cannot be trusted.
+
+        Raises
+        ------
+        StorageError
+            The disk fails, or a shard may not be read.
+        """
+        found: list[tuple[Shard, NDArray[np.uint8]]] = []
+        for path in shard_paths(self.folder):
             try:
-                digests, shape = self._open_shard(path, shape)
+                with contextlib.suppress(FileNotFoundError):  # pruned just now
+                    shard = self._trusted(Shard.open(path), found[0][0].row_shape if found else None)
+                    found.append((shard, shard.digests()))
             except ArtefactError:
-                _set_aside(path)
-                continue
-            keys.append(as_keys(digests))
-            shard.append(np.full(len(digests), len(shards)))
-            row.append(np.arange(len(digests)))
-            shards.append(path)
-        distinct, first = np.unique(np.concatenate(keys), return_index=True)
-        return Index(distinct, shards, np.concatenate(shard)[first], np.concatenate(row)[first], shape)
+                set_aside(path)
+        found.sort(key=lambda item: item[1][:1].tobytes())  # nearly sorted rows are sorted in no time
+        opened = [shard for shard, _ in found]
+        keys = np.concatenate([np.empty(0, "S32"), *(as_keys(digests) for _, digests in found)])
+        del found
+        distinct, first = np.unique(keys, return_index=True)
+        lengths = [shard.rows for shard in opened]
+        places = np.repeat(np.arange(len(opened), dtype=np.int32), lengths)
+        starts = np.cumsum([0, *lengths])[places]
+        row = (np.arange(len(keys)) - starts).astype(np.int32)
+        return Index(distinct, opened, places[first], row[first], opened[0].row_shape if opened else None)
 
-    def _open_shard(self, path: Path, shape: tuple[int, ...] | None) -> tuple[NDArray[np.uint8], tuple[int, ...]]:
-        with hdf5.open_to_read(path, "rows") as file:
-            return self._check(file, path, shape)
-
-    def _check(
-        self, file: h5py.File, path: Path, shape: tuple[int, ...] | None
-    ) -> tuple[NDArray[np.uint8], tuple[int, ...]]:
-        if hdf5.text_attribute(file, "spec") != self.identity:
-            raise ArtefactError(f"{path}: rows of another spec")
-        stored, features = hdf5.dataset(file, "digest"), hdf5.dataset(file, "features")
-        rows, found = features.shape[0], tuple(features.shape[1:])
-        if stored.shape != (rows, 32) or stored.dtype != np.uint8 or features.dtype != self.dtype:
-            raise ArtefactError(f"{path}: expected {rows} digests and {self.dtype} rows")
-        if shape not in (None, found):
-            raise ArtefactError(f"{path}: expected rows of shape {shape}, received {found}")
-        digests: NDArray[np.uint8] = hdf5.read(stored, 0, rows)
-        return digests, found
+    def _trusted(self, shard: Shard, row_shape: tuple[int, ...] | None) -> Shard:
+        if (shard.spec, shard.dtype) != (self.identity, self.dtype):
+            raise ArtefactError(f"{shard.path}: expected {self.dtype} rows of spec {self.identity}")
+        if row_shape not in (None, shard.row_shape):
+            raise ArtefactError(f"{shard.path}: expected rows of shape {row_shape}, received {shard.row_shape}")
+        return shard
 
     def add(self, digests: NDArray[np.uint8], rows: NDArray[Any]) -> Path:
-        """Publish one shard.
+        """Publish one shard; best within `writer`.
 
         Parameters
         ----------
@@ -159,92 +148,80 @@ class RowCache:
         StorageError
             The disk is full or fails; nothing is published.
         """
-        memory = io.BytesIO()
-        with h5py.File(memory, "w") as file:
-            file.attrs["spec"] = self.identity
-            hdf5.create(file, "digest", digests.shape, "uint8")[...] = digests
-            hdf5.create(file, "features", rows.shape, self.dtype)[...] = rows
-        data = memory.getvalue()
-        path = self.folder / f"{hashlib.sha256(data).hexdigest()}.h5"
+        data = shards.encode(self.identity, digests, rows.astype(self.dtype, copy=False))
+        path = self.folder / shards.name_of(data)
         try:
             self._describe()
             with published(path) as temporary:
                 temporary.write_bytes(data)
-                _require_digest(temporary, path.stem)
+                _require_sha256(temporary, path.stem)
         except OSError as error:
             raise StorageError(f"{self.folder}: cannot keep rows there: {error.strerror or error}") from error
         return path
 
     def _describe(self) -> None:
-        described = self.folder.parent / "spec.json"
-        if not described.exists():
+        described = self.folder.parent / SPEC_FILE
+        if not described.exists() or described.read_text(encoding="utf-8", errors="replace") != self.spec:
             with published(described) as temporary:
                 temporary.write_text(self.spec, encoding="utf-8")
 
     def blocks(self, index: Index, digests: NDArray[np.uint8]) -> Iterator[NDArray[Any]]:
         """Yield the rows of the given digests, in their order, in blocks of about 32 MB.
 
+        Each shard is read whole and verified once. Where a shard reaches into several blocks, the later ones read of
+        it what they need, so that thousands of shards scattered over the digests cost no more memory than one.
+
         Parameters
         ----------
         index : Index
             From `index`.
         digests : ndarray of shape (n, 32), uint8
-            Best sorted: rows were computed in that order, so that each shard is read once.
+            Best sorted: rows were computed in that order.
 
         Raises
         ------
         DamagedShardError
             A shard's bytes are not those its name stands for, and it is set aside; or a row is not there.
+        StorageError
+            The disk fails, or a shard may not be read.
         """
         if index.row_shape is None:
             return
-        row_bytes = max(1, int(np.prod(index.row_shape)) * np.dtype(self.dtype).itemsize)
-        step = max(1, BLOCK_BYTES // row_bytes)
         places, found = find(index.keys, digests)
         if not found.all():
             raise DamagedShardError(f"{self.folder}: {np.count_nonzero(~found):,} rows are gone")
+        verified: set[Path] = set()
+        step = max(1, BLOCK_BYTES // index.shards[0].row_bytes)
         for start in range(0, len(digests), step):
             wanted = places[start : start + step]
             block = np.empty((len(wanted), *index.row_shape), self.dtype)
-            for number in np.unique(index.shard[wanted]):
-                here = index.shard[wanted] == number
-                block[here] = self._load(index.shards[number])[index.row[wanted[here]]]
+            for here in _grouped(index.shard[wanted]):
+                shard = index.shards[index.shard[wanted[here[0]]]]
+                block[here] = self._read(shard, index.row[wanted[here]], verified)
             yield block
+
+    def _read(self, shard: Shard, rows: NDArray[np.int32], verified: set[Path]) -> NDArray[Any]:
+        with _setting_aside(shard.path):
+            if shard.path in verified:
+                first = int(rows.min())
+                return shard.read(first, int(rows.max()) + 1)[rows - first]
+            verified.add(shard.path)
+            return self._whole(shard.path)[rows]
+
+    def _whole(self, path: Path) -> NDArray[Any]:
+        shard, rows = Shard.verified(path)
+        self._trusted(shard, None)
+        return rows
 
     def verify(self) -> list[Path]:
         """Read every shard in full; set aside those whose bytes are not what their name says, and return them."""
-        damaged = []
-        for path in sorted(self.folder.glob(_SHARDS)):
-            try:
-                self._read_whole(path)
-            except DamagedShardError:
-                damaged.append(path)
-        return damaged
-
-    def _load(self, path: Path) -> NDArray[Any]:
-        if path not in self._held:
-            self._held[path] = self._read_whole(path)
-            while len(self._held) > 1 and sum(rows.nbytes for rows in self._held.values()) > HELD_BYTES:
-                self._held.popitem(last=False)
-        self._held.move_to_end(path)
-        return self._held[path]
-
-    def _read_whole(self, path: Path) -> NDArray[Any]:
-        try:
-            data = _require_digest(path, path.stem)
-            with h5py.File(io.BytesIO(data), "r") as file:
-                self._check(file, path, None)
-                rows: NDArray[Any] = file["features"][...]
-        except FileNotFoundError:
-            raise DamagedShardError(f"{path}: the shard is gone") from None
-        except ArtefactError as error:
-            _set_aside(path)
-            raise DamagedShardError(str(error)) from error
-        return rows
+        return [path for path in shard_paths(self.folder) if not verify_shard(path)]
 
     @contextlib.contextmanager
     def writer(self, low: float, high: float) -> Iterator[None]:
         """Hold the rows whose digest, read as a fraction of its range, lies in [low, high).
+
+        A writer that is alone removes the half-written files of those that were killed before it.
 
         Raises
         ------
@@ -254,55 +231,85 @@ class RowCache:
             The cache cannot be written.
         """
         folder = self.folder / "locks"
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            with _locked(folder / "mutex"):
-                _refuse_overlap(folder, low, high)
-                mine = folder / f"{uuid.uuid4().hex}.json"
-                descriptor = os.open(mine, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
-                fcntl.flock(descriptor, fcntl.LOCK_EX)
-                holder = {"host": socket.gethostname(), "pid": os.getpid(), "low": low, "high": high}
-                os.write(descriptor, json.dumps(holder).encode())
-        except OSError as error:
-            raise StorageError(f"{folder}: cannot lock the cache: {error.strerror or error}") from error
-        try:
-            yield
-        finally:
-            mine.unlink(missing_ok=True)
-            os.close(descriptor)
-
-
-def _refuse_overlap(folder: Path, low: float, high: float) -> None:
-    for path in folder.glob("*.json"):
-        with contextlib.suppress(FileNotFoundError), path.open() as file:
+        with contextlib.ExitStack() as stack:
             try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                holder = json.load(file)
-                if holder["low"] < high and low < holder["high"]:
-                    raise BusyError(
-                        f"{folder.parent}: process {holder['pid']} on {holder['host']} is computing these rows; "
-                        "wait for it, or stop it"
-                    ) from None
-            else:
-                path.unlink(missing_ok=True)  # its writer was killed
+                with writers.mutex(folder):
+                    others = writers.cleared(folder)
+                    for other in others:
+                        if other.overlaps(low, high):
+                            raise BusyError(f"{self.folder}: {other} is computing these rows; wait for it, or stop it")
+                    if not others:
+                        for path in leftovers(self.folder):
+                            path.unlink(missing_ok=True)
+                    stack.enter_context(writers.entered(folder, low, high))
+            except OSError as error:
+                raise StorageError(f"{folder}: cannot lock the cache: {error.strerror or error}") from error
+            yield
+
+
+def shard_paths(folder: Path) -> list[Path]:
+    """Return the shards in the folder of a view, sorted."""
+    return sorted(folder.glob(f"[0-9a-f]*{shards.SUFFIX}"))
+
+
+def verify_shard(path: Path) -> bool:
+    """Read a shard in full and return whether it is sound; one that is not is set aside, one that is gone is no loss.
+
+    Raises
+    ------
+    StorageError
+        The disk fails, or the shard may not be read or set aside.
+    """
+    try:
+        with contextlib.suppress(FileNotFoundError):
+            shard, _ = Shard.verified(path)
+            if shard.spec != path.parent.parent.name:
+                raise ArtefactError(f"{path}: expected rows of spec {path.parent.parent.name}, received {shard.spec}")
+    except ArtefactError:
+        set_aside(path)
+        return False
+    return True
+
+
+def leftovers(folder: Path) -> list[Path]:
+    """Return what `files.published` left in a folder when its process was killed, or has not renamed yet."""
+    return sorted(folder.glob(".*-*"))
+
+
+def _require_sha256(path: Path, expected: str) -> None:
+    with path.open("rb") as file:
+        if hashlib.file_digest(file, "sha256").hexdigest() != expected:
+            raise StorageError(f"{path}: the disk gave back other bytes than were written")
+
+
+def _grouped(numbers: NDArray[np.int32]) -> list[NDArray[np.intp]]:
+    """Return the places of each distinct number, all of them in one sort."""
+    order = np.argsort(numbers, kind="stable")
+    return np.split(order, np.flatnonzero(np.diff(numbers[order])) + 1)
 
 
 @contextlib.contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    with path.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+def _setting_aside(path: Path) -> Iterator[None]:
+    try:
         yield
+    except FileNotFoundError:
+        raise DamagedShardError(f"{path}: the shard is gone") from None
+    except ArtefactError as error:
+        set_aside(path)
+        raise DamagedShardError(str(error)) from error
 
 
-def _require_digest(path: Path, expected: str) -> bytes:
-    data = path.read_bytes()
-    received = hashlib.sha256(data).hexdigest()
-    if received != expected:
-        raise ArtefactError(f"{path}: expected bytes with sha256 {expected}, received {received}")
-    return data
+def set_aside(path: Path) -> None:
+    """Rename a damaged file, so that nobody trusts it again and somebody can still look at it.
 
-
-def _set_aside(path: Path) -> None:
-    with contextlib.suppress(FileNotFoundError):
+    Raises
+    ------
+    StorageError
+        The folder cannot be written.
+    """
+    try:
         path.replace(path.with_suffix(".damaged"))
+    except FileNotFoundError:
+        pass  # another process did
+    except OSError as error:
+        raise StorageError(f"{path}: damaged, and cannot be set aside: {error.strerror or error}") from error

@@ -14,6 +14,7 @@ COMMANDS = {
     "evaluate": "Judge a head on the test split: metrics with intervals, predictions and plots.",
     "results": "Show the test results of several heads side by side.",
     "predict": "Label photos with a trained head.",
+    "cache": "List, verify, prune or explain the rows kept from earlier extractions.",
 }
 
 

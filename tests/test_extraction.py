@@ -179,7 +179,7 @@ def test_the_shard_size_changes_no_byte(project: Project, tmp_path: Path, monkey
     project.cache = tmp_path / "another cache"
     monkeypatch.setattr(row_cache, "SHARD_ROWS", 2)
     project.run(batch_size=2)
-    assert len(list(project.cache.rglob("*.h5"))) == 6
+    assert len(list(project.cache.rglob("*.rows"))) == 6
     assert sha256(project.features) == before
 
 
@@ -267,7 +267,7 @@ def test_a_full_disk_while_assembling_leaves_the_old_features(
 
 
 def shards(project: Project) -> list[Path]:
-    return sorted(project.cache.rglob("[0-9a-f]*.h5"))
+    return sorted(project.cache.rglob("[0-9a-f]*.rows"))
 
 
 @pytest.mark.parametrize("damage", ["flipped", "truncated", "missing", "swapped"])

@@ -13,6 +13,7 @@ import pytest
 from pipeline import row_cache
 from pipeline.errors import BusyError, StorageError
 from pipeline.row_cache import DamagedShardError, RowCache, default_root
+from pipeline.shards import Shard
 
 SPEC = '{"size":32}'
 
@@ -61,7 +62,6 @@ def test_rows_come_back_to_the_bit_in_the_order_asked_for(tmp_path: Path) -> Non
 
 def test_blocks_and_shards_of_any_size_give_the_same_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(row_cache, "BLOCK_BYTES", 70)
-    monkeypatch.setattr(row_cache, "HELD_BYTES", 120)
     cache, digests = filled(tmp_path, 100, shard=3)
     np.testing.assert_array_equal(read(cache, digests), rows_of(digests))
 
@@ -81,18 +81,65 @@ def test_the_spec_can_be_read_beside_its_rows(tmp_path: Path) -> None:
 def test_the_same_rows_are_stored_once(tmp_path: Path) -> None:
     cache, digests = filled(tmp_path, 10)
     cache.add(digests, rows_of(digests))
-    assert len(list(cache.folder.glob("*.h5"))) == 1
+    assert len(list(cache.folder.glob("*.rows"))) == 1
+
+
+def test_shards_scattered_over_the_digests_are_each_read_whole_once_and_no_row_is_read_a_third_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Many small increments, as a growing folder leaves them: no work grows with shards times blocks."""
+    cache, digests = cache_at(tmp_path), digests_of(600)
+    for start in range(60):
+        part = digests[start::60]
+        cache.add(part, rows_of(part))
+    index = cache.index()
+    whole: list[Path] = []
+    again = 0
+    verified, read_some = Shard.verified, Shard.read
+
+    def counted(path: Path) -> object:
+        whole.append(path)
+        return verified(path)
+
+    def counted_rows(self: Shard, first: int, last: int) -> np.ndarray:
+        nonlocal again
+        again += last - first
+        return read_some(self, first, last)
+
+    monkeypatch.setattr(row_cache, "BLOCK_BYTES", 30 * 10)
+    monkeypatch.setattr(Shard, "verified", counted)
+    monkeypatch.setattr(Shard, "read", counted_rows)
+    blocks = list(cache.blocks(index, digests))
+    np.testing.assert_array_equal(np.concatenate(blocks), rows_of(digests))
+    assert len(blocks) == 20
+    assert sorted(whole) == shards(cache)
+    assert again <= 600
+
+
+def test_digests_are_known_without_reading_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cache, digests = filled(tmp_path)
+    asked: list[int] = []
+    read_some = Shard._read
+
+    def counted(self: Shard, start: int, length: int) -> bytes:
+        asked.append(length)
+        return read_some(self, start, length)
+
+    monkeypatch.setattr(Shard, "_read", counted)
+    monkeypatch.setattr(Shard, "verified", None)
+    assert not cache.index().missing(digests).any()
+    assert asked == [10 * 32] * 3
 
 
 def shards(cache: RowCache) -> list[Path]:
-    return sorted(cache.folder.glob("*.h5"))
+    return sorted(cache.folder.glob("*.rows"))
 
 
 def test_no_flipped_bit_anywhere_in_a_shard_gives_a_wrong_row(tmp_path: Path) -> None:
     cache, digests = filled(tmp_path, 10)
     (path,) = shards(cache)
     sound = path.read_bytes()
-    for offset in range(0, len(sound), 101):
+    for offset in range(0, len(sound), 7):
         flipped = bytearray(sound)
         flipped[offset] ^= 16
         path.write_bytes(flipped)
@@ -105,7 +152,7 @@ def test_no_flipped_bit_anywhere_in_a_shard_gives_a_wrong_row(tmp_path: Path) ->
         path.write_bytes(sound)
 
 
-@pytest.mark.parametrize("kept", [0, 1, 1000, -1])
+@pytest.mark.parametrize("kept", [0, 1, 500, -1])
 def test_a_truncated_shard_is_set_aside_and_its_rows_are_missing_again(tmp_path: Path, kept: int) -> None:
     cache, digests = filled(tmp_path)
     path = shards(cache)[1]
@@ -133,7 +180,7 @@ def test_swapped_shards_are_noticed(tmp_path: Path) -> None:
     kept = one.read_bytes()
     one.write_bytes(two.read_bytes())
     two.write_bytes(kept)
-    with pytest.raises(DamagedShardError, match="expected bytes with sha256"):
+    with pytest.raises(DamagedShardError, match="expected the bytes of its name"):
         list(cache.blocks(cache.index(), digests))
 
 
@@ -144,6 +191,37 @@ def test_a_shard_of_another_spec_is_not_trusted(tmp_path: Path) -> None:
     cache, _ = filled(tmp_path, 5)
     stray.rename(cache.folder / stray.name)
     assert np.count_nonzero(cache.index().missing(digests_of(10))) >= 5
+
+
+def test_rows_of_another_shape_or_type_are_not_trusted(tmp_path: Path) -> None:
+    cache, _ = filled(tmp_path, 10)
+    more = digests_of(30)[10:]
+    cache.add(more[:5], rows_of(more[:5], width=4))
+    RowCache(tmp_path, spec=SPEC, dtype="float32", view="0").add(more[5:], rows_of(more[5:]))
+    index = cache.index()
+    assert len(index.shards) == 1
+    assert len(list(cache.folder.glob("*.damaged"))) == 2
+
+
+def test_a_damaged_description_is_written_again(tmp_path: Path) -> None:
+    cache, _ = filled(tmp_path, 10)
+    described = cache.folder.parent / "spec.json"
+    described.write_bytes(b"\xff\xfe")
+    more = digests_of(20)
+    cache.add(more, rows_of(more))
+    assert described.read_text() == SPEC
+
+
+def test_a_writer_that_is_alone_removes_what_killed_ones_left(tmp_path: Path) -> None:
+    cache, digests = filled(tmp_path)
+    left = cache.folder / ".0123-abcdefgh.rows"
+    left.write_bytes(b"half a shard")
+    with cache.writer(0.0, 0.5):
+        assert not left.exists()
+        left.write_bytes(b"of the writer of the first half")
+        with cache.writer(0.5, 1.0):
+            assert left.exists()
+    np.testing.assert_array_equal(read(cache, digests), rows_of(digests))
 
 
 def test_a_full_disk_publishes_nothing_and_says_where(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,129 @@
+"""Who writes which rows: a writer's lock is a file of its own, held with ``flock`` for as long as the writer lives.
+
+``<folder>/<writer>.json`` holds host, process and range. One that is held belongs to a living process; one that is not
+belonged to a writer that was killed. ``<folder>/mutex`` is held for the moment in which somebody looks and enters.
+"""
+
+import contextlib
+import fcntl
+import json
+import os
+import socket
+import uuid
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Final, TextIO
+
+_MUTEX: Final = "mutex"
+
+
+@dataclass(frozen=True)
+class Writer:
+    """A process that computes the rows whose digest, read as a fraction of its range, lies in [low, high)."""
+
+    host: str
+    pid: int
+    low: float
+    high: float
+
+    def overlaps(self, low: float, high: float) -> bool:
+        """Tell whether some rows of [low, high) are among its own."""
+        return self.low < high and low < self.high
+
+    def __str__(self) -> str:
+        return f"process {self.pid} on {self.host}"
+
+
+@contextlib.contextmanager
+def mutex(folder: Path) -> Iterator[None]:
+    """Hold `folder`, made if it is missing: while the block runs, nobody else enters or looks.
+
+    Raises
+    ------
+    OSError
+        The folder cannot be written.
+    """
+    file = _lock_mutex(folder)
+    while not _stands(file, folder):  # it was removed while this process waited for it
+        file.close()
+        file = _lock_mutex(folder)
+    with file:
+        yield
+
+
+def _lock_mutex(folder: Path) -> TextIO:
+    folder.mkdir(parents=True, exist_ok=True)
+    file = (folder / _MUTEX).open("a")
+    fcntl.flock(file, fcntl.LOCK_EX)
+    return file
+
+
+def _stands(file: TextIO, folder: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), (folder / _MUTEX).stat())
+    except FileNotFoundError:
+        return False
+
+
+def living(folder: Path) -> list[Writer]:
+    """Return the writers at work; whoever can read `folder` can ask."""
+    return [writer for _, writer in _looked_at(folder) if writer]
+
+
+def abandoned(folder: Path) -> list[Path]:
+    """Return the files of writers that were killed; whoever can read `folder` can ask."""
+    return [path for path, writer in _looked_at(folder) if writer is None]
+
+
+def _looked_at(folder: Path) -> list[tuple[Path, Writer | None]]:
+    try:
+        with (folder / _MUTEX).open() as file:
+            fcntl.flock(file, fcntl.LOCK_SH)
+            return _entries(folder)
+    except FileNotFoundError:
+        return []  # nobody ever wrote there
+
+
+def cleared(folder: Path) -> list[Writer]:
+    """Within `mutex`: remove the files of writers that were killed and return those at work."""
+    entries = _entries(folder)
+    for path, writer in entries:
+        if writer is None:
+            path.unlink(missing_ok=True)
+    return [writer for _, writer in entries if writer]
+
+
+def _entries(folder: Path) -> list[tuple[Path, Writer | None]]:
+    """Return each lock file with its writer, or with None where nobody holds it any more."""
+    found: list[tuple[Path, Writer | None]] = []
+    for path in sorted(folder.glob("*.json")):
+        with contextlib.suppress(FileNotFoundError), path.open() as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                found.append((path, Writer(**json.load(file))))
+            else:
+                found.append((path, None))
+    return found
+
+
+@contextlib.contextmanager
+def entered(folder: Path, low: float, high: float) -> Iterator[None]:
+    """Be a writer of [low, high) while the block runs; enter within `mutex`, and leave whenever you like.
+
+    Raises
+    ------
+    OSError
+        The folder cannot be written.
+    """
+    path = folder / f"{uuid.uuid4().hex}.json"
+    with path.open("x") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        try:
+            json.dump(asdict(Writer(socket.gethostname(), os.getpid(), low, high)), file)
+            file.flush()
+            yield
+        finally:
+            with contextlib.suppress(OSError):  # a lock that nobody holds binds nobody
+                path.unlink()

@@ -1,0 +1,171 @@
+"""``headstart cache``: what the row cache holds, whether it is sound, what of it can go, and why a row is not there."""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+
+from stages import settings
+from stages.console import Stage, progress, warn
+
+if TYPE_CHECKING:
+    from pipeline.cache_contents import Cached
+
+SETTINGS: Final = ("backbone.name", "size", "resize", "cut", "pooling", "precision", "dtype")
+NAMED: Final = "features, a head, a spec.json, or a cached spec's first digits"
+
+
+@click.group()
+def cache() -> None:
+    """Show what the row cache holds, verify it, prune it, or explain why rows are missing."""
+
+
+@cache.command("list", cls=Stage)
+@settings.cache
+def list_(cache: Path) -> None:
+    """List the cached specs: rows, size, settings, damaged files, writers at work."""
+    from pipeline import cache_contents
+
+    held = cache_contents.contents(cache)
+    header = ("spec", "rows", "shards", "disk", *(name.removesuffix(".name") for name in SETTINGS))
+    numbers = [(one.short, f"{one.rows:,}", f"{one.shards:,}", _size(one.bytes)) for one in held]
+    table = [header, *(first + _settings(one.spec) for first, one in zip(numbers, held, strict=True))]
+    lines = list(_aligned(table, right={1, 2, 3}))
+    click.echo(lines[0])
+    for line, one in zip(lines[1:], held, strict=True):
+        click.echo(line)
+        if one.damaged:
+            click.echo(f"  damaged: {', '.join(path.name for path in one.damaged)}")
+        for writer in one.writers:
+            click.echo(f"  at work: {writer}")
+    click.echo(f"{sum(one.rows for one in held):,} rows, {_size(sum(one.bytes for one in held))} in {cache}")
+
+
+@cache.command(cls=Stage)
+@settings.cache
+def verify(cache: Path) -> None:
+    """Read every shard in full and set the damaged ones aside; their rows will be computed again."""
+    from pipeline import cache_contents
+
+    with progress("shards") as advance:
+        damaged = cache_contents.verify(cache, advance)
+    if damaged:
+        raise click.ClickException(f"damaged, and set aside as .damaged: {', '.join(map(str, damaged))}")
+    click.echo(f"{cache}: every shard is sound")
+
+
+@cache.command(cls=Stage)
+@click.argument("specs", nargs=-1, metavar="[SPEC]...")
+@click.option("--keep", multiple=True, metavar="NAME", help=f"Remove all specs but that of NAME: {NAMED}. Repeatable.")
+@click.option("--all", "everything", is_flag=True, help="Remove the rows of every spec.")
+@click.option("--dry-run", is_flag=True, help="Say what would go, and remove nothing.")
+@settings.cache
+def prune(specs: tuple[str, ...], keep: tuple[str, ...], everything: bool, dry_run: bool, cache: Path) -> None:
+    """Remove damaged files and what killed processes left; and the rows of each SPEC, if any are named.
+
+    A spec to which a process is adding rows stays.
+    """
+    from pipeline import cache_contents
+
+    if sum(map(bool, (specs, keep, everything))) > 1:
+        raise click.UsageError("expected one of SPEC, --keep and --all, received several")
+    held = cache_contents.contents(cache)
+    kept = {_identity(name, held) for name in keep}
+    unneeded = {one.identity for one in held if everything or (keep and one.identity not in kept)}
+    unneeded |= {cache_contents.find(held, digits).identity for digits in specs}
+    for one in held:
+        if one.identity in unneeded and one.writers:
+            warn(f"{one.short} stays: {one.writers[0]} is adding rows")
+    wasted = cache_contents.waste(cache, unneeded)
+    for item in wasted:
+        if not dry_run:
+            cache_contents.remove(item)
+        click.echo(f"{item.path.relative_to(cache)}: {item.what}, {_size(item.bytes)}")
+    click.echo(f"{_size(sum(item.bytes for item in wasted))} {'can be' if dry_run else 'were'} freed")
+
+
+@cache.command(cls=Stage)
+@click.argument("manifest", type=click.Path(path_type=Path), required=False)
+@click.option("--of", metavar="NAME", help=f"Instead of the settings below, those of NAME: {NAMED}.")
+@settings.settings
+@settings.views
+@settings.cache
+def explain(manifest: Path | None, of: str | None, views: int, cache: Path, **chosen: Any) -> None:
+    """Say how many rows of MANIFEST are cached under these settings and, if none are, which setting differs.
+
+    The settings are those of `headstart extract`.
+    """
+    from pipeline import cache_contents, spec
+    from pipeline.manifest import read
+    from pipeline.views import view_key
+
+    policy = settings.policy(chosen)
+    held = cache_contents.contents(cache)
+    asked = _spec(of, held) if of else settings.plan(chosen).spec
+    identity = spec.identity(asked)
+    stored = sum(one.rows for one in held if one.identity == identity)
+    found = wanted = stored
+    if manifest:
+        keys = [view_key(policy, view) for view in range(views)]
+        found, wanted = cache_contents.count(cache, asked, read(manifest).digests, keys)
+    total = f" of {wanted:,}" if manifest else ""
+    click.echo(f"{found:,}{total} rows cached under {identity[: cache_contents.SHORT]}")
+    if not stored:
+        click.echo(cache_contents.explain(cache, asked) or f"nothing is cached in {cache}")
+    elif found < wanted:
+        click.echo("the settings are known: what is missing are new or edited images, or views under another policy")
+
+
+def _spec(name: str, held: "Sequence[Cached]") -> dict[str, Any]:
+    """Return the spec of a features file, a head's folder, a JSON file, or the cached one that begins with `name`."""
+    from pipeline import cache_contents, heads
+    from pipeline.errors import ArtefactError
+    from pipeline.features import Features
+
+    path = Path(name)
+    if path.is_dir():
+        return dict(heads.load(path)[1]["spec"])
+    if path.suffix == ".json":
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+    if path.exists():
+        with Features(path) as features:
+            return features.spec
+    one = cache_contents.find(held, name)
+    if one.spec is None:
+        raise ArtefactError(f"{one.folder}: expected a description of the spec, found none")
+    return one.spec
+
+
+def _identity(name: str, held: "Sequence[Cached]") -> str:
+    from pipeline import cache_contents, spec
+
+    return spec.identity(_spec(name, held)) if Path(name).exists() else cache_contents.find(held, name).identity
+
+
+def _settings(described: Mapping[str, Any] | None) -> tuple[str, ...]:
+    fields = dict(described or {})
+    fields["backbone.name"] = fields.get("backbone", {}).get("name", "?")
+    return tuple(str(fields.get(name, "?")) for name in SETTINGS)
+
+
+def _size(count: int) -> str:
+    for unit, factor in (("GB", 1e9), ("MB", 1e6)):
+        if count >= factor:
+            return f"{count / factor:.1f} {unit}"
+    return f"{count / 1e3:.1f} kB"
+
+
+def _aligned(rows: Sequence[Sequence[str]], right: set[int]) -> Iterator[str]:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        cells = zip(row, widths, strict=True)
+        padded = (
+            cell.rjust(width) if place in right else cell.ljust(width) for place, (cell, width) in enumerate(cells)
+        )
+        yield "  ".join(padded).rstrip()
+
+
+if __name__ == "__main__":
+    cache()

@@ -1,0 +1,126 @@
+"""Options that several commands take: those that make a spec, those that make views, and the cache."""
+
+import dataclasses
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+import click
+
+if TYPE_CHECKING:
+    from pipeline.extraction import Plan
+    from pipeline.views import Policy
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+SETTINGS: Final = (
+    click.option("--backbone", default="efficientnet_lite0", show_default=True, help="A name: `headstart backbones`."),
+    click.option("--alpha", default=1.0, show_default=True, help="Width multiplier, for backbones that have one."),
+    click.option("--weights", default="imagenet", show_default=True, help="imagenet, none (random), or a file."),
+    click.option("--weights-seed", default=0, show_default=True, help="Seed of random weights."),
+    click.option("--size", type=click.IntRange(min=1), help="Side of the input, px.  [default: the backbone's own]"),
+    click.option(
+        "--resize",
+        type=click.Choice(["squash", "crop", "pad"]),
+        default="squash",
+        show_default=True,
+        help="How a rectangle becomes a square: stretched, its centre, or whole on black.",
+    ),
+    click.option(
+        "--cut", default="top", show_default=True, help="The layer whose output is kept; `backbones NAME` lists."
+    ),
+    click.option(
+        "--pooling",
+        type=click.Choice(["avg", "max", "grid2", "grid3", "flatten", "none"]),
+        default="avg",
+        show_default=True,
+        help="What becomes of the layer's map.",
+    ),
+    click.option(
+        "--precision",
+        type=click.Choice(["float32", "bfloat16", "float16"]),
+        default="float32",
+        show_default=True,
+        help="Of the arithmetic; one that this processor would run as another is refused.",
+    ),
+    click.option(
+        "--dtype",
+        type=click.Choice(["auto", "float16", "float32"]),
+        default="auto",
+        show_default=True,
+        help="As stored; auto is float16 for pooled features, float32 for whole maps.",
+    ),
+    click.option(
+        "--engine",
+        type=click.Choice(["auto", "tensorflow", "openvino"]),
+        default="auto",
+        show_default=True,
+        help="What runs the network; auto is OpenVINO on a CPU, TensorFlow on a GPU.",
+    ),
+)
+
+
+VIEWS: Final = (
+    click.option(
+        "--views", type=click.IntRange(min=1), default=1, show_default=True, help="Rows an image: 1 is itself."
+    ),
+    click.option(
+        "--flip",
+        type=click.Choice(["none", "horizontal", "vertical", "both"]),
+        default="none",
+        show_default=True,
+        help="Views: mirrored, each way with probability one half.",
+    ),
+    click.option(
+        "--rotation", default=0.0, show_default=True, help="Views: turned by at most this part of a full turn."
+    ),
+    click.option("--zoom", default=0.0, show_default=True, help="Views: nearer or farther by at most this fraction."),
+    click.option("--shift", default=0.0, show_default=True, help="Views: moved by at most this fraction of the side."),
+    click.option("--brightness", default=0.0, show_default=True, help="Views: by at most this fraction of white."),
+    click.option("--contrast", default=0.0, show_default=True, help="Views: by at most this fraction."),
+)
+
+
+def settings(function: Function) -> Function:
+    """Give a command every option that makes a spec; it hands their values to `plan`."""
+    return _with(SETTINGS, function)
+
+
+def views(function: Function) -> Function:
+    """Give a command ``--views`` and every option that makes a policy; it hands their values to `policy`."""
+    return _with(VIEWS, function)
+
+
+def _with(options: Iterable[Callable[[Function], Function]], function: Function) -> Function:
+    for option in reversed(tuple(options)):
+        function = option(function)
+    return function
+
+
+def policy(chosen: dict[str, Any]) -> "Policy":
+    """Take the options of a policy out of those chosen, and return it."""
+    from pipeline.views import Policy
+
+    return Policy(**{field.name: chosen.pop(field.name) for field in dataclasses.fields(Policy)})
+
+
+def plan(chosen: dict[str, Any]) -> "Plan":
+    """Take the options of `settings` out of those chosen, and resolve them to a plan, without TensorFlow."""
+    from pipeline import extraction
+
+    engine, seed = chosen.pop("engine"), chosen.pop("weights_seed")
+    names = [field.name for field in dataclasses.fields(extraction.Settings) if field.name != "seed"]
+    return extraction.plan(extraction.Settings(seed=seed, **{name: chosen.pop(name) for name in names}), engine=engine)
+
+
+def cache(function: Function) -> Function:
+    """Give a command the option ``--cache``, a Path."""
+    return click.option(
+        "--cache", type=click.Path(path_type=Path), default=_root, help="[default: $HEADSTART_CACHE, else .headstart]"
+    )(function)
+
+
+def _root() -> Path:
+    from pipeline import row_cache
+
+    return row_cache.default_root(Path.cwd())
