@@ -6,16 +6,18 @@ DIR holds photos in class folders, or train and test folders with class folders 
 its own that has loaded everything and seen one batch before the clock starts; the processes take turns, so that a
 change of the machine's speed meets all of them. Decoding counts.
 
-Printed are the median of images a second over the rounds, the
-ratio to the first way (median over the rounds of the ratio within a round), peak memory of the process, and the largest
-difference of a feature from those of the first way that share its pixels, as a fraction of the largest feature.
+Printed are the median of images a second over the rounds, the ratio to the first way (median over the rounds of the
+ratio within a round, with the lowest and the highest), peak memory of the process, and the largest difference of a
+feature from those of the first way that share its pixels, as a fraction of the largest feature.
 
 "decoding alone" and "engine alone" (pixels in memory) give the limit 1 / (1/decoding + 1/engine) of shared cores.
 """
 
 import argparse
+import atexit
 import os
 import resource
+import shutil
 import statistics
 import sys
 import tempfile
@@ -95,6 +97,12 @@ def flow(job: Job) -> ROUND:
     from tensorflow.keras.preprocessing.image import ImageDataGenerator
 
     trunk = job.trunk()
+    aside = tempfile.mkdtemp()
+    for file in job.files:
+        link = Path(aside, *file.relative_to(job.root).parts)
+        link.parent.mkdir(parents=True, exist_ok=True)
+        link.symlink_to(file.resolve())
+    atexit.register(shutil.rmtree, aside)
     generators = [
         ImageDataGenerator().flow_from_directory(
             folder,
@@ -104,7 +112,7 @@ def flow(job: Job) -> ROUND:
             class_mode=None,
             interpolation="bilinear",
         )
-        for folder in sorted({file.parents[1] for file in job.files})
+        for folder in sorted({Path(aside, file.relative_to(job.root)).parents[1] for file in job.files})
     ]
     trunk.predict(generators[0][0].astype("uint8"), verbose=0)
 
@@ -304,17 +312,20 @@ def _report(
         f"{count:,} photos, {arguments.backbone} at {arguments.size} px, weights {arguments.weights}, batches of "
         f"{arguments.batch_size}, {arguments.rounds} rounds, {os.cpu_count()} cores"
     )
-    print(f"{'':32}{'images/s':>9}{'ratio':>8}{'of limit':>10}{'peak MB':>9}{'difference':>12}")
+    print(f"{'':32}{'images/s':>9}{'ratio':>8}{'(of rounds)':>14}{'of limit':>10}{'peak MB':>9}{'difference':>12}")
     first = seconds[arguments.ways[0]]
     for name in arguments.ways:
         rate = count / statistics.median(seconds[name])
-        ratio = statistics.median(one / other for one, other in zip(first, seconds[name], strict=True))
+        ratios = [one / other for one, other in zip(first, seconds[name], strict=True)]
+        spread = f"({min(ratios):.2f}-{max(ratios):.2f})"
         limit = _of_limit(name, seconds)
         twin = SAME_PIXELS.get(name)
         apart = (
             "" if found.get(twin) is None or found[name] is None else f"{_difference(found[name], found[twin]):12.1e}"
         )
-        print(f"{name:32}{rate:9.1f}{ratio:8.2f}{limit:>10}{memory[name] / 2**20:9,.0f}{apart:>12}")
+        print(
+            f"{name:32}{rate:9.1f}{statistics.median(ratios):8.2f}{spread:>14}{limit:>10}{memory[name] / 2**20:9,.0f}{apart:>12}"
+        )
 
 
 def _of_limit(name: str, seconds: dict[str, list[float]]) -> str:

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import Any, Final, Self, TypeVar
 
 import joblib
 import numpy as np
@@ -30,6 +30,7 @@ MOST_NAMED: Final = 10
 ATTEMPTS: Final = 3
 
 Progress = Callable[[int, int], None]
+Read = TypeVar("Read")
 
 
 @dataclass(frozen=True)
@@ -347,15 +348,15 @@ class _Job:
         wanted = np.flatnonzero(missing.any(axis=1))
         total = int(np.count_nonzero(missing))
 
-        def load(place: int) -> NDArray[np.uint8]:
+        def load(place: int) -> list[NDArray[np.uint8]]:
             return self._load(wanted[place], np.flatnonzero(missing[wanted[place]]), plan)
 
         def pictures() -> Iterator[tuple[np.intp, np.intp, NDArray[np.uint8]]]:
-            for place, stack in decoded(len(wanted), load, ahead=BATCHES_AHEAD * batch_size):
-                if isinstance(stack, ImageError):
-                    self.failures.append(f"{self.paths[wanted[place]]} ({stack})")
+            for place, found in decoded(len(wanted), load, ahead=BATCHES_AHEAD * batch_size):
+                if isinstance(found, ImageError):
+                    self.failures.append(f"{self.paths[wanted[place]]} ({found})")
                     continue
-                for view, pixels in zip(np.flatnonzero(missing[wanted[place]]), stack, strict=True):
+                for view, pixels in zip(np.flatnonzero(missing[wanted[place]]), found, strict=True):
                     yield wanted[place], view, pixels
 
         def batches() -> Iterator[NDArray[np.uint8]]:
@@ -377,19 +378,17 @@ class _Job:
         self.computed += done
         self.seconds += time.monotonic() - started
 
-    def _load(self, place: np.intp, views: NDArray[np.intp], plan: Plan) -> NDArray[np.uint8]:
-        """Return the wanted views of an image, of shape (views, size, size, 3)."""
+    def _load(self, place: np.intp, views: NDArray[np.intp], plan: Plan) -> list[NDArray[np.uint8]]:
+        """Return the wanted views of an image, each of shape (size, size, 3)."""
         data = images.read_bytes(self.root / self.paths[place])
         digest = self.digests[place].tobytes()
         if images.digest(data) != digest:
             raise ImageError("it changed since `headstart prepare`; run that again")
         pixels = images.fit(data, size=plan.size, geometry=plan.spec["resize"])
-        return np.stack([apply(pixels, digest=digest, view=int(view), policy=self.policy) for view in views])
+        return [apply(pixels, digest=digest, view=int(view), policy=self.policy) for view in views]
 
 
-def decoded(
-    count: int, load: Callable[[int], NDArray[np.uint8]], *, ahead: int
-) -> Iterator[tuple[int, NDArray[np.uint8] | ImageError]]:
+def decoded(count: int, load: Callable[[int], Read], *, ahead: int) -> Iterator[tuple[int, Read | ImageError]]:
     """Read images in threads, ahead of whoever takes them.
 
     Parameters
@@ -397,16 +396,16 @@ def decoded(
     count : int
         How many images there are.
     load : callable
-        Takes a place in [0, count) and returns its pixels, or raises ImageError.
+        Takes a place in [0, count) and returns what was read there, or raises ImageError.
     ahead : int
         At most this many images are in memory.
 
     Yields
     ------
-    (place, pixels or the ImageError)
+    (place, what was read or the ImageError)
         In order. Any other error of `load` is raised here.
     """
-    window: deque[Future[NDArray[np.uint8]]] = deque()
+    window: deque[Future[Read]] = deque()
     pool = ThreadPoolExecutor(joblib.cpu_count())
     try:
         submitted = 0

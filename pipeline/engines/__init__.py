@@ -75,7 +75,7 @@ def open_engine(
     build : callable
         Makes the trunk, a keras.Model; called once the arithmetic is set to `precision`.
     batch_size : int
-        The most images of a batch.
+        The most images of a batch; OpenVINO divides it further.
     precision : {"float32", "bfloat16", "float16"}
         Of the arithmetic.
     kept : Path or None
@@ -89,7 +89,7 @@ def open_engine(
     if name == "openvino":
         from pipeline.engines.openvino import OpenVINOEngine, graph
 
-        model = graph(build, batch_size=batch_size, kept=kept and kept / f"{name}-{version_of(name)}-{batch_size}")
+        model = graph(build, kept=kept and kept / f"{name}-{version_of(name)}")
         return OpenVINOEngine(model, precision=precision)
     from pipeline.engines.tensorflow import TensorFlowEngine, computing_in
 
