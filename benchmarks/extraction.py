@@ -324,7 +324,8 @@ def _report(
             "" if found.get(twin) is None or found[name] is None else f"{_difference(found[name], found[twin]):12.1e}"
         )
         print(
-            f"{name:32}{rate:9.1f}{statistics.median(ratios):8.2f}{spread:>14}{limit:>10}{memory[name] / 2**20:9,.0f}{apart:>12}"
+            f"{name:32}{rate:9.1f}{statistics.median(ratios):8.2f}{spread:>14}{limit:>10}"
+            f"{memory[name] / 2**20:9,.0f}{apart:>12}"
         )
 
 
