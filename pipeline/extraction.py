@@ -302,15 +302,20 @@ class _Job:
         )
 
     def _assemble(self, path: Path) -> None:
+        """Write the features, unless they are there already."""
+        views = None
+        if len(self.rows) > 1:
+            views = spec.canonical({"count": len(self.rows), "policy": asdict(self.policy)})
+        if features.holds(path, spec=self.rows[0].spec, digests=self.digests, views=views):
+            return
         indices = [rows.index() for rows in self.rows]
         parts = [rows.blocks(index, self.digests) for rows, index in zip(self.rows, indices, strict=True)]
         row_shape = indices[0].row_shape or ()
         if len(parts) == 1:
-            shape, blocks, views = row_shape, parts[0], None
+            shape, blocks = row_shape, parts[0]
         else:
             shape = (len(parts), *row_shape)
             blocks = (np.stack(same, axis=1) for same in zip(*parts, strict=True))
-            views = spec.canonical({"count": len(parts), "policy": asdict(self.policy)})
         features.write(
             path,
             spec=self.rows[0].spec,

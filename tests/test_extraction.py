@@ -7,8 +7,10 @@ import subprocess
 import sys
 import textwrap
 import time
+from dataclasses import replace
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 
@@ -262,7 +264,27 @@ def test_a_full_disk_while_assembling_leaves_the_old_features(
 
     monkeypatch.setattr(extraction.features, "write", full)
     with pytest.raises(StorageError, match=r"features\.h5: cannot be written: No space left on device"):
-        project.run()
+        project.run(pooling="max")
+    assert sha256(project.features) == before
+
+
+def test_features_that_are_there_already_are_left_alone(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    project.run()
+    before = project.features.stat().st_ino
+    project.run()
+    assert project.features.stat().st_ino == before
+    project.run(views=2, policy=replace(NO_POLICY, flip="both"))
+    assert project.features.stat().st_ino != before
+
+
+def test_features_with_a_flipped_bit_are_assembled_anew(project: Project) -> None:
+    project.run()
+    before = sha256(project.features)
+    data = bytearray(project.features.read_bytes())
+    with h5py.File(project.features) as file:
+        data[file["features"].id.get_chunk_info(0).byte_offset] ^= 1
+    project.features.write_bytes(data)
+    assert project.run().computed == 0
     assert sha256(project.features) == before
 
 
@@ -288,6 +310,7 @@ def test_a_damaged_shard_is_computed_again_and_the_bytes_are_the_same(
     else:
         one.write_bytes(two.read_bytes())
         two.write_bytes(sound)
+    project.features.unlink()
     report = project.run()
     assert 3 <= report.computed <= (8 if damage == "swapped" else 4)
     assert sha256(project.features) == before

@@ -39,6 +39,13 @@ SHARD = 4
 INTERRUPTED = 130
 
 
+@pytest.fixture(autouse=True)
+def as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What `Site.extract` sets, here and in the processes that are killed, ends with the test."""
+    monkeypatch.setattr(row_cache, "SHARD_ROWS", row_cache.SHARD_ROWS)
+    monkeypatch.setattr(features, "LEFTOVER_SECONDS", features.LEFTOVER_SECONDS)
+
+
 class Site:
     """Photos and their manifest, and a place of its own for the cache and the features of each trial."""
 
@@ -350,6 +357,7 @@ def test_a_damaged_shard_in_a_read_only_cache_is_a_clean_error_that_names_it(tmp
     site.extract()
     path = next(site.cache.rglob(f"*{shards.SUFFIX}"))
     path.write_bytes(path.read_bytes()[:-1] + b"x")
+    site.features.unlink()
     lines = mounted(site.cache, ["--bind SELF", "-o remount,ro,bind"], damage_in_a_read_only_cache, str(tmp_path))
     assert lines == [f"Error: {path}: damaged, and cannot be set aside: Read-only file system"]
 
@@ -502,6 +510,7 @@ def test_rows_pruned_while_they_are_assembled_are_computed_again(
     site.fresh()
     site.extract()
     expected = site.sha256()
+    site.features.unlink()
     write, pruned = features.write, []
 
     def write_late(*arguments: object, **named: object) -> None:
