@@ -14,7 +14,7 @@ import textwrap
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 BLUE, ORANGE, GREEN, VERMILION = "#0072B2", "#E69F00", "#009E73", "#D55E00"
 INK, FAINT, PAPER = "#222222", "#8A8A8A", "#F0F0F0"
+LINES = ((BLUE, "o"), (ORANGE, "s"), (GREEN, "^"), (VERMILION, "D"))  # colour and marker
 SPLIT_COLOURS = {"train": BLUE, "val": ORANGE, "test": GREEN}
 DPI = 120
 
@@ -314,6 +315,145 @@ def intervals(groups: Mapping[str, Sequence[tuple[str, float, float, float]]], p
             axes.spines["left"].set_visible(False)
 
 
+def sentence(text: str, path: Path) -> None:
+    """Draw a picture that consists of a sentence, where there is nothing to draw.
+
+    Parameters
+    ----------
+    text : str
+    path : Path
+        The PNG file to publish.
+    """
+    _grid([], [], path, text, columns=4, cell=2.0)
+
+
+class Rung(NamedTuple):
+    """A cut with one pooling: place from below, accuracy with its interval, bytes and multiply-adds an image."""
+
+    depth: int
+    accuracy: float
+    low: float
+    high: float
+    bytes: int
+    multiply_adds: int
+
+
+def layers(
+    lines: Mapping[str, Sequence[Rung]], names: Mapping[int, str], chosen: tuple[int, str], path: Path, title: str
+) -> None:
+    """Draw accuracy over depth, a line a pooling, and below it what the cuts cost.
+
+    The accuracies stand on the scale of log odds, on which 0.99 is as far from 0.9 as 0.9 from 0.5.
+
+    Parameters
+    ----------
+    lines : mapping of pooling to sequence of Rung
+    names : mapping of depth to str
+        What the cuts are called.
+    chosen : (depth, pooling)
+        The one to mark.
+    path : Path
+        The PNG file to publish.
+    title : str
+        Stands above, in as many lines as it needs.
+    """
+    every = [rung for rungs in lines.values() for rung in rungs]
+    depths = sorted(names)
+    width = max(7.5, 1.8 + 0.4 * len(depths))
+    with _drawing(path, width=width, height=6.0) as figure:
+        figure.suptitle(_plain("\n".join(textwrap.wrap(title, int(width * 13)))), x=0.01, ha="left", fontsize=10)
+        upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(2.2, 1))
+        right = lower.twinx()
+        for place, (pooling, rungs) in enumerate(lines.items()):
+            colour, marker = LINES[place % len(LINES)]
+            x = np.array([rung.depth for rung in rungs]) + 0.13 * (place - (len(lines) - 1) / 2)
+            value, low, high = (np.array([rung[column] for rung in rungs]) for column in (1, 2, 3))
+            upper.vlines(x, low, high, color=colour, linewidth=1.4, alpha=0.5)
+            upper.plot(x, value, color=colour, marker=marker, markersize=4, linewidth=1, label=pooling)
+            right.plot(x, [rung.bytes for rung in rungs], color=colour, marker=marker, markersize=4, linewidth=0.6)
+            for rung in rungs:
+                if (rung.depth, pooling) == chosen:
+                    ring = x[[each.depth for each in rungs].index(rung.depth)]
+                    upper.plot(ring, rung.accuracy, "o", markersize=13, fillstyle="none", color=INK, label="chosen")
+                    right.plot(ring, rung.bytes, "o", markersize=11, fillstyle="none", color=INK)
+        _odds(upper, min(rung.low for rung in every), max(rung.high for rung in every if rung.high < 1))
+        upper.set_ylabel("accuracy, 95 % interval")
+        upper.grid(visible=True)
+        handles, labels = upper.get_legend_handles_labels()
+        order = sorted(range(len(labels)), key=lambda place: labels[place] == "chosen")
+        upper.legend([handles[k] for k in order], [labels[k] for k in order], fontsize=8, loc="lower right")
+        costs = {rung.depth: rung.multiply_adds / 1e6 for rung in every}
+        lower.bar(list(costs), list(costs.values()), width=0.8, color="#D9D9D9", zorder=0)
+        lower.set_ylabel("bars: multiply-adds\nan image, millions", fontsize=8)
+        lower.yaxis.set_major_formatter(_thousands())
+        right.set_yscale("log")
+        right.set_ylabel("lines: bytes\nan image", fontsize=8)
+        right.spines["right"].set_visible(True)
+        right.yaxis.set_major_formatter(_thousands())
+        lower.set_xticks(depths, [_short(names[depth], 24) for depth in depths], rotation=45, ha="right", fontsize=8)
+        for label in lower.get_xticklabels():
+            label.set_rotation_mode("anchor")
+        lower.set_xlabel("cut, from the image upwards")
+
+
+class Contender(NamedTuple):
+    """A base: its name, accuracy with its interval, images a second, and seconds for all images."""
+
+    name: str
+    accuracy: float
+    low: float
+    high: float
+    images_per_second: float
+    seconds: float
+
+
+def backbones(contenders: Sequence[Contender], path: Path, title: str) -> None:
+    """Draw the accuracy of each base over its images a second, with its interval and the time for all images.
+
+    Parameters
+    ----------
+    contenders : sequence of Contender
+        At least one. They are numbered in the order given, and the numbers explained beside.
+    path : Path
+        The PNG file to publish.
+    title : str
+        Stands above.
+    """
+    with _drawing(path, width=9.0, height=max(3.6, 1.4 + 0.45 * len(contenders))) as figure:
+        figure.suptitle(_short(title, 110), x=0.01, ha="left", fontsize=10)
+        axes, text = figure.subplots(1, 2, width_ratios=(5, 4))
+        rates = np.array([one.images_per_second for one in contenders])
+        for place, one in enumerate(contenders):
+            colour = LINES[place % len(LINES)][0]
+            axes.vlines(one.images_per_second, one.low, one.high, color=colour, linewidth=2, alpha=0.5)
+            axes.plot(one.images_per_second, one.accuracy, "o", color=colour, markersize=6)
+            axes.annotate(
+                str(place + 1),
+                (one.images_per_second, one.accuracy),
+                xytext=(6, 5),
+                textcoords="offset points",
+                color=colour,
+                fontweight="bold",
+            )
+        axes.set_xscale("log")
+        axes.set_xlim(rates.min() / 1.5, rates.max() * 1.5)
+        ticks = _round_numbers(rates.min() / 1.5, rates.max() * 1.5)
+        axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+        axes.set_xticks([], minor=True)
+        _odds(
+            axes, min(one.low for one in contenders), max((one.high for one in contenders if one.high < 1), default=0.5)
+        )
+        axes.grid(visible=True)
+        axes.set(xlabel="images a second, decoding included", ylabel="accuracy, 95 % interval")
+        text.set_axis_off()
+        lines = [
+            f"{place}  {_short(one.name, 52)}\n    {one.accuracy:.3f} ({one.low:.3f} to {one.high:.3f}), "
+            f"{one.images_per_second:,.0f} a second, {_duration(one.seconds)}"
+            for place, one in enumerate(contenders, 1)
+        ]
+        text.text(0, 1, "\n".join(lines), va="top", fontsize=7.5, linespacing=1.5, transform=text.transAxes)
+
+
 @contextlib.contextmanager
 def _drawing(path: Path, *, width: float, height: float) -> "Iterator[Figure]":
     """Yield a figure of this size in inches; when the block ends, publish it at `path` as PNG."""
@@ -430,6 +570,32 @@ def _describe_sizes(
         f"median {np.median(widths):,.0f} \N{MULTIPLICATION SIGN} {np.median(heights):,.0f} px, "
         f"commonest {commonest[0]:,} \N{MULTIPLICATION SIGN} {commonest[1]:,} px ({times.max():,})"
     )
+
+
+def _odds(axes: "Axes", low: float, high: float) -> None:
+    """Scale the vertical axis by log odds, from `low` to `high`, both within (0, 1), with round numbers at it."""
+    nines = [1 - 10.0**-power for power in range(1, 7)]
+    halves = [1 - 5 * 10.0**-power for power in range(2, 7)]
+    round_numbers = sorted([0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, *nines, *halves, 0.98, 0.998])
+    low, high = max(low, 1e-3), max(high, 0.5)
+    bottom, top = low / (low + 1.1 * (1 - low)), high / (high + (1 - high) / 1.3)
+    ticks = [tick for tick in round_numbers if bottom <= tick <= top]
+    axes.set_yscale("logit")
+    axes.set_ylim(bottom, top)
+    axes.set_yticks(ticks, [f"{tick:.12g}" for tick in ticks])
+    axes.set_yticks([], minor=True)
+
+
+def _round_numbers(low: float, high: float) -> list[float]:
+    """Return 1, 2 and 5 times powers of ten from `low` to `high`, both above 0."""
+    powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    return [digit * 10.0**power for power in powers for digit in (1, 2, 5) if low <= digit * 10.0**power <= high]
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 120:
+        return f"{seconds:,.0f} s"
+    return f"{seconds / 60:,.0f} min" if seconds < 7200 else f"{seconds / 3600:,.1f} h"
 
 
 def _short(text: str, letters: int) -> str:

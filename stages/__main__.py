@@ -9,6 +9,7 @@ COMMANDS = {
     "digits": "Write scikit-learn's handwritten digits as PNG files, one folder a class.",
     "prepare": "Read a folder of labelled photos: manifest, splits, quarantine and pictures of the data.",
     "backbones": "List the pretrained bases, or the layers of one.",
+    "probe": "Find where to cut a base: a quick head at every cut and pooling, on a sample; or compare bases.",
     "extract": "Run the frozen base once over every image and keep its features.",
     "train": "Fit a light head on the features.",
     "evaluate": "Judge a head on the test split: metrics with intervals, predictions and plots.",

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
+from click.core import ParameterSource
 
 if TYPE_CHECKING:
     from pipeline.extraction import Plan
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
-SETTINGS: Final = (
+BASE: Final = (
     click.option("--backbone", default="efficientnet_lite0", show_default=True, help="A name: `headstart backbones`."),
     click.option("--alpha", default=1.0, show_default=True, help="Width multiplier, for backbones that have one."),
     click.option("--weights", default="imagenet", show_default=True, help="imagenet, none (random), or a file."),
@@ -27,6 +28,16 @@ SETTINGS: Final = (
         help="How a rectangle becomes a square: stretched, its centre, or whole on black.",
     ),
     click.option(
+        "--engine",
+        type=click.Choice(["auto", "tensorflow", "openvino"]),
+        default="auto",
+        show_default=True,
+        help="What runs the network; auto is OpenVINO on a CPU, TensorFlow on a GPU.",
+    ),
+)
+
+KEPT: Final = (
+    click.option(
         "--cut", default="top", show_default=True, help="The layer whose output is kept; `backbones NAME` lists."
     ),
     click.option(
@@ -35,6 +46,9 @@ SETTINGS: Final = (
         default="avg",
         show_default=True,
         help="What becomes of the layer's map.",
+    ),
+    click.option(
+        "--cut-file", type=click.Path(path_type=Path), help="Cut and pooling from this file of `headstart probe`."
     ),
     click.option(
         "--precision",
@@ -50,15 +64,7 @@ SETTINGS: Final = (
         show_default=True,
         help="As stored; auto is float16 for pooled features, float32 for whole maps.",
     ),
-    click.option(
-        "--engine",
-        type=click.Choice(["auto", "tensorflow", "openvino"]),
-        default="auto",
-        show_default=True,
-        help="What runs the network; auto is OpenVINO on a CPU, TensorFlow on a GPU.",
-    ),
 )
-
 
 VIEWS: Final = (
     click.option(
@@ -83,7 +89,12 @@ VIEWS: Final = (
 
 def settings(function: Function) -> Function:
     """Give a command every option that makes a spec; it hands their values to `plan`."""
-    return _with(SETTINGS, function)
+    return _with((*BASE, *KEPT), function)
+
+
+def base(function: Function) -> Function:
+    """Give a command the options that say which network sees what, and those alone."""
+    return _with(BASE, function)
 
 
 def views(function: Function) -> Function:
@@ -108,9 +119,21 @@ def plan(chosen: dict[str, Any]) -> "Plan":
     """Take the options of `settings` out of those chosen, and resolve them to a plan, without TensorFlow."""
     from pipeline import extraction
 
-    engine, seed = chosen.pop("engine"), chosen.pop("weights_seed")
+    engine, seed, cut_file = chosen.pop("engine"), chosen.pop("weights_seed"), chosen.pop("cut_file")
+    if cut_file:
+        chosen["cut"], chosen["pooling"] = _read_cut(cut_file, chosen["backbone"])
     names = [field.name for field in dataclasses.fields(extraction.Settings) if field.name != "seed"]
     return extraction.plan(extraction.Settings(seed=seed, **{name: chosen.pop(name) for name in names}), engine=engine)
+
+
+def _read_cut(path: Path, backbone: str) -> tuple[str, str]:
+    from pipeline import cut_file
+
+    context = click.get_current_context()
+    for name in ("cut", "pooling"):
+        if context.get_parameter_source(name) is not ParameterSource.DEFAULT:
+            raise click.UsageError(f"expected either --cut-file or --{name}, received both", context)
+    return cut_file.read(path, backbone=backbone)
 
 
 def cache(function: Function) -> Function:

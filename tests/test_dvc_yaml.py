@@ -60,7 +60,9 @@ def test_every_option_of_params_yaml_is_one_of_its_stage() -> None:
     import importlib
 
     params = yaml.safe_load((ROOT / "params.yaml").read_text())
-    sections = {"prepare": [params["prepare"]], "extract": [params["extract"]], "evaluate": [params["evaluate"]]}
+    sections = {stage: [params[stage]] for stage in ("prepare", "probe", "extract", "evaluate")}
+    for stage in ("probe", "extract"):
+        sections[stage].append(params["base"])
     sections["train"] = list(params["train"].values())
     for stage, maps in sections.items():
         command = getattr(importlib.import_module(f"stages.{stage}"), stage)
@@ -77,6 +79,6 @@ def test_dvc_reads_it() -> None:
         text=True,
         check=True,
     )
-    assert {"digits", "prepare", "extract", "train@logistic", "train@dense", "evaluate@logistic"} <= set(
+    assert {"digits", "prepare", "probe", "extract", "train@logistic", "train@dense", "evaluate@logistic"} <= set(
         found.stdout.split()
     )

@@ -109,7 +109,12 @@ def first_run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Project, set[st
     write_classes(project.root / PHOTOS, {"dark": 20, "bright": 20, "grey": 20})
     project.git("init", "--quiet")
     project.edit(
-        images=PHOTOS, prepare__stratify=True, extract__size=SIZE, train__dense__epochs=3, evaluate__resamples=100
+        images=PHOTOS,
+        prepare__stratify=True,
+        base__size=SIZE,
+        probe__cut="top",
+        train__dense__epochs=3,
+        evaluate__resamples=100,
     )
     project.dvc("add", "--quiet", PHOTOS)
     ran = project.ran()
@@ -129,7 +134,13 @@ def project(first_run: tuple[Project, set[str]]) -> Project:
 
 def test_one_run_prepares_trains_and_judges_every_head(first_run: tuple[Project, set[str]]) -> None:
     project, ran = first_run
-    assert {"prepare", "extract", *(f"train@{name}" for name in HEADS), *(f"evaluate@{name}" for name in HEADS)} <= ran
+    assert {
+        "prepare",
+        "probe",
+        "extract",
+        *(f"train@{name}" for name in HEADS),
+        *(f"evaluate@{name}" for name in HEADS),
+    } <= ran
     shown = json.loads(project.dvc("metrics", "show", "--json"))[""]["data"]
     for name in HEADS:
         numbers = shown[f"data/evaluation/{name}/metrics.json"]["data"]

@@ -1,7 +1,7 @@
 """The pretrained bases: a table of them, their weights, and how to cut one into a trunk."""
 
-from pipeline.backbones.cutting import POOLINGS, cut_points, trunk
-from pipeline.backbones.layers import LayerRow, layer_table
+from pipeline.backbones.cutting import POOLINGS, cut_points, trunk, trunks
+from pipeline.backbones.layers import LayerRow, layer_table, rungs
 from pipeline.backbones.table import BACKBONES, Backbone, find, resolve_cut
 from pipeline.backbones.weights import Weights, find_weights, load, offline_path
 
@@ -18,5 +18,7 @@ __all__ = [
     "load",
     "offline_path",
     "resolve_cut",
+    "rungs",
     "trunk",
+    "trunks",
 ]

@@ -1,5 +1,6 @@
 """Cut a base at a layer, and make the trunk: from pixels to the pooled activations at the cut."""
 
+from collections.abc import Sequence
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -61,14 +62,52 @@ def trunk(backbone: Backbone, base: Any, *, cut: str, pooling: str) -> Any:
     CutError
         If the network cannot be cut there, or what flows there has no height and width to pool.
     """
-    from keras import Input, Model, ops
+    from keras import Model
 
-    inputs = Input(base.input.shape[1:], dtype="uint8", name="pixels")
-    x = backbone.preprocess(ops.cast(inputs, "float32"))
-    below = _below(base, _checked(base, backbone.cuts.get(cut, cut)))
-    if below is not None:
-        x = below(x, training=False)
-    return Model(inputs, ops.cast(_pool(x, pooling), "float32"), name=f"{backbone.name}_trunk")
+    pixels, (features,) = _features(backbone, base, [(cut, pooling)])
+    return Model(pixels, features, name=f"{backbone.name}_trunk")
+
+
+def trunks(backbone: Backbone, base: Any, *, cuts: Sequence[tuple[str, str]]) -> tuple[Any, list[int]]:
+    """Join several trunks of one base into one network, which computes what they share once.
+
+    Their outputs lie side by side in one row, since an engine hands back one tensor.
+
+    Parameters
+    ----------
+    backbone, base
+        As for `trunk`.
+    cuts : sequence of (cut, pooling)
+        Each as for `trunk`. A cut may come with several poolings.
+
+    Returns
+    -------
+    model : keras.Model
+        From uint8 (B, size, size, 3), RGB, to float32 (B, D): what each trunk gives, flattened, in the order of `cuts`.
+    widths : list of int
+        How many of the D numbers belong to each of `cuts`.
+
+    Raises
+    ------
+    CutError
+        As for `trunk`.
+    """
+    from keras import Model, layers
+
+    pixels, features = _features(backbone, base, cuts)
+    rows = [layers.Flatten()(tensor) for tensor in features]
+    row = layers.Concatenate()(rows) if len(rows) > 1 else rows[0]
+    return Model(pixels, row, name=f"{backbone.name}_trunks"), [int(part.shape[1]) for part in rows]
+
+
+def _features(backbone: Backbone, base: Any, cuts: Sequence[tuple[str, str]]) -> tuple[Any, list[Any]]:
+    """Return the tensors of a new graph: the pixels, and the features at each (cut, pooling)."""
+    from keras import Input, ops
+
+    layers = {cut: _checked(base, backbone.cuts.get(cut, cut)) for cut in dict.fromkeys(cut for cut, _ in cuts)}
+    pixels = Input(base.input.shape[1:], dtype="uint8", name="pixels")
+    maps = _maps(base, list(dict.fromkeys(layers.values())), backbone.preprocess(ops.cast(pixels, "float32")))
+    return pixels, [ops.cast(_pool(maps[layers[cut]], pooling), "float32") for cut, pooling in cuts]
 
 
 def _checked(base: Any, cut: str) -> str:
@@ -91,18 +130,31 @@ def _checked(base: Any, cut: str) -> str:
     )
 
 
-def _below(model: Any, name: str) -> Any:
-    """Return the part of `model` from its input to the layer `name`, nested or not; None if that is the input."""
+def _maps(base: Any, names: Sequence[str], x: Any) -> dict[str, Any]:
+    """Run the base on `x` up to each of the layers; return what leaves them, by name."""
     from keras import Model
 
-    model = graph.functional(model)
-    for node in graph.nodes(model):
+    found = {name: _leaving(base, name) for name in names}
+    above = {name: tensor for name, tensor in found.items() if tensor is not None}
+    if above:
+        computed = Model(graph.functional(base).input, list(above.values()))(x, training=False)
+        above = dict(zip(above, computed, strict=True))
+    return {name: above.get(name, x) for name in names}
+
+
+def _leaving(model: Any, name: str) -> Any:
+    """Return the tensor that leaves the layer `name`, nested or not, in the model's graph; None for its input.
+
+    Up to a cut inside a nested model, that model's layers are called once more: blocks of a few layers, not the base.
+    """
+    from keras import Model
+
+    for node in graph.nodes(graph.functional(model)):
         if node.operation.name == name:
-            return None if node.is_input else Model(model.input, node.output_tensors[0])
+            return None if node.is_input else node.output_tensors[0]
         if graph.is_nested(node.operation) and name in {step.name for step in graph.steps(node.operation)}:
-            inner = _below(node.operation, name)
-            entry = node.input_tensors[0]
-            return Model(model.input, inner(entry))
+            inner = graph.functional(node.operation)
+            return Model(inner.input, _leaving(inner, name))(node.input_tensors[0])
     raise CutError(f"cut: expected a layer of {model.name}, received {name!r}")
 
 

@@ -1,6 +1,7 @@
 """What each layer of a base is, holds and costs: the table behind ``headstart backbones NAME``."""
 
 import math
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,6 +9,7 @@ from pipeline.backbones import graph
 from pipeline.backbones.cutting import cut_points
 
 BYTES = 4  # of one float32
+FEWEST_RUNGS = 8
 
 
 @dataclass(frozen=True)
@@ -79,6 +81,36 @@ def layer_table(base: Any) -> list[LayerRow]:
             )
         )
     return rows
+
+
+def rungs(table: Sequence[LayerRow], *, blocks: Iterable[str], most: int) -> list[LayerRow]:
+    """Choose the cuts worth comparing, from below: the image is none of them, the topmost cut always one.
+
+    They are the ends of the blocks, if there are enough of these for a picture of the whole depth. Otherwise any cut
+    counts, but of those that cost the same multiply-adds only the topmost: after a convolution come its normalisation
+    and activation, for nothing.
+
+    Parameters
+    ----------
+    table : sequence of LayerRow
+        From `layer_table`.
+    blocks : iterable of str
+        The layers at which blocks end, as ``backbone.cuts.values()`` lists them.
+    most : int
+        Beyond so many, evenly spread ones are taken.
+
+    Returns
+    -------
+    list of LayerRow
+        Activations with height, width and channels only; `most` of them at most.
+    """
+    maps = [row for row in table if row.can_cut and len(row.output_shape) == 3 and row.multiply_adds_below]
+    ends = set(blocks)
+    found = [row for row in maps if row.name in ends]
+    if len(found) < FEWEST_RUNGS:
+        found = list({row.multiply_adds_below: row for row in maps}.values())
+    spread = {round(place * (len(found) - 1) / max(1, most - 1)) for place in range(most)}
+    return [row for place, row in enumerate(found) if len(found) <= most or place in spread]
 
 
 def _multiply_adds(step: graph.Step) -> int:
