@@ -29,8 +29,10 @@ BATCHES_AHEAD: Final = 3
 MOST_NAMED: Final = 10
 IMAGES_TIMED: Final = 512
 
-LAYERS: Final = ("cut", "layer", "depth", "pooling", "accuracy", "accuracy_low", "accuracy_high", "features", "bytes")
-CONTENDERS: Final = ("backbone", "size", "cut", "layer", "pooling", "accuracy", "accuracy_low", "accuracy_high")
+ACCURACY: Final = ("accuracy", "accuracy_low", "accuracy_high")
+LAYERS: Final = ("cut", "layer", "depth", "pooling", *ACCURACY, "squared_error", "features", "bytes", "multiply_adds")
+SPEED: Final = ("images_per_second", "images", "seconds")
+CONTENDERS: Final = ("backbone", "size", "cut", "layer", "pooling", *ACCURACY, *SPEED)
 
 Progress = Callable[[int, int], None]
 
@@ -113,7 +115,7 @@ def echo(cut_path: Path, *, backbone: str, cut: str, pooling: str) -> tuple[str,
     """
     layer = backbones.resolve_cut(backbones.find(backbone), cut)
     why = f"given: {cut} with {pooling}; nothing was probed"
-    publish_csv(cut_path.with_name("layers.csv"), (*LAYERS, "multiply_adds"), [])
+    publish_csv(cut_path.with_name("layers.csv"), LAYERS, [])
     plots.sentence(f"The cut is {why}", cut_path.with_name("layers.png"))
     _write_contenders(cut_path, [])
     cut_file.write(cut_path, backbone=backbone, cut=layer, pooling=pooling, why=why, figures=None)
@@ -275,11 +277,12 @@ def judge(
     labels : sequence of str, n
     """
     codes = np.unique(np.array(labels), return_inverse=True)[1]
-    return [
-        Judged(candidate, ridge.left_out(columns, codes) == codes)
-        for candidate, columns in zip(candidates, features, strict=True)
-        if np.isfinite(columns).all()
-    ]
+    judged = []
+    for candidate, columns in zip(candidates, features, strict=True):
+        if np.isfinite(columns).all():
+            given, errors = ridge.left_out(columns, codes)
+            judged.append(Judged(candidate, given == codes, errors))
+    return judged
 
 
 class _Sample:
@@ -356,15 +359,19 @@ def _images_per_second(engine: engines.Engine, sample: _Sample) -> float:
 
 def _row(judged: Judged) -> tuple[Any, ...]:
     """Return the values of `LAYERS`."""
-    one, (low, high) = judged.candidate, judged.interval
+    one = judged.candidate
     place = (one.cut, one.layer, one.depth, one.pooling)
-    return (*place, f"{judged.accuracy:.6f}", f"{low:.6f}", f"{high:.6f}", one.features, one.bytes)
+    return (*place, *_accuracy(judged), f"{judged.squared_error:.6f}", one.features, one.bytes, one.multiply_adds)
+
+
+def _accuracy(judged: Judged) -> list[str]:
+    """Return the values of `ACCURACY`."""
+    return [f"{value:.6f}" for value in (judged.accuracy, *judged.interval)]
 
 
 def _write(cut_path: Path, finding: Finding) -> None:
     found, spec = finding.recommendation, finding.plan.spec
-    rows = [(*_row(judged), judged.candidate.multiply_adds) for judged in finding.judged]
-    publish_csv(cut_path.with_name("layers.csv"), (*LAYERS, "multiply_adds"), rows)
+    publish_csv(cut_path.with_name("layers.csv"), LAYERS, map(_row, finding.judged))
     lines: dict[str, list[plots.Rung]] = {}
     for judged in finding.judged:
         one = judged.candidate
@@ -393,12 +400,13 @@ def _write_contenders(cut_path: Path, contenders: Sequence[Contender]) -> None:
     rows, dots = [], []
     for one in contenders:
         plan, chosen = one.finding.plan, one.finding.recommendation.chosen
-        cut, layer, _, pooling, *accuracy, _, _ = _row(chosen)
+        cut = chosen.candidate
         speed = (f"{one.images_per_second:.1f}", one.images, f"{one.seconds:.1f}")
-        rows.append((plan.backbone.name, plan.size, cut, layer, pooling, *accuracy, *speed))
-        name = f"{plan.backbone.name} at {plan.size} px, {cut} with {pooling}"
+        where = (plan.backbone.name, plan.size, cut.cut, cut.layer, cut.pooling)
+        rows.append((*where, *_accuracy(chosen), *speed))
+        name = f"{plan.backbone.name} at {plan.size} px, {cut.cut} with {cut.pooling}"
         dots.append(plots.Contender(name, chosen.accuracy, *chosen.interval, one.images_per_second, one.seconds))
-    publish_csv(cut_path.with_name("backbones.csv"), (*CONTENDERS, "images_per_second", "images", "seconds"), rows)
+    publish_csv(cut_path.with_name("backbones.csv"), CONTENDERS, rows)
     picture = cut_path.with_name("backbones.png")
     if contenders:
         plots.backbones(dots, picture, f"Time for all {contenders[0].images:,} images, and accuracy on a sample")

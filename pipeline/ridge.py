@@ -24,7 +24,7 @@ STRENGTHS: Final = tuple(float(strength) for strength in 10.0 ** np.arange(-3.0,
 SMALLEST: Final = 1e-6  # of an eigenvalue, relative to the largest: below it float32 holds rounding only
 
 
-def left_out(X: NDArray[np.floating[Any]], y: Codes) -> Codes:
+def left_out(X: NDArray[np.floating[Any]], y: Codes) -> tuple[Codes, Floats]:
     """Classify each row by a ridge fitted to all others, on standardised columns.
 
     The strength of the penalty is the one with the least squared error of rows left out, out of `STRENGTHS`; so it is
@@ -40,24 +40,26 @@ def left_out(X: NDArray[np.floating[Any]], y: Codes) -> Codes:
 
     Returns
     -------
-    ndarray of shape (n,), int
+    given : ndarray of shape (n,), int
         The code each row is given.
+    errors : ndarray of shape (n,)
+        By how much the K numbers that a row is given miss its one-hot target, squared and summed: 0 is perfect.
     """
     targets = np.eye(int(y.max()) + 1)[y]
     mean = targets.mean(axis=0)
     centred = targets - mean
     directions, eigenvalues = _directions(_standardised(X))
     along = directions.T @ centred
-    best, fewest = centred, np.inf
+    best, least = centred, np.inf
     for strength in STRENGTHS:
         shrunk = eigenvalues / (eigenvalues + strength * eigenvalues.mean()) if len(eigenvalues) else eigenvalues
         own = 1 / len(X) + directions**2 @ shrunk  # the diagonal of H; 1 / n is that of the intercept
         missed = (centred - directions @ (shrunk[:, None] * along)) / np.maximum(1 - own, SMALLEST)[:, None]
         error = float(np.sum(missed**2))
-        if error < fewest:
-            best, fewest = centred - missed, error
+        if error < least:
+            best, least = centred - missed, error
     given: Codes = (best + mean).argmax(axis=1)
-    return given
+    return given, np.sum((best - centred) ** 2, axis=1)
 
 
 def _standardised(X: NDArray[np.floating[Any]]) -> NDArray[np.float32]:

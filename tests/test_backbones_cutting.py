@@ -119,6 +119,42 @@ def test_image_is_the_preprocessed_pixels():
     np.testing.assert_allclose(received, PIXELS / 127.5 - 1, atol=1e-6)
 
 
+@pytest.mark.parametrize("base", [branching, nested])
+def test_several_trunks_in_one_give_what_each_gives_alone(base):
+    base = base()
+    building.name_layers(base)
+    points = [point for point in backbones.cut_points(base) if point != "last"]
+    cuts = [(cut, pooling) for cut in (*points, "top") for pooling in ("avg", "grid2", "flatten")]
+    model, widths = backbones.trunks(TINY, base, cuts=cuts)
+    rows = np.asarray(model(PIXELS))
+    assert rows.shape == (3, sum(widths))
+    parts = np.split(rows, np.cumsum(widths)[:-1], axis=1)
+    for (cut, pooling), part in zip(cuts, parts, strict=True):
+        alone = backbones.trunk(TINY, base, cut=cut, pooling=pooling)
+        np.testing.assert_array_equal(part, alone(PIXELS), err_msg=f"{cut} {pooling}")
+
+
+def test_several_trunks_share_what_lies_below_them():
+    calls = []
+
+    class Counting(layers.Layer):
+        def call(self, x):
+            calls.append(self.name)
+            return x + 1.0
+
+    image = keras.Input((8, 8, 3), name="input_layer")
+    base = keras.Model(image, Counting(name="last")(Counting(name="a")(image)))
+    model, _ = backbones.trunks(TINY, base, cuts=[("a", "avg"), ("top", "avg"), ("top", "max")])
+    calls.clear()
+    model(PIXELS)
+    assert calls == ["a", "last"]
+
+
+def test_one_trunk_among_several_that_cannot_be_is_refused():
+    with pytest.raises(CutError, match="received 'c', which lies beside a branch"):
+        backbones.trunks(TINY, branching(), cuts=[("a", "avg"), ("c", "avg")])
+
+
 def test_a_layer_beside_a_branch_is_refused_with_the_nearest_cuts():
     with pytest.raises(CutError, match=r"received 'c', which lies beside a branch; .* are a, sum, last"):
         backbones.trunk(TINY, branching(), cut="c", pooling="avg")

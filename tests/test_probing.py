@@ -17,7 +17,6 @@ from pipeline.recommendation import Candidate
 from tests.fakes import settings, write_classes, write_photo
 
 SIZE = 8
-SIDES = {"low": 1, "middle": 2, "high": 3}  # what a cut sees: the mean over so many columns of the image, one a feature
 COST = {"low": 10, "middle": 20, "high": 30}
 
 
@@ -26,14 +25,15 @@ class FakeEngine:
 
     def __init__(self) -> None:
         self.batches: list[int] = []
-        self.row_shape = (6,)
+        self.row_shape = (12,)
 
     def run(self, batches: Iterable[NDArray[np.uint8]]) -> Iterator[NDArray[np.float32]]:
         for batch in batches:
             self.batches.append(len(batch))
             mean = batch.mean(axis=(1, 2, 3))
-            noise = (mean * 7919) % 1
-            yield np.stack([noise, noise, mean, noise, mean, noise], axis=1).astype(np.float32)
+            planted = [mean, np.abs(mean - 125)]  # a straight line alone does not single out the middle class
+            noise = [(mean * 7919) % 1, (mean * 104729) % 1]
+            yield np.stack([*noise, *noise, *planted, *noise, *planted, *noise], axis=1).astype(np.float32)
 
 
 class FakeBench:
@@ -44,7 +44,7 @@ class FakeBench:
     def __call__(self, plan: extraction.Plan) -> probing.Bench:
         self.opened += 1
         candidates = [
-            Candidate(cut, f"{cut}_layer", depth, pooling, 1, COST[cut])
+            Candidate(cut, f"{cut}_layer", depth, pooling, 2, COST[cut])
             for depth, cut in enumerate(COST, 1)
             for pooling in ("avg", "max")
         ]
@@ -127,7 +127,7 @@ def test_the_cut_file_says_what_extract_needs_and_what_it_rests_on(photos: Photo
     chosen = photos.probe().recommendation.chosen
     assert cut_file.read(photos.cut, backbone="mobilenet_v2") == ("middle_layer", "avg")
     written = json.loads(photos.cut.read_text())
-    assert written["why"].startswith("middle (middle_layer) with avg has ")
+    assert written["why"].startswith("middle (middle_layer) with avg: ")
     figures = written["figures"]
     assert (figures["images"], figures["size"], figures["weights"]) == (45, SIZE, {"seed": 0})
     low, high = metrics.wilson(chosen.accuracy, 45)
@@ -138,8 +138,9 @@ def test_the_cut_file_says_what_extract_needs_and_what_it_rests_on(photos: Photo
         "accuracy": chosen.accuracy,
         "accuracy_low": low,
         "accuracy_high": high,
-        "features": 1,
-        "bytes": 2,
+        "squared_error": chosen.squared_error,
+        "features": 2,
+        "bytes": 4,
         "multiply_adds": 20,
     }
 
@@ -157,9 +158,9 @@ def test_the_table_lists_every_candidate_from_below(photos: Photos) -> None:
     ]
     assert [float(row["accuracy"]) for row in rows] == pytest.approx([one.accuracy for one in found.judged], abs=1e-6)
     assert [(row["features"], row["bytes"], row["multiply_adds"]) for row in rows[::2]] == [
-        ("1", "2", "10"),
-        ("1", "2", "20"),
-        ("1", "2", "30"),
+        ("2", "4", "10"),
+        ("2", "4", "20"),
+        ("2", "4", "30"),
     ]
     assert photos.rows("backbones.csv") == []
 
@@ -199,7 +200,7 @@ def test_one_class_cannot_be_probed(photos: Photos) -> None:
 def test_candidates_whose_features_do_not_fit_float16_are_left_out(photos: Photos) -> None:
     candidates = photos.bench(extraction.plan(settings(size=SIZE), engine="tensorflow")).candidates[:2]
     columns = np.arange(6, dtype=np.float16)[:, None]
-    judged = probing.judge(candidates, [columns * np.float16(np.inf), columns], list("aaabbb"))
+    judged = probing.judge(candidates, [columns + np.float16(np.inf), columns], list("aaabbb"))
     assert [one.candidate for one in judged] == candidates[1:]
 
 

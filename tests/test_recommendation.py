@@ -13,15 +13,21 @@ def candidate(cut: str, multiply_adds: int, features: int, pooling: str = "avg")
 
 
 def judged(cut: str, multiply_adds: int, features: int, wrong: set[int]) -> Judged:
-    return Judged(candidate(cut, multiply_adds, features), np.array([row not in wrong for row in range(N)]))
+    """An image that is wrong has the error 1, any other 0."""
+    right = np.array([row not in wrong for row in range(N)])
+    return Judged(candidate(cut, multiply_adds, features), right, 1.0 - right)
 
 
-def test_only_images_on_which_two_heads_disagree_tell_them_apart() -> None:
-    better = np.array([True] * 9 + [False] * 1 + [True] * 50 + [False] * 40)
-    worse = np.array([False] * 9 + [True] * 1 + [True] * 50 + [False] * 40)
-    assert standard_errors(better, worse) == pytest.approx((9 - 1) / 10**0.5)
-    assert standard_errors(worse, better) == -standard_errors(better, worse)
-    assert standard_errors(better, better) == 0
+def test_the_difference_of_two_heads_is_paired_and_in_its_own_standard_errors() -> None:
+    one, other = np.array([3.0, 2.0, 5.0, 1.0]), np.array([1.0, 1.0, 3.0, 2.0])
+    assert standard_errors(one, other) == pytest.approx(1.0 / (1.5**0.5 / 4**0.5))  # of 2, 1, 2 and -1
+    assert standard_errors(other, one) == -standard_errors(one, other)
+
+
+def test_heads_that_never_differ_are_alike_and_those_that_always_do_are_not() -> None:
+    one = np.array([0.5, 0.25])
+    assert standard_errors(one, one) == 0
+    assert standard_errors(one + 1, one) == float("inf")
 
 
 @pytest.mark.parametrize(
@@ -45,18 +51,28 @@ def test_the_cheaper_is_taken_if_it_does_not_differ_from_the_best() -> None:
     found = recommend([low, high])
     assert (found.best, found.chosen) == (high, low)
     assert found.why == (
-        "low (layer of low) with avg has 0.960 (0.902 to 0.984) of 100 images right; the best, high with avg, has "
-        "0.970, no clear difference for 89% fewer multiply-adds and 8 instead of 16 bytes an image"
+        "low (layer of low) with avg: 0.960 (0.902 to 0.984) of 100 images right, squared error 0.0400; no clear "
+        "difference from the best, high with avg (0.970, 0.0300), for 89% fewer multiply-adds and 8 instead of 16 "
+        "bytes an image"
     )
     assert found.figures["images"] == N
     assert (found.figures["chosen"]["bytes"], found.figures["best"]["multiply_adds"]) == (8, 90)
 
 
 def test_the_best_is_kept_if_the_cheaper_differs_from_it() -> None:
-    high, low = judged("high", 90, 8, {1}), judged("low", 10, 4, {1, 2, 3})
+    high, low = judged("high", 90, 8, {1}), judged("low", 10, 4, {1, 2, 3, 4, 5})  # 4 more: 2.04 standard errors
     found = recommend([low, high])
     assert found.chosen is high
-    assert found.why.endswith("of 100 images right, and nothing cheaper does as well")
+    assert found.why.endswith("squared error 0.0100; nothing cheaper does as well")
+    nearer = judged("nearer", 10, 4, {1, 2, 3, 4})  # 3 more: 1.76 of them
+    assert recommend([nearer, high]).chosen is nearer
+
+
+def test_equal_accuracies_are_told_apart_by_how_sure_the_heads_were() -> None:
+    right = np.ones(N, bool)
+    sure = Judged(candidate("high", 90, 8), right, np.linspace(0.0, 0.1, N))
+    unsure = Judged(candidate("low", 10, 4), right, np.linspace(0.1, 0.3, N))
+    assert recommend([unsure, sure]).chosen is sure
 
 
 def test_one_that_costs_more_bytes_does_not_replace_the_best() -> None:

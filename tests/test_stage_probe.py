@@ -117,7 +117,7 @@ def test_a_probe_of_a_real_base_finds_a_cut_that_extract_takes(tmp_path: Path) -
     options = (*NETWORK, "--sample", 12, "--compare", "mobilenet@32=none", "--cache", tmp_path / "cache")
     result = run("probe", tmp_path / "photos", manifest, tmp_path / "cut.json", *options)
     assert result.exit_code == 0, result.output
-    assert "68 candidates: " in result.stdout
+    assert "72 candidates: " in result.stdout
     assert "mobilenet at 32 px: " in result.stdout
     assert json.loads((tmp_path / "cut.json").read_text())["figures"]["images"] == 12
     assert extract(tmp_path, *NETWORK, "--cut-file", tmp_path / "cut.json").exit_code == 0
