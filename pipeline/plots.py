@@ -57,6 +57,7 @@ CLASSES_AS_BARS = 40  # more would not fit on a page; then the largest and the s
 CLASSES_WITH_COUNTS = 20  # a confusion matrix has a number in each cell up to here
 CLASSES_NAMED = 40  # and every class named at its axes up to here
 PAIRS_LISTED = 25
+FEWEST_TICKS = 4
 
 
 def sample_grid(
@@ -364,19 +365,18 @@ def layers(
         figure.suptitle(_plain("\n".join(textwrap.wrap(title, int(width * 13)))), x=0.01, ha="left", fontsize=10)
         upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(2.2, 1))
         right = lower.twinx()
+        bounds = _odds(upper, np.array([rung[1:4] for rung in every]))
         for place, (pooling, rungs) in enumerate(lines.items()):
             colour, marker = LINES[place % len(LINES)]
             x = np.array([rung.depth for rung in rungs]) + 0.13 * (place - (len(lines) - 1) / 2)
-            value, low, high = (np.array([rung[column] for rung in rungs]) for column in (1, 2, 3))
+            value, low, high = np.clip(np.array([rung[1:4] for rung in rungs]), *bounds).T
             upper.vlines(x, low, high, color=colour, linewidth=1.4, alpha=0.5)
             upper.plot(x, value, color=colour, marker=marker, markersize=4, linewidth=1, label=pooling)
             right.plot(x, [rung.bytes for rung in rungs], color=colour, marker=marker, markersize=4, linewidth=0.6)
-            for rung in rungs:
+            for ring, height, rung in zip(x, value, rungs, strict=True):
                 if (rung.depth, pooling) == chosen:
-                    ring = x[[each.depth for each in rungs].index(rung.depth)]
-                    upper.plot(ring, rung.accuracy, "o", markersize=13, fillstyle="none", color=INK, label="chosen")
+                    upper.plot(ring, height, "o", markersize=13, fillstyle="none", color=INK, label="chosen")
                     right.plot(ring, rung.bytes, "o", markersize=11, fillstyle="none", color=INK)
-        _odds(upper, min(rung.low for rung in every), max(rung.high for rung in every if rung.high < 1))
         upper.set_ylabel("accuracy, 95 % interval")
         upper.grid(visible=True)
         handles, labels = upper.get_legend_handles_labels()
@@ -423,13 +423,15 @@ def backbones(contenders: Sequence[Contender], path: Path, title: str) -> None:
         figure.suptitle(_short(title, 110), x=0.01, ha="left", fontsize=10)
         axes, text = figure.subplots(1, 2, width_ratios=(5, 4))
         rates = np.array([one.images_per_second for one in contenders])
-        for place, one in enumerate(contenders):
+        values = np.array([one[1:4] for one in contenders])
+        drawn = np.clip(values, *_odds(axes, values))
+        for place, (one, (value, low, high)) in enumerate(zip(contenders, drawn, strict=True)):
             colour = LINES[place % len(LINES)][0]
-            axes.vlines(one.images_per_second, one.low, one.high, color=colour, linewidth=2, alpha=0.5)
-            axes.plot(one.images_per_second, one.accuracy, "o", color=colour, markersize=6)
+            axes.vlines(one.images_per_second, low, high, color=colour, linewidth=2, alpha=0.5)
+            axes.plot(one.images_per_second, value, "o", color=colour, markersize=6)
             axes.annotate(
                 str(place + 1),
-                (one.images_per_second, one.accuracy),
+                (one.images_per_second, value),
                 xytext=(6, 5),
                 textcoords="offset points",
                 color=colour,
@@ -440,9 +442,6 @@ def backbones(contenders: Sequence[Contender], path: Path, title: str) -> None:
         ticks = _round_numbers(rates.min() / 1.5, rates.max() * 1.5)
         axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
         axes.set_xticks([], minor=True)
-        _odds(
-            axes, min(one.low for one in contenders), max((one.high for one in contenders if one.high < 1), default=0.5)
-        )
         axes.grid(visible=True)
         axes.set(xlabel="images a second, decoding included", ylabel="accuracy, 95 % interval")
         text.set_axis_off()
@@ -572,18 +571,39 @@ def _describe_sizes(
     )
 
 
-def _odds(axes: "Axes", low: float, high: float) -> None:
-    """Scale the vertical axis by log odds, from `low` to `high`, both within (0, 1), with round numbers at it."""
-    nines = [1 - 10.0**-power for power in range(1, 7)]
-    halves = [1 - 5 * 10.0**-power for power in range(2, 7)]
-    round_numbers = sorted([0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, *nines, *halves, 0.98, 0.998])
-    low, high = max(low, 1e-3), max(high, 0.5)
-    bottom, top = low / (low + 1.1 * (1 - low)), high / (high + (1 - high) / 1.3)
-    ticks = [tick for tick in round_numbers if bottom <= tick <= top]
+def _odds(axes: "Axes", values: NDArray[np.float64]) -> tuple[float, float]:
+    """Scale the vertical axis by log odds so that all values fit, with round numbers at it.
+
+    Zero and one have no place on this scale; they are to be drawn beyond all others, where a tick names them.
+
+    Returns
+    -------
+    (float, float)
+        What to clip the values to before they are drawn.
+    """
+    from matplotlib.ticker import MaxNLocator
+
+    inside = values[(values > 0) & (values < 1)]
+    low, high = (float(inside.min()), float(inside.max())) if inside.size else (0.25, 0.75)
+    ends = []
+    if (values <= 0).any():
+        low /= 2
+        ends.append((low, "0"))
+    if (values >= 1).any():
+        high = (1 + high) / 2
+        ends.append((high, "1"))
+    near_one = [1 - digit * 10.0**-power for power in range(2, 7) for digit in (1, 2, 5)]
+    near_zero = [digit * 10.0**-power for power in range(2, 7) for digit in (1, 2, 5)]
+    every = sorted([*near_zero, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, *near_one])
+    ticks = [(tick, f"{tick:.12g}") for tick in every if low <= tick <= high and tick not in dict(ends)]
+    if len(ticks) < FEWEST_TICKS:
+        even = MaxNLocator(FEWEST_TICKS + 1).tick_values(low, high)
+        ticks = [(float(tick), f"{tick:.6g}") for tick in even if low < tick < high and tick not in dict(ends)]
     axes.set_yscale("logit")
-    axes.set_ylim(bottom, top)
-    axes.set_yticks(ticks, [f"{tick:.12g}" for tick in ticks])
+    axes.set_ylim(low / (low + 1.2 * (1 - low)), high / (high + (1 - high) / 1.2))
+    axes.set_yticks([tick for tick, _ in ticks + ends], [name for _, name in ticks + ends])
     axes.set_yticks([], minor=True)
+    return low, high
 
 
 def _round_numbers(low: float, high: float) -> list[float]:

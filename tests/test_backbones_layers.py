@@ -1,10 +1,12 @@
 """The layer table: shapes, counts and costs, by hand and against published numbers."""
 
+import itertools
+
 import keras
 import pytest
 from keras import layers
 
-from pipeline.backbones import LayerRow, building, find, layer_table
+from pipeline.backbones import LayerRow, building, find, layer_table, rungs
 
 PUBLISHED = {  # multiply-adds of one image without the classifier, in 10^9
     ("vgg16", 224): 15.35,
@@ -57,3 +59,46 @@ def test_vgg16_with_its_classifier_has_32_weight_arrays_of_which_28_train_once_t
     table = layer_table(model)
     assert sum(row.trainable + row.frozen for row in table) == 32
     assert sum(row.trainable for row in table) == 28
+
+
+def row(name, below, *, shape=(4, 4, 2), can_cut=True):
+    return LayerRow(name, "Layer", shape, 0, 0, 0, can_cut, 0, below, 128)
+
+
+def test_the_rungs_of_a_deep_base_are_the_ends_of_its_blocks():
+    table = [row("image", 0), *(row(f"{name}{block}", block) for block in range(1, 10) for name in ("conv", "end"))]
+    blocks = ["image", *(f"end{block}" for block in range(1, 10))]
+    assert [rung.name for rung in rungs(table, blocks=blocks, most=18)] == blocks[1:]
+
+
+def test_where_there_are_few_blocks_the_rungs_are_the_topmost_cuts_of_equal_cost():
+    table = [
+        row("image", 0),
+        row("conv1", 10),
+        row("relu1", 10),
+        row("beside", 15, can_cut=False),
+        row("conv2", 20),
+        row("pool2", 20),
+        row("vector", 30, shape=(2,)),
+    ]
+    assert [rung.name for rung in rungs(table, blocks=["pool2"], most=18)] == ["relu1", "pool2"]
+
+
+@pytest.mark.parametrize("most", [2, 3, 8, 18])
+def test_of_too_many_rungs_evenly_spread_ones_are_taken_the_topmost_among_them(most):
+    table = [row(str(place), place) for place in range(1, 51)]
+    found = [int(rung.name) for rung in rungs(table, blocks=map(str, range(1, 51)), most=most)]
+    assert len(found) == most
+    assert (found[0], found[-1]) == (1, 50)
+    gaps = [after - before for before, after in itertools.pairwise(found)]
+    assert max(gaps) - min(gaps) <= 1
+
+
+@pytest.mark.parametrize(("name", "count"), [("efficientnet_lite0", 17), ("vgg16", 13), ("nasnet_mobile", 2)])
+def test_every_kind_of_base_has_rungs_up_to_the_top(name, count):
+    backbone = find(name)
+    with keras.StatelessScope():
+        base = building.build(backbone, size=224, alpha=1.0, seed=0)
+    found = rungs(layer_table(base), blocks=backbone.cuts.values(), most=18)
+    assert found[-1].name == backbone.cuts["top"]
+    assert len(found) == count

@@ -155,3 +155,51 @@ def test_pictures_open_with_any_reader(tmp_path):
     with Image.open(io.BytesIO(content)) as image:
         image.load()
         assert image.format == "PNG"
+
+
+def test_a_sentence_is_a_low_picture_with_ink_on_it(tmp_path):
+    plots.sentence("nothing was probed", tmp_path / "a.png")
+    drawn = pixels(tmp_path / "a.png")
+    assert drawn.shape[0] < 100
+    assert (drawn < 128).any()
+
+
+def draw_layers(path, *, depths=17, accuracy=0.9, chosen=(3, "avg")):
+    lines = {
+        pooling: [
+            plots.Rung(depth, accuracy, 0.9 * accuracy, (1 + 9 * accuracy) / 10, 2 * depth, 10**6 * depth)
+            for depth in range(1, depths + 1)
+        ]
+        for pooling in ("avg", "max", "grid2", "grid3")
+    }
+    names = {depth: f"block-{depths - depth}" for depth in range(1, depths + 1)}
+    plots.layers(lines, names, chosen, path, "a base at 224 px: $why$, in a sentence " * 4)
+    return path
+
+
+@pytest.mark.parametrize(("depths", "accuracy"), [(17, 0.9), (3, 1.0), (17, 0.0), (4, 0.02), (18, 0.9999)])
+def test_layers_are_drawn_whatever_their_accuracy_without_a_warning(depths, accuracy, tmp_path):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        drawn = pixels(draw_layers(tmp_path / "a.png", depths=depths, accuracy=accuracy))
+    assert drawn.shape[0] == 720
+
+
+def test_the_layer_that_was_chosen_shows(tmp_path):
+    one, other = (pixels(draw_layers(tmp_path / f"{name}.png", chosen=(3, name))) for name in ("avg", "grid3"))
+    assert (one != other).any()
+
+
+@pytest.mark.parametrize("rates", [[100.0], [3.0, 250.0, 40.0], [0.2, 0.21]])
+def test_backbones_are_drawn_whatever_their_speeds_without_a_warning(rates, tmp_path):
+    contenders = [
+        plots.Contender("a name " * 9, 0.9 + k / 50, 0.85, 1.0, rate, 1e5 / rate) for k, rate in enumerate(rates)
+    ]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        plots.backbones(contenders, tmp_path / "a.png", "title")
+    assert pixels(tmp_path / "a.png").shape[1] == 1080
+
+
+def test_durations_are_in_a_unit_that_reads_well():
+    assert [plots._duration(seconds) for seconds in (3.2, 119, 600, 36000)] == ["3 s", "119 s", "10 min", "10.0 h"]
