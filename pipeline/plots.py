@@ -597,7 +597,7 @@ def _odds(axes: "Axes", values: NDArray[np.float64]) -> tuple[float, float]:
     every = sorted([*near_zero, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, *near_one])
     ticks = [(tick, f"{tick:.12g}") for tick in every if low <= tick <= high and tick not in dict(ends)]
     if len(ticks) < FEWEST_TICKS:
-        even = MaxNLocator(FEWEST_TICKS + 1).tick_values(low, high)
+        even = MaxNLocator(2 * FEWEST_TICKS, steps=[1, 2, 5, 10]).tick_values(low, high)
         ticks = [(float(tick), f"{tick:.6g}") for tick in even if low < tick < high and tick not in dict(ends)]
     axes.set_yscale("logit")
     axes.set_ylim(low / (low + 1.2 * (1 - low)), high / (high + (1 - high) / 1.2))
