@@ -1,9 +1,12 @@
-"""The tail: the layers above a cut, as a network of its own that shares them and their weights with the base."""
+"""What stands on a cut: the tail, which is the base's own layers above it, or fresh convolutions in their place."""
 
+from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 from pipeline.backbones import graph
-from pipeline.backbones.cutting import _checked
+from pipeline.backbones.cutting import _checked, _pool, trunk
 from pipeline.backbones.table import IMAGE, Backbone
 from pipeline.errors import CutError
 
@@ -43,6 +46,48 @@ def tail(backbone: Backbone, base: Any, *, cut: str) -> Any:
     shape, dtype = _entering(base, layer)
     inputs = Input(shape[1:], dtype=dtype, name="activations")
     return Model(inputs, _replayed(base, {}, layer, inputs), name=f"{backbone.name}_tail")
+
+
+def topped(backbone: Backbone, base: Any, *, cut: str, pooling: str, widths: Sequence[int], seed: int) -> Any:
+    """Put fresh convolutions on a trunk, in place of the base's layers above the cut.
+
+    Each is a block as in VGG: 3 by 3 kernels, a bias, a rectifier, and the maximum over 2 by 2 pixels where there are
+    as many. They have no batch normalisation, so nothing in them depends on its mode.
+
+    Parameters
+    ----------
+    backbone, base, cut, pooling
+        As for `pipeline.backbones.trunk`; the pooling follows the last convolution.
+    widths : sequence of int
+        Channels of each convolution, from below.
+    seed : int
+        Of the random kernels (He et al., 2015); biases are zero.
+
+    Returns
+    -------
+    keras.Model
+        From uint8 (B, size, size, 3), RGB, to float32 (B, …). The layers are ``new_conv_1``, ``new_conv_1_pool``, ….
+
+    Raises
+    ------
+    CutError
+        The network cannot be cut there, or what flows there has no height and width.
+    """
+    from keras import Model, initializers, layers, ops
+
+    below = trunk(backbone, base, cut=cut, pooling="none")
+    x = below.output
+    if len(x.shape) != 4:
+        raise CutError(f"new_conv: expected activations (B, H, W, C) at {cut!r}, received shape {tuple(x.shape)}")
+    seeds = np.random.SeedSequence(seed).generate_state(len(widths)).tolist()
+    for number, (width, drawn) in enumerate(zip(widths, seeds, strict=True), start=1):
+        kernels = initializers.HeNormal(seed=drawn)
+        x = layers.Conv2D(
+            width, 3, padding="same", activation="relu", kernel_initializer=kernels, name=f"new_conv_{number}"
+        )(x)
+        if min(x.shape[1:3]) > 1:
+            x = layers.MaxPooling2D(name=f"new_conv_{number}_pool")(x)
+    return Model(below.input, ops.cast(_pool(x, pooling), "float32"), name=f"{backbone.name}_topped")
 
 
 def replayed(model: Any, x: Any) -> Any:
