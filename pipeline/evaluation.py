@@ -1,4 +1,4 @@
-"""Judge a head or a model on the test split, which nothing before has looked at: numbers with intervals, predictions, pictures.
+"""Judge a head or a model on the test split, which nothing before has looked at: numbers, predictions, pictures.
 
 What `evaluate` leaves in its folder::
 
@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from pipeline import heads, images, judging, manifest, metrics, plots
 from pipeline.errors import ArtefactError, ImageError, InputError
 from pipeline.files import publish_csv, published
-from pipeline.judging import Running
+from pipeline.judging import Running as Running
 from pipeline.manifest import Manifest
 
 METRICS, CLASSES, PREDICTIONS, CONFUSION = "metrics.json", "classes.csv", "predictions.csv", "confusion.csv"

@@ -248,7 +248,9 @@ def _empty_trunk(model: Model) -> Any:
     try:
         backbone = backbones.find(spec["backbone"]["name"])
         alpha, widths = float(spec["backbone"]["alpha"]), model.document["new_conv"]
-        if not 0.0 < alpha <= 10.0 or not all(isinstance(width, int) and 0 < width <= LARGEST_WIDTH for width in widths):
+        if not 0.0 < alpha <= 10.0 or not all(
+            isinstance(width, int) and 0 < width <= LARGEST_WIDTH for width in widths
+        ):
             _refuse(path, "a width multiplier and widths of convolutions", f"{alpha!r} and {widths!r}")
         if spec["preprocessing"] != backbone.preprocessing:
             _refuse(path, f"preprocessing {backbone.preprocessing}", spec["preprocessing"])

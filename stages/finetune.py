@@ -1,12 +1,13 @@
 """``headstart finetune``: trunk and head joined into a model, with the layers above a cut trained on if asked for."""
 
-import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from stages import settings
 from stages.console import Stage, progress, warn
+from stages.settings import widths
 
 if TYPE_CHECKING:
     from pipeline.finetuning import Summary
@@ -32,6 +33,13 @@ def _names(_: click.Context, __: click.Parameter, text: str) -> tuple[str, ...]:
     default="block-1",
     show_default=True,
     help="What lies above it trains, what lies below is cached; image trains all.",
+)
+@click.option(
+    "--new-conv",
+    default="none",
+    show_default=True,
+    callback=widths,
+    help="Fresh convolutions of these widths above the cut, as in 256,256, instead of the base's layers.",
 )
 @click.option(
     "--freeze", default="none", show_default=True, callback=_names, help="Layers above the cut that do not, as in A,B."
@@ -102,14 +110,7 @@ def _names(_: click.Context, __: click.Parameter, text: str) -> tuple[str, ...]:
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of all that is random.")
 @click.option("--deterministic", is_flag=True, help="The same bits again on this machine; up to twice as slow.")
 @click.option("--live-augment", is_flag=True, help="Read pixels anew in each epoch, changed at random as below.")
-@click.option(
-    "--flip", type=click.Choice(["none", "horizontal", "vertical", "both"]), default="none", show_default=True
-)
-@click.option("--rotation", default=0.0, show_default=True, help="By at most this part of a full turn.")
-@click.option("--zoom", default=0.0, show_default=True, help="Nearer or farther by at most this fraction.")
-@click.option("--shift", default=0.0, show_default=True, help="By at most this fraction of the side.")
-@click.option("--brightness", default=0.0, show_default=True, help="By at most this fraction of white.")
-@click.option("--contrast", default=0.0, show_default=True, help="By at most this fraction.")
+@settings.augmentation
 @click.option("--weights", help="As in extract, checked by digest.  [default: those the head was trained on]")
 @click.option(
     "--engine",
@@ -118,7 +119,8 @@ def _names(_: click.Context, __: click.Parameter, text: str) -> tuple[str, ...]:
     show_default=True,
     help="What runs the network below the cut.",
 )
-@click.option("--cache", type=click.Path(path_type=Path), help="[default: $HEADSTART_CACHE, else .headstart]")
+@settings.cache
+@click.option("--report", type=click.Path(path_type=Path), help="Write what was done, and how long it took, as JSON.")
 def finetune(
     images: Path,
     manifest: Path,
@@ -128,32 +130,29 @@ def finetune(
     head: str | None,
     weights: str | None,
     engine: str,
-    cache: Path | None,
+    cache: Path,
+    report: Path | None,
     **options: Any,
 ) -> None:
     """Join the trunk and the head of HEAD_DIR into MODEL_DIR, from image to probabilities.
 
     With --epochs above 0, first train the head and the layers above --cut; a run that was killed goes on at the epoch.
     """
-    from pipeline import finetuning, row_cache, views
+    from pipeline import finetuning
 
     _require_kind(head_dir, head)
-    factors = {field.name: options.pop(field.name) for field in dataclasses.fields(views.Policy)}
-    settings = finetuning.Settings(policy=views.Policy(**factors), **options)
+    chosen = finetuning.Settings(policy=settings.policy(options), **options)
     with progress("images") as extracting, progress("batches") as training:
-        summary = finetuning.finetune(
-            images,
-            manifest,
-            features,
-            head_dir,
-            model_dir,
-            settings=settings,
+        run = finetuning.Run(
             weights=weights,
             engine=engine,
-            cache=cache or row_cache.default_root(Path.cwd()),
+            cache=cache,
             extracting=extracting,
             progress=training,
             told=lambda row: click.echo(_epoch(row), err=True),
+        )
+        summary = finetuning.finetune(
+            images, manifest, features, head_dir, model_dir, settings=chosen, run=run, report_path=report
         )
     for warning in summary.warnings:
         warn(warning)
@@ -197,8 +196,8 @@ def _outcome(summary: "Summary") -> str:
     loss, accuracy = (best["val_loss"], best["val_accuracy"]) if score == "val " else (best["loss"], best["accuracy"])
     resumed = f", resumed after epoch {summary.resumed_after}" if summary.resumed_after else ""
     return (
-        f"{len(summary.history)} epochs in {summary.seconds:,.1f} s{resumed}; epoch {summary.best_epoch}: {score}loss "
-        f"{loss:.5f}, accuracy {accuracy:.3f}"
+        f"{len(summary.history)} epochs in {summary.training_seconds:,.1f} s{resumed}; epoch {summary.best_epoch}: "
+        f"{score}loss {loss:.5f}, accuracy {accuracy:.3f}"
     )
 
 

@@ -1,7 +1,6 @@
 """What an epoch of fine-tuning is fed: batches of cached activations, or of pixels read anew, in a seeded order."""
 
 from collections.abc import Callable, Iterator
-from itertools import islice
 from pathlib import Path
 from typing import Any, Final, Protocol
 
@@ -29,7 +28,8 @@ class Source(Protocol):
     count : int
         Rows.
     row_shape : tuple of int
-    dtype : {"float32", "uint8"}
+    dtype : str
+        ``float32`` or ``uint8``.
     """
 
     count: int
@@ -99,14 +99,14 @@ class LivePixels:
     size : int
         Side of the input square, px.
     geometry : {"squash", "crop", "pad"}
-    policy : Policy
-        What may happen to an image.
+    policy : Policy or None
+        What may happen to an image; None is nothing.
     """
 
     dtype = "uint8"
 
     def __init__(
-        self, root: Path, table: Manifest, *, size: int, geometry: images.Geometry, policy: views.Policy
+        self, root: Path, table: Manifest, *, size: int, geometry: images.Geometry, policy: views.Policy | None
     ) -> None:
         self.count = len(table)
         self.row_shape = (size, size, 3)
@@ -121,15 +121,15 @@ class LivePixels:
 
     def batches(self, order: list[Places], *, batch_size: int, epoch: int) -> Batches:
         """Yield (row numbers, pixels) of the view of that number; of view 0 if nothing may happen to an image."""
-        view = 0 if self._policy.is_empty else epoch
+        view = 0 if self._policy is None or self._policy.is_empty else epoch
         for group in order:
-            decoded = extraction.decoded(
-                len(group), lambda place, group=group: self._load(int(group[place]), view), ahead=3 * batch_size
-            )
+
+            def load(place: int, group: Places = group) -> NDArray[np.uint8]:
+                return self._load(int(group[place]), view)
+
+            decoded = extraction.decoded(len(group), load, ahead=3 * batch_size)
             for places in _chunks(group, batch_size):
-                pixels = [
-                    self._sound(number, found) for number, (_, found) in zip(places, islice(decoded, len(places)))
-                ]
+                pixels = [self._sound(number, found) for number, (_, found) in zip(places, decoded, strict=False)]
                 yield places, np.stack(pixels)
 
     def _load(self, number: int, view: int) -> NDArray[np.uint8]:
@@ -138,7 +138,7 @@ class LivePixels:
         if images.digest(data) != digest:
             raise ImageError("it changed since `headstart prepare`; run that again")
         pixels = images.fit(data, size=self.row_shape[0], geometry=self._geometry)
-        return views.apply(pixels, digest=digest, view=view, policy=self._policy)
+        return pixels if self._policy is None else views.apply(pixels, digest=digest, view=view, policy=self._policy)
 
     def _sound(self, number: np.int64, found: NDArray[np.uint8] | ImageError) -> NDArray[np.uint8]:
         if isinstance(found, ImageError):

@@ -103,8 +103,8 @@ class Settings:
         self.policy.check()
         if not self.policy.is_empty and not self.from_pixels:
             raise InputError(
-                "--live-augment: expected with --flip, --rotation, --zoom, --shift, --brightness or --contrast, received "
-                "neither it nor --cut image; cached views are made by `headstart extract --views`"
+                "--flip, --rotation, --zoom, --shift, --brightness, --contrast: expected with --live-augment or --cut "
+                "image, received neither; cached views are made by `headstart extract --views`"
             )
         for option in ("new_head", "new_conv"):
             if getattr(self, option) and not self.epochs:
@@ -112,6 +112,8 @@ class Settings:
                     f"--{option.replace('_', '-')}: expected with --epochs of 1 or more, received 0: what is new would "
                     "stay random"
                 )
+        if self.new_conv and self.cut == "image":
+            raise InputError("--new-conv: expected with a --cut at a layer whose activations it takes, received image")
         if self.warmup_epochs > self.epochs:
             raise InputError(
                 f"--warmup-epochs: expected at most the {self.epochs} of --epochs, received {self.warmup_epochs}"

@@ -9,18 +9,18 @@ is called with.
 import difflib
 import hashlib
 from collections.abc import Sequence
-from typing import Any, Final, Literal, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pipeline import frameworks
-from pipeline.assembly import LayerState, weighted_layers
+from pipeline.assembly import weighted_layers
 from pipeline.backbones import Backbone, graph
-from pipeline.errors import HeadstartError, InputError
+from pipeline.errors import InputError
+from pipeline.finetuning.settings import Settings
+from pipeline.models import LayerState
 
-Optimizer = Literal["adam", "rmsprop", "sgd"]
-BatchNorm = Literal["inference", "train"]
 NO_DECAY: Final = ("bias", "gamma", "beta")
 
 
@@ -29,10 +29,6 @@ class Sums(NamedTuple):
 
     loss: float
     right: int
-
-
-class FrozenWeightsError(HeadstartError):
-    """Weights that were to stay as they are have changed: an error in this program."""
 
 
 class Tuner:
@@ -48,13 +44,10 @@ class Tuner:
         From the activations to the features; its layers are those of `trunk`.
     head : keras.Model
         From features to logits (B, 1 or K).
-    freeze : sequence of str
-        Layers of the tail that do not learn.
     distance : dict of str to int
         How many blocks below the head a layer lies; the head is 0.
     n_classes : int
-    optimizer, learning_rate, layer_decay, weight_decay, label_smoothing, batch_norm, seed
-        As in `pipeline.finetuning.Settings`.
+    settings : Settings
 
     Raises
     ------
@@ -69,26 +62,21 @@ class Tuner:
         tail: Any,
         head: Any,
         *,
-        freeze: Sequence[str],
         distance: dict[str, int],
         n_classes: int,
-        optimizer: Optimizer,
-        learning_rate: float,
-        layer_decay: float,
-        weight_decay: float,
-        label_smoothing: float,
-        batch_norm: BatchNorm,
-        seed: int,
+        settings: Settings,
     ) -> None:
         self.trunk, self.lower, self.tail, self.head = trunk, lower, tail, head
-        self.n_classes, self.label_smoothing, self.batch_norm, self.seed = n_classes, label_smoothing, batch_norm, seed
-        self._set_trainable(freeze)
+        self.n_classes, self.settings = n_classes, settings
+        self._set_trainable(settings.freeze)
         self._learning = [*weighted_layers(tail), *weighted_layers(head)]
         self.trained = [variable for layer in self._learning for variable in layer.trainable_variables]
         self._share = [
-            layer_decay ** distance.get(layer.name, 0) for layer in self._learning for _ in layer.trainable_variables
+            settings.layer_decay ** distance.get(layer.name, 0)
+            for layer in self._learning
+            for _ in layer.trainable_variables
         ]
-        self._optimizer = _optimizer(optimizer, learning_rate, weight_decay)
+        self._optimizer = _optimizer(settings)
         self._optimizer.build(self.trained)
         tf = frameworks.tensorflow()
         fed = lower if lower is not None else tail
@@ -101,7 +89,7 @@ class Tuner:
         self._judge = tf.function(self._forward, input_signature=signature)
 
     def begin(self, epoch: int) -> None:
-        """Seed all that is random in an epoch by (seed, epoch), so that a resumed run draws what an undisturbed one does."""
+        """Seed all that is random in an epoch by its number, so that a resumed run draws what another would."""
         layers = [*self.tail.layers, *self.head.layers]
         states = [
             variable
@@ -109,7 +97,7 @@ class Tuner:
             for variable in layer.variables
             if variable.path.endswith("seed_generator_state")
         ]
-        drawn = np.random.default_rng((self.seed, epoch, 1)).integers(0, 2**31, len(states))
+        drawn = np.random.default_rng((self.settings.seed, epoch, 1)).integers(0, 2**31, len(states))
         for state, number in zip(states, drawn, strict=True):
             state.assign(np.array([number, 0], dtype=state.dtype))
 
@@ -188,24 +176,24 @@ class Tuner:
 
     def _changing(self) -> list[Any]:
         """List the variables that steps change: in training mode, the moving statistics of what learns as well."""
-        if self.batch_norm == "inference":
+        if self.settings.batch_norm == "inference":
             return self.trained
         return [variable for layer in self._learning if layer.trainable for variable in layer.weights]
 
     def _logits(self, rows: Any, *, training: bool) -> Any:
         if self.lower is not None:
             rows = self.lower(rows, training=False)
-        features = self.tail(rows, training=training and self.batch_norm == "train")
+        features = self.tail(rows, training=training and self.settings.batch_norm == "train")
         return self.head(features, training=training)
 
     def _loss(self, logits: Any, codes: Any, weights: Any) -> Any:
         tf = frameworks.tensorflow()
-        keep = 1.0 - self.label_smoothing
+        keep = 1.0 - self.settings.label_smoothing
         if self.n_classes == 2:
-            targets = keep * tf.cast(codes[:, None], tf.float32) + self.label_smoothing / 2
+            targets = keep * tf.cast(codes[:, None], tf.float32) + self.settings.label_smoothing / 2
             losses = tf.nn.sigmoid_cross_entropy_with_logits(targets, logits)[:, 0]
         else:
-            targets = keep * tf.one_hot(codes, self.n_classes) + self.label_smoothing / self.n_classes
+            targets = keep * tf.one_hot(codes, self.n_classes) + self.settings.label_smoothing / self.n_classes
             losses = tf.nn.softmax_cross_entropy_with_logits(targets, logits)
         # The head's penalties count, as they did when it was trained.
         return tf.reduce_mean(weights * losses) + sum(self.head.losses, start=tf.constant(0.0))
@@ -225,12 +213,12 @@ class Tuner:
             logits = self._logits(rows, training=True)
             loss = self._loss(logits, codes, weights)
         values = [variable.value for variable in self.trained]
-        before = [tf.identity(value) for value in values]
-        self._optimizer.apply(tape.gradient(loss, values), self.trained)
         # Every optimizer's step is proportional to its rate: a smaller rate is a share of the step.
-        for variable, old, share in zip(self.trained, before, self._share, strict=True):
-            if share != 1.0:
-                variable.assign(old + share * (variable.value - old))
+        slowed = [(variable, share) for variable, share in zip(self.trained, self._share, strict=True) if share != 1.0]
+        before = [tf.identity(variable.value) for variable, _ in slowed]
+        self._optimizer.apply(tape.gradient(loss, values), self.trained)
+        for (variable, share), old in zip(slowed, before, strict=True):
+            variable.assign(old + share * (variable.value - old))
         return loss, self._right(logits, codes)
 
 
@@ -247,13 +235,14 @@ def distances(backbone: Backbone, trunk: Any) -> dict[str, int]:
     return {name: block + 1 - place for name, place in found.items()}
 
 
-def _optimizer(name: Optimizer, rate: float, weight_decay: float) -> Any:
+def _optimizer(settings: Settings) -> Any:
     frameworks.tensorflow()
     from keras import optimizers
 
     kinds = {"adam": optimizers.Adam, "rmsprop": optimizers.RMSprop, "sgd": optimizers.SGD}
-    optimizer = kinds[name](learning_rate=rate, weight_decay=weight_decay or None)
-    if weight_decay:
+    kind = kinds[settings.optimizer]
+    optimizer = kind(learning_rate=settings.learning_rate, weight_decay=settings.weight_decay or None)
+    if settings.weight_decay:
         optimizer.exclude_from_weight_decay(var_names=list(NO_DECAY))
     return optimizer
 
