@@ -7,15 +7,10 @@ import click
 
 from stages import settings
 from stages.console import Stage, progress, warn
-from stages.settings import widths
+from stages.lists import names, widths
 
 if TYPE_CHECKING:
     from pipeline.finetuning import Summary
-
-
-def _names(_: click.Context, __: click.Parameter, text: str) -> tuple[str, ...]:
-    """Turn ``block1_conv2,block4_conv3`` or ``none`` into a tuple of names."""
-    return () if text == "none" else tuple(name.strip() for name in text.split(","))
 
 
 @click.command(cls=Stage)
@@ -42,7 +37,7 @@ def _names(_: click.Context, __: click.Parameter, text: str) -> tuple[str, ...]:
     help="Fresh convolutions of these widths above the cut, as in 256,256, instead of the base's layers.",
 )
 @click.option(
-    "--freeze", default="none", show_default=True, callback=_names, help="Layers above the cut that do not, as in A,B."
+    "--freeze", default="none", show_default=True, callback=names, help="Layers above the cut that do not, as in A,B."
 )
 @click.option("--new-head", is_flag=True, help="Start from a random head instead of the trained one.")
 @click.option("--optimizer", type=click.Choice(["adam", "rmsprop", "sgd"]), default="adam", show_default=True)

@@ -97,16 +97,6 @@ def augmentation(function: Function) -> Function:
     return _with(AUGMENTATION, function)
 
 
-def widths(ctx: click.Context, parameter: click.Parameter, text: str) -> tuple[int, ...]:
-    """Turn ``256,128`` or ``none`` into a tuple of integers of at least 1."""
-    if text == "none":
-        return ()
-    each = text.split(",")
-    if not all(width.isdecimal() and int(width) for width in each):
-        raise click.BadParameter(f"expected widths as in 256,128, or none; received {text!r}", ctx, parameter)
-    return tuple(map(int, each))
-
-
 def _with(options: Iterable[Callable[[Function], Function]], function: Function) -> Function:
     for option in reversed(tuple(options)):
         function = option(function)

@@ -9,7 +9,7 @@ from click.core import ParameterSource
 from pipeline import heads, training
 from pipeline.heads.dense import ACTIVATIONS, OPTIMIZERS, STANDARDIZE
 from stages.console import Stage, progress, warn
-from stages.settings import widths
+from stages.lists import widths
 
 
 @click.command(cls=Stage)

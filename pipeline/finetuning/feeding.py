@@ -109,7 +109,7 @@ class LivePixels:
         self, root: Path, table: Manifest, *, size: int, geometry: images.Geometry, policy: views.Policy | None
     ) -> None:
         self.count = len(table)
-        self.row_shape = (size, size, 3)
+        self.row_shape: tuple[int, ...] = (size, size, 3)
         self._root = root
         self._table = table
         self._geometry: images.Geometry = geometry
