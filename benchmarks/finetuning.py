@@ -8,8 +8,8 @@ guide: layers below the cut are not trainable, the base is called with `training
 and prefetches, `Model.fit` trains; `--jit` says whether it is compiled by XLA.
 
 Each way runs in a process of its own, and they take turns, so that a change of the machine's speed meets
-both. The first epoch, which traces and compiles, is not counted. Decoding counts where it happens: in every epoch of the
-usual way, and once in ours, which is printed as the extraction.
+both. The first epoch, which traces and compiles, is not counted. Decoding counts where it happens: in every epoch of
+the usual way, and once in ours, which is printed as the extraction.
 """
 
 import argparse

@@ -17,7 +17,8 @@ from pipeline.heads import Stack
 from tests import fakes
 
 SIZE = 32
-PLAN = fakes.plan(size=SIZE, alpha=0.35)
+fakes.register_tiny()
+PLAN = fakes.plan(size=SIZE, backbone="tiny")
 HISTORY = [{"epoch": 1, "loss": 0.7, "accuracy": 0.5}, {"epoch": 2, "loss": 0.4, "accuracy": 0.75}]
 
 
@@ -36,12 +37,12 @@ def stack(inputs: int, *widths: int, seed: int = 0) -> Stack:
 
 
 def save(folder: Path, history: list[dict[str, float]] = HISTORY, head: Stack | None = None) -> Any:
-    base = backbones.load(PLAN.backbone, size=SIZE, alpha=0.35, weights=PLAN.weights)
+    base = backbones.load(PLAN.backbone, size=SIZE, alpha=1.0, weights=PLAN.weights)
     trunk = assembly.flat(backbones.trunk(PLAN.backbone, base, cut=PLAN.spec["cut"], pooling="avg"))
-    head = head or stack(1280, 5, 3)
+    head = head or stack(16, 5, 3)
     network = assembly.head_network(head)
     classes = ["a", "b", "c"] if head.widths[-1] == 3 else ["a", "b"]
-    layers = [models.LayerState("Conv1", "Conv2D", "trunk", 432, 0)]
+    layers = [models.LayerState("stem_conv", "Conv2D", "trunk", 216, 0)]
     models.save(
         folder,
         trunk,
@@ -75,7 +76,7 @@ def pixels(count: int = 5) -> np.ndarray:
 
 @pytest.mark.parametrize("widths", [(3,), (5, 3), (1,), (4, 4, 1)])
 def test_a_model_read_back_gives_the_same_bits(tmp_path: Path, widths: tuple[int, ...]) -> None:
-    network = save(tmp_path / "m", head=stack(1280, *widths))
+    network = save(tmp_path / "m", head=stack(16, *widths))
     again = models.read(tmp_path / "m").network()
     found = np.array(again(pixels()))
     assert np.array_equal(found, np.array(network(pixels())))
@@ -87,7 +88,7 @@ def test_reading_tells_what_was_written(folder: Path) -> None:
     model = models.read(folder)
     assert (model.classes, model.size, model.history) == (["a", "b", "c"], SIZE, HISTORY)
     assert model.document["layers"] == [
-        {"name": "Conv1", "kind": "Conv2D", "place": "trunk", "parameters": 432, "trained": 0}
+        {"name": "stem_conv", "kind": "Conv2D", "place": "trunk", "parameters": 216, "trained": 0}
     ]
     digest = hashlib.sha256((folder / "weights.h5").read_bytes()).hexdigest()
     assert model.spec["weights"] == {"seed": 0, "finetuned": digest}
@@ -154,7 +155,7 @@ def test_a_flipped_bit_is_noticed(folder: Path, name: str) -> None:
         lambda d: d["spec"].update(preprocessing="os:system"),
         lambda d: d.update(new_conv=[10**12]),
         lambda d: d["head"].update(widths=[10**12, 3]),
-        lambda d: d["head"].update(n_features=1281),
+        lambda d: d["head"].update(n_features=17),
         lambda d: d["head"].update(activation="exec"),
         lambda d: d["head"].update(widths=[]),
         lambda d: d.update(head=None),
@@ -176,13 +177,19 @@ def test_text_that_is_no_json_is_refused(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda file: file.pop("Conv1.0"), "arrays, received .* not in both: Conv1"),
+        (lambda file: file.pop("stem_conv.0"), "arrays, received .* not in both: stem_conv"),
         (lambda file: file.create_dataset("more", data=1), "not in both: more"),
-        (lambda file: file["Conv1.0"].write_direct(np.full(file["Conv1.0"].shape, np.nan, np.float32)), "to be finite"),
-        (lambda file: file["head.scale"].write_direct(np.zeros(1280)), "head.scale above 0"),
-        (lambda file: (file.pop("Conv1.0"), file.create_dataset("Conv1.0", data=np.zeros(3))), r"Conv1\.0 "),
         (
-            lambda file: (file.pop("Conv1.0"), file.update({"Conv1.0": h5py.ExternalLink("/etc/passwd", "x")})),
+            lambda file: file["stem_conv.0"].write_direct(np.full(file["stem_conv.0"].shape, np.nan, np.float32)),
+            "to be finite",
+        ),
+        (lambda file: file["head.scale"].write_direct(np.zeros(16)), "head.scale above 0"),
+        (
+            lambda file: (file.pop("stem_conv.0"), file.create_dataset("stem_conv.0", data=np.zeros(3))),
+            r"stem_conv\.0 ",
+        ),
+        (
+            lambda file: (file.pop("stem_conv.0"), file.update({"stem_conv.0": h5py.ExternalLink("/etc/passwd", "x")})),
             "a dataset of the file's own",
         ),
     ],
