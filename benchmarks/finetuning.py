@@ -4,7 +4,7 @@
 
 Both train the same layers, from the same head, on the same pixels in the same order, with plain SGD and batch
 normalisation in inference mode, and judge the validation images after each epoch. The usual way is that of Keras' own
-guide: layers below the cut are not trainable, the base is called with `training=False`, `tf.data` decodes in parallel
+guide: layers below the cut are not trainable, the base is in inference mode, `tf.data` decodes in parallel
 and prefetches, `Model.fit` trains; `--jit` says whether it is compiled by XLA.
 
 Each way runs in a process of its own, and they take turns, so that a change of the machine's speed meets
@@ -176,10 +176,17 @@ def ordinary(job: Job) -> Iterator[Row]:
     for layer in base.layers[: names.index(backbones.resolve_cut(plan.backbone, job.cut)) + 1]:
         layer.trainable = False
     head, record = heads.load(job.folder / "head")
+
+    class Inferring(keras.Model):
+        """In Keras 3.15 the `training=True` of `fit` overrules the `training=False` of the base; here it does not."""
+
+        def call(self, *given: Any, **named: Any) -> Any:
+            return super().call(*given, **named | {"training": False})
+
     inputs = keras.Input((job.size, job.size, 3))
     x = base(plan.backbone.preprocess(inputs), training=False)
     x = keras.layers.GlobalAveragePooling2D()(x)
-    model = keras.Model(inputs, assembly.head_network(head.stack())(x))
+    model = Inferring(inputs, assembly.head_network(head.stack())(x))
     if len(record["classes"]) == 2:
         loss = keras.losses.BinaryCrossentropy(from_logits=True)
     else:
