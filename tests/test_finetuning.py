@@ -363,7 +363,7 @@ def test_the_schedule_warms_up_and_falls_along_a_cosine() -> None:
 def test_weight_decay_shrinks_kernels_and_spares_biases(project: Project) -> None:
     project.finetune(epochs=1, weight_decay=0.0)
     plain = project.weights()
-    project.finetune(epochs=1, weight_decay=0.5)
+    project.finetune(epochs=1, weight_decay=5.0)
     decayed = project.weights()
     assert np.linalg.norm(decayed["top_conv.0"]) < 0.95 * np.linalg.norm(plain["top_conv.0"])
     assert np.linalg.norm(decayed["top_bn.0"]) > 0.99 * np.linalg.norm(plain["top_bn.0"])
