@@ -40,7 +40,13 @@ if TYPE_CHECKING:
     "--freeze", default="none", show_default=True, callback=names, help="Layers above the cut that do not, as in A,B."
 )
 @click.option("--new-head", is_flag=True, help="Start from a random head instead of the trained one.")
-@click.option("--optimizer", type=click.Choice(["adam", "rmsprop", "sgd"]), default="adam", show_default=True)
+@click.option(
+    "--optimizer",
+    type=click.Choice(["adam", "rmsprop", "sgd"]),
+    default="adam",
+    show_default=True,
+    help="With Keras' settings besides rate and decay.",
+)
 @click.option(
     "--learning-rate",
     type=click.FloatRange(0.0, min_open=True),
