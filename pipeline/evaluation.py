@@ -1,4 +1,4 @@
-"""Judge a head on the test split, which nothing before has looked at: numbers with intervals, predictions, pictures.
+"""Judge a head or a model on the test split, which nothing before has looked at: numbers, predictions, pictures.
 
 What `evaluate` leaves in its folder::
 
@@ -9,7 +9,7 @@ What `evaluate` leaves in its folder::
     learning_curves.csv     an epoch a row; none for a head that has no epochs
     classes.png  confusion_matrix.png  learning_curves.png  mistakes.png
 
-The folder is one output: which files are in it depends on the head.
+The same files, whatever was judged: a head by its features, a model by the images themselves.
 """
 
 import json
@@ -21,10 +21,10 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline import heads, images, manifest, metrics, plots, spec
+from pipeline import heads, images, judging, manifest, metrics, plots
 from pipeline.errors import ArtefactError, ImageError, InputError
-from pipeline.features import Features
 from pipeline.files import publish_csv, published
+from pipeline.judging import Running as Running
 from pipeline.manifest import Manifest
 
 METRICS, CLASSES, PREDICTIONS, CONFUSION = "metrics.json", "classes.csv", "predictions.csv", "confusion.csv"
@@ -78,36 +78,43 @@ def evaluate(
     images_root: Path,
     manifest_path: Path,
     features_path: Path,
-    head_dir: Path,
+    trained_dir: Path,
     out_dir: Path,
     *,
     tta: bool,
     seed: int,
     resamples: int,
+    running: Running | None = None,
 ) -> Summary:
-    """Judge a head on the test images of a manifest. Identical files count once.
+    """Judge a head or a model on the test images of a manifest. Identical files count once.
 
     Parameters
     ----------
     images_root : Path
-        Read only to draw the mistakes.
-    manifest_path, features_path, head_dir : Path
-        Labels and splits, rows, and the head as `heads.save` wrote it.
+        For a head, read only to draw the mistakes.
+    manifest_path : Path
+        Labels and splits.
+    features_path : Path
+        Rows for a head; of a model, only which views there are, if `tta` asks for them.
+    trained_dir : Path
+        As `pipeline.heads.save` or `pipeline.models.save` wrote it.
     out_dir : Path
         Made if it is missing. Files of the names above are replaced, others left.
     tta : bool
         Test-time augmentation: the mean of the probabilities over all views, instead of those of the image itself.
     seed, resamples : int
         Of the bootstrap.
+    running : Running, optional
+        How a model is run; a head needs none.
 
     Raises
     ------
     InputError
-        The test split is empty, or `tta` is asked for without views.
+        The test split is empty, `tta` is asked for without views, or a test image cannot be read.
     SpecError
         Features and head were made under different specs.
     ArtefactError
-        Head and manifest have different classes, a test image has no row, or a file is damaged.
+        Head or model and manifest have different classes, a test image has no row, or a file is damaged.
     """
     everything = manifest.read(manifest_path)
     test = _by_path(everything.distinct("test"))
@@ -116,24 +123,19 @@ def evaluate(
             f"{manifest_path}: expected images in the test split, received none: run `headstart prepare` with a "
             "--test-fraction above 0, with --stratify if there are few images"
         )
-    head, record = heads.load(head_dir)
-    classes: list[str] = record["classes"]
-    _require_same_classes(everything.classes, classes, manifest_path, head_dir)
-    with Features(features_path) as features:
-        warnings = spec.require_compatible(record["spec"], features.spec)
-        if tta and not features.views:
-            raise InputError(f"--tta: expected features of several views, received {features_path} with one")
-        rows = features.gather_views(test.digests)
+    judged = judging.judged(trained_dir, running)
+    classes = judged.classes
+    _require_same_classes(everything.classes, classes, manifest_path, trained_dir)
+    probabilities, warnings = judged.predict(test, images_root, features_path, tta=tta)
     code_of = {label: code for code, label in enumerate(classes)}
     actual = np.array([code_of[label] for label in test.labels], np.int64)
-    each = [head.predict_proba(rows[:, view]) for view in range(rows.shape[1] if tta else 1)]
-    found = _Predictions(test, classes, actual, np.mean(each, axis=0))
+    found = _Predictions(test, classes, actual, probabilities)
     measured = metrics.measure(actual, found.probabilities, classes, seed=seed, resamples=resamples)
     warnings += [f"{name}: not defined, {measured[name]['reason']}" for name in _undefined(measured)]
 
     _write_tables(out_dir, found, measured)
     _draw(out_dir, found, measured, images_root)
-    _write_learning_curves(out_dir, head.history_)
+    _write_learning_curves(out_dir, judged.history)
     return Summary(measured, int(np.count_nonzero(found.predicted != actual)), warnings)
 
 
@@ -168,7 +170,7 @@ def _by_path(test: Manifest) -> Manifest:
     )
 
 
-def _require_same_classes(in_manifest: list[str], in_head: list[str], manifest_path: Path, head_dir: Path) -> None:
+def _require_same_classes(in_manifest: list[str], in_head: list[str], manifest_path: Path, trained_dir: Path) -> None:
     if set(in_manifest) == set(in_head):
         return
     unknown = [label for label in in_manifest if label not in in_head]
@@ -179,7 +181,7 @@ def _require_same_classes(in_manifest: list[str], in_head: list[str], manifest_p
         if labels
     ]
     raise ArtefactError(
-        f"{head_dir}: expected a head for the classes of {manifest_path}, received one for others: "
+        f"{trained_dir}: expected a head for the classes of {manifest_path}, received one for others: "
         f"{'; '.join(differences)}; train the head again"
     )
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from pipeline import backbones, engines, features, images, manifest, row_cache, spec
 from pipeline.digests import as_keys
-from pipeline.errors import ImageError, InputError, StorageError
+from pipeline.errors import ArtefactError, ImageError, InputError, StorageError
 from pipeline.files import published
 from pipeline.row_cache import DamagedShardError, RowCache
 from pipeline.views import Policy, apply, check_views, view_key
@@ -120,6 +120,41 @@ class Report:
     engine: str
     precision: str
     spec: str
+
+
+def settings_of(described: spec.Spec, source: Path, *, weights: str | None) -> Settings:
+    """Return the settings under which features of a spec are made again.
+
+    Parameters
+    ----------
+    described : mapping
+        A spec that an artefact keeps.
+    source : Path
+        That artefact, for the message.
+    weights : str or None
+        As in `Settings`. None: ``none`` if the spec names the seed of random weights, else ``imagenet``.
+
+    Raises
+    ------
+    ArtefactError
+        The spec lacks a field.
+    """
+    try:
+        seed = described["weights"].get("seed")
+        return Settings(
+            backbone=described["backbone"]["name"],
+            alpha=described["backbone"]["alpha"],
+            weights=weights or ("imagenet" if seed is None else "none"),
+            seed=seed or 0,
+            size=described["size"],
+            resize=described["resize"],
+            cut=described["cut"],
+            pooling=described["pooling"],
+            precision=described["precision"],
+            dtype=described["dtype"],
+        )
+    except (KeyError, AttributeError, TypeError) as error:
+        raise ArtefactError(f"{source}: its spec does not say how the features were made: {error!r}") from error
 
 
 def plan(settings: Settings, *, engine: str) -> Plan:

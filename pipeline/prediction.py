@@ -1,15 +1,15 @@
-"""Photos in, labels and probabilities out, from a head directory whose spec rebuilds the trunk."""
+"""Photos in, labels and probabilities out, by a head, whose spec says which trunk it needs, or by a model."""
 
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline import engines, extraction, heads, images, spec
-from pipeline.errors import ArtefactError, ImageError, InputError
+from pipeline import engines, extraction, heads, images, inference, models, spec
+from pipeline.errors import ImageError, InputError
 
 Progress = Callable[[int, int], None]
 
@@ -37,19 +37,19 @@ class Prediction:
 
 
 class Predictor:
-    """A trained head with the trunk that it was trained on.
+    """A trained head with the trunk that it was trained on, or a model.
 
     Parameters
     ----------
-    head_dir : Path
-        Written by `pipeline.training.train`.
+    trained_dir : Path
+        Written by `pipeline.training.train` or `pipeline.finetuning.finetune`.
     weights : str or None
-        The base's weights, as in `pipeline.extraction.Settings`; their sha256 is checked against the one the head
-        keeps. None: ``none`` if the head was trained on a random base, else ``imagenet``.
+        For a head, the base's weights, as in `pipeline.extraction.Settings`; their sha256 is checked against the one
+        the head keeps. None: ``none`` if the head was trained on a random base, else ``imagenet``.
     engine : {"auto", "tensorflow", "openvino"}
         ``auto`` is the one that the head's spec names, if it names one.
     precision : {"float32", "bfloat16", "float16"} or None
-        Of the arithmetic; None is the one the head was trained on.
+        Of the arithmetic; None is the one the head was trained on, and float32 for a model.
     batch_size : int
         Images a batch; it changes speed and memory only.
     cache : Path or None
@@ -61,16 +61,20 @@ class Predictor:
         In the order of the probabilities.
     warnings : list of str
         Where this machine differs from the one that trained, but only up to rounding.
+    plan : Plan or None
+        How the features of a head are made; None for a model.
 
     Raises
     ------
     SpecError
         The weights are not those the head was trained on.
+    InputError
+        Weights are named for a model, which has its own.
     """
 
     def __init__(
         self,
-        head_dir: Path,
+        trained_dir: Path,
         *,
         weights: str | None,
         engine: str,
@@ -78,13 +82,17 @@ class Predictor:
         batch_size: int,
         cache: Path | None,
     ) -> None:
-        self.head, record = heads.load(head_dir)
-        self.classes: list[str] = record["classes"]
-        self.plan = _rebuild(head_dir, record["spec"], weights, engine, precision)
-        self.warnings = spec.require_compatible(record["spec"], self.plan.spec)
         self.batch_size = batch_size
-        self.cache = cache
         self._engine: engines.Engine | None = None
+        used: _Head | _Model
+        if models.is_model(trained_dir):
+            if weights is not None:
+                raise InputError(f"--weights: expected none, since {trained_dir} is a model, received {weights!r}")
+            used = _Model(trained_dir, engine, precision or "float32", batch_size, cache)
+        else:
+            used = _Head(trained_dir, weights, engine, precision, batch_size, cache)
+        self._used = used
+        self.classes, self.warnings, self.plan = used.classes, used.warnings, used.plan
 
     def predict(self, paths: Sequence[Path], *, progress: Progress) -> Iterator[Prediction]:
         """Yield one prediction a path, in order; a file that cannot be used gets one with its error.
@@ -96,49 +104,78 @@ class Predictor:
         progress : callable
             Called with (files done, files).
         """
-        outcomes: deque[tuple[Path, ImageError | None]] = deque()
-        size, geometry = self.plan.size, self.plan.spec["resize"]
+        size, geometry = self._used.size, self._used.geometry
 
         def load(place: int) -> NDArray[np.uint8]:
             return images.fit(images.read_bytes(paths[place]), size=size, geometry=geometry)
 
-        def batches() -> Iterator[NDArray[np.uint8]]:
-            batch: list[NDArray[np.uint8]] = []
-            ahead = extraction.BATCHES_AHEAD * self.batch_size
-            for place, pixels in extraction.decoded(len(paths), load, ahead=ahead):
-                if isinstance(pixels, ImageError):
-                    outcomes.append((paths[place], pixels))
-                    continue
-                outcomes.append((paths[place], None))
-                batch.append(pixels)
-                if len(batch) == self.batch_size:
-                    yield np.stack(batch)
-                    batch.clear()
-            if batch:
-                yield np.stack(batch)
-
-        done = 0
-        for features in self._open().run(batches()):
-            for row in self.head.predict_proba(features.reshape(len(features), -1)):
-                while outcomes[0][1]:
-                    yield _failed(*outcomes.popleft())
-                    done += 1
-                yield self._succeeded(outcomes.popleft()[0], row)
-                done += 1
-            progress(done, len(paths))
-        while outcomes:
-            yield _failed(*outcomes.popleft())
-        progress(len(paths), len(paths))
-
-    def _open(self) -> engines.Engine:
         if self._engine is None:
-            self._engine = extraction.open_engine(self.plan, batch_size=self.batch_size, cache=self.cache)
-        return self._engine
-
-    def _succeeded(self, path: Path, row: NDArray[np.float64]) -> Prediction:
-        return Prediction(
-            path, self.classes[int(row.argmax())], dict(zip(self.classes, row.tolist(), strict=True)), None
+            self._engine = self._used.open()
+        outcomes = inference.rows(
+            self._engine, len(paths), load, batch_size=self.batch_size, finish=self._used.probabilities
         )
+        for done, (path, outcome) in enumerate(zip(paths, outcomes, strict=True), start=1):
+            if isinstance(outcome, ImageError):
+                yield Prediction(path, None, {}, str(outcome))
+            else:
+                named = dict(zip(self.classes, outcome.tolist(), strict=True))
+                yield Prediction(path, self.classes[int(outcome.argmax())], named, None)
+            progress(done, len(paths))
+
+
+class _Head:
+    """A head, whose features are made by the trunk that its spec names."""
+
+    def __init__(
+        self,
+        head_dir: Path,
+        weights: str | None,
+        engine: str,
+        precision: engines.Precision | None,
+        batch_size: int,
+        cache: Path | None,
+    ) -> None:
+        head, record = heads.load(head_dir)
+        self._head = head
+        self.classes: list[str] = record["classes"]
+        trained = record["spec"]
+        settings = extraction.settings_of(trained, head_dir, weights=weights)
+        settings = replace(settings, precision=precision or settings.precision)
+        if engine == "auto" and "engine" in trained:
+            engine = trained["engine"]["name"]
+        self.plan = extraction.plan(settings, engine=engine)
+        self.warnings = spec.require_compatible(trained, self.plan.spec)
+        self.size, self.geometry = self.plan.size, settings.resize
+        self._batch_size, self._cache = batch_size, cache
+
+    def open(self) -> engines.Engine:
+        return extraction.open_engine(self.plan, batch_size=self._batch_size, cache=self._cache)
+
+    def probabilities(self, rows: NDArray[np.float32]) -> NDArray[np.float64]:
+        return self._head.predict_proba(rows.reshape(len(rows), -1))
+
+
+class _Model:
+    """A model, which gives probabilities itself."""
+
+    plan = None
+
+    def __init__(
+        self, directory: Path, engine: str, precision: engines.Precision, batch_size: int, cache: Path | None
+    ) -> None:
+        self._model = models.read(directory)
+        self.classes = self._model.classes
+        self.warnings: list[str] = []
+        self.size, self.geometry = self._model.size, self._model.spec["resize"]
+        self._open = partial(
+            inference.open_model, self._model, engine=engine, precision=precision, batch_size=batch_size, cache=cache
+        )
+
+    def open(self) -> engines.Engine:
+        return self._open()
+
+    def probabilities(self, rows: NDArray[np.float32]) -> NDArray[np.float64]:
+        return models.normalised(rows)
 
 
 def expand(paths: Sequence[Path]) -> list[Path]:
@@ -155,31 +192,3 @@ def expand(paths: Sequence[Path]) -> list[Path]:
     if not files:
         raise InputError(f"expected images, found none in {', '.join(map(str, paths))}")
     return files
-
-
-def _rebuild(
-    head_dir: Path, trained: spec.Spec, weights: str | None, engine: str, precision: engines.Precision | None
-) -> extraction.Plan:
-    try:
-        seed = trained["weights"].get("seed")
-        settings = extraction.Settings(
-            backbone=trained["backbone"]["name"],
-            alpha=trained["backbone"]["alpha"],
-            weights=weights or ("imagenet" if seed is None else "none"),
-            seed=seed or 0,
-            size=trained["size"],
-            resize=trained["resize"],
-            cut=trained["cut"],
-            pooling=trained["pooling"],
-            precision=precision or trained["precision"],
-            dtype=trained["dtype"],
-        )
-        if engine == "auto" and "engine" in trained:
-            engine = trained["engine"]["name"]
-    except (KeyError, AttributeError, TypeError) as error:
-        raise ArtefactError(f"{head_dir}: its spec does not say how the features were made: {error!r}") from error
-    return extraction.plan(settings, engine=engine)
-
-
-def _failed(path: Path, error: ImageError | None) -> Prediction:
-    return Prediction(path, None, {}, str(error))

@@ -12,9 +12,10 @@ COMMANDS = {
     "probe": "Find where to cut a base: a quick head at every cut and pooling, on a sample; or compare bases.",
     "extract": "Run the frozen base once over every image and keep its features.",
     "train": "Fit a light head on the features.",
-    "evaluate": "Judge a head on the test split: metrics with intervals, predictions and plots.",
+    "finetune": "Join base and head into a model, with the layers above a cut trained on if asked for.",
+    "evaluate": "Judge a head or a model on the test split: metrics with intervals, predictions and plots.",
     "results": "Show the test results of several heads side by side.",
-    "predict": "Label photos with a trained head.",
+    "predict": "Label photos with a trained head or a model.",
     "cache": "List, verify, prune or explain the rows kept from earlier extractions.",
 }
 

@@ -1,11 +1,12 @@
-"""``headstart evaluate``: judge a head on the test split."""
+"""``headstart evaluate``: judge a head or a model on the test split."""
 
 from pathlib import Path
 from typing import Any
 
 import click
 
-from stages.console import Stage, warn
+from stages import settings
+from stages.console import Stage, progress, warn
 
 TITLES = {
     "accuracy": "accuracy",
@@ -21,7 +22,7 @@ CLASSES_PRINTED = 20
 @click.argument("images", type=click.Path(path_type=Path))
 @click.argument("manifest", metavar="MANIFEST.csv", type=click.Path(path_type=Path))
 @click.argument("features", metavar="FEATURES.h5", type=click.Path(path_type=Path))
-@click.argument("head_dir", type=click.Path(path_type=Path))
+@click.argument("trained_dir", metavar="HEAD_DIR|MODEL_DIR", type=click.Path(path_type=Path))
 @click.argument("out_dir", type=click.Path(path_type=Path))
 @click.option(
     "--tta", is_flag=True, help="Average the predictions over the views in FEATURES (test-time augmentation)."
@@ -30,14 +31,35 @@ CLASSES_PRINTED = 20
 @click.option(
     "--resamples", type=click.IntRange(100), default=2000, show_default=True, help="Of the bootstrap behind intervals."
 )
-def evaluate(images: Path, manifest: Path, features: Path, head_dir: Path, out_dir: Path, **options: Any) -> None:
-    """Judge the head in HEAD_DIR on the test split, and write numbers, predictions and pictures to OUT_DIR.
+@click.option(
+    "--engine",
+    type=click.Choice(["auto", "tensorflow", "openvino"]),
+    default="auto",
+    show_default=True,
+    help="What runs a model; auto is OpenVINO on a CPU, TensorFlow on a GPU.",
+)
+@click.option("--batch-size", type=click.IntRange(min=1), default=32, show_default=True, help="Images a batch.")
+@settings.cache
+def evaluate(
+    images: Path,
+    manifest: Path,
+    features: Path,
+    trained_dir: Path,
+    out_dir: Path,
+    engine: str,
+    batch_size: int,
+    cache: Path,
+    **options: Any,
+) -> None:
+    """Judge a head or a model on the test split, and write numbers, predictions and pictures to OUT_DIR.
 
-    IMAGES is read only to draw the mistakes.
+    A head is judged by FEATURES; IMAGES is then read only to draw the mistakes. A model is run over the IMAGES.
     """
     from pipeline import evaluation
 
-    summary = evaluation.evaluate(images, manifest, features, head_dir, out_dir, **options)
+    with progress("images") as advance:
+        running = evaluation.Running(engine=engine, batch_size=batch_size, cache=cache, progress=advance)
+        summary = evaluation.evaluate(images, manifest, features, trained_dir, out_dir, running=running, **options)
     for warning in summary.warnings:
         warn(warning)
     click.echo(f"{summary.metrics['n']:,} test images, {summary.mistakes:,} mistakes; in brackets 95 % intervals\n")

@@ -19,7 +19,7 @@ Write = Callable[[Iterable["Prediction"], Sequence[str], TextIO], int]
 
 
 @click.command(cls=Stage)
-@click.argument("head", type=click.Path(path_type=Path))
+@click.argument("trained", metavar="HEAD_DIR|MODEL_DIR", type=click.Path(path_type=Path))
 @click.argument("paths", type=click.Path(path_type=Path), nargs=-1, required=True)
 @click.option(
     "--output",
@@ -38,12 +38,12 @@ Write = Callable[[Iterable["Prediction"], Sequence[str], TextIO], int]
 @click.option(
     "--precision",
     type=click.Choice(["float32", "bfloat16", "float16"]),
-    help="Of the arithmetic.  [default: as the head was trained]",
+    help="Of the arithmetic.  [default: as the head was trained; for a model float32]",
 )
 @click.option("--batch-size", type=click.IntRange(min=1), default=32, show_default=True, help="Images a batch.")
 @click.option("--cache", type=click.Path(path_type=Path), help="[default: $HEADSTART_CACHE, else .headstart]")
-def predict(head: Path, paths: tuple[Path, ...], output: str, cache: Path | None, **options: Any) -> None:
-    """Label PATHS, image files or folders of them, with the trained HEAD.
+def predict(trained: Path, paths: tuple[Path, ...], output: str, cache: Path | None, **options: Any) -> None:
+    """Label PATHS, image files or folders of them, with a trained head or a model.
 
     A file that cannot be used gets a row with its error; the exit status is then 1.
     """
@@ -51,7 +51,7 @@ def predict(head: Path, paths: tuple[Path, ...], output: str, cache: Path | None
 
     write = _writer(output)
     files = prediction.expand(paths)
-    predictor = prediction.Predictor(head, cache=cache or row_cache.default_root(Path.cwd()), **options)
+    predictor = prediction.Predictor(trained, cache=cache or row_cache.default_root(Path.cwd()), **options)
     for warning in predictor.warnings:
         warn(warning)
     with _opened(output) as target, progress("images") as advance:

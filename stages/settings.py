@@ -66,24 +66,25 @@ KEPT: Final = (
     ),
 )
 
-VIEWS: Final = (
-    click.option(
-        "--views", type=click.IntRange(min=1), default=1, show_default=True, help="Rows an image: 1 is itself."
-    ),
+VIEWS: Final = click.option(
+    "--views", type=click.IntRange(min=1), default=1, show_default=True, help="Rows an image: 1 is itself."
+)
+
+AUGMENTATION: Final = (
     click.option(
         "--flip",
         type=click.Choice(["none", "horizontal", "vertical", "both"]),
         default="none",
         show_default=True,
-        help="Views: mirrored, each way with probability one half.",
+        help="Copies: mirrored, each way with probability one half.",
     ),
     click.option(
-        "--rotation", default=0.0, show_default=True, help="Views: turned by at most this part of a full turn."
+        "--rotation", default=0.0, show_default=True, help="Copies: turned by at most this part of a full turn."
     ),
-    click.option("--zoom", default=0.0, show_default=True, help="Views: nearer or farther by at most this fraction."),
-    click.option("--shift", default=0.0, show_default=True, help="Views: moved by at most this fraction of the side."),
-    click.option("--brightness", default=0.0, show_default=True, help="Views: by at most this fraction of white."),
-    click.option("--contrast", default=0.0, show_default=True, help="Views: by at most this fraction."),
+    click.option("--zoom", default=0.0, show_default=True, help="Copies: nearer or farther by at most this fraction."),
+    click.option("--shift", default=0.0, show_default=True, help="Copies: moved by at most this fraction of the side."),
+    click.option("--brightness", default=0.0, show_default=True, help="Copies: by at most this fraction of white."),
+    click.option("--contrast", default=0.0, show_default=True, help="Copies: by at most this fraction."),
 )
 
 
@@ -99,7 +100,12 @@ def base(function: Function) -> Function:
 
 def views(function: Function) -> Function:
     """Give a command ``--views`` and every option that makes a policy; it hands their values to `policy`."""
-    return _with(VIEWS, function)
+    return _with((VIEWS, *AUGMENTATION), function)
+
+
+def augmentation(function: Function) -> Function:
+    """Give a command every option that makes a policy; it hands their values to `policy`."""
+    return _with(AUGMENTATION, function)
 
 
 def _with(options: Iterable[Callable[[Function], Function]], function: Function) -> Function:

@@ -9,16 +9,7 @@ from click.core import ParameterSource
 from pipeline import heads, training
 from pipeline.heads.dense import ACTIVATIONS, OPTIMIZERS, STANDARDIZE
 from stages.console import Stage, progress, warn
-
-
-def _widths(ctx: click.Context, parameter: click.Parameter, text: str) -> tuple[int, ...]:
-    """Turn ``256,128`` or ``none`` into a tuple of integers of at least 1."""
-    if text == "none":
-        return ()
-    widths = text.split(",")
-    if not all(width.isdecimal() and int(width) for width in widths):
-        raise click.BadParameter(f"expected widths as in 256,128, or none; received {text!r}", ctx, parameter)
-    return tuple(map(int, widths))
+from stages.lists import widths
 
 
 @click.command(cls=Stage)
@@ -63,7 +54,7 @@ def _widths(ctx: click.Context, parameter: click.Parameter, text: str) -> tuple[
     "--hidden",
     default="256",
     show_default=True,
-    callback=_widths,
+    callback=widths,
     help="dense: widths of the hidden layers, as in 256,128, or none.",
 )
 @click.option(

@@ -18,8 +18,13 @@ def described(stage: str) -> dict[str, object]:
     return STAGES[stage].get("do", STAGES[stage])
 
 
+def module(stage: str) -> str:
+    """`evaluate-model` runs the module `evaluate` for a model."""
+    return f"stages.{stage.partition('-')[0]}"
+
+
 def imported(stage: str) -> set[Path]:
-    modules = GRAPH.find_upstream_modules(f"stages.{stage}") | {f"stages.{stage}"}
+    modules = GRAPH.find_upstream_modules(module(stage)) | {module(stage)}
     paths = {ROOT.joinpath(*module.split(".")) for module in modules}
     files = {path / "__init__.py" if path.is_dir() else path.with_suffix(".py") for path in paths}
     return {file.relative_to(ROOT) for file in files}
@@ -41,7 +46,7 @@ def test_the_deps_of_a_stage_are_the_code_it_imports(stage: str) -> None:
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_a_stage_runs_the_module_of_its_name(stage: str) -> None:
-    assert re.match(rf"python -m stages\.{stage} ", described(stage)["cmd"])
+    assert re.match(rf"python -m {re.escape(module(stage))} ", described(stage)["cmd"])
 
 
 @pytest.mark.parametrize("stage", STAGES)
@@ -52,7 +57,7 @@ def test_a_stage_reads_only_what_it_declares_and_writes_only_its_outputs(stage: 
     named = [next(iter(item)) if isinstance(item, dict) else item for item in listed]
     command = described(stage)["cmd"]
     assert ("${images}" in command) == ("${images}" in named)
-    for path in re.findall(r"data/\S+", command):
+    for path in re.findall(r"data/(?:\$\{[^}]+\}|\S)+", command):
         assert any(path == name or name.startswith(f"{path}/") for name in named), path
 
 
@@ -60,7 +65,7 @@ def test_every_option_of_params_yaml_is_one_of_its_stage() -> None:
     import importlib
 
     params = yaml.safe_load((ROOT / "params.yaml").read_text())
-    sections = {stage: [params[stage]] for stage in ("prepare", "probe", "extract", "evaluate")}
+    sections = {stage: [params[stage]] for stage in ("prepare", "probe", "extract", "finetune", "evaluate")}
     for stage in ("probe", "extract"):
         sections[stage].append(params["base"])
     sections["train"] = list(params["train"].values())
@@ -79,6 +84,5 @@ def test_dvc_reads_it() -> None:
         text=True,
         check=True,
     )
-    assert {"digits", "prepare", "probe", "extract", "train@logistic", "train@dense", "evaluate@logistic"} <= set(
-        found.stdout.split()
-    )
+    stages = {"digits", "prepare", "probe", "extract", "train@logistic", "train@dense", "finetune"}
+    assert stages | {"evaluate@logistic"} <= set(found.stdout.split())

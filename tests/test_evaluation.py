@@ -4,15 +4,29 @@ import csv
 import hashlib
 import itertools
 import json
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
 from click.testing import CliRunner
 from PIL import Image
 
-from pipeline import evaluation, features, heads, manifest, metrics, plots
+from pipeline import (
+    assembly,
+    backbones,
+    evaluation,
+    features,
+    heads,
+    images,
+    manifest,
+    metrics,
+    models,
+    plots,
+    views,
+)
 from pipeline.errors import ArtefactError, InputError, SpecError
 from stages.evaluate import evaluate as command
+from tests.fakes import plan, register_tiny
 
 SPEC = {"cut": "top", "decoder": {"version": "1"}, "weights": {"seed": 1}}
 HISTORY = [
@@ -383,3 +397,92 @@ def test_command_turns_a_foreseen_error_into_one_line_and_status_1(project):
     assert result.exit_code == 1
     assert result.output.count("\n") == 1
     assert result.output.startswith("Error: ")
+
+
+# --- a model
+
+
+@pytest.fixture
+def judged_model(tmp_path):
+    """A small project with a model over a tiny base, and what its network gives for the test images, by path."""
+    register_tiny()
+    project = Project(tmp_path, ["a", "b"])
+    for number in range(6):
+        project.add(f"{number}.png", "ab"[number % 2], "test" if number else "train", "a")
+    project.write()
+    chosen = plan(size=32, backbone="tiny")
+    base = backbones.load(chosen.backbone, size=32, alpha=1.0, weights=chosen.weights)
+    trunk = backbones.trunk(chosen.backbone, base, cut="top", pooling="avg")
+    dense = transparent_head(2).stack()
+    draw = np.random.default_rng(0)
+    stack = replace(dense, mean=np.zeros(16), scale=np.ones(16), kernels=[draw.normal(size=(16, 1)).astype(np.float32)])
+    described = {"spec": chosen.spec, "new_conv": (), "layers": [], "history": HISTORY, "made": {}}
+    head = assembly.head_network(stack)
+    project.head = tmp_path / "model"
+    models.save(project.head, trunk, head, stack, classes=["a", "b"], **described)
+    network = models.read(project.head).network()
+
+    def given(path, view=0, policy=None):
+        data = (project.images / path).read_bytes()
+        pixels = images.fit(data, size=32, geometry="squash")
+        if policy:
+            pixels = views.apply(pixels, digest=hashlib.sha256(data).digest(), view=view, policy=policy)
+        return np.array(network(pixels[None]))[0]
+
+    return project, given
+
+
+def judge(project, tta=False):
+    told = []
+    running = evaluation.Running(
+        engine="tensorflow", batch_size=2, cache=None, progress=lambda done, total: told.append((done, total))
+    )
+    evaluation.evaluate(*project.paths, tta=tta, seed=0, resamples=200, running=running)
+    return told
+
+
+def test_a_model_is_judged_by_the_images_and_leaves_the_files_that_a_head_leaves(judged_model):
+    project, given = judged_model
+    assert judge(project)[-1] == (5, 5)
+    rows = project.table("predictions.csv")
+    assert [row["path"] for row in rows] == [f"{number}.png" for number in range(1, 6)]
+    for row in rows:
+        assert [float(row["p_a"]), float(row["p_b"])] == pytest.approx(given(row["path"]), abs=1e-5)
+    assert len(project.table("learning_curves.csv")) == len(HISTORY)
+    of_a_model = {path.name for path in project.out.iterdir()}
+    project.head, project.out = project.root / "head", project.root / "of a head"
+    project.evaluate()
+    assert {path.name for path in project.out.iterdir()} == of_a_model
+
+
+def test_tta_of_a_model_averages_over_the_views_that_the_features_have(judged_model):
+    project, given = judged_model
+    policy = views.Policy(flip="horizontal", rotation=0.1, zoom=0.0, shift=0.0, brightness=0.0, contrast=0.0)
+    with features.Features(project.features) as read:
+        rows, digests = read.gather(read.digests), read.digests
+    features.write(
+        project.features,
+        spec=json.dumps(SPEC),
+        digests=digests,
+        row_shape=(2, 2),
+        dtype="float32",
+        blocks=[np.stack([rows, rows], axis=1)],
+        views=json.dumps({"count": 2, "policy": asdict(policy)}),
+    )
+    judge(project, tta=True)
+    for row in project.table("predictions.csv"):
+        expected = (given(row["path"]) + given(row["path"], 1, policy)) / 2
+        assert [float(row["p_a"]), float(row["p_b"])] == pytest.approx(expected, abs=1e-5)
+
+
+def test_a_test_image_that_changed_is_named(judged_model):
+    project, _ = judged_model
+    Image.new("RGB", (5, 5)).save(project.images / "3.png")
+    with pytest.raises(InputError, match=r"3\.png: expected an image: it changed since `headstart prepare`"):
+        judge(project)
+
+
+def test_a_model_without_word_of_how_to_run_it_is_refused(judged_model):
+    project, _ = judged_model
+    with pytest.raises(InputError, match="nothing says how to run a model"):
+        project.evaluate()

@@ -3,6 +3,8 @@
 import csv
 import io
 import json
+import subprocess
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -10,13 +12,14 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
-from pipeline import extraction, heads, images, prediction
+from pipeline import assembly, backbones, extraction, heads, images, models, prediction
 from pipeline.errors import ArtefactError, InputError, SpecError, StorageError
 from pipeline.prediction import Prediction, Predictor
 from stages import predict as stage
 from stages.predict import predict as command
-from tests.fakes import CountingEngine, plan, quadrant_means, write_photo
+from tests.fakes import CountingEngine, plan, quadrant_means, register_tiny, write_photo
 
+ROOT = Path(__file__).parents[1]
 SIZE = 32
 
 
@@ -240,3 +243,63 @@ def test_a_terminal_gets_a_table(tmp_path: Path, head_dir: Path, engine: Countin
     assert first.endswith("00.png")
     assert second.startswith("-  ")
     assert "01.png: damaged" in second
+
+
+# --- a model
+
+
+@pytest.fixture
+def model_dir(tmp_path: Path) -> Path:
+    """A tiny base with a random head, joined."""
+    register_tiny()
+    chosen = plan(size=SIZE, backbone="tiny")
+    base = backbones.load(chosen.backbone, size=SIZE, alpha=1.0, weights=chosen.weights)
+    trunk = backbones.trunk(chosen.backbone, base, cut="top", pooling="avg")
+    draw = np.random.default_rng(0)
+    stack = heads.Stack(
+        mean=np.zeros(16),
+        scale=np.ones(16),
+        kernels=[draw.normal(size=(16, 1)).astype(np.float32)],
+        biases=[np.zeros(1, np.float32)],
+        activation="linear",
+        dropout=0.0,
+        l1=0.0,
+        l2=0.0,
+    )
+    head = assembly.head_network(stack)
+    described = {"spec": chosen.spec, "new_conv": (), "layers": [], "history": [], "made": {}}
+    models.save(tmp_path / "model", trunk, head, stack, classes=["bright", "dark"], **described)
+    return tmp_path / "model"
+
+
+@pytest.mark.parametrize("engine", ["tensorflow", "openvino"])
+def test_a_model_predicts_what_its_network_gives(tmp_path: Path, model_dir: Path, engine: str) -> None:
+    found = Predictor(model_dir, weights=None, engine=engine, precision=None, batch_size=2, cache=tmp_path / "cache")
+    paths = files(tmp_path / "new", "oxo")
+    first, broken, last = found.predict(paths, progress=lambda done, total: None)
+    assert (broken.label, broken.probabilities) == (None, {})
+    pixels = [images.fit(path.read_bytes(), size=SIZE, geometry="squash") for path in (paths[0], paths[2])]
+    expected = np.array(models.read(model_dir).network()(np.stack(pixels)))
+    for one, row in zip((first, last), expected, strict=True):
+        assert [one.probabilities[name] for name in ("bright", "dark")] == pytest.approx(row, abs=1e-5)
+        assert sum(one.probabilities.values()) == pytest.approx(1, abs=1e-12)
+        assert one.label == ["bright", "dark"][int(row.argmax())]
+
+
+def test_a_model_whose_graph_was_kept_predicts_without_tensorflow(tmp_path: Path, model_dir: Path) -> None:
+    photo = str(files(tmp_path / "new", "o")[0])
+    run = ["from stages.predict import predict", "import sys", "predict(sys.argv[1:], standalone_mode=False)"]
+    script = "; ".join([*run, "assert 'tensorflow' not in sys.modules"])
+    options = [str(model_dir), photo, "--engine", "openvino", "--cache", str(tmp_path / "cache")]
+    warm = Predictor(
+        model_dir, weights=None, engine="openvino", precision=None, batch_size=32, cache=tmp_path / "cache"
+    )
+    (expected,) = warm.predict([Path(photo)], progress=lambda done, total: None)
+    again = subprocess.run([sys.executable, "-c", script, *options], capture_output=True, text=True, cwd=ROOT)
+    assert again.returncode == 0, again.stderr
+    assert f"{photo},{expected.label}," in again.stdout
+
+
+def test_a_model_takes_no_weights(model_dir: Path) -> None:
+    with pytest.raises(InputError, match=r"--weights: expected none, since .*model is a model, received 'imagenet'"):
+        predictor(model_dir, weights="imagenet")

@@ -3,6 +3,7 @@
 from pipeline.backbones.cutting import POOLINGS, cut_points, trunk, trunks
 from pipeline.backbones.layers import LayerRow, layer_table, rungs
 from pipeline.backbones.table import BACKBONES, Backbone, find, resolve_cut
+from pipeline.backbones.tails import replayed, tail, topped
 from pipeline.backbones.weights import Weights, find_weights, load, offline_path
 
 __all__ = [
@@ -17,8 +18,11 @@ __all__ = [
     "layer_table",
     "load",
     "offline_path",
+    "replayed",
     "resolve_cut",
     "rungs",
+    "tail",
+    "topped",
     "trunk",
     "trunks",
 ]

@@ -25,12 +25,14 @@ from pipeline.files import published
 from pipeline.heads.dense import DenseHead
 from pipeline.heads.logistic import LogisticHead
 from pipeline.heads.rows import Codes, Floats, Progress, Rows, Slot, count_parameters, first_not_finite
+from pipeline.heads.stack import Stack
 
 __all__ = [
     "HEADS",
     "DenseHead",
     "Head",
     "LogisticHead",
+    "Stack",
     "count_parameters",
     "first_not_finite",
     "load",
@@ -67,6 +69,9 @@ class Head(Protocol):
 
     def predict_proba(self, X: Rows) -> Floats:
         """Return probabilities (n, K) for rows (n, d)."""
+
+    def stack(self) -> Stack:
+        """Return the fitted head as dense layers under a sigmoid or softmax; InputError for a head that is none."""
 
 
 HEADS: Final[Mapping[str, type[LogisticHead] | type[DenseHead]]] = {"logistic": LogisticHead, "dense": DenseHead}

@@ -29,6 +29,7 @@ from pipeline.heads.rows import (
     probabilities,
     standardise,
 )
+from pipeline.heads.stack import Stack
 
 Singles = NDArray[np.float32]
 
@@ -243,6 +244,20 @@ class DenseHead:
                 )
             logits[rows] = values @ self.arrays_[f"kernel_{top}_"] + self.arrays_[f"bias_{top}_"]
         return probabilities(logits)
+
+    def stack(self) -> Stack:
+        """Return the fitted head as its dense layers."""
+        count = len(self.hidden) + 1
+        return Stack(
+            mean=self.arrays_["mean_"],
+            scale=self.arrays_["scale_"],
+            kernels=[self.arrays_[f"kernel_{i}_"] for i in range(count)],
+            biases=[self.arrays_[f"bias_{i}_"] for i in range(count)],
+            activation=self.activation,
+            dropout=self.dropout,
+            l1=self.l1,
+            l2=self.l2,
+        )
 
     def _network(self, n_features: int, n_classes: int) -> Any:
         """Build and compile the Keras model: standardised features (n, d) float32 to logits (n, 1 or K)."""

@@ -24,6 +24,7 @@ from pipeline.heads.rows import (
     probabilities,
     standardise,
 )
+from pipeline.heads.stack import Stack
 
 
 @dataclass(kw_only=True, eq=False)
@@ -146,6 +147,19 @@ class LogisticHead:
         for rows in blocks(len(X)):
             logits[rows] = standardise(X[rows], mean, scale) @ coef.T + intercept
         return probabilities(logits)
+
+    def stack(self) -> Stack:
+        """Return the fitted head as one dense layer."""
+        return Stack(
+            mean=self.arrays_["mean_"],
+            scale=self.arrays_["scale_"],
+            kernels=[np.ascontiguousarray(self.arrays_["coef_"].T, dtype=np.float32)],
+            biases=[self.arrays_["intercept_"].astype(np.float32)],
+            activation="linear",
+            dropout=0.0,
+            l1=0.0,
+            l2=0.0,
+        )
 
     def _explained(self, warning: warnings.WarningMessage) -> str:
         from sklearn.exceptions import ConvergenceWarning

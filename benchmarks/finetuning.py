@@ -1,0 +1,286 @@
+"""How long an epoch of fine-tuning takes from cached activations, against the usual partly frozen Keras model.
+
+    python benchmarks/finetuning.py --images DIR [--backbone NAME --size PX --cut LAYER --limit N --epochs N]
+
+Both train the same layers, from the same head, on the same pixels in the same order, with plain SGD and batch
+normalisation in inference mode, and judge the validation images after each epoch. The usual way is that of Keras' own
+guide: layers below the cut are not trainable, the base is in inference mode, `tf.data` decodes in parallel
+and prefetches, `Model.fit` trains; `--jit` says whether it is compiled by XLA.
+
+Each way runs in a process of its own, and they take turns, so that a change of the machine's speed meets
+both. The first epoch, which traces and compiles, is not counted. Decoding counts where it happens: in every epoch of
+the usual way, and once in ours, which is printed as the extraction.
+"""
+
+import argparse
+import os
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from multiprocessing import get_context
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+SEED = 0
+Row = dict[str, float]
+
+
+class Job:
+    """What both ways are given."""
+
+    def __init__(self, arguments: argparse.Namespace, folder: Path) -> None:
+        self.images: Path = arguments.images
+        self.backbone: str = arguments.backbone
+        self.size: int = arguments.size
+        self.weights: str = arguments.weights
+        self.cut: str = arguments.cut
+        self.limit: int = arguments.limit
+        self.epochs: int = arguments.epochs
+        self.batch_size: int = arguments.batch_size
+        self.learning_rate: float = arguments.learning_rate
+        self.jit: bool = arguments.jit
+        self.folder = folder
+
+    @property
+    def manifest(self) -> Path:
+        """The manifest of the images that are used."""
+        return self.folder / "manifest.csv"
+
+    def prepare(self) -> None:
+        """Make manifest, features and head."""
+        from pipeline import extraction, heads, manifest, preparation, training, views
+
+        preparation.prepare(
+            self.images,
+            self.folder / "all.csv",
+            labels_csv=None,
+            label_pattern=None,
+            exclude=None,
+            max_quarantined=0.1,
+            val_fraction=0.2,
+            test_fraction=0.2,
+            stratify=False,
+            workers=None,
+            progress=lambda done, total: None,
+        )
+        table = manifest.read(self.folder / "all.csv")
+        used = [place for place, split in enumerate(table.splits) if split != "test"]
+        chosen = np.random.default_rng(SEED).permutation(used)[: self.limit]
+        manifest.write(table.take(sorted(chosen.tolist())), self.manifest)
+        extraction.extract(
+            self.images,
+            self.manifest,
+            self.folder / "features.h5",
+            self.plan(),
+            views=1,
+            policy=views.Policy(flip="none", rotation=0, zoom=0, shift=0, brightness=0, contrast=0),
+            cache=self.folder / "cache",
+            batch_size=32,
+            progress=lambda done, total: None,
+        )
+        head = heads.LogisticHead(C=0.01, l1_ratio=0.0, class_weight=None, max_iter=1000, seed=SEED)
+        training.train(self.manifest, self.folder / "features.h5", self.folder / "head", head=head)
+
+    def plan(self) -> Any:
+        """Return the plan of the features under the head."""
+        from pipeline import extraction
+
+        settings = extraction.Settings(
+            backbone=self.backbone,
+            alpha=1.0,
+            weights=self.weights,
+            seed=SEED,
+            size=self.size,
+            resize="squash",
+            cut="top",
+            pooling="avg",
+            precision="float32",
+            dtype="float32",
+        )
+        return extraction.plan(settings, engine="auto")
+
+
+def cached(job: Job) -> Iterator[Row]:
+    """Train tail and head from activations, as `headstart finetune` does; first yield the seconds of the extraction."""
+    from pipeline import finetuning, views
+
+    def run(epochs: int, told: Callable[[Row], None]) -> Any:
+        settings = finetuning.Settings(
+            epochs=epochs,
+            cut=job.cut,
+            new_conv=(),
+            freeze=(),
+            new_head=False,
+            optimizer="sgd",
+            learning_rate=job.learning_rate,
+            schedule="constant",
+            warmup_epochs=0.0,
+            layer_decay=1.0,
+            weight_decay=0.0,
+            label_smoothing=0.0,
+            batch_norm="inference",
+            batch_size=job.batch_size,
+            patience=0,
+            class_weight=None,
+            seed=SEED,
+            deterministic=False,
+            live_augment=False,
+            policy=views.Policy(flip="none", rotation=0, zoom=0, shift=0, brightness=0, contrast=0),
+        )
+        silent: Callable[[int, int], None] = lambda done, total: None  # noqa: E731
+        how = finetuning.Run(
+            weights=job.weights,
+            engine="auto",
+            cache=job.folder / "cache",
+            extracting=silent,
+            progress=silent,
+            told=told,
+        )
+        files = job.manifest, job.folder / "features.h5", job.folder / "head", job.folder / f"model-{epochs}"
+        return finetuning.finetune(job.images, *files, settings=settings, run=how)
+
+    yield {"extraction": run(1, lambda row: None).extraction_seconds}
+    # The loop is the library's, so it runs in a thread that stops where this generator does.
+    from queue import Queue
+    from threading import Thread
+
+    rows: Queue[Row] = Queue()
+    turns: Queue[None] = Queue()
+
+    def told(row: Row) -> None:
+        rows.put(row)
+        turns.get()
+
+    Thread(target=run, args=(job.epochs, told), daemon=True).start()
+    for _ in range(job.epochs):
+        yield rows.get()
+        turns.put(None)
+
+
+def ordinary(job: Job) -> Iterator[Row]:
+    """Train the whole network with its lower layers frozen, from pixels."""
+    from pipeline import assembly, backbones, frameworks, heads, images, manifest
+
+    tf = frameworks.tensorflow()
+    import keras
+
+    plan = job.plan()
+    base = backbones.load(plan.backbone, size=job.size, alpha=1.0, weights=plan.weights)
+    names = [layer.name for layer in base.layers]
+    for layer in base.layers[: names.index(backbones.resolve_cut(plan.backbone, job.cut)) + 1]:
+        layer.trainable = False
+    head, record = heads.load(job.folder / "head")
+
+    class Inferring(keras.Model):
+        """In Keras 3.15 the `training=True` of `fit` overrules the `training=False` of the base; here it does not."""
+
+        def call(self, *given: Any, **named: Any) -> Any:
+            return super().call(*given, **named | {"training": False})
+
+    inputs = keras.Input((job.size, job.size, 3))
+    x = base(plan.backbone.preprocess(inputs), training=False)
+    x = keras.layers.GlobalAveragePooling2D()(x)
+    model = Inferring(inputs, assembly.head_network(head.stack())(x))
+    if len(record["classes"]) == 2:
+        loss = keras.losses.BinaryCrossentropy(from_logits=True)
+    else:
+        loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile(keras.optimizers.SGD(job.learning_rate), loss, jit_compile=job.jit)
+    table = manifest.read(job.manifest)
+
+    def decoded(path: bytes) -> np.ndarray:
+        return images.fit((job.images / path.decode()).read_bytes(), size=job.size, geometry="squash")
+
+    def load(path: Any, code: Any) -> Any:
+        pixels = tf.ensure_shape(tf.numpy_function(decoded, [path], tf.uint8), (job.size, job.size, 3))
+        return tf.cast(pixels, tf.float32), code
+
+    def dataset(split: str, epoch: int | None) -> Any:
+        part = table.distinct(split)
+        order = np.arange(len(part)) if epoch is None else np.random.default_rng((SEED, epoch)).permutation(len(part))
+        codes = np.array([record["classes"].index(part.labels[place]) for place in order], np.float32)
+        paths = tf.data.Dataset.from_tensor_slices(([part.paths[place] for place in order], codes[:, None]))
+        return paths.map(load, tf.data.AUTOTUNE).batch(job.batch_size).prefetch(tf.data.AUTOTUNE)
+
+    yield {}
+    for epoch in range(1, job.epochs + 1):
+        found = model.fit(dataset("train", epoch), validation_data=dataset("val", None), verbose=0).history
+        yield {name: values[0] for name, values in found.items()}
+
+
+WAYS = {"cached tail": cached, "partly frozen model": ordinary}
+
+
+def work(name: str, job: Job, line: Connection) -> None:
+    """Run one way, a step whenever told to, and send what it yields with the seconds it took."""
+    steps = WAYS[name](job)
+    while line.recv():
+        started = time.perf_counter()
+        row = next(steps)
+        line.send((row, time.perf_counter() - started))
+
+
+def measure(job: Job) -> None:
+    """Let both ways take turns and print what they did."""
+    context = get_context("spawn")
+    prepared = context.Process(target=job.prepare)
+    prepared.start()
+    prepared.join()
+    lines = {}
+    for name in WAYS:
+        mine, its = context.Pipe()
+        context.Process(target=work, args=(name, job, its), daemon=True).start()
+        lines[name] = mine
+    taken: dict[str, list[tuple[Row, float]]] = {name: [] for name in WAYS}
+    for _ in range(job.epochs + 1):
+        for name, line in lines.items():
+            line.send(True)
+            taken[name].append(line.recv())
+    extraction = taken["cached tail"][0][0]["extraction"]
+    print(
+        f"{job.backbone} at {job.size} px, cut at {job.cut}: extraction of the activations, once: {extraction:.1f} s\n"
+    )
+    print(f"{'epoch':>5}  " + "  ".join(f"{name:>40}" for name in WAYS))
+    for epoch in range(1, job.epochs + 1):
+        cells = [
+            f"{seconds:8.2f} s  loss {row['loss']:.5f}  val {row['val_loss']:.5f}"
+            for row, seconds in (taken[name][epoch] for name in WAYS)
+        ]
+        print(f"{epoch:5}  " + "  ".join(f"{cell:>40}" for cell in cells))
+    ours, usual = ([seconds for _, seconds in taken[name][2:]] for name in WAYS)
+    ratio = statistics.median(theirs / mine for mine, theirs in zip(ours, usual, strict=True))
+    print(f"\nan epoch: {statistics.median(ours):.2f} s and {statistics.median(usual):.2f} s, {ratio:.1f} times faster")
+    gaps = [
+        abs(one[key] - other[key]) / abs(other[key])
+        for (one, _), (other, _) in zip(taken["cached tail"][1:], taken["partly frozen model"][1:], strict=True)
+        for key in ("loss", "val_loss")
+    ]
+    print(f"largest difference of a loss: {max(gaps):.1e} of it")
+
+
+def main() -> None:
+    """Read the options and measure."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--images", type=Path, required=True)
+    parser.add_argument("--backbone", default="efficientnet_lite0")
+    parser.add_argument("--weights", default="imagenet")
+    parser.add_argument("--size", type=int, default=224)
+    parser.add_argument("--cut", default="block-4")
+    parser.add_argument("--limit", type=int, default=400, help="images, training and validation together")
+    parser.add_argument("--epochs", type=int, default=4)
+    parser.add_argument("--batch-size", type=int, default=32)
+    parser.add_argument("--learning-rate", type=float, default=0.01)
+    parser.add_argument("--jit", action="store_true", help="compile the usual way by XLA")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        measure(Job(arguments, Path(folder)))
+
+
+if __name__ == "__main__":
+    main()

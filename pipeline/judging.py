@@ -1,0 +1,156 @@
+"""What can be judged on a manifest: a head, by cached features, and a model, by the images themselves."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline import heads, images, inference, models, spec, views
+from pipeline.errors import ImageError, InputError
+from pipeline.features import Features
+from pipeline.manifest import Manifest
+
+
+@dataclass(frozen=True)
+class Running:
+    """How a model is run over the test images, none of which changes a result by more than rounding.
+
+    Attributes
+    ----------
+    engine : {"auto", "tensorflow", "openvino"}
+    batch_size : int
+        Images a batch.
+    cache : Path or None
+        Where an engine finds what it kept to start faster.
+    progress : callable
+        Called with (rows done, rows).
+    """
+
+    engine: str
+    batch_size: int
+    cache: Path | None
+    progress: Callable[[int, int], None]
+
+
+class Judged(Protocol):
+    """What gives probabilities for the images of a manifest.
+
+    Attributes
+    ----------
+    classes : list of str
+        In the order of the probabilities.
+    history : list of dict
+        A row an epoch of training; empty if there were none.
+    """
+
+    classes: list[str]
+    history: list[dict[str, float]]
+
+    def predict(
+        self, table: Manifest, root: Path, features_path: Path, *, tta: bool
+    ) -> tuple[NDArray[np.float64], list[str]]:
+        """Return probabilities (n, K) of the images of `table`, in its order, and warnings.
+
+        Parameters
+        ----------
+        table : Manifest
+        root : Path
+            The image root.
+        features_path : Path
+            Rows for a head; of a model, only which views there are, if `tta` asks for them.
+        tta : bool
+            Whether to take the mean over all views of an image.
+        """
+
+
+def judged(directory: Path, running: Running | None) -> Judged:
+    """Open a head or a model.
+
+    Parameters
+    ----------
+    directory : Path
+        As `pipeline.heads.save` or `pipeline.models.save` wrote it.
+    running : Running or None
+        How a model is run; a head needs none.
+
+    Raises
+    ------
+    ArtefactError
+        It is neither, or damaged.
+    """
+    if not models.is_model(directory):
+        return _Head(directory)
+    if running is None:
+        raise InputError(f"{directory}: expected a head, since nothing says how to run a model, received a model")
+    return _Model(directory, running)
+
+
+class _Head:
+    """A head, judged by cached features."""
+
+    def __init__(self, directory: Path) -> None:
+        self._head, record = heads.load(directory)
+        self._spec: spec.Spec = record["spec"]
+        self.classes: list[str] = record["classes"]
+        self.history = self._head.history_
+
+    def predict(
+        self, table: Manifest, root: Path, features_path: Path, *, tta: bool
+    ) -> tuple[NDArray[np.float64], list[str]]:
+        with Features(features_path) as features:
+            warnings = spec.require_compatible(self._spec, features.spec)
+            _check_tta(tta, features)
+            rows = features.gather_views(table.digests)
+        each = [self._head.predict_proba(rows[:, view]) for view in range(rows.shape[1] if tta else 1)]
+        return np.mean(each, axis=0), warnings
+
+
+class _Model:
+    """A model, judged by the images."""
+
+    def __init__(self, directory: Path, running: Running) -> None:
+        self._model, self._running = models.read(directory), running
+        self.classes, self.history = self._model.classes, self._model.history
+
+    def predict(
+        self, table: Manifest, root: Path, features_path: Path, *, tta: bool
+    ) -> tuple[NDArray[np.float64], list[str]]:
+        count, policy = 1, None
+        if tta:
+            with Features(features_path) as features:
+                _check_tta(tta, features)
+                count, policy = features.views["count"], views.Policy(**features.views["policy"])  # type: ignore[index]
+
+        def load(place: int) -> NDArray[np.uint8]:
+            image, view = divmod(place, count)
+            data = images.read_bytes(root / table.paths[image])
+            digest = table.digests[image].tobytes()
+            if images.digest(data) != digest:
+                raise ImageError("it changed since `headstart prepare`; run that again")
+            pixels = images.fit(data, size=self._model.size, geometry=self._model.spec["resize"])
+            return pixels if policy is None else views.apply(pixels, digest=digest, view=view, policy=policy)
+
+        engine = inference.open_model(
+            self._model,
+            engine=self._running.engine,
+            precision="float32",
+            batch_size=self._running.batch_size,
+            cache=self._running.cache,
+        )
+        total = len(table) * count
+        rows = inference.rows(engine, total, load, batch_size=self._running.batch_size, finish=models.normalised)
+        found = np.empty((total, len(self.classes)))
+        for place, row in enumerate(rows):
+            if isinstance(row, ImageError):
+                raise InputError(f"{root / table.paths[place // count]}: expected an image: {row}")
+            found[place] = row
+            self._running.progress(place + 1, total)
+        return found.reshape(len(table), count, -1).mean(axis=1), []
+
+
+def _check_tta(tta: bool, features: Features) -> None:
+    if tta and not features.views:
+        raise InputError(f"--tta: expected features of several views, received {features.path} with one")
