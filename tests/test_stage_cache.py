@@ -33,8 +33,8 @@ def shown(result: Result) -> str:
 
 
 def spec_of(**changes: object) -> dict[str, object]:
-    options = command.commands["explain"].params
-    defaults = {one.name: one.default for one in options if one.name not in ("manifest", "of", "cache")}
+    chosen = command.commands["explain"].make_context("explain", []).params
+    defaults = {name: value for name, value in chosen.items() if name not in ("manifest", "of", "cache")}
     return plan(defaults | {"backbone": "mobilenet_v2", "weights": "none", "size": 32} | changes).spec
 
 
