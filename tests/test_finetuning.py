@@ -441,7 +441,7 @@ def test_a_second_run_of_the_same_model_says_who_is_at_it(project: Project) -> N
 
 
 KILLABLE = """
-import os, signal, sys
+import glob, os, signal, sys, time
 from tests.fakes import register_tiny
 register_tiny()
 from pipeline.finetuning import epochs, tuner
@@ -450,6 +450,8 @@ def counted(self, *given, **named):
     global steps
     steps += 1
     if steps == int(os.environ["KILL_AT"]):
+        while not glob.glob("cache/finetuning/*/checkpoint.npz"):  # it is written behind
+            time.sleep(0.01)
         os.kill(os.getpid(), signal.SIGKILL)
     return take(self, *given, **named)
 tuner.Tuner.train = counted

@@ -92,7 +92,8 @@ def keep(path: Path, state: State) -> None:
         The disk is full or fails; the checkpoint before this one still stands.
     """
     text = json.dumps({"history": state.history, "best_epoch": state.best_epoch})
-    arrays = {f"{part}.{place}": array for part in _PARTS for place, array in enumerate(getattr(state, part))}
+    parts = _PARTS[:2] if state.best is state.weights else _PARTS
+    arrays = {f"{part}.{place}": array for part in parts for place, array in enumerate(getattr(state, part))}
     try:
         with published(path) as temporary:
             np.savez(temporary, text=np.frombuffer(text.encode(), np.uint8), **arrays)
@@ -105,10 +106,12 @@ def found(path: Path, like: State) -> State | None:
     try:
         with np.load(path, allow_pickle=False) as stored:
             text = json.loads(stored["text"].tobytes())
+            apart = "best.0" in stored.files  # else the last weights are the best
             parts = {
                 part: [_same(stored[f"{part}.{place}"], array) for place, array in enumerate(getattr(like, part))]
-                for part in _PARTS
+                for part in (_PARTS if apart else _PARTS[:2])
             }
+        parts.setdefault("best", parts["weights"])
         return State(**parts, best_epoch=int(text["best_epoch"]), history=list(text["history"]))
     except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile):
         return None

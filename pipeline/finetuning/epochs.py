@@ -3,7 +3,8 @@
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -111,11 +112,18 @@ def train(
     resumed_after, started = state.epoch, time.monotonic()
     for row in state.history:
         told(row)
-    while state.epoch < settings.epochs and not _is_over(state, settings):
-        row = _epoch(tuner, train, val, settings, state.epoch + 1, progress)
-        _append(state, row, tuner, settings)
-        checkpoints.keep(checkpoint, state)
-        told(row)
+    # A checkpoint is written behind, while the next epoch is under way: on a slow disk it takes as long as that one.
+    with ThreadPoolExecutor(1) as behind:
+        written: Future[None] | None = None
+        while state.epoch < settings.epochs and not _is_over(state, settings):
+            row = _epoch(tuner, train, val, settings, state.epoch + 1, progress)
+            _append(state, row, tuner, settings)
+            if written is not None:
+                written.result()
+            written = behind.submit(checkpoints.keep, checkpoint, replace(state, history=list(state.history)))
+            told(row)
+    if written is not None:
+        written.result()
     tuner.set_weights(state.best)
     if tuner.frozen_digest() != before:
         raise FrozenWeightsError("expected the frozen weights as they were before training, received others")
