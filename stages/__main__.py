@@ -11,6 +11,7 @@ COMMANDS = {
     "backbones": "List the pretrained bases, or the layers of one.",
     "probe": "Find where to cut a base: a quick head at every cut and pooling, on a sample; or compare bases.",
     "extract": "Run the frozen base once over every image and keep its features.",
+    "audit": "Look for copies, leaks, wrong labels and outliers in the data.",
     "train": "Fit a light head on the features.",
     "finetune": "Join base and head into a model, with the layers above a cut trained on if asked for.",
     "evaluate": "Judge a head or a model on the test split: metrics with intervals, predictions and plots.",
