@@ -477,6 +477,43 @@ def backbones(contenders: Sequence[Contender], path: Path, title: str) -> None:
         text.text(0, 1, "\n".join(lines), va="top", fontsize=7.5, linespacing=1.5, transform=text.transAxes)
 
 
+def growth(
+    points: Sequence[tuple[float, float, float, float]],
+    forecast: tuple[float, float, float, float],
+    curve: Sequence[tuple[float, float]],
+    path: Path,
+) -> None:
+    """Draw accuracy over the number of training images, and a forecast beyond the last, with their intervals.
+
+    Parameters
+    ----------
+    points : sequence of (images, accuracy, low, high)
+        What was measured, ascending.
+    forecast : (images, accuracy, low, high)
+    curve : sequence of (images, accuracy)
+        What was fitted.
+    path : Path
+        The PNG file to publish.
+    """
+    with _drawing(path, width=7.0, height=4.2) as figure:
+        axes = _axes(figure)
+        x, y = zip(*curve, strict=True)
+        axes.plot(x, y, color=FAINT, linewidth=1, label="fitted power law", zorder=1)
+        for values, colour, marker, label in (
+            (np.array(points), BLUE, "o", "measured, 95 % interval"),
+            (np.array([forecast]), VERMILION, "D", f"forecast for {forecast[0]:,.0f}"),
+        ):
+            axes.vlines(values[:, 0], values[:, 2], values[:, 3], color=colour, linewidth=2, alpha=0.55)
+            axes.plot(values[:, 0], values[:, 1], marker, color=colour, markersize=5, label=label)
+        axes.set_xscale("log", base=2)
+        ticks = [point[0] for point in points] + [forecast[0]]
+        axes.set_xticks(ticks, [f"{tick:,.0f}" for tick in ticks], rotation=45, ha="right")
+        axes.minorticks_off()
+        axes.set(xlabel="training images", ylabel="accuracy")
+        axes.grid(visible=True)
+        axes.legend(loc="lower right", fontsize=8)
+
+
 @contextlib.contextmanager
 def _drawing(path: Path, *, width: float, height: float) -> "Iterator[Figure]":
     """Yield a figure of this size in inches; when the block ends, publish it at `path` as PNG."""

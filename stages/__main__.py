@@ -13,6 +13,7 @@ COMMANDS = {
     "extract": "Run the frozen base once over every image and keep its features.",
     "audit": "Look for copies, leaks, wrong labels and outliers in the data.",
     "train": "Fit a light head on the features.",
+    "growth": "Show how accuracy grows with the training photos, and what twice as many would bring.",
     "finetune": "Join base and head into a model, with the layers above a cut trained on if asked for.",
     "evaluate": "Judge a head or a model on the test split: metrics with intervals, predictions and plots.",
     "results": "Show the test results of several heads side by side.",
