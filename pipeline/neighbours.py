@@ -1,9 +1,9 @@
 """All against all, tile by tile: which of N vectors are close to one another, in bounded memory.
 
-Each is N² / 2 or N² dot products in the form of matrix products. Measured on two cores: the close pairs of 100,000 vectors
-of 256 numbers, as hashes are, in 31 s; of 20,000 vectors of 1,280 numbers the close pairs in 10 s, and the nearest in
-16 s. Time grows with the square of N, memory only with N: a million is not refused, and takes a hundred times as long as
-100,000.
+Each is N² / 2 or N² dot products in the form of matrix products. Measured on two cores: the close pairs of 100,000
+vectors of 256 numbers, as hashes are, in 31 s; of 20,000 vectors of 1,280 numbers the close pairs in 10 s, and the
+nearest in 16 s. Time grows with the square of N, memory only with N: a million is not refused, and takes a hundred
+times as long as 100,000.
 """
 
 from collections.abc import Callable, Iterator
