@@ -267,6 +267,7 @@ def _job(arguments: argparse.Namespace, path: Path) -> Job:
         val_fraction=0.1,
         test_fraction=0.2,
         stratify=False,
+        group_distance=None,
         max_quarantined=1.0,
         exclude=None,
         workers=None,

@@ -58,6 +58,7 @@ CLASSES_WITH_COUNTS = 20  # a confusion matrix has a number in each cell up to h
 CLASSES_NAMED = 40  # and every class named at its axes up to here
 PAIRS_LISTED = 25
 FEWEST_TICKS = 4
+PAIR_SIDE, PAIR_WIDTH = 204, 416  # px; 1.7 inches at the dots of an inch above, and 8 px between the two
 
 
 def sample_grid(
@@ -97,6 +98,29 @@ def mistakes_grid(
         Stands above the grid.
     """
     _grid(pictures, captions, path, title, columns=min(6, max(4, len(captions))), cell=2.0)
+
+
+def pairs_grid(
+    pairs: Sequence[tuple[NDArray[np.uint8] | None, NDArray[np.uint8] | None]],
+    captions: Sequence[str],
+    path: Path,
+    title: str,
+) -> None:
+    """Draw pairs of pictures side by side, each pair with its caption below; without any, the title alone.
+
+    Parameters
+    ----------
+    pairs : sequence of two ndarrays of uint8, shape (height, width, 3), or None
+        Any sizes; each is enlarged or shrunk into a square. None is drawn as a grey one.
+    captions : sequence of str
+        One for each pair; usually several lines.
+    path : Path
+        The PNG file to publish.
+    title : str
+        Stands above the grid.
+    """
+    joined = [_side_by_side(left, right) for left, right in pairs]
+    _grid(joined, captions, path, title, columns=3, cell=1.7, aspect=PAIR_WIDTH / PAIR_SIDE)
 
 
 def class_counts(counts: Mapping[str, Mapping[str, int]], path: Path) -> None:
@@ -453,6 +477,43 @@ def backbones(contenders: Sequence[Contender], path: Path, title: str) -> None:
         text.text(0, 1, "\n".join(lines), va="top", fontsize=7.5, linespacing=1.5, transform=text.transAxes)
 
 
+def growth(
+    points: Sequence[tuple[float, float, float, float]],
+    forecast: tuple[float, float, float, float],
+    curve: Sequence[tuple[float, float]],
+    path: Path,
+) -> None:
+    """Draw accuracy over the number of training images, and a forecast beyond the last, with their intervals.
+
+    Parameters
+    ----------
+    points : sequence of (images, accuracy, low, high)
+        What was measured, ascending.
+    forecast : (images, accuracy, low, high)
+    curve : sequence of (images, accuracy)
+        What was fitted.
+    path : Path
+        The PNG file to publish.
+    """
+    with _drawing(path, width=7.0, height=4.2) as figure:
+        axes = _axes(figure)
+        x, y = zip(*curve, strict=True)
+        axes.plot(x, y, color=FAINT, linewidth=1, label="fitted power law", zorder=1)
+        for values, colour, marker, label in (
+            (np.array(points), BLUE, "o", "measured, 95 % interval"),
+            (np.array([forecast]), VERMILION, "D", f"forecast for {forecast[0]:,.0f}"),
+        ):
+            axes.vlines(values[:, 0], values[:, 2], values[:, 3], color=colour, linewidth=2, alpha=0.55)
+            axes.plot(values[:, 0], values[:, 1], marker, color=colour, markersize=5, label=label)
+        axes.set_xscale("log", base=2)
+        ticks = [point[0] for point in points] + [forecast[0]]
+        axes.set_xticks(ticks, [f"{tick:,.0f}" for tick in ticks], rotation=45, ha="right")
+        axes.minorticks_off()
+        axes.set(xlabel="training images", ylabel="accuracy")
+        axes.grid(visible=True)
+        axes.legend(loc="lower right", fontsize=8)
+
+
 @contextlib.contextmanager
 def _drawing(path: Path, *, width: float, height: float) -> "Iterator[Figure]":
     """Yield a figure of this size in inches; when the block ends, publish it at `path` as PNG."""
@@ -487,14 +548,16 @@ def _grid(
     *,
     columns: int,
     cell: float,
+    aspect: float = 1.0,
 ) -> None:
-    """Draw square cells of `cell` inches. They are placed by hand, since every cell is alike and there may be many."""
-    letters = int(cell * 14)  # as many as fit under a cell in this font size
+    """Draw cells, `cell` inches high and `aspect` times as wide; placed by hand, since there may be many, all alike."""
+    across = cell * aspect
+    letters = int(across * 14)  # as many as fit under a cell in this font size
     texts = ["\n".join(_short(line, letters) for line in caption.splitlines()) for caption in captions]
     below = 0.06 + 0.15 * max((text.count("\n") + 1 for text in texts), default=0)
     gap, margin = 0.16, 0.15
     rows = -(-len(texts) // columns)
-    width = 2 * margin + columns * (cell + gap) - gap
+    width = 2 * margin + columns * (across + gap) - gap
     heading = textwrap.wrap(title, int(width * 12.5)) or [""]
     top = margin + 0.2 * len(heading)
     height = top + margin + rows * (cell + below + gap)
@@ -503,9 +566,9 @@ def _grid(
         figure.text(margin / width, 1 - margin / height, _plain("\n".join(heading)), fontsize=11, va="top")
         for place, (picture, text) in enumerate(zip(pictures, texts, strict=True)):
             row, column = divmod(place, columns)
-            left = margin + column * (cell + gap)
+            left = margin + column * (across + gap)
             bottom = height - top - margin / 2 - row * (cell + below + gap) - cell
-            axes = figure.add_axes((left / width, bottom / height, cell / width, cell / height))
+            axes = figure.add_axes((left / width, bottom / height, across / width, cell / height))
             axes.set_axis_off()
             if picture is None:
                 axes.add_patch(_placeholder())
@@ -513,6 +576,19 @@ def _grid(
                 axes.imshow(picture)
                 axes.set_anchor("SW")  # at its caption
             figure.text(left / width, (bottom - 0.05) / height, text, fontsize=7.5, va="top", linespacing=1.25)
+
+
+def _side_by_side(left: NDArray[np.uint8] | None, right: NDArray[np.uint8] | None) -> NDArray[np.uint8]:
+    """Return two pictures as one, on white, each fitted into a square and standing on its lower edge."""
+    from PIL import Image
+
+    canvas = Image.new("RGB", (PAIR_WIDTH, PAIR_SIDE), "white")
+    for start, pixels in ((0, left), (PAIR_WIDTH - PAIR_SIDE, right)):
+        picture = Image.new("RGB", (1, 1), PAPER) if pixels is None else Image.fromarray(pixels)
+        scale = PAIR_SIDE / max(picture.size)
+        picture = picture.resize((max(1, round(picture.width * scale)), max(1, round(picture.height * scale))))
+        canvas.paste(picture, (start, PAIR_SIDE - picture.height))
+    return np.asarray(canvas)
 
 
 def _placeholder() -> Any:

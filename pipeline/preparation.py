@@ -13,11 +13,12 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline import images, isolation, plots, sources, splits
+from pipeline import images, isolation, near_duplicates, perceptual_hash, plots, sources, splits
 from pipeline import manifest as manifests
 from pipeline.errors import ImageError, InputError
 from pipeline.files import publish_csv
 from pipeline.manifest import Manifest, Row
+from pipeline.perceptual_hash import Signature
 from pipeline.sources import Candidate, Rejected, Source
 
 QUARANTINE: Final = "quarantine.csv"
@@ -75,6 +76,7 @@ def prepare(
     val_fraction: float,
     test_fraction: float,
     stratify: bool,
+    group_distance: int | None,
     max_quarantined: float,
     exclude: Path | None,
     workers: int | None,
@@ -96,6 +98,9 @@ def prepare(
         Where labels are, if not in the names of folders; see `sources.discover`.
     val_fraction, test_fraction, stratify
         How to split what the source leaves open; see `splits.assign`.
+    group_distance : int or None
+        Keep near duplicates in one split: those whose perceptual hashes differ in at most so many bits of 256, and that
+        `near_duplicates` takes for the same picture. None: only identical files stay together.
     max_quarantined : float
         The largest fraction of the files, from 0 to 1, that may be rejected before that is an error.
     exclude : Path or None
@@ -125,21 +130,22 @@ def prepare(
         raise InputError(f"expected a manifest outside the image root {root}, received {manifest_path}")
     source = sources.discover(root, labels_csv=labels_csv, label_pattern=label_pattern)
     candidates, failed, excluded, notes = _without_excluded(source, exclude)
-    accepted, broken = _inspected(root, candidates, workers, progress)
+    accepted, signatures, broken = _inspected(root, candidates, group_distance is not None, workers, progress)
     failed = sorted(failed + broken)
     quarantine = sorted(failed + excluded)
     publish_csv(manifest_path.parent / QUARANTINE, QUARANTINE_COLUMNS, quarantine)
     _check_quarantine(failed, len(accepted), max_quarantined, manifest_path.parent / QUARANTINE)
 
     _check_conflicts(accepted)
-    manifest = _split(accepted, val_fraction=val_fraction, test_fraction=test_fraction, stratify=stratify)
+    standing_in = _standing_in(accepted, signatures, group_distance)
+    manifest = _split(accepted, standing_in, val_fraction=val_fraction, test_fraction=test_fraction, stratify=stratify)
     given = {candidate.split for candidate in candidates if candidate.split}
     wanted = {
         "train": "drawn" if "val" not in given else "given",
         "val": "given" if "val" in given else "drawn" if val_fraction > 0 else None,
         "test": "given" if "test" in given else "drawn" if test_fraction > 0 else None,
     }
-    notes = [*source.warnings, *notes, *_vanished(candidates, manifest)]
+    notes = [*source.warnings, *notes, *_vanished(candidates, manifest), *_torn(manifest, standing_in)]
     notes += _check_coverage(manifest, wanted, stratify=stratify)
 
     _draw(root, manifest, manifest_path.parent, workers)
@@ -155,6 +161,17 @@ def inspect(path: str) -> Inspected | str:
     except ImageError as error:
         return str(error)
     return Inspected(images.digest(data), pixels.shape[1], pixels.shape[0], name)
+
+
+def inspect_and_sign(path: str) -> tuple[Inspected, Signature] | str:
+    """Do what `inspect` does, and return beside it what the picture looks like."""
+    try:
+        data = images.read_bytes(Path(path))
+        pixels, name = _decode(data)
+    except ImageError as error:
+        return str(error)
+    inspected = Inspected(images.digest(data), pixels.shape[1], pixels.shape[0], name)
+    return inspected, perceptual_hash.sign(pixels)
 
 
 def thumbnail(path: str) -> NDArray[np.uint8] | None:
@@ -201,18 +218,24 @@ def _listed(exclude: Path) -> set[str]:
 
 
 def _inspected(
-    root: Path, candidates: Sequence[Candidate], workers: int | None, progress: Progress
-) -> tuple[list[tuple[Candidate, Inspected]], list[Rejected]]:
-    """Decode every candidate, and tell the images from the files that cannot be used."""
+    root: Path, candidates: Sequence[Candidate], signed: bool, workers: int | None, progress: Progress
+) -> tuple[list[tuple[Candidate, Inspected]], list[Signature], list[Rejected]]:
+    """Decode every candidate, and tell the images, with their signatures if wanted, from what cannot be used."""
     paths = _full(root, [candidate.path for candidate in candidates])
-    results = isolation.each(inspect, paths, workers=workers, progress=progress)
-    accepted, broken = [], []
-    for candidate, result in zip(candidates, results, strict=True):
+    accepted: list[tuple[Candidate, Inspected]] = []
+    signatures, broken = [], []
+    look: Callable[[str], Inspected | tuple[Inspected, Signature] | str] = inspect_and_sign if signed else inspect
+    for candidate, result in zip(
+        candidates, isolation.each(look, paths, workers=workers, progress=progress), strict=True
+    ):
         if isinstance(result, Inspected):
             accepted.append((candidate, result))
+        elif isinstance(result, tuple):
+            accepted.append((candidate, result[0]))
+            signatures.append(result[1])
         else:
             broken.append(Rejected(candidate.path, CRASHED if result is None else result))
-    return accepted, broken
+    return accepted, signatures, broken
 
 
 def _full(root: Path, paths: Iterable[str]) -> list[str]:
@@ -250,11 +273,41 @@ def _check_conflicts(accepted: Sequence[tuple[Candidate, Inspected]]) -> None:
             )
 
 
+def _standing_in(
+    accepted: Sequence[tuple[Candidate, Inspected]], signatures: Sequence[Signature], distance: int | None
+) -> list[bytes]:
+    """Return the digest by which each image is split: its own, or that of one of its near duplicates."""
+    digests = [image.digest for _, image in accepted]
+    if distance is None:
+        return digests
+    same, _ = near_duplicates.same_pictures(
+        perceptual_hash.as_columns(signatures),
+        [file.label for file, _ in accepted],
+        hash_distance=distance,
+        progress=lambda *_: None,
+    )
+    return near_duplicates.representatives(digests, near_duplicates.groups(len(digests), same))
+
+
+def _torn(manifest: Manifest, standing_in: Sequence[bytes]) -> list[str]:
+    """Return a warning if near duplicates lie in different splits, as they may where the source gives these."""
+    torn = splits.conflicts(standing_in, manifest.splits)
+    if not torn:
+        return []
+    named = [_some([f"{manifest.paths[i]} ({manifest.splits[i]})" for i in group], 5, " = ") for group in torn]
+    return [f"near duplicates in different splits, as the source gives them, {len(torn):,} times: {_some(named, 3)}"]
+
+
 def _split(
-    accepted: Sequence[tuple[Candidate, Inspected]], *, val_fraction: float, test_fraction: float, stratify: bool
+    accepted: Sequence[tuple[Candidate, Inspected]],
+    standing_in: Sequence[bytes],
+    *,
+    val_fraction: float,
+    test_fraction: float,
+    stratify: bool,
 ) -> Manifest:
     chosen = splits.assign(
-        [image.digest for _, image in accepted],
+        standing_in,
         [file.label for file, _ in accepted],
         [file.split for file, _ in accepted],
         val_fraction=val_fraction,

@@ -5,6 +5,7 @@ from pathlib import Path
 import click
 
 from stages.console import Stage, progress, warn
+from stages.likeness import hash_distance
 
 
 @click.command(cls=Stage)
@@ -17,6 +18,10 @@ from stages.console import Stage, progress, warn
     "--test-fraction", default=0.2, show_default=True, help="Share to test on, unless IMAGES has a test split."
 )
 @click.option("--stratify", is_flag=True, help="Hold the shares in every class; added images may then move others.")
+@click.option(
+    "--group-near-duplicates", is_flag=True, help="Keep copies in one split: re-encoded, resized or mirrored ones, too."
+)
+@hash_distance
 @click.option("--max-quarantined", default=0.1, show_default=True, help="Largest fraction of unusable files.")
 @click.option("--exclude", type=click.Path(path_type=Path), help="File of paths to leave out, one a line.")
 @click.option("--workers", type=click.IntRange(min=1), help="Processes that decode.  [default: one a core]")
@@ -28,6 +33,8 @@ def prepare(
     val_fraction: float,
     test_fraction: float,
     stratify: bool,
+    group_near_duplicates: bool,
+    hash_distance: int,
     max_quarantined: float,
     exclude: Path | None,
     workers: int | None,
@@ -48,6 +55,7 @@ def prepare(
             val_fraction=val_fraction,
             test_fraction=test_fraction,
             stratify=stratify,
+            group_distance=hash_distance if group_near_duplicates else None,
             max_quarantined=max_quarantined,
             exclude=exclude,
             workers=workers,

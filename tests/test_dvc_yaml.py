@@ -65,7 +65,7 @@ def test_every_option_of_params_yaml_is_one_of_its_stage() -> None:
     import importlib
 
     params = yaml.safe_load((ROOT / "params.yaml").read_text())
-    sections = {stage: [params[stage]] for stage in ("prepare", "probe", "extract", "finetune", "evaluate")}
+    sections = {stage: [params[stage]] for stage in ("prepare", "probe", "extract", "audit", "finetune", "evaluate")}
     for stage in ("probe", "extract"):
         sections[stage].append(params["base"])
     sections["train"] = list(params["train"].values())

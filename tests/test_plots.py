@@ -38,6 +38,10 @@ def draw(path, kind, labels, seed=0):
     elif kind == "mistakes_grid":
         shown = [None, *(rng.integers(0, 256, (20, 10, 3), dtype=np.uint8) for _ in range(min(k, 24) - 1))]
         plots.mistakes_grid(shown, [f"is: {label}\ntaken for: {label}" for label in labels[:24]], path, "mistakes")
+    elif kind == "pairs_grid":
+        pictures = [rng.integers(0, 256, (9, 8 + code % 3, 3), dtype=np.uint8) for code in range(min(k, 12))]
+        pairs = [(left, None) if code % 4 == 3 else (left, pictures[0]) for code, left in enumerate(pictures)]
+        plots.pairs_grid(pairs, [f"{label}\n{label}" for label in labels[:12]], path, "pairs")
     elif kind == "class_counts":
         counts = {label: {"train": int(rng.integers(1, 10_000)), "val": 0, "test": 3} for label in labels}
         plots.class_counts(counts, path)
@@ -49,7 +53,7 @@ def draw(path, kind, labels, seed=0):
     return path
 
 
-KINDS = ["sample_grid", "mistakes_grid", "class_counts", "confusion_matrix", "intervals"]
+KINDS = ["sample_grid", "mistakes_grid", "pairs_grid", "class_counts", "confusion_matrix", "intervals"]
 
 
 @pytest.mark.parametrize("kind", KINDS)

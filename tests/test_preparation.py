@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 
 from pipeline import preparation as module
 from pipeline.errors import InputError, StorageError
@@ -58,6 +58,7 @@ def run(root: Path, out: Path, **options):
         "val_fraction": 0.2,
         "test_fraction": 0.2,
         "stratify": False,
+        "group_distance": None,
         "max_quarantined": 0.1,
         "exclude": None,
         "workers": 2,
@@ -507,3 +508,56 @@ def test_of_many_classes_some_are_shown():
     shown, title = module._samples(manifest)
     assert len(set(shown.labels)) == 40
     assert title == "40 of 100 training images, 40 of 100 classes"
+
+
+# --- near duplicates
+
+
+def with_copies(root: Path) -> Path:
+    """Sixty pictures, each with two copies that are re-encoded or mirrored."""
+    for number in range(60):
+        coarse = np.random.default_rng(number).integers(0, 256, (12, 16, 3), dtype=np.uint8)
+        image = Image.fromarray(coarse).resize((80, 60), Image.Resampling.BICUBIC)
+        for name, copy, kind in (("a", image, "PNG"), ("b", image, "JPEG"), ("c", ImageOps.mirror(image), "PNG")):
+            buffer = io.BytesIO()
+            copy.save(buffer, kind)
+            put(root, f"{'cats' if number % 2 else 'dogs'}/{number:03}{name}", buffer.getvalue())
+    return root
+
+
+@pytest.mark.parametrize("stratify", [False, True])
+def test_near_duplicates_stay_in_one_split_if_asked_for(tmp_path, stratify):
+    root = with_copies(tmp_path / "photos")
+    apart = {}
+    for distance in (None, 31):
+        run(root, tmp_path / "out", group_distance=distance, stratify=stratify, workers=1)
+        manifest = read(tmp_path / "out/manifest.csv")
+        splits = {}
+        for path, split in zip(manifest.paths, manifest.splits, strict=True):
+            splits.setdefault(path[:-1], set()).add(split)
+        apart[distance] = sum(len(found) > 1 for found in splits.values())
+        assert set(manifest.splits) == {"train", "val", "test"}
+    assert apart[None] > 20
+    assert apart[31] == 0
+
+
+def test_pictures_without_copies_stay_where_they_are_when_near_duplicates_are_grouped(tmp_path):
+    root = with_copies(tmp_path / "photos")
+    for path in [*root.rglob("*b"), *root.rglob("*c")]:
+        path.unlink()
+    run(root, tmp_path / "plain", workers=1)
+    run(root, tmp_path / "grouped", group_distance=31, workers=1)
+    assert (tmp_path / "plain/manifest.csv").read_bytes() == (tmp_path / "grouped/manifest.csv").read_bytes()
+
+
+def test_near_duplicates_in_splits_that_are_given_are_named(tmp_path):
+    root = with_copies(tmp_path / "photos")
+    moved = tmp_path / "given"
+    for place, path in enumerate(sorted(root.rglob("*[ab]"))):
+        split = "test" if path.name == "007a" or place >= 100 else "train"
+        put(moved, f"{split}/{path.parent.name}/{path.name}", path.read_bytes())
+    (note,) = run(moved, tmp_path / "out", group_distance=31, val_fraction=0.0, workers=1).warnings
+    assert note == (
+        "near duplicates in different splits, as the source gives them, 1 times: "
+        "test/cats/007a (test) = train/cats/007b (train)"
+    )

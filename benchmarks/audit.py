@@ -1,0 +1,145 @@
+"""Does the audit find faults that were planted? Precision and recall, on photos of one's own.
+
+    python benchmarks/audit.py --images DIR [--out DIR --seed 0 --copies 20 --flipped 20]
+
+DIR holds photos in class folders, or train and test folders with class folders inside. They are copied to a temporary
+folder as split folders; then copies of some are put into another split, by turns as they are but for their metadata,
+re-encoded, resized, or mirrored, and the labels of others are flipped. The features are those of the default base.
+Printed are precision and recall of the copies that the audit is sure of, and of the labels that it finds likely wrong;
+a list of what was found and not planted, to be looked at: photos have faults of their own.
+"""
+
+import argparse
+import csv
+import io
+import random
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+from PIL import Image, ImageOps
+
+SPLITS = ("train", "val", "test")
+
+
+def encoded(image: Image.Image, kind: str, **options: object) -> bytes:
+    """Return an image as a file of some kind."""
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def resized(image: Image.Image, scale: float) -> Image.Image:
+    """Return an image at another size."""
+    return image.resize((round(image.width * scale), round(image.height * scale)), Image.Resampling.BICUBIC)
+
+
+WAYS: dict[str, Callable[[Image.Image], bytes]] = {
+    "as PNG": lambda image: encoded(image, "PNG"),
+    "JPEG, quality 40": lambda image: encoded(image, "JPEG", quality=40),
+    "WebP, quality 60": lambda image: encoded(image, "WEBP", quality=60),
+    "half the size": lambda image: encoded(resized(image, 0.5), "JPEG", quality=80),
+    "a third larger": lambda image: encoded(resized(image, 1.33), "JPEG", quality=80),
+    "mirrored": lambda image: encoded(ImageOps.mirror(image), "JPEG", quality=85),
+    "mirrored, 0.7 of the size": lambda image: encoded(resized(ImageOps.mirror(image), 0.7), "JPEG", quality=70),
+}
+
+
+def planted(source: Path, root: Path, arguments: argparse.Namespace) -> tuple[dict[frozenset[str], str], set[str]]:
+    """Write the photos with their faults; return the pairs of copies with how each was made, and flipped paths."""
+    draw = random.Random(arguments.seed)
+    found = sorted(path for path in source.rglob("*") if path.suffix.lower() in (".jpg", ".jpeg", ".png"))
+    labels = {path: path.parent.name for path in found}
+    classes = sorted(set(labels.values()))
+    draw.shuffle(found)
+    flipped_ones = set(found[: arguments.flipped])
+    flipped, where = set(), {}
+    for place, path in enumerate(found):
+        split = "train" if place % 10 < 6 else "val" if place % 10 < 7 else "test"
+        label = labels[path]
+        if path in flipped_ones:
+            label = draw.choice([name for name in classes if name != label])
+        name = f"{split}/{label}/{labels[path]}-{path.name}"
+        where[path] = name
+        put(root / name, path.read_bytes())
+        if path in flipped_ones:
+            flipped.add(name)
+    pairs = {}
+    for place, path in enumerate(found[arguments.flipped :][: arguments.copies]):
+        way = list(WAYS)[place % len(WAYS)]
+        split, label, name = where[path].split("/")
+        other = draw.choice([one for one in SPLITS if one != split])
+        copy = f"{other}/{label}/copy-{place:03}.{'png' if way == 'as PNG' else 'jpg'}"
+        with Image.open(path) as image:
+            put(root / copy, WAYS[way](ImageOps.exif_transpose(image).convert("RGB")))
+        pairs[frozenset((where[path], copy))] = way
+    return pairs, flipped
+
+
+def put(path: Path, data: bytes) -> None:
+    """Write a file and the folders above it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(data)
+
+
+def audited(root: Path, out: Path, cache: Path) -> None:
+    """Run prepare, extract and audit as their commands do."""
+    from stages.audit import audit
+    from stages.extract import extract
+    from stages.prepare import prepare
+
+    manifest, features = str(out / "manifest.csv"), str(out / "features.h5")
+    prepare([str(root), manifest], standalone_mode=False)
+    extract([str(root), manifest, features, "--cache", str(cache)], standalone_mode=False)
+    audit([str(root), manifest, features, str(out)], standalone_mode=False)
+
+
+def rows(path: Path) -> list[dict[str, str]]:
+    """Read a table."""
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def score(title: str, found: set[object], truth: set[object]) -> None:
+    """Print precision and recall."""
+    right = len(found & truth)
+    precision = right / len(found) if found else float("nan")
+    print(
+        f"{title}: {len(found)} found, {right} of them planted, {len(truth)} planted: "
+        f"precision {precision:.3f}, recall {right / len(truth):.3f}"
+    )
+
+
+def main() -> None:
+    """Plant, audit, compare."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--images", type=Path, required=True)
+    parser.add_argument("--out", type=Path, help="where the audit's tables and pictures stay; default: nowhere")
+    parser.add_argument("--cache", type=Path, help="row cache; default: a temporary one")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--copies", type=int, default=20)
+    parser.add_argument("--flipped", type=int, default=20)
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as temporary:
+        root, out = Path(temporary) / "images", arguments.out or Path(temporary) / "out"
+        pairs, flipped = planted(arguments.images, root, arguments)
+        audited(root, out, arguments.cache or Path(temporary) / "cache")
+        duplicates, issues = rows(out / "duplicates.csv"), rows(out / "label_issues.csv")
+    sure = {frozenset((row["path_a"], row["path_b"])) for row in duplicates if row["kind"] != "alike"}
+    leaks = {frozenset((row["path_a"], row["path_b"])) for row in duplicates if row["leakage"] == "1"}
+    score("copies", set(sure), set(pairs))
+    across = {pair for pair in pairs if len({name.split("/")[0] == "test" for name in pair}) == 2}
+    score("leakage", set(leaks), set(across))
+    score("labels", {row["path"] for row in issues if row["confident"] == "1"}, set(flipped))
+    score("labels, the doubtful ones with them", {row["path"] for row in issues}, set(flipped))
+    for pair in sorted(map(sorted, sure - set(pairs))):
+        print(f"not planted, the same picture: {' = '.join(pair)}")
+    for pair in set(pairs) - sure:
+        print(f"missed, {pairs[pair]}: {' = '.join(sorted(pair))}")
+    for row in issues:
+        if row["path"] not in flipped and row["confident"] == "1":
+            print(f"not planted, label: {row['path']} seems {row['suggested']}, margin {row['margin']}")
+
+
+if __name__ == "__main__":
+    main()

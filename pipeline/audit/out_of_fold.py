@@ -1,0 +1,98 @@
+"""What a head says of images that it was not fitted on: folds that keep near duplicates together."""
+
+import warnings
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline import heads
+from pipeline.errors import InputError
+
+Progress = Callable[[int, int], None]
+
+
+def assign(codes: NDArray[np.int64], groups: NDArray[np.int64], *, folds: int, seed: int) -> NDArray[np.int64]:
+    """Deal images out to folds: each class evenly, each group into one fold.
+
+    Parameters
+    ----------
+    codes : ndarray of shape (N,), int
+        Classes.
+    groups : ndarray of shape (N,), int
+        Images that share a number stay together.
+    folds : int
+        At least 2.
+    seed : int
+        Of the order in which they are dealt.
+
+    Returns
+    -------
+    ndarray of shape (N,), int64
+        From 0 to `folds` - 1.
+    """
+    from sklearn.model_selection import StratifiedGroupKFold
+
+    if folds < 2 or len(np.unique(groups)) < folds:
+        raise InputError(
+            f"--folds: expected 2 or more, and no more than there are different images, received {folds} folds for "
+            f"{len(np.unique(groups)):,} images"
+        )
+    split = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
+    found = np.empty(len(codes), np.int64)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of classes with fewer images than folds: some folds do without them
+        for fold, (_, held) in enumerate(split.split(np.zeros(len(codes)), codes, groups)):
+            found[held] = fold
+    return found
+
+
+def predict(
+    head: heads.Head,
+    X: NDArray[np.float32],
+    codes: NDArray[np.int64],
+    fold: NDArray[np.int64],
+    fitted_on: NDArray[np.bool_],
+    *,
+    n_classes: int,
+    progress: Progress,
+) -> NDArray[np.float64]:
+    """Predict each image by a head that was fitted on images of other folds.
+
+    Parameters
+    ----------
+    head : Head
+        Fitted once a fold; what it has learned before plays no part.
+    X : ndarray of shape (N, d), float32
+    codes : ndarray of shape (N,), int
+        Classes, 0 to `n_classes` - 1.
+    fold : ndarray of shape (N,), int
+        From `assign`.
+    fitted_on : ndarray of shape (N,), bool
+        Which images may be fitted on at all; the others are only predicted.
+    n_classes : int
+        K.
+    progress : callable
+        Called with (folds done, folds).
+
+    Returns
+    -------
+    ndarray of shape (N, K), float64
+        A class of which the other folds hold no image has probability 0.
+
+    Raises
+    ------
+    InputError
+        The other folds hold images of one class only.
+    """
+    found = np.zeros((len(X), n_classes))
+    numbers = np.unique(fold)
+    for done, number in enumerate(numbers, 1):
+        held = fold == number
+        known, renumbered = np.unique(codes[~held & fitted_on], return_inverse=True)
+        if len(known) < 2:
+            raise InputError("expected images of two classes or more outside each fold: add images, or fewer --folds")
+        head.fit(X[~held & fitted_on], renumbered.astype(np.int64), None)
+        found[np.ix_(held, known)] = head.predict_proba(X[held])
+        progress(done, len(numbers))
+    return found
