@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from sys import intern
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -130,7 +131,7 @@ def read(path: Path) -> Manifest:
     """
     rows: list[Row] = []
     known: dict[str, int] = {}
-    contents: dict[bytes, tuple[str, str, int]] = {}
+    contents: dict[bytes, Row] = {}
     for line, fields in _read_csv(path):
         row = _row(fields, f"{path}, line {line}")
         before = known.setdefault(row.path, line)
@@ -138,11 +139,11 @@ def read(path: Path) -> Manifest:
             raise ArtefactError(
                 f"{path}, line {line}: expected each path once, received {row.path!r} of line {before} again"
             )
-        label, split, before = contents.setdefault(row.digest, (row.label, row.split, line))
-        if (label, split) != (row.label, row.split):
+        same = contents.setdefault(row.digest, row)
+        if (same.label, same.split) != (row.label, row.split):
             raise ArtefactError(
-                f"{path}, line {line}: expected {label!r} in {split}, as the identical file of line {before}, received "
-                f"{row.label!r} in {row.split}"
+                f"{path}, line {line}: expected {same.label!r} in {same.split}, as the identical file of line "
+                f"{known[same.path]}, received {row.label!r} in {row.split}"
             )
         rows.append(row)
     return from_rows(rows)
@@ -158,9 +159,10 @@ def _row(fields: list[str], where: str) -> Row:
         raise ArtefactError(f"{where}: expected a digest of 64 hexadecimal digits, received {digest!r}")
     if split not in SPLITS:
         raise ArtefactError(f"{where}: expected the split train, val or test, received {split!r}")
-    if not all(side.isdecimal() and len(side) < 10 for side in (width, height)):  # fits 32 bits
+    if not (width.isdecimal() and height.isdecimal() and len(width) < 10 and len(height) < 10):  # fits 32 bits
         raise ArtefactError(f"{where}: expected width and height in px, received {width!r} and {height!r}")
-    return Row(path, bytes.fromhex(digest), label, split, int(width), int(height), name)
+    # A million rows share a few labels, splits and formats: one string each.
+    return Row(path, bytes.fromhex(digest), intern(label), intern(split), int(width), int(height), intern(name))
 
 
 def _read_csv(path: Path) -> Iterator[tuple[int, list[str]]]:
