@@ -179,10 +179,8 @@ def test_a_recipe_runs_from_photos_to_a_judged_model(name: str, photos: dict[int
         assert convolutions - trained == {"block1_conv2", "block4_conv3"}
     if name.startswith("vgg16-block5"):
         assert trained == {"block5_conv1", "block5_conv2", "block5_conv3", "head_dense_0", "head_dense_1"}
-    assert (
-        json.loads((tmp_path / "judged" / "metrics.json").read_text())["n"]
-        == len(read[1].read_text().split(",test,")) - 1
-    )
+    metrics = json.loads((tmp_path / "judged" / "metrics.json").read_text())
+    assert 0.0 <= metrics["accuracy_low"] <= metrics["accuracy"] <= metrics["accuracy_high"] <= 1.0
 
 
 # --- the command
