@@ -109,13 +109,22 @@ def find(root: Path, name: str) -> Recipe:
         raise ArtefactError(f"{path}: expected a first line that says what it is, as '# …', received {first!r}")
     sections: dict[str, Options] = {}
     for section, options in _mapping(path).items():
-        each = {f"{HEADS}.{head}": own for head, own in options.items()} if section == HEADS else {section: options}
-        sections |= each
+        _require_options(path, section, options)
+        if section == HEADS:
+            sections |= {f"{HEADS}.{head}": own for head, own in options.items()}
+        else:
+            sections[section] = options
+    for section, options in sections.items():
+        _require_options(path, section, options)
     return Recipe(name, first.removeprefix("# "), sections)
 
 
 def with_weights(sections: Mapping[str, Options], weights: str) -> dict[str, Options]:
     """Return the sections with other weights of the base; fine-tuning must be told of a file, and finds the rest."""
+    if not {"base", "finetune"} <= sections.keys():
+        raise InputError(
+            f"--weights: expected a recipe with sections base and finetune, received {', '.join(sections)}"
+        )
     changed = {section: dict(options) for section, options in sections.items()}
     changed["base"]["weights"] = weights
     if weights not in WEIGHTS:
@@ -201,6 +210,11 @@ def _mapping(path: Path) -> dict[str, Any]:
     if not isinstance(document, dict):
         raise ArtefactError(f"{path}: expected sections of options, received {type(document).__name__}")
     return document
+
+
+def _require_options(path: Path, section: str, options: object) -> None:
+    if not isinstance(options, dict):
+        raise ArtefactError(f"{path}: expected options under {section}, received {options!r}")
 
 
 def _text(value: object) -> str:

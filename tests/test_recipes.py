@@ -174,6 +174,8 @@ def test_a_recipe_runs_from_photos_to_a_judged_model(name: str, photos: dict[int
     made = json.loads((model / "model.json").read_text())
     trained = {layer["name"] for layer in made["layers"] if layer["trained"]}
     assert bool(trained) == bool(tuning["epochs"])
+    if sections["probe"]["pooling"] == "avg":  # then no number depends on the size
+        assert sum(layer["trained"] for layer in made["layers"]) == COUNTS[name][2]
     if name == "freeze-by-name":
         convolutions = {layer["name"] for layer in made["layers"] if layer["name"].startswith("block")}
         assert convolutions - trained == {"block1_conv2", "block4_conv3"}
@@ -321,6 +323,27 @@ def test_weights_are_those_that_were_named(checkout: Path, commands: list[list[s
         in call("vgg16-flatten", "--weights", "gone.h5").output
     )
     assert len(commands) == 3
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("train:\n  dense: {}\n", "expected a first line that says what it is"),
+        ("# Mine.\ntrain: 3\n", "expected options under train, received 3"),
+        ("# Mine.\ntrain:\n  dense: 3\n", "expected options under train.dense, received 3"),
+        ("# Mine.\n- 3\n", "expected sections of options, received list"),
+        ("# Mine.\n[\n", "expected YAML: "),
+        ("# Mine.\ntrain:\n  dense: {seed: 1}\n", "--weights: expected a recipe with sections base and finetune"),
+    ],
+)
+def test_a_recipe_that_is_none_is_one_line(checkout: Path, text: str, told: str) -> None:
+    identify(checkout)
+    (checkout / "recipes" / "mine.yaml").write_text(text)
+    result = call("mine", "--weights", "none")
+    assert result.exit_code == 1
+    assert result.output.startswith(f"Error: {checkout / 'recipes' / 'mine.yaml'}: ") == (not told.startswith("--"))
+    assert told in result.output
+    assert result.output.count("\n") == 1
 
 
 @pytest.mark.parametrize("name", NAMES)
