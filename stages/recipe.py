@@ -104,11 +104,12 @@ def find(root: Path, name: str) -> Recipe:
         hint = f"; did you mean {' or '.join(near)}?" if near else "; `headstart recipe --list` shows them"
         raise InputError(f"recipe: expected one of {len(known)} names, received {name!r}{hint}")
     path = root / FOLDER / f"{name}.yaml"
+    document = _mapping(path)
     first = path.read_text(encoding="utf-8").partition("\n")[0]
     if not first.startswith("# "):
         raise ArtefactError(f"{path}: expected a first line that says what it is, as '# …', received {first!r}")
     sections: dict[str, Options] = {}
-    for section, options in _mapping(path).items():
+    for section, options in document.items():
         _require_options(path, section, options)
         if section == HEADS:
             sections |= {f"{HEADS}.{head}": own for head, own in options.items()}
