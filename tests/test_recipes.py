@@ -81,9 +81,9 @@ def test_every_value_of_the_sections_is_the_recipe_s_own(name: str) -> None:
 # --- what they build
 
 
-# Base, head and what fine-tuning trains, in numbers; layers of the base, its input included. Published: VGG16's and
-# ResNet50's in Keras' documentation; 154 layers and 1,862,721 in TensorFlow's tutorial on transfer learning;
-# 20,809,001 in Keras' guide to it.
+# Base, head and what fine-tuning trains, in numbers; layers of the base, its input included. Published, in summaries of
+# these very models: 14,714,688 and 2,097,665 for VGG16; 154 layers and 1,862,721 in TensorFlow's tutorial on transfer
+# learning; 20,809,001 in Keras' guide to it. The others follow from the layers' shapes.
 COUNTS = {
     "vgg16-flatten": (14_714_688, 2_097_665, 0, 19),
     "vgg16-flatten-views": (14_714_688, 2_097_665, 0, 19),
