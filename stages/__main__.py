@@ -18,6 +18,7 @@ COMMANDS = {
     "evaluate": "Judge a head or a model on the test split: metrics with intervals, predictions and plots.",
     "results": "Show the test results of several heads side by side.",
     "predict": "Label photos with a trained head or a model.",
+    "recipe": "Run a well-known recipe through DVC, or list them.",
     "cache": "List, verify, prune or explain the rows kept from earlier extractions.",
 }
 
