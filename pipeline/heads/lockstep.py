@@ -35,7 +35,9 @@ class Found(NamedTuple):
     iterations: NDArray[np.int64]
 
 
-def minimise(smooth: Smooth, start: Floats, l1: Floats, *, tolerance: float, max_iter: int) -> Found:
+def minimise(
+    smooth: Smooth, start: Floats, l1: Floats, *, tolerance: float, max_iter: int, unit_curvature: bool = False
+) -> Found:
     """Minimise smooth(x) + sum(l1 * |x|) for each of P problems.
 
     Parameters
@@ -52,9 +54,12 @@ def minimise(smooth: Smooth, start: Floats, l1: Floats, *, tolerance: float, max
         with it: an absolute bound would stop far from the optimum there.
     max_iter : int
         Steps at most.
+    unit_curvature : bool
+        Whether the second derivatives are about one, so that the first step should be the gradient's. Otherwise it has
+        length 1.
     """
     found = Found(start.copy(), np.zeros(len(start), bool), np.zeros(len(start), np.int64))
-    run = _Run(smooth, start, l1)
+    run = _Run(smooth, start, l1, unit_curvature=unit_curvature)
     for _ in range(max_iter):
         run.retire(run.steepness() <= tolerance, found, converged=True)
         if not len(run.problems):
@@ -74,7 +79,8 @@ def minimise(smooth: Smooth, start: Floats, l1: Floats, *, tolerance: float, max
 class _Run:
     """The problems that have not ended: points, values, gradients and what is known of their curvature."""
 
-    def __init__(self, smooth: Smooth, start: Floats, l1: Floats) -> None:
+    def __init__(self, smooth: Smooth, start: Floats, l1: Floats, *, unit_curvature: bool) -> None:
+        self.unit_curvature = unit_curvature
         self.smooth, self.l1, self.points = smooth, l1, start.copy()
         self.problems = np.arange(len(start))
         self.values, self.gradients = self._evaluate(self.points, self.problems)
@@ -162,8 +168,8 @@ class _Run:
         return np.asarray(direction)
 
     def _scale(self, slope: Floats, curvatures: Floats) -> Floats:
-        """Return the length of a gradient step: by the last curvature, or without one so that the step has length 1."""
-        first = 1 / np.maximum(np.linalg.norm(slope, axis=1), 1e-300)
+        """Return by what the gradient becomes a step: the last curvature, or where there is none what was foreseen."""
+        first = np.ones(len(slope)) if self.unit_curvature else 1 / np.maximum(np.linalg.norm(slope, axis=1), 1e-300)
         if not len(curvatures):
             return np.asarray(first)
         squares = np.einsum("pd,pd->p", self.changes[-1], self.changes[-1])

@@ -33,6 +33,8 @@ from pipeline.heads.rows import (
 # strength, and those of a head that is kept within 1e-5.
 COMPARED: Final = 1e-5
 KEPT: Final = 1e-7
+# In coordinates in which the curvature is about one, a gradient is as far from zero as the point is from the optimum.
+CURVED: Final = 3e-6
 # Strengths that are solved side by side; each such stride of the path starts where the last one ended.
 STRIDE: Final = 5
 SIDE_BY_SIDE: Final = 2**22  # numbers in the points of all problems at once, 32 MB; the solver keeps some 25 times that
@@ -286,7 +288,9 @@ class _Objective:
             values, gradients = smooth(curvature.point(points), which)
             return values, curvature.slope(gradients)
 
-        found = lockstep.minimise(curved, curvature.coordinates(near), l1, tolerance=tolerance, max_iter=max_iter)
+        found = lockstep.minimise(
+            curved, curvature.coordinates(near), l1, tolerance=CURVED, max_iter=max_iter, unit_curvature=True
+        )
         return found._replace(points=curvature.point(found.points))
 
     def _first(self, count: int) -> "_Objective":

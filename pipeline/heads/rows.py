@@ -16,6 +16,7 @@ ClassWeight = Literal["balanced"]
 
 # Rows that are converted to float64 at a time: bounds the memory of a pass, and changes no result that is promised.
 BLOCK_ROWS = 1024
+PIECE_VALUES = 2**17
 
 
 class Progress(Protocol):
@@ -196,7 +197,9 @@ def learn_scale(X: Table) -> tuple[Floats, Floats]:
 
 def standardise(X: Rows, mean: Floats, scale: Floats) -> Floats:
     """Return (X - mean) / scale, shape (n, d), float64; X is left as it is."""
-    return (X - mean) / scale
+    centred: Floats = X - mean
+    centred /= scale
+    return centred
 
 
 class Standardised:
@@ -232,7 +235,15 @@ class Standardised:
         """Yield each block's place and its rows (n, d), of all rows or the first `count`."""
         for rows in blocks(self.shape[0] if count is None else count):
             block = self._X[rows]
-            yield rows, block if isinstance(self._X, np.ndarray) else standardise(block, self._mean, self._scale)
+            if isinstance(self._X, np.ndarray):
+                yield rows, block
+                continue
+            # What is read at a time is cut into pieces that stay near the processor while they are worked on.
+            piece = max(1, PIECE_VALUES // self.shape[1])
+            for start in range(rows.start, rows.stop, piece):
+                stop = min(start + piece, rows.stop)
+                read = block[start - rows.start : stop - rows.start]
+                yield slice(start, stop), standardise(read, self._mean, self._scale)
 
 
 def class_weights(y: Codes, choice: ClassWeight | None) -> Floats:
