@@ -21,7 +21,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline import heads, images, judging, manifest, metrics, plots
+from pipeline import heads, images, judging, manifest, metrics, plots, thresholds
 from pipeline.errors import ArtefactError, ImageError, InputError
 from pipeline.files import publish_csv, published
 from pipeline.judging import Running as Running
@@ -62,16 +62,12 @@ class _Predictions:
     classes: list[str]
     actual: NDArray[np.int64]
     probabilities: NDArray[np.float64]
-
-    @property
-    def predicted(self) -> NDArray[np.int64]:
-        codes: NDArray[np.int64] = self.probabilities.argmax(axis=1)
-        return codes
+    predicted: NDArray[np.int64]
 
     @property
     def confidence(self) -> NDArray[np.float64]:
-        highest: NDArray[np.float64] = self.probabilities.max(axis=1)
-        return highest
+        of_predicted: NDArray[np.float64] = self.probabilities[np.arange(len(self.predicted)), self.predicted]
+        return of_predicted
 
 
 def evaluate(
@@ -86,7 +82,7 @@ def evaluate(
     resamples: int,
     running: Running | None = None,
 ) -> Summary:
-    """Judge a head or a model on the test images of a manifest. Identical files count once.
+    """Judge a head, at its threshold if it has one, or a model on the test images. Identical files count once.
 
     Parameters
     ----------
@@ -129,8 +125,9 @@ def evaluate(
     probabilities, warnings = judged.predict(test, images_root, features_path, tta=tta)
     code_of = {label: code for code, label in enumerate(classes)}
     actual = np.array([code_of[label] for label in test.labels], np.int64)
-    found = _Predictions(test, classes, actual, probabilities)
-    measured = metrics.measure(actual, found.probabilities, classes, seed=seed, resamples=resamples)
+    predicted = thresholds.decide(probabilities, classes, judged.threshold)
+    found = _Predictions(test, classes, actual, probabilities, predicted)
+    measured = metrics.measure(actual, probabilities, classes, seed=seed, resamples=resamples, predicted=predicted)
     warnings += [f"{name}: not defined, {measured[name]['reason']}" for name in _undefined(measured)]
 
     _write_tables(out_dir, found, measured)

@@ -222,7 +222,7 @@ class Features:
         ArtefactError
             A digest has no row here, or the bytes read are damaged.
         """
-        places = self._places(digests)
+        places = self.places(digests)
         order = np.argsort(places, kind="stable")
         ordered = places[order]
         rows = np.empty((len(digests), *self.row_shape), np.float32)
@@ -249,6 +249,10 @@ class Features:
         for start in range(0, len(self), self._rows_a_read):
             yield hdf5.read(self._features, start, min(start + self._rows_a_read, len(self)))
 
+    def read(self, start: int, stop: int) -> NDArray[Any]:
+        """Return the rows from one place to another as stored, (n, *row_shape)."""
+        return hdf5.read(self._features, start, stop)
+
     def verify(self) -> None:
         """Read every byte once; ArtefactError if a checksum does not hold."""
         for _ in self.stream():
@@ -260,7 +264,8 @@ class Features:
         chunk_rows = self._features.chunks[0] if self._features.chunks else 1
         return max(1, READ_BYTES // row_bytes // chunk_rows) * chunk_rows
 
-    def _places(self, digests: NDArray[np.uint8]) -> NDArray[np.intp]:
+    def places(self, digests: NDArray[np.uint8]) -> NDArray[np.intp]:
+        """Return where in the file the rows of these digests are, (n,); ArtefactError if one is not there."""
         places, found = find(as_keys(self.digests), digests)
         if not found.all():
             first = digests[np.argmin(found)].tobytes().hex()

@@ -3,12 +3,12 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline import heads, images, inference, models, spec, views
+from pipeline import heads, images, inference, models, spec, thresholds, views
 from pipeline.errors import ImageError, InputError
 from pipeline.features import Features
 from pipeline.manifest import Manifest
@@ -44,10 +44,13 @@ class Judged(Protocol):
         In the order of the probabilities.
     history : list of dict
         A row an epoch of training; empty if there were none.
+    threshold : dict or None
+        For `thresholds.decide`.
     """
 
     classes: list[str]
     history: list[dict[str, float]]
+    threshold: dict[str, Any] | None
 
     def predict(
         self, table: Manifest, root: Path, features_path: Path, *, tta: bool
@@ -96,6 +99,7 @@ class _Head:
         self._spec: spec.Spec = record["spec"]
         self.classes: list[str] = record["classes"]
         self.history = self._head.history_
+        self.threshold = thresholds.of_record(record, directory)
 
     def predict(
         self, table: Manifest, root: Path, features_path: Path, *, tta: bool
@@ -114,6 +118,7 @@ class _Model:
     def __init__(self, directory: Path, running: Running) -> None:
         self._model, self._running = models.read(directory), running
         self.classes, self.history = self._model.classes, self._model.history
+        self.threshold = None
 
     def predict(
         self, table: Manifest, root: Path, features_path: Path, *, tta: bool

@@ -68,9 +68,15 @@ _WEIGHTS_AT_ONCE: Final = 2**22  # resamples times images in memory at once: 32 
 
 
 def measure(
-    actual: Ints, probabilities: Floats, classes: Sequence[str], *, seed: int, resamples: int
+    actual: Ints,
+    probabilities: Floats,
+    classes: Sequence[str],
+    *,
+    seed: int,
+    resamples: int,
+    predicted: Ints | None = None,
 ) -> dict[str, Any]:
-    """Measure predictions against the truth. The class predicted is the most probable one, the first of equals.
+    """Measure predictions against the truth.
 
     Parameters
     ----------
@@ -84,6 +90,9 @@ def measure(
         Of the bootstrap.
     resamples : int
         Of the bootstrap; 2,000 make its noise small beside the intervals.
+    predicted : ndarray of int, shape (n,), or None
+        The class that each image was given, where a threshold gave it; None is the most probable one, the first of
+        equals.
 
     Returns
     -------
@@ -102,9 +111,10 @@ def measure(
     test images or predictions, and ROC AUC of three or more classes the mean over one-vs-rest, all as in scikit-learn.
     Of two classes it is that of the second against the first. It is not defined where a class has no test image.
     """
-    matrix = confusion(actual, probabilities.argmax(axis=1), len(classes))
-    support, correct, predicted = matrix.sum(axis=1), np.diagonal(matrix), matrix.sum(axis=0)
-    columns, areas = _columns(actual, probabilities)
+    given = probabilities.argmax(axis=1) if predicted is None else predicted
+    matrix = confusion(actual, given, len(classes))
+    support, correct, taken = matrix.sum(axis=1), np.diagonal(matrix), matrix.sum(axis=0)
+    columns, areas = _columns(actual, probabilities, given)
     bootstrap = _Bootstrap(columns, lambda sums: _statistics(sums, areas), seed=seed, resamples=resamples)
 
     absent = [label for label, images in zip(classes, support, strict=True) if not images]
@@ -120,10 +130,10 @@ def measure(
     per_class = {
         label: {
             "n": int(support[k]),
-            "precision": _proportion(int(correct[k]), int(predicted[k]), "no image was given this class"),
+            "precision": _proportion(int(correct[k]), int(taken[k]), "no image was given this class"),
             "recall": _proportion(int(correct[k]), int(support[k]), "no test image of this class"),
-            "f1": bootstrap.estimate(4 + k, _score_f1(correct[k], support[k] + predicted[k]))
-            if support[k] + predicted[k]
+            "f1": bootstrap.estimate(4 + k, _score_f1(correct[k], support[k] + taken[k]))
+            if support[k] + taken[k]
             else _undefined("no test image of this class, and none was given it"),
         }
         for k, label in enumerate(classes)
@@ -239,7 +249,7 @@ def _weights(n: int, *, seed: int, resamples: int) -> Iterator[Floats]:
         yield np.bincount(drawn.ravel(), minlength=rows * n).reshape(rows, n).astype(np.float64)
 
 
-def _columns(actual: Ints, probabilities: Floats) -> tuple[Floats, Floats]:
+def _columns(actual: Ints, probabilities: Floats, predicted: Ints) -> tuple[Floats, Floats]:
     """Return what each image adds to the sums, (n, 5 K + 1), and the AUC of each class against the rest, (K,).
 
     The columns: is of class k (K of them), is rightly given class k, is given class k, its log loss, and the two
@@ -248,7 +258,7 @@ def _columns(actual: Ints, probabilities: Floats) -> tuple[Floats, Floats]:
     """
     n, k = probabilities.shape
     of_class = np.eye(k)[actual]
-    given = np.eye(k)[probabilities.argmax(axis=1)]
+    given = np.eye(k)[predicted]
     loss = _log_loss(actual, probabilities)[:, None]
     wins = np.zeros((n, k))
     losses = np.zeros((n, k))

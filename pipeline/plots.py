@@ -29,6 +29,7 @@ BLUE, ORANGE, GREEN, VERMILION = "#0072B2", "#E69F00", "#009E73", "#D55E00"
 INK, FAINT, PAPER = "#222222", "#8A8A8A", "#F0F0F0"
 LINES = ((BLUE, "o"), (ORANGE, "s"), (GREEN, "^"), (VERMILION, "D"))  # colour and marker
 SPLIT_COLOURS = {"train": BLUE, "val": ORANGE, "test": GREEN}
+CURVES = ((BLUE, "o"), (VERMILION, "s"), (GREEN, "^"), (ORANGE, "D"), (INK, "v"), (FAINT, "P"))
 DPI = 120
 
 STYLE: dict[Any, Any] = {
@@ -299,6 +300,103 @@ def learning_curves(history: Sequence[Mapping[str, float | None]], path: Path) -
             axes.xaxis.set_major_locator(_integers())
             axes.grid(visible=True)
             axes.legend(fontsize=8, loc="best")
+
+
+def search_path(
+    params: Sequence[Mapping[str, Any]],
+    scores: NDArray[np.float64],
+    *,
+    best: int,
+    chosen: int,
+    path: Path,
+    title: str,
+) -> None:
+    """Draw the losses of a search with one standard error either way, and which candidate was chosen.
+
+    The first parameter that is a number and has more than two values is the abscissa, logarithmic where all of them
+    are above 0; candidates that differ in the others are curves of their own. Where there is no such parameter, or more
+    than six curves, the candidates stand in a row, from the simplest.
+
+    Parameters
+    ----------
+    params : sequence of mapping
+        Of each candidate, from the simplest; all have the same names.
+    scores : ndarray of shape (candidates, 3)
+        Loss in nats, its standard error, accuracy.
+    best, chosen : int
+        Places of the candidate of least loss, and of the one that was chosen.
+    path : Path
+        The PNG file to publish.
+    title : str
+        Stands above the picture.
+    """
+    name = next((name for name in params[0] if _is_strength([one[name] for one in params])), None)
+    rest = [", ".join(f"{key} {_value(one[key])}" for key in one if key != name) for one in params]
+    if name is None or len(set(rest)) > len(CURVES):
+        name, rest, places = None, [""] * len(params), np.arange(1.0, len(params) + 1)
+    else:
+        places = np.array([one[name] for one in params], dtype=np.float64)
+    with _drawing(path, width=8.0, height=4.4) as figure:
+        axes = _axes(figure)
+        for label, (colour, marker) in zip(dict.fromkeys(rest), CURVES, strict=False):
+            curve = np.array([place for place, own in enumerate(rest) if own == label])
+            curve = curve[np.argsort(places[curve], kind="stable")]
+            axes.errorbar(
+                places[curve],
+                scores[curve, 0],
+                yerr=scores[curve, 1],
+                color=colour,
+                marker=marker,
+                markersize=4,
+                linewidth=1.2 if name else 0,
+                elinewidth=1,
+                capsize=2,
+                label=label or None,
+            )
+        limit = scores[best, 0] + scores[best, 1]
+        axes.axhline(limit, color=INK, linewidth=0.9, linestyle=":", label="one standard error above the least")
+        ring: dict[str, Any] = {
+            "markersize": 11,
+            "markerfacecolor": "none",
+            "markeredgewidth": 1.6,
+            "linestyle": "none",
+            "zorder": 4,
+        }
+        axes.plot(places[best], scores[best, 0], "s", color=FAINT, label="least loss", **ring)
+        axes.plot(places[chosen], scores[chosen, 0], "o", color=VERMILION, label="chosen", **ring)
+        finite = scores[np.isfinite(scores[:, 0]), 0]
+        if finite.min() > 0 and finite.max() > 5 * finite.min():
+            _set_logarithmic(axes)
+        if name and places.min() > 0:
+            axes.set_xscale("log")
+        axes.set(ylabel="loss on images held out (nats)")
+        axes.set_xlabel(name or "candidates, from the simplest")
+        if name is None:
+            axes.xaxis.set_major_locator(_integers())
+        axes.grid(visible=True)
+        what = ", ".join(f"{key} {_value(value)}" for key, value in params[chosen].items())
+        axes.set_title(f"{title}\nchosen: {_short(what, 80)}; accuracy {scores[chosen, 2]:.4f}")
+        axes.legend(fontsize=8, loc="best")
+
+
+def _set_logarithmic(axes: "Axes") -> None:
+    """Make the ordinate logarithmic, with plain numbers."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+
+    axes.set_yscale("log")
+    axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.yaxis.set_minor_locator(NullLocator())
+
+
+def _is_strength(values: Sequence[Any]) -> bool:
+    return len(set(values)) > 2 and all(isinstance(value, int | float) for value in values)
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, tuple):
+        return "-".join(map(str, value)) or "none"
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def intervals(groups: Mapping[str, Sequence[tuple[str, float, float, float]]], path: Path, title: str) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline import engines, extraction, heads, images, inference, models, spec
+from pipeline import engines, extraction, heads, images, inference, models, spec, thresholds
 from pipeline.errors import ImageError, InputError
 
 Progress = Callable[[int, int], None]
@@ -23,7 +23,7 @@ class Prediction:
     path : Path
         As it was given, or as it was found in a folder that was given.
     label : str or None
-        The most probable class; None if the file could not be used.
+        The most probable class, or the one that the head's threshold gives; None if the file could not be used.
     probabilities : dict of str to float
         One a class, adding up to 1; empty if the file could not be used.
     error : str or None
@@ -119,7 +119,8 @@ class Predictor:
                 yield Prediction(path, None, {}, str(outcome))
             else:
                 named = dict(zip(self.classes, outcome.tolist(), strict=True))
-                yield Prediction(path, self.classes[int(outcome.argmax())], named, None)
+                (code,) = thresholds.decide(outcome[None], self.classes, self._used.threshold)
+                yield Prediction(path, self.classes[code], named, None)
             progress(done, len(paths))
 
 
@@ -138,6 +139,7 @@ class _Head:
         head, record = heads.load(head_dir)
         self._head = head
         self.classes: list[str] = record["classes"]
+        self.threshold = thresholds.of_record(record, head_dir)
         trained = record["spec"]
         settings = extraction.settings_of(trained, head_dir, weights=weights)
         settings = replace(settings, precision=precision or settings.precision)
@@ -159,6 +161,7 @@ class _Model:
     """A model, which gives probabilities itself."""
 
     plan = None
+    threshold = None
 
     def __init__(
         self, directory: Path, engine: str, precision: engines.Precision, batch_size: int, cache: Path | None

@@ -1,15 +1,21 @@
-"""Manifest and features to a fitted head: join labels to rows by digest, fit, judge, store."""
+"""Manifest and features to a fitted head: join labels to rows by digest, search, fit, judge, store."""
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any, Final, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
-from pipeline import heads, manifest
-from pipeline.errors import ArtefactError, InputError
+from pipeline import heads, manifest, searching, thresholds
+from pipeline.errors import InputError
 from pipeline.features import Features
-from pipeline.heads.rows import Codes, Progress, Rows
+from pipeline.heads import Codes, Part, Progress, Table
 from pipeline.manifest import Manifest
+from pipeline.selection import Selection, not_finite
+
+BYTES_A_VALUE: Final = 12  # in memory a value is a float32, and a float64 once it is standardised
 
 
 @dataclass(frozen=True)
@@ -48,6 +54,12 @@ class Summary:
         Passes over the rows; 0 for a head without epochs.
     warnings : list of str
         What the user should know, one line each.
+    searched : searching.Outcome or None
+        None without a search.
+    threshold : dict or None
+        As `thresholds.choose` returns it; None without a wish.
+    streamed : bool
+        Whether the rows stayed on disk.
     """
 
     head: str
@@ -56,6 +68,18 @@ class Summary:
     val: Score | None
     epochs: int
     warnings: list[str]
+    searched: searching.Outcome | None
+    threshold: dict[str, Any] | None
+    streamed: bool
+
+
+class _Split(NamedTuple):
+    """One split: all views of its images to fit on, the images themselves to judge, and the codes of both."""
+
+    rows: Table
+    row_codes: Codes
+    images: Table
+    codes: Codes
 
 
 def train(
@@ -64,6 +88,9 @@ def train(
     head_dir: Path,
     *,
     head: heads.Head,
+    search: searching.Search | None = None,
+    wish: thresholds.Wish | None = None,
+    memory: int | None = None,
     progress: Progress | None = None,
 ) -> Summary:
     """Fit a head on the ``train`` rows of a manifest, judge it on ``train`` and ``val``, and store it.
@@ -80,46 +107,93 @@ def train(
         Rows of any shape; all but the first axis are flattened.
     head_dir : Path
         Where `heads.save` writes; its record holds ``classes``, ``spec``, ``views``, ``feature_shape``, ``train`` and
-        ``val`` (rows, accuracy, loss; ``val`` may be null).
+        ``val`` (rows, accuracy, loss; ``val`` may be null), and ``search`` and ``threshold`` if these were asked for.
+        With a search, `searching.write` leaves its table and picture there.
     head : Head
         Not fitted.
+    search : Search or None
+        Which parameters of the head to choose, and how; None keeps all of them.
+    wish : Wish or None
+        The threshold to choose on the validation split; None gives an image its most probable class.
+    memory : int or None
+        Bytes that the features may take. Where they would take more, they are read from the file in blocks, as often
+        as the head needs them; the head is the same, up to rounding. None is without a bound.
     progress : callable or None
-        Called with (epochs done, epochs at most) by heads that have epochs.
+        Called with (done, total): fits of a search, epochs of a head that has them.
 
     Raises
     ------
     InputError
-        A class has no training rows, or the head cannot be fitted with these parameters.
+        A class has no training rows, the head cannot be fitted with these parameters, or a search or a wish lacks
+        validation images.
     ArtefactError
         The files are damaged, or the features lack images of the manifest or hold NaN or infinity.
     """
     images = manifest.read(manifest_path)
     classes = _classes(images, manifest_path)
     with Features(features_path) as features:
-        X, y = _rows(images.distinct("train"), classes, features)
-        X_val, y_val = _rows(images.distinct("val"), classes, features)
-        spec, views, shape = features.spec, features.views, features.row_shape
-    held = (X_val[:, 0], y_val) if len(y_val) else None
-    head.fit(X.reshape(-1, X.shape[2]), np.repeat(y, X.shape[1]), held, progress)
-    name = heads.name_of(head)
-    summary = Summary(
-        head=name,
-        n_parameters=heads.count_parameters(head.layout(X.shape[2], len(classes))),
-        train=_judge(head, X[:, 0], y),
-        val=_judge(head, *held) if held else None,
-        epochs=len(head.history_),
-        warnings=head.warnings_,
-    )
-    record = {
-        "classes": classes,
-        "spec": spec,
-        "views": views,
-        "feature_shape": list(shape),
-        "train": asdict(summary.train),
-        "val": asdict(summary.val) if summary.val else None,
-    }
-    heads.save(head, head_dir, record)
+        parts = [images.distinct(split) for split in ("train", "val")]
+        copies = 1 + (search.jobs if search else 0)
+        needed = sum(map(len, parts)) * int(np.prod(features.row_shape)) * BYTES_A_VALUE * copies
+        streamed = memory is not None and needed > memory
+        fit, held = (_split(part, classes, features, streamed=streamed) for part in parts)
+        outcome = None
+        if search is not None:
+            head, outcome = searching.run(
+                head,
+                fit.rows,
+                fit.row_codes,
+                _parts(fit, held, parts[0].digests, search),
+                search,
+                heads.class_weights(fit.codes, getattr(head, "class_weight", None)),
+                progress,
+            )
+        watched = (held.images, held.codes) if len(held.codes) else None
+        head.fit(fit.rows, fit.row_codes, watched, progress)
+        threshold = _threshold(head, held, classes, wish) if wish else None
+        summary = Summary(
+            head=heads.name_of(head),
+            n_parameters=heads.count_parameters(head.layout(fit.rows.shape[1], len(classes))),
+            train=_judge(head, fit.images, fit.codes),
+            val=_judge(head, *watched) if watched else None,
+            epochs=len(head.history_),
+            warnings=head.warnings_,
+            searched=outcome,
+            threshold=threshold,
+            streamed=streamed,
+        )
+        record = {
+            "classes": classes,
+            "spec": features.spec,
+            "views": features.views,
+            "feature_shape": list(features.row_shape),
+            "train": asdict(summary.train),
+            "val": asdict(summary.val) if summary.val else None,
+        }
+    _store(head, head_dir, record, summary, search)
     return summary
+
+
+def _store(
+    head: heads.Head,
+    head_dir: Path,
+    record: dict[str, Any],
+    summary: Summary,
+    search: searching.Search | None,
+) -> None:
+    for name in (searching.TABLE_FILE, searching.PLOT_FILE):
+        (head_dir / name).unlink(missing_ok=True)  # of a head that stood here before
+    if summary.threshold:
+        record["threshold"] = summary.threshold
+    if search and summary.searched:
+        searching.write(summary.searched, head_dir)
+        record["search"] = {
+            "candidates": len(summary.searched.trials),
+            "folds": search.folds,
+            "rows": summary.searched.rows,
+            "seed": search.seed,
+        }
+    heads.save(head, head_dir, record)
 
 
 def _classes(images: Manifest, path: Path) -> list[str]:
@@ -137,20 +211,48 @@ def _classes(images: Manifest, path: Path) -> list[str]:
     return classes
 
 
-def _rows(images: Manifest, classes: list[str], features: Features) -> tuple[Rows, Codes]:
-    """Return the images' features (n, views, d) float32, flattened, and the codes (n,) of their labels."""
+def _split(images: Manifest, classes: list[str], features: Features, *, streamed: bool) -> _Split:
+    """Return the rows of a split, in memory or on disk, and the codes of their labels."""
+    code_of = {label: code for code, label in enumerate(classes)}
+    codes = np.array([code_of[label] for label in images.labels], np.int64)
+    views = features.views["count"] if features.views else 1
+    if streamed:
+        all_views, first = (Selection(features, images.digests, images.paths, views=count) for count in (views, 1))
+        return _Split(all_views, np.repeat(codes, views), first, codes)
     X = features.gather_views(images.digests) if len(images) else np.empty((0, 1, 1), np.float32)
     row = heads.first_not_finite(X.reshape(len(X), X.shape[1] * X.shape[2]))
     if row is not None:
-        raise ArtefactError(
-            f"{features.path}: expected finite features, received NaN or infinity for {images.paths[row]}: "
-            "run `headstart extract` again"
+        raise not_finite(features, images.paths[row])
+    return _Split(X.reshape(-1, X.shape[2]), np.repeat(codes, X.shape[1]), X[:, 0], codes)
+
+
+def _parts(fit: _Split, held: _Split, digests: NDArray[np.uint8], search: searching.Search) -> Sequence[Part]:
+    """Return what a search fits on and judges on: both splits, or folds of the training split, never the test split."""
+    if not search.folds:
+        if not len(held.codes):
+            raise InputError(
+                "--search: expected validation images to choose on, received none: prepare the manifest with a "
+                "--val-fraction above 0, or search with --folds 5"
+            )
+        return [Part(np.arange(len(fit.rows)), (held.images, held.codes))]
+    folds = searching.assign_folds(digests, fit.codes, search)
+    of_rows = np.repeat(folds, len(fit.rows) // len(folds))
+    parts = []
+    for fold in range(search.folds):
+        judged = np.flatnonzero(folds == fold)
+        parts.append(Part(np.flatnonzero(of_rows != fold), (heads.take(fit.images, judged), fit.codes[judged])))
+    return parts
+
+
+def _threshold(head: heads.Head, held: _Split, classes: list[str], wish: thresholds.Wish) -> dict[str, Any]:
+    if not len(held.codes):
+        raise InputError(
+            f"--{wish.metric}-at-least: expected validation images to choose a threshold on, received none: prepare "
+            "the manifest with a --val-fraction above 0"
         )
-    code_of = {label: code for code, label in enumerate(classes)}
-    return X, np.array([code_of[label] for label in images.labels], np.int64)
+    return thresholds.choose(heads.predict(head, held.images), held.codes, classes, wish)
 
 
-def _judge(head: heads.Head, X: Rows, y: Codes) -> Score:
-    probability = head.predict_proba(X)
-    of_label = np.maximum(probability[np.arange(len(y)), y], np.finfo(np.float64).tiny)  # ln 0 would be infinite
-    return Score(len(y), float(np.mean(probability.argmax(axis=1) == y)), float(0.0 - np.log(of_label).mean()))
+def _judge(head: heads.Head, X: Table, y: Codes) -> Score:
+    probability = heads.predict(head, X)
+    return Score(len(y), float(np.mean(probability.argmax(axis=1) == y)), float(heads.losses(probability, y).mean()))

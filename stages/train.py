@@ -1,15 +1,35 @@
 """``headstart train``: fit a light head on the features."""
 
+import os
+import re
 from pathlib import Path
 from typing import Any
 
 import click
 from click.core import ParameterSource
 
-from pipeline import heads, training
+from pipeline import heads, searching, thresholds, training
 from pipeline.heads.dense import ACTIVATIONS, OPTIMIZERS, STANDARDIZE
+from pipeline.heads.knn import METRICS
 from stages.console import Stage, progress, warn
 from stages.lists import widths
+
+
+def _folds(ctx: click.Context, parameter: click.Parameter, folds: int) -> int:
+    if folds == 1:
+        raise click.BadParameter("expected 0, or 2 or more, received 1", ctx, parameter)
+    return folds
+
+
+def _bytes(ctx: click.Context, parameter: click.Parameter, text: str) -> int:
+    """Turn ``500MB``, ``2.5GB`` or a plain number of bytes into a number of bytes; units are powers of 1,000."""
+    found = re.fullmatch(r"([0-9]+(?:[.][0-9]+)?) *(|k|M|G|T)B?", text)
+    if not found:
+        raise click.BadParameter(f"expected bytes as in 500MB or 2GB, received {text!r}", ctx, parameter)
+    return int(float(found[1]) * 1000 ** ("kMGT".index(found[2]) + 1 if found[2] else 0))
+
+
+FRACTION = click.FloatRange(0.0, 1.0, min_open=True)
 
 
 @click.command(cls=Stage)
@@ -27,7 +47,7 @@ from stages.lists import widths
     callback=lambda _, __, value: None if value == "none" else value,
     help="Whether rare classes weigh more.",
 )
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of all that is random in the fit.")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of all that is random.")
 @click.option(
     "--C",
     "C",
@@ -49,6 +69,21 @@ from stages.lists import widths
     default=1000,
     show_default=True,
     help="logistic: iterations of the solver at most.",
+)
+@click.option(
+    "--alpha",
+    type=click.FloatRange(0.0, min_open=True),
+    default=1000.0,
+    show_default=True,
+    help="ridge: strength of the penalty.",
+)
+@click.option("--neighbors", type=click.IntRange(1), default=5, show_default=True, help="knn: training rows that vote.")
+@click.option(
+    "--metric",
+    type=click.Choice(METRICS),
+    default="cosine",
+    show_default=True,
+    help="knn: what is near, of standardised features.",
 )
 @click.option(
     "--hidden",
@@ -97,30 +132,121 @@ from stages.lists import widths
     show_default=True,
     help="dense: bring each feature to mean 0 and deviation 1, or leave it.",
 )
+@click.option(
+    "--search", is_flag=True, help="Choose the head's own parameters by trying a grid over those that are not given."
+)
+@click.option(
+    "--folds",
+    type=click.IntRange(0),
+    default=0,
+    show_default=True,
+    callback=_folds,
+    help="search: judge by so many folds of the training split; 0 is on the validation split.",
+)
+@click.option(
+    "--trials",
+    type=click.IntRange(2),
+    default=66,
+    show_default=True,
+    help="search: candidates at most; of a larger grid so many are drawn.",
+)
+@click.option(
+    "--jobs", type=click.IntRange(0), default=0, show_default=True, help="search: folds at a time; 0 is one a core."
+)
+@click.option("--precision-at-least", type=FRACTION, help="Of two classes: choose a threshold on the validation split.")
+@click.option("--recall-at-least", type=FRACTION, help="The same for a recall.")
+@click.option("--positive", help="The class whose precision or recall is meant.  [default: the second by name]")
+@click.option(
+    "--memory",
+    default="4GB",
+    show_default=True,
+    callback=_bytes,
+    help="Features that would take more are read in blocks, as often as needed.",
+)
 @click.pass_context
 def train(ctx: click.Context, /, manifest: Path, features: Path, head_dir: Path, head: str, **options: Any) -> None:
     """Fit a light head on FEATURES.h5, with the labels and splits of MANIFEST.csv, and keep it in HEAD_DIR."""
-    _refuse_options_of_other_heads(ctx, head)
+    _refuse_what_has_no_effect(ctx, head, options)
     unfitted = heads.HEADS[head](**{name: options[name] for name in heads.parameters_of(head)})
-    with progress("epochs") as report:
-        summary = training.train(manifest, features, head_dir, head=unfitted, progress=report)
+    search, wish = _search(ctx, options), _wish(options)
+    with progress("fits and epochs" if search else "epochs") as report:
+        summary = training.train(
+            manifest,
+            features,
+            head_dir,
+            head=unfitted,
+            search=search,
+            wish=wish,
+            memory=options["memory"],
+            progress=report,
+        )
     for warning in summary.warnings:
         warn(warning)
+    for line in (*_searched(summary), *_threshold(summary)):
+        click.echo(line)
     scores = f"train accuracy {summary.train.accuracy:.3f}"
     if summary.val:
         scores += f", val accuracy {summary.val.accuracy:.3f}"
     click.echo(f"{head}: {summary.n_parameters:,} parameters, {scores} -> {head_dir}")
 
 
-def _refuse_options_of_other_heads(ctx: click.Context, head: str) -> None:
+def _search(ctx: click.Context, options: dict[str, Any]) -> searching.Search | None:
+    """Return how to search, if it was asked for: parameters that were given keep their value."""
+    if not options["search"]:
+        return None
+    given = {name for name in options if ctx.get_parameter_source(name) is not ParameterSource.DEFAULT}
+    jobs = options["jobs"] or os.cpu_count() or 1
+    return searching.Search(options["folds"], options["trials"], frozenset(given), jobs, options["seed"])
+
+
+def _wish(options: dict[str, Any]) -> thresholds.Wish | None:
+    for metric in ("precision", "recall"):
+        if options[f"{metric}_at_least"] is not None:
+            return thresholds.Wish(metric, options[f"{metric}_at_least"], options["positive"])
+    return None
+
+
+def _searched(summary: training.Summary) -> list[str]:
+    if summary.searched is None:
+        return []
+    trials, chosen = summary.searched.trials, summary.searched.trials[summary.searched.chosen]
+    params = ", ".join(f"{name} {value}" for name, value in chosen.params.items())
+    return [
+        f"searched {len(trials)} candidates on {summary.searched.rows:,} images held out: {params}, "
+        f"accuracy {chosen.accuracy:.3f}, loss {chosen.loss:.4f} (least {trials[summary.searched.best].loss:.4f})"
+    ]
+
+
+def _threshold(summary: training.Summary) -> list[str]:
+    if summary.threshold is None:
+        return []
+    found = summary.threshold
+    return [
+        f"{found['positive']} from a probability of {found['value']:.4f} on: on the validation split, which chose it, "
+        f"precision {found['precision']:.3f}, recall {found['recall']:.3f}"
+    ]
+
+
+def _refuse_what_has_no_effect(ctx: click.Context, head: str, options: dict[str, Any]) -> None:
     """Refuse an option that would be ignored, so that nobody believes it had an effect."""
+
+    def given(name: str) -> bool:
+        return ctx.get_parameter_source(name) is not ParameterSource.DEFAULT
+
+    own = set(heads.parameters_of(head)) | ({"seed"} if options["search"] else set())
     every = {name for kind in heads.HEADS for name in heads.parameters_of(kind)}
     for parameter in ctx.command.params:
         name = parameter.name or ""
-        foreign = name in every and name not in heads.parameters_of(head)
-        if foreign and ctx.get_parameter_source(name) is not ParameterSource.DEFAULT:
+        if name in every - own and given(name):
             owners = ", ".join(kind for kind in heads.HEADS if name in heads.parameters_of(kind))
             raise click.UsageError(f"{parameter.opts[0]} is an option of --head {owners}, received --head {head}", ctx)
+        if name in ("folds", "trials", "jobs") and given(name) and not options["search"]:
+            raise click.UsageError(f"{parameter.opts[0]} is an option of --search, which was not given", ctx)
+    wishes = [name for name in ("precision_at_least", "recall_at_least") if options[name] is not None]
+    if len(wishes) == 2:
+        raise click.UsageError("expected --precision-at-least or --recall-at-least, received both", ctx)
+    if options["positive"] is not None and not wishes:
+        raise click.UsageError("--positive is an option of --precision-at-least and --recall-at-least", ctx)
 
 
 if __name__ == "__main__":

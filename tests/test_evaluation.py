@@ -326,6 +326,22 @@ def test_two_classes_are_judged_as_many_are(tmp_path):
     assert measured["roc_auc"]["value"] == 1.0
 
 
+def test_metrics_predictions_and_confusion_are_those_at_the_threshold_of_the_head(tmp_path):
+    project = Project(tmp_path, ["a", "b"])
+    for number, (label, confidence) in enumerate([("a", 0.9), ("a", 0.6), ("b", 0.6), ("b", 0.9)]):
+        project.add(f"{label}/{number}.png", label, "test", "b", confidence)
+    project.add("a/train.png", "a", "train", "a")
+    project.write()
+    head, record = heads.load(project.head)
+    heads.save(head, project.head, record | {"threshold": {"positive": "b", "value": 0.8}})
+    measured = project.evaluate().metrics
+    assert measured["accuracy"]["value"] == 0.5
+    assert measured["classes"]["b"]["recall"]["value"] == 0.5
+    assert measured["roc_auc"]["value"] == 0.5
+    assert [row["predicted"] for row in project.table("predictions.csv")] == ["b", "a", "a", "b"]
+    assert float(project.table("predictions.csv")[1]["confidence"]) == pytest.approx(0.4)
+
+
 def test_a_class_without_test_images_is_a_warning(project):
     project.rows = [row for row in project.rows if not (row[2] == "cat" and row[3] == "test")]
     summary = project.write().evaluate()

@@ -12,9 +12,9 @@ import pytest
 
 from pipeline import heads
 from pipeline.errors import ArtefactError, InputError
-from pipeline.heads import HEADS, count_parameters
+from pipeline.heads import HEADS, Part, count_parameters, dense, ridge
 from pipeline.heads.dense import ACTIVATIONS
-from pipeline.heads.rows import class_weights, learn_scale, probabilities, standardise
+from pipeline.heads.rows import Standardised, class_weights, learn_scale, probabilities, standardise
 
 LOGISTIC = {"C": 1.0, "l1_ratio": 0.0, "class_weight": None, "max_iter": 1000, "seed": 0}
 DENSE = {
@@ -32,7 +32,10 @@ DENSE = {
     "standardize": "standard",
     "seed": 0,
 }
-PARAMS = {"logistic": LOGISTIC, "dense": DENSE}
+RIDGE = {"alpha": 10.0, "class_weight": None}
+CENTROID = {"class_weight": None}
+KNN = {"neighbors": 9, "metric": "euclidean", "class_weight": None}
+PARAMS = {"logistic": LOGISTIC, "dense": DENSE, "ridge": RIDGE, "centroid": CENTROID, "knn": KNN}
 RECORD = {"spec": {"size": 224, "weights": {"seed": 1}}}
 
 
@@ -111,7 +114,8 @@ class TestEveryHeadWhateverTheClasses:
         head = fitted(name, n_classes)
         layout = head.layout(12, n_classes)
         received = {key: (array.shape, str(array.dtype)) for key, array in head.arrays_.items()}
-        assert received == {key: (slot.shape, slot.dtype) for key, slot in layout.items()}
+        kept = {key: tuple(180 if size is None else size for size in slot.shape) for key, slot in layout.items()}
+        assert received == {key: (kept[key], slot.dtype) for key, slot in layout.items()}
 
 
 @every_head
@@ -157,8 +161,9 @@ class TestEveryHead:
 
     def test_another_seed_is_another_fit_unless_the_solver_has_no_randomness(self, name):
         X, y = blobs(2, separation=0.5)
-        one, other = (make(name, seed=seed).fit(X, y, None).predict_proba(X) for seed in (0, 1))
-        assert np.array_equal(one, other) == (name == "logistic")
+        seeds = [{"seed": seed} if "seed" in PARAMS[name] else {} for seed in (0, 1)]
+        one, other = (make(name, **seed).fit(X, y, None).predict_proba(X) for seed in seeds)
+        assert np.array_equal(one, other) == (name != "dense")
 
     @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
     def test_refuses_features_that_are_not_finite(self, name, bad):
@@ -204,6 +209,11 @@ class TestEveryHead:
         ("dense", {"epochs": 0}),
         ("dense", {"patience": -1}),
         ("dense", {"standardize": None}),
+        ("ridge", {"alpha": 0.0}),
+        ("ridge", {"class_weight": "heavy"}),
+        ("centroid", {"class_weight": 1}),
+        ("knn", {"neighbors": 0}),
+        ("knn", {"metric": "cityblock"}),
     ],
 )
 def test_a_parameter_out_of_range_is_named_with_expected_and_received(name, change):
@@ -253,8 +263,9 @@ class TestLogistic:
             C=params["C"],
             l1_ratio=params["l1_ratio"],
             class_weight=params["class_weight"],
-            max_iter=1000,
+            max_iter=10_000,
             solver=solver,
+            tol=1e-8,
             random_state=0,
         )
         pipe = make_pipeline(StandardScaler(), model).fit(X.astype(np.float64), y)
@@ -279,6 +290,172 @@ class TestLogistic:
     def test_counts_one_parameter_a_feature_and_one_more_for_two_classes(self):
         assert count_parameters(make("logistic").layout(1280, 2)) == 1281
         assert count_parameters(make("logistic").layout(1280, 10)) == 12810
+
+    @pytest.mark.parametrize("n_classes", [2, 3])
+    @pytest.mark.parametrize("ratio", [0.5, 1.0])
+    def test_reaches_an_objective_no_higher_than_scikit_learn_s_with_an_l1_penalty(self, n_classes, ratio):
+        from sklearn.linear_model import LogisticRegression
+
+        X, y = blobs(n_classes, n=120, d=40, separation=0.3)
+        grid = [{"C": C, "l1_ratio": ratio} for C in (0.02, 0.1, 0.5, 2.0)]
+        (path,) = make("logistic").fit_grid(X, y, [everything(X, y)], grid, jobs=1, progress=None)
+        Z = standardise(X, *learn_scale(X))
+        for head in path:
+            model = LogisticRegression(C=head.C, l1_ratio=ratio, solver="saga", tol=1e-6, max_iter=20_000).fit(Z, y)
+            own = objective(head, Z, y, head.arrays_["coef_"], head.arrays_["intercept_"])
+            assert own <= objective(head, Z, y, model.coef_, model.intercept_) * (1 + 1e-6)
+
+    @pytest.mark.parametrize("n_classes", [2, 3])
+    def test_the_path_has_the_coefficients_of_scikit_learn_at_each_strength(self, n_classes):
+        from sklearn.linear_model import LogisticRegression
+
+        X, y = blobs(n_classes, n=90, d=60, separation=0.3)
+        grid = [{"C": C} for C in (1e-4, 1e-3, 1e-2, 0.1, 1.0, 10.0, 100.0)]
+        (path,) = make("logistic").fit_grid(X, y, [everything(X, y)], grid, jobs=1, progress=None)
+        Z = standardise(X, *learn_scale(X))
+        for head in path:
+            expected = LogisticRegression(C=head.C, tol=1e-10, max_iter=10_000).fit(Z, y).coef_
+            apart = np.linalg.norm(head.arrays_["coef_"] - expected) / np.linalg.norm(expected)
+            assert apart < 1e-3
+
+    def test_parts_of_a_grid_come_out_as_fits_on_their_rows_alone(self):
+        X, y = blobs(3, separation=0.5)
+        rows = np.flatnonzero(np.arange(len(X)) % 5 != 0)
+        part = Part(rows, (X, y))
+        grid = [{"C": 1.0}, {"C": 0.01, "l1_ratio": 0.5}, {"C": 0.1}]
+        for choice in (None, "balanced"):
+            head = make("logistic", class_weight=choice)
+            _, fitted = head.fit_grid(X, y, [everything(X, y), part], grid, jobs=1, progress=None)
+            for one, candidate in zip(fitted, grid, strict=True):
+                alone = make("logistic", class_weight=choice, **candidate).fit(X[rows], y[rows], None)
+                assert candidate["C"] == one.C
+                np.testing.assert_allclose(one.predict_proba(X), alone.predict_proba(X), rtol=0, atol=1e-4)
+
+
+def everything(X, y):
+    return Part(np.arange(len(X)), (X, y))
+
+
+def objective(head, Z, y, coef, intercept):
+    """scikit-learn's objective of a logistic regression."""
+    probability = probabilities(Z @ coef.T + intercept)
+    penalty = head.l1_ratio * np.abs(coef).sum() + (1 - head.l1_ratio) / 2 * np.square(coef).sum()
+    return penalty - head.C * np.log(probability[np.arange(len(y)), y]).sum()
+
+
+class TestRidge:
+    @two_and_three_classes
+    @pytest.mark.parametrize("shape", [(180, 12), (60, 80)])
+    @pytest.mark.parametrize("choice", [None, "balanced"])
+    def test_scores_are_those_of_scikit_learn_s_ridge_classifier_times_a_factor(self, n_classes, shape, choice):
+        from sklearn.linear_model import RidgeClassifier
+
+        X, y = blobs(n_classes, *shape, separation=0.5)
+        X, y = (
+            X[y < np.where(np.arange(len(y)) % 3, n_classes, 1)],
+            y[y < np.where(np.arange(len(y)) % 3, n_classes, 1)],
+        )
+        head = make("ridge", alpha=3.0, class_weight=choice).fit(X, y, None)
+        Z = standardise(X, *learn_scale(X))
+        scores = RidgeClassifier(alpha=3.0, class_weight=choice).fit(Z, y).decision_function(Z).reshape(len(Z), -1)
+        logits = Z @ head.arrays_["coef_"].T + head.arrays_["intercept_"]
+        factor = (logits * scores).sum() / (scores * scores).sum()
+        assert factor > 0
+        np.testing.assert_allclose(logits, factor * scores, rtol=0, atol=1e-9 * factor)
+
+    @pytest.mark.parametrize("shape", [(24, 5), (24, 40)])
+    @pytest.mark.parametrize("choice", [None, "balanced"])
+    def test_scores_without_a_row_are_those_of_a_fit_on_all_others(self, shape, choice):
+        X, y = blobs(3, *shape, separation=0.5)
+        Z = Standardised(X, *learn_scale(X))
+        weights = np.linspace(0.5, 1.5, len(X)) if choice else np.ones(len(X))
+        targets = np.where(y[:, None] == np.arange(3), 1.0, -1.0)
+        normal = ridge._decompose(Z, targets, weights, dual=True)
+        (left_out,) = ridge._left_out(Z, targets, weights, normal, np.array([2.0]))
+        ((_, rows),) = Z.blocks()
+        for row in range(len(X)):
+            kept = np.arange(len(X)) != row
+            centre = np.average(rows[kept], axis=0, weights=weights[kept])
+            mean = np.average(targets[kept], axis=0, weights=weights[kept])
+            A, b = rows[kept] - centre, (targets[kept] - mean) * weights[kept][:, None]
+            coef = np.linalg.solve(A.T @ (A * weights[kept][:, None]) + 2.0 * np.eye(shape[1]), A.T @ b)
+            np.testing.assert_allclose(left_out[row], (rows[row] - centre) @ coef + mean, rtol=0, atol=1e-10)
+
+    def test_every_strength_of_a_grid_comes_out_as_alone(self):
+        X, y = blobs(3, separation=0.5)
+        grid = [{"alpha": alpha} for alpha in (100.0, 1.0, 0.1)]
+        (fitted,) = make("ridge").fit_grid(X, y, [everything(X, y)], grid, jobs=1, progress=None)
+        for one, candidate in zip(fitted, grid, strict=True):
+            alone = make("ridge", **candidate).fit(X, y, None)
+            np.testing.assert_allclose(one.predict_proba(X), alone.predict_proba(X), rtol=0, atol=1e-8)
+
+    def test_more_columns_than_it_can_hold_products_of_is_an_error_with_a_remedy(self, monkeypatch):
+        monkeypatch.setattr(ridge, "LARGEST_GRAM", 10)
+        with pytest.raises(InputError, match=r"ridge: expected at most 10 rows or columns.*--head logistic"):
+            make("ridge").fit(*blobs(2), None)
+
+
+class TestCentroid:
+    @two_and_three_classes
+    def test_classes_are_those_of_the_nearest_mean(self, n_classes):
+        from sklearn.neighbors import NearestCentroid
+
+        X, y = blobs(n_classes, separation=0.3)
+        Z = standardise(X, *learn_scale(X))
+        expected = NearestCentroid().fit(Z, y).predict(Z)
+        received = make("centroid", class_weight="balanced").fit(X, y, None).predict_proba(X).argmax(axis=1)
+        np.testing.assert_array_equal(received, expected)
+
+    def test_one_photo_a_class_suffices(self):
+        X, y = blobs(3, n=3)
+        probability = make("centroid").fit(X, y, None).predict_proba(blobs(3, seed=5)[0])
+        assert (probability.argmax(axis=1) == blobs(3, seed=5)[1]).mean() > 0.9
+        assert probability.max() < 1
+
+    def test_probabilities_are_right_as_often_as_they_say(self):
+        """Normal classes of one spread: the factor recovers the true posterior."""
+        rng = np.random.default_rng(0)
+        y = np.arange(20_000) % 2
+        X = (rng.normal(size=(20_000, 3)) + y[:, None] * [1.0, 0.0, 0.0]).astype(np.float32)
+        probability = make("centroid").fit(X, y, None).predict_proba(X)[:, 1]
+        np.testing.assert_allclose(probability, 1 / (1 + np.exp(0.5 - X[:, 0])), rtol=0, atol=0.03)
+
+
+class TestKnn:
+    @pytest.mark.parametrize("metric", ["euclidean", "cosine"])
+    def test_votes_are_those_of_scikit_learn_with_one_more_neighbour_shared_by_all(self, metric):
+        from sklearn.neighbors import KNeighborsClassifier
+
+        X, y = blobs(3, separation=0.4)
+        held = standardise(blobs(3, seed=4, separation=0.4)[0], *learn_scale(X))
+        model = KNeighborsClassifier(9, metric=metric).fit(standardise(X, *learn_scale(X)), y)
+        received = make("knn", metric=metric).fit(X, y, None).predict_proba(blobs(3, seed=4, separation=0.4)[0])
+        np.testing.assert_allclose(received, (9 * model.predict_proba(held) + 1 / 3) / 10, rtol=0, atol=1e-12)
+
+    def test_of_rows_that_are_equally_near_the_first_counts(self):
+        X = np.array([[0.0], [1.0], [1.0], [2.0]], np.float32)
+        head = make("knn", neighbors=1).fit(X, np.array([0, 1, 0, 1]), None)
+        assert head.predict_proba(np.array([[1.0]], np.float32)).argmax() == 1
+
+    def test_more_neighbours_than_rows_are_all_rows(self):
+        X, y = blobs(2, n=6)
+        np.testing.assert_allclose(make("knn", neighbors=99).fit(X, y, None).predict_proba(X), 0.5)
+
+    def test_does_not_claim_to_be_a_stack_of_layers(self):
+        with pytest.raises(InputError, match="knn: expected a head that is a map of the features"):
+            fitted("knn", 2).stack()
+
+
+@pytest.mark.parametrize("name", [name for name in HEADS if name != "knn"])
+@two_and_three_classes
+def test_a_head_is_its_stack_of_layers(name, n_classes):
+    X, _ = blobs(n_classes)
+    stack = fitted(name, n_classes).stack()
+    values = standardise(X, stack.mean, stack.scale)
+    for kernel, bias in zip(stack.kernels[:-1], stack.biases[:-1], strict=True):
+        values = ACTIVATIONS[stack.activation](values @ kernel + bias)
+    received = probabilities(values @ stack.kernels[-1] + stack.biases[-1])
+    np.testing.assert_allclose(received, fitted(name, n_classes).predict_proba(X), rtol=0, atol=1e-5)
 
 
 def network_of(head, n_features, n_classes):
@@ -377,6 +554,40 @@ class TestDense:
     def test_early_stopping_without_validation_rows_says_the_remedy(self):
         with pytest.raises(InputError, match="--val-fraction above 0, or train with --patience 0"):
             make("dense", patience=3).fit(*blobs(2), None)
+
+    def test_networks_trained_together_come_out_as_alone(self):
+        X, y = blobs(3, separation=0.3)
+        held = blobs(3, seed=2, separation=0.3)
+        grid = [{"hidden": (), "l2": 0.1}, {"dropout": 0.5}, {"learning_rate": 0.3}]
+        together = make("dense", patience=2).fit_grid(
+            X, y, [Part(np.arange(len(X)), held)], grid, jobs=1, progress=None
+        )
+        for one, candidate in zip(together[0], grid, strict=True):
+            alone = make("dense", patience=2, **candidate).fit(X, y, held)
+            assert one.history_ == alone.history_
+            np.testing.assert_array_equal(one.predict_proba(X), alone.predict_proba(X))
+
+    def test_a_candidate_that_diverges_does_not_stop_the_others(self):
+        X, y = blobs(3)
+        head = make("dense", optimizer="sgd", hidden=(8, 8))
+        grid = [{"learning_rate": 1e30}, {"learning_rate": 0.1}]
+        ((lost, won),) = head.fit_grid(X, y, [everything(X, y)], grid, jobs=1, progress=None)
+        assert "training diverged" in lost.warnings_[0]
+        assert np.isfinite(lost.predict_proba(X)).all()
+        assert (won.predict_proba(X).argmax(axis=1) == y).mean() > 0.9
+
+    def test_more_rows_than_are_shuffled_at_once_are_shuffled_by_runs_and_none_is_dropped(self, monkeypatch):
+        monkeypatch.setattr(dense, "RUN_ROWS", 8)
+        monkeypatch.setattr(dense, "SHUFFLED_VALUES", 32 * 2)
+        X = np.stack([np.arange(100.0), np.zeros(100)], axis=1).astype(np.float32)
+        y = np.arange(100)
+        rng = np.random.default_rng(0)
+        batches = list(dense._shuffled(X, y, rng, 10))
+        order = np.concatenate([codes for _, codes in batches])
+        assert sorted(order.tolist()) == list(range(100))
+        np.testing.assert_array_equal(np.concatenate([rows for rows, _ in batches])[:, 0], order)
+        assert len(set((order[:32] // 8).tolist())) == 4
+        assert order.tolist() != [codes.item() for _, codes in dense._shuffled(X, y, rng, 1)]
 
     def test_standardize_none_leaves_the_features_as_they_are(self):
         X, y = blobs(2)
@@ -554,8 +765,8 @@ def test_a_head_json_with_missing_or_wrong_keys_is_refused(saved, changes):
 
 def test_a_parameter_out_of_range_in_head_json_is_refused(saved):
     params = json.loads((saved / "head.json").read_text())["params"]
-    edit(saved, params=params | {"seed": -1})
-    with pytest.raises(ArtefactError, match=r"head\.json: seed: expected a whole number"):
+    edit(saved, params=params | {"class_weight": -1})
+    with pytest.raises(ArtefactError, match=r"head\.json: class_weight: expected one of None, balanced"):
         heads.load(saved)
 
 

@@ -93,6 +93,16 @@ def test_the_answer_is_the_heads_on_the_features_of_that_file(
         assert one.label == ("bright" if bright > dark else "dark")
 
 
+def test_the_label_is_that_of_the_threshold_if_the_head_has_one(
+    tmp_path: Path, head_dir: Path, engine: CountingEngine
+) -> None:
+    paths = files(tmp_path, "oooo")
+    assert {one.label for one in predicted(predictor(head_dir), paths)} == {"bright", "dark"}
+    head, record = heads.load(head_dir)
+    heads.save(head, head_dir, record | {"threshold": {"positive": "bright", "value": 0.0}})
+    assert {one.label for one in predicted(predictor(head_dir), paths)} == {"bright"}
+
+
 def test_a_broken_file_has_its_reason_and_no_label(tmp_path: Path, head_dir: Path, engine: CountingEngine) -> None:
     (tmp_path / "notes.txt").write_text("no image")
     (tmp_path / "empty.jpg").touch()

@@ -2,6 +2,7 @@
 
 import json
 
+import numpy as np
 import pytest
 from click.testing import CliRunner
 
@@ -61,6 +62,21 @@ def test_every_option_of_the_dense_head_arrives(work):
     }
 
 
+@pytest.mark.parametrize(
+    ("kind", "options", "expected"),
+    [
+        ("ridge", "--alpha 2.5 --class-weight balanced", {"alpha": 2.5, "class_weight": "balanced"}),
+        ("centroid", "--class-weight balanced", {"class_weight": "balanced"}),
+        ("knn", "--neighbors 3 --metric euclidean", {"neighbors": 3, "metric": "euclidean", "class_weight": None}),
+    ],
+)
+def test_every_option_of_the_other_heads_arrives(work, kind, options, expected):
+    result = run(work.manifest, work.features, work.head, "--head", kind, *options.split())
+    assert result.exit_code == 0
+    assert result.output.startswith(f"{kind}: ")
+    assert params(work) == expected
+
+
 def test_hidden_none_is_softmax_regression(work):
     run(work.manifest, work.features, work.head, "--head", "dense", "--hidden", "none", "--epochs", 1)
     assert params(work)["hidden"] == []
@@ -72,7 +88,6 @@ def test_every_parameter_of_every_head_has_an_option_with_a_default():
         for name in heads.parameters_of(kind):
             assert options[name].default is not None
             assert options[name].show_default
-    assert train.params[-1].name in heads.parameters_of("dense")
 
 
 @pytest.mark.parametrize(
@@ -82,14 +97,60 @@ def test_every_parameter_of_every_head_has_an_option_with_a_default():
         ("logistic", "--patience", "10"),
         ("dense", "--C", "1"),
         ("dense", "--l1-ratio", "0"),
+        ("centroid", "--alpha", "1"),
+        ("ridge", "--seed", "1"),
     ],
 )
 def test_an_option_of_another_head_is_a_usage_error_that_names_both(work, kind, option, value):
     result = run(work.manifest, work.features, work.head, "--head", kind, option, value)
     assert result.exit_code == 2
-    other = "dense" if kind == "logistic" else "logistic"
-    assert f"{option} is an option of --head {other}, received --head {kind}" in result.output
+    owners = ", ".join(name for name in heads.HEADS if option[2:].replace("-", "_") in heads.parameters_of(name))
+    assert f"{option} is an option of --head {owners}, received --head {kind}" in result.output
     assert not work.head.exists()
+
+
+def test_a_search_chooses_what_is_not_given_and_says_what(work):
+    result = run(work.manifest, work.features, work.head, "--search", "--C", 0.5, "--folds", 3, "--jobs", 1)
+    assert result.exit_code == 0, result.output
+    assert result.output.startswith("searched 3 candidates on 48 images held out: l1_ratio ")
+    assert params(work)["C"] == 0.5
+    assert {"head.json", "arrays.npz", "search.csv", "search.png"} == {path.name for path in work.head.iterdir()}
+
+
+def test_a_wish_for_precision_leaves_a_threshold_and_says_what_it_reaches(work):
+    result = run(work.manifest, work.features, work.head, "--precision-at-least", 0.9, "--positive", "cat")
+    assert result.output.startswith("cat from a probability of 0.")
+    assert "precision 1.000, recall 1.000" in result.output
+    assert json.loads((work.head / "head.json").read_text())["threshold"]["positive"] == "cat"
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ("--folds 5", "--folds is an option of --search, which was not given"),
+        ("--trials 5", "--trials is an option of --search, which was not given"),
+        ("--search --folds 1", "expected 0, or 2 or more, received 1"),
+        ("--positive cat", "--positive is an option of --precision-at-least and --recall-at-least"),
+        ("--precision-at-least 0.9 --recall-at-least 0.9", "received both"),
+        ("--memory lots", "expected bytes as in 500MB or 2GB, received 'lots'"),
+    ],
+)
+def test_options_without_effect_or_sense_are_usage_errors(work, options, message):
+    result = run(work.manifest, work.features, work.head, *options.split())
+    assert result.exit_code == 2
+    assert message in result.output
+    assert not work.head.exists()
+
+
+@pytest.mark.parametrize("kind", ["logistic", "ridge", "centroid"])
+def test_features_that_do_not_fit_the_memory_give_the_same_head(work, kind):
+    shown = []
+    for memory in ("1GB", "1kB"):
+        result = run(work.manifest, work.features, work.head, "--head", kind, "--memory", memory)
+        assert result.exit_code == 0, result.output
+        head, _ = heads.load(work.head)
+        shown.append(head.stack().kernels[0])
+    np.testing.assert_allclose(shown[0], shown[1], rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline import features, heads, manifest, training
+from pipeline import features, heads, manifest, searching, thresholds, training
 from pipeline.digests import as_keys
 from pipeline.errors import ArtefactError, InputError
 
@@ -259,3 +259,157 @@ def test_features_that_are_not_finite_name_the_file_and_the_image(tmp_path, imag
     work.rows[work.paths.index(image), 0, 0] = bad
     with pytest.raises(ArtefactError, match=rf"features\.h5: .* NaN or infinity for {image}: "):
         work.write().train()
+
+
+RIDGE = {"alpha": 3.0, "class_weight": "balanced"}
+
+
+def searched(**changes):
+    chosen = {"folds": 0, "trials": 100, "fixed": frozenset(), "jobs": 1, "seed": 0}
+    return searching.Search(**(chosen | changes))
+
+
+class TestSearch:
+    def test_chooses_on_the_validation_split_and_keeps_table_picture_and_record(self, tmp_path):
+        work = project(tmp_path).write()
+        summary = work.train(heads.HEADS["ridge"](**RIDGE), search=searched())
+        head, record = heads.load(work.head)
+        assert summary.searched.rows == 16
+        assert record["search"] == {"candidates": 22, "folds": 0, "rows": 16, "seed": 0}
+        assert (
+            head.alpha == record["params"]["alpha"] == summary.searched.trials[summary.searched.chosen].params["alpha"]
+        )
+        assert head.class_weight == "balanced"
+        assert {"search.csv", "search.png"} < set(files(work.head))
+
+    def test_a_head_over_a_searched_one_leaves_nothing_of_the_search(self, tmp_path):
+        work = project(tmp_path).write()
+        work.train(heads.HEADS["ridge"](**RIDGE), search=searched())
+        work.train()
+        assert set(files(work.head)) == {"head.json", "arrays.npz"}
+
+    @pytest.mark.parametrize("folds", [0, 4])
+    def test_never_looks_at_the_test_split(self, tmp_path, folds):
+        work = project(tmp_path).write()
+        work.train(heads.HEADS["ridge"](**RIDGE), search=searched(folds=folds))
+        before = files(work.head)
+        work.rows[[split == "test" for split in work.splits]] = np.nan
+        work.write().train(heads.HEADS["ridge"](**RIDGE), search=searched(folds=folds))
+        assert files(work.head) == before
+
+    def test_folds_leave_the_validation_split_alone_and_keep_copies_and_views_together(self, tmp_path):
+        work = project(tmp_path)
+        work.paths.append("dog/0~copy.png")
+        work.labels.append("dog")
+        work.splits.append("train")
+        work.rows = np.concatenate([work.rows, work.rows[:1]])
+        seen = []
+
+        class Spy(heads.RidgeHead):
+            def fit_grid(self, X, y, parts, candidates, **more):
+                seen.extend(parts)
+                return super().fit_grid(X, y, parts, candidates, **more)
+
+        head = Spy(**RIDGE)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setitem(heads.HEADS, "spy", Spy)
+            summary = work.write().train(head, search=searched(folds=4))
+        assert summary.searched.rows == 48
+        assert [len(part.rows) for part in seen] == [36] * 4
+        assert all(len(np.unique(part.held[0], axis=0)) == 12 for part in seen)
+
+    def test_without_a_validation_split_folds_are_the_remedy(self, tmp_path):
+        work = project(tmp_path)
+        work.splits = ["train"] * len(work.paths)
+        with pytest.raises(InputError, match="--folds 5"):
+            work.write().train(heads.HEADS["ridge"](**RIDGE), search=searched())
+
+
+class TestThreshold:
+    def test_is_chosen_on_validation_and_kept(self, tmp_path):
+        work = project(tmp_path).write()
+        summary = work.train(wish=thresholds.Wish("recall", 0.9, "cat"))
+        _, record = heads.load(work.head)
+        assert record["threshold"] == summary.threshold
+        assert summary.threshold["positive"] == "cat"
+        assert summary.threshold["recall"] >= 0.9
+
+    def test_needs_a_validation_split(self, tmp_path):
+        work = project(tmp_path)
+        work.splits = ["train"] * len(work.paths)
+        with pytest.raises(InputError, match=r"--recall-at-least: .* --val-fraction"):
+            work.write().train(wish=thresholds.Wish("recall", 0.9, None))
+
+
+class TestLargerThanMemory:
+    def trained(self, work, head, memory, **changes):
+        summary = work.train(head, memory=memory, **changes)
+        assert summary.streamed == (memory == 1000)
+        stored, _ = heads.load(work.head)
+        return summary, stored.predict_proba(work.rows.reshape(len(work.rows), -1))
+
+    @pytest.mark.parametrize("views", [1, 3])
+    @pytest.mark.parametrize(
+        ("name", "params"),
+        [
+            ("logistic", {"C": 1.0, "l1_ratio": 0.0, "class_weight": "balanced", "max_iter": 1000, "seed": 0}),
+            ("logistic", {"C": 0.1, "l1_ratio": 0.5, "class_weight": None, "max_iter": 1000, "seed": 0}),
+            ("ridge", RIDGE),
+            ("centroid", {"class_weight": None}),
+        ],
+    )
+    def test_gives_the_same_head(self, tmp_path, name, params, views, monkeypatch):
+        monkeypatch.setattr("pipeline.heads.rows.BLOCK_ROWS", 7)
+        work = project(tmp_path, labels=("dog", "cat", "emu")).write()
+        if views > 1:
+            work.rows = work.rows[:, 0]
+            with_views(work, views)
+        (one, expected), (other, received) = (
+            self.trained(work, heads.HEADS[name](**params), memory) for memory in (10**9, 1000)
+        )
+        np.testing.assert_allclose(received, expected, rtol=0, atol=1e-5)
+        assert other.val.loss == pytest.approx(one.val.loss, abs=1e-5)
+
+    def test_gives_the_same_dense_head_whatever_is_shuffled_at_a_time(self, tmp_path, monkeypatch):
+        monkeypatch.setattr("pipeline.heads.dense.SHUFFLED_VALUES", 24 * 6)
+        monkeypatch.setattr("pipeline.heads.dense.RUN_ROWS", 8)
+        work = project(tmp_path).write()
+        (_, expected), (_, received) = (self.trained(work, dense(patience=0), memory) for memory in (10**9, 1000))
+        np.testing.assert_array_equal(received, expected)
+
+    def test_searches_the_same(self, tmp_path):
+        work = project(tmp_path).write()
+        one, other = (
+            self.trained(work, heads.HEADS["ridge"](**RIDGE), memory, search=searched(folds=3))[0].searched
+            for memory in (10**9, 1000)
+        )
+        assert one.chosen == other.chosen
+        np.testing.assert_allclose([t.loss for t in one.trials], [t.loss for t in other.trials], rtol=1e-6)
+
+    def test_is_refused_by_the_head_that_keeps_every_row(self, tmp_path):
+        knn = heads.HEADS["knn"](neighbors=3, metric="cosine", class_weight=None)
+        with pytest.raises(InputError, match="knn: expected rows that fit in memory"):
+            project(tmp_path).write().train(knn, memory=1000)
+
+    def test_features_that_are_not_finite_name_the_file_and_the_image(self, tmp_path):
+        work = project(tmp_path)
+        work.rows[work.paths.index("cat/3.png"), 0, 0] = np.inf
+        with pytest.raises(ArtefactError, match=r"features\.h5: .* NaN or infinity for cat/3\.png: "):
+            work.write().train(memory=1000)
+
+
+def with_views(work, count):
+    """Write the features again, with copies of each image that are a little beside it."""
+    with features.Features(work.features) as read:
+        digests, rows = read.digests, read.gather(read.digests)[:, 0]
+    apart = 0.1 * np.random.default_rng(1).normal(size=(len(rows), count, rows.shape[1])).astype(np.float32)
+    apart[:, 0] = 0
+    features.write(
+        work.features,
+        spec=json.dumps(SPEC),
+        digests=digests,
+        row_shape=(count, rows.shape[1]),
+        dtype="float32",
+        blocks=[rows[:, None] + apart],
+        views=json.dumps({"count": count}),
+    )

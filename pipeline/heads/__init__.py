@@ -11,8 +11,9 @@ import csv
 import hashlib
 import io
 import json
+import math
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, Final, NoReturn, Protocol, Self
@@ -22,23 +23,58 @@ from numpy.typing import NDArray
 
 from pipeline.errors import ArtefactError, InputError
 from pipeline.files import published
+from pipeline.heads.centroid import CentroidHead
 from pipeline.heads.dense import DenseHead
+from pipeline.heads.knn import KnnHead
 from pipeline.heads.logistic import LogisticHead
-from pipeline.heads.rows import Codes, Floats, Progress, Rows, Slot, count_parameters, first_not_finite
+from pipeline.heads.ridge import RidgeHead
+from pipeline.heads.rows import (
+    Candidates,
+    Codes,
+    Floats,
+    Part,
+    Progress,
+    Rows,
+    Slot,
+    Stored,
+    Table,
+    blocks,
+    class_weights,
+    count_parameters,
+    first_not_finite,
+    losses,
+    take,
+)
 from pipeline.heads.stack import Stack
 
 __all__ = [
     "HEADS",
+    "CentroidHead",
+    "Codes",
     "DenseHead",
+    "Floats",
     "Head",
+    "KnnHead",
     "LogisticHead",
+    "Part",
+    "Progress",
+    "RidgeHead",
+    "Rows",
     "Stack",
+    "Stored",
+    "Table",
+    "blocks",
+    "class_weights",
+    "copied",
     "count_parameters",
     "first_not_finite",
     "load",
+    "losses",
     "name_of",
     "parameters_of",
+    "predict",
     "save",
+    "take",
 ]
 
 FORMAT: Final = 1
@@ -64,7 +100,7 @@ class Head(Protocol):
     def layout(self, n_features: int, n_classes: int) -> dict[str, Slot]:
         """Return name, shape and dtype of each of `arrays_` after a fit, and whether it is trained."""
 
-    def fit(self, X: Rows, y: Codes, validation: tuple[Rows, Codes] | None, progress: Progress | None = None) -> Self:
+    def fit(self, X: Table, y: Codes, validation: tuple[Table, Codes] | None, progress: Progress | None = None) -> Self:
         """Learn from rows (n, d) and codes (n,)."""
 
     def predict_proba(self, X: Rows) -> Floats:
@@ -73,8 +109,30 @@ class Head(Protocol):
     def stack(self) -> Stack:
         """Return the fitted head as dense layers under a sigmoid or softmax; InputError for a head that is none."""
 
+    @staticmethod
+    def grid() -> dict[str, tuple[Any, ...]]:
+        """Return parameters and the values that a search tries, the simplest first; the first parameter counts most."""
 
-HEADS: Final[Mapping[str, type[LogisticHead] | type[DenseHead]]] = {"logistic": LogisticHead, "dense": DenseHead}
+    def fit_grid(
+        self,
+        X: Table,
+        y: Codes,
+        parts: Sequence[Part],
+        candidates: Candidates,
+        *,
+        jobs: int,
+        progress: Progress | None,
+    ) -> list[list[Self]]:
+        """Return for each part a fitted head for each candidate, itself with some parameters replaced."""
+
+
+HEADS: Final[Mapping[str, type[LogisticHead | DenseHead | RidgeHead | CentroidHead | KnnHead]]] = {
+    "logistic": LogisticHead,
+    "dense": DenseHead,
+    "ridge": RidgeHead,
+    "centroid": CentroidHead,
+    "knn": KnnHead,
+}
 
 
 def name_of(head: Head) -> str:
@@ -85,6 +143,17 @@ def name_of(head: Head) -> str:
 def parameters_of(name: str) -> list[str]:
     """Return the names of the parameters that a kind of head takes, in the order of its class."""
     return [field.name for field in fields(HEADS[name]) if field.init]
+
+
+def copied(head: Head) -> Head:
+    """Return a head with the same parameters that has not been fitted."""
+    name = name_of(head)
+    return HEADS[name](**{parameter: getattr(head, parameter) for parameter in parameters_of(name)})
+
+
+def predict(head: Head, X: Table) -> Floats:
+    """Return probabilities (n, K) for the rows of a table, block by block."""
+    return np.vstack([head.predict_proba(X[rows]) for rows in blocks(len(X))])
 
 
 def save(head: Head, directory: Path, record: Mapping[str, Any]) -> None:
@@ -160,7 +229,7 @@ def load(directory: Path) -> tuple[Head, dict[str, Any]]:
         received = _sha256(directory / file)
         if received != expected:
             _refuse(directory / file, f"sha256 {expected}, as {HEAD_FILE} says", received)
-    head.arrays_ = _read_arrays(directory / ARRAYS_FILE, layout)
+    head.arrays_ = _read_arrays(directory / ARRAYS_FILE, layout, len(document["classes"]))
     head.history_ = _read_history(directory / HISTORY_FILE) if HISTORY_FILE in files else []
     head.warnings_ = []
     return head, document
@@ -223,16 +292,23 @@ def _classes(path: Path, document: dict[str, Any]) -> list[str]:
     return classes
 
 
-def _read_arrays(path: Path, layout: dict[str, Slot]) -> dict[str, NDArray[Any]]:
+def _read_arrays(path: Path, layout: dict[str, Slot], n_classes: int) -> dict[str, NDArray[Any]]:
     """Read exactly the arrays of `layout`; headers are compared before any array is allocated."""
     expected = [f"{name}.npy" for name in layout]
     try:
         with zipfile.ZipFile(path) as archive:
             if archive.namelist() != expected:
                 _refuse(path, ", ".join(expected), ", ".join(archive.namelist()))
-            return {name: _read_array(path, archive, name, slot) for name, slot in layout.items()}
+            arrays = {name: _read_array(path, archive, name, slot) for name, slot in layout.items()}
     except (zipfile.BadZipFile, ValueError, EOFError, NotImplementedError, RuntimeError) as error:
         _refuse(path, "readable arrays", str(error))
+    kept = {len(arrays[name]) for name, slot in layout.items() if slot.shape[0] is None}
+    if len(kept) > 1 or 0 in kept:
+        _refuse(path, "as many rows in each array that keeps them, and one at least", sorted(kept))
+    codes = arrays.get("codes_")
+    if codes is not None and not np.array_equal(np.unique(codes), np.arange(n_classes)):
+        _refuse(path, f"codes_ from 0 to {n_classes - 1}", np.unique(codes).tolist())
+    return arrays
 
 
 def _read_array(path: Path, archive: zipfile.ZipFile, name: str, slot: Slot) -> NDArray[Any]:
@@ -244,14 +320,19 @@ def _read_array(path: Path, archive: zipfile.ZipFile, name: str, slot: Slot) -> 
         if version != (1, 0):
             _refuse(path, f"{name} in npy format 1.0", version)
         shape, by_columns, dtype = np.lib.format.read_array_header_1_0(stream)
-    if (shape, by_columns, dtype) != (slot.shape, False, np.dtype(slot.dtype)):
+    fits = len(shape) == len(slot.shape) and all(
+        expected in (size, None) for size, expected in zip(shape, slot.shape, strict=True)
+    )
+    if not fits or by_columns or dtype != np.dtype(slot.dtype):
         _refuse(path, f"{name} of shape {slot.shape}, {slot.dtype}, C order", f"shape {shape}, {dtype}")
+    if math.prod(shape) * dtype.itemsize > member.file_size:
+        _refuse(path, f"{name} of at most {member.file_size} bytes, as the file holds", f"shape {shape}")
     with archive.open(member) as stream:
         array: NDArray[Any] = np.lib.format.read_array(stream, allow_pickle=False)
     if not np.isfinite(array).all():
         _refuse(path, f"{name} to be finite", "NaN or infinity")
-    if name == "scale_" and array.min() <= 0:
-        _refuse(path, "scale_ above 0", f"a minimum of {array.min()}")
+    if name in ("scale_", "votes_") and array.min() <= 0:
+        _refuse(path, f"{name} above 0", f"a minimum of {array.min()}")
     return array
 
 

@@ -1,8 +1,8 @@
 """A small neural network on the features: trained by Keras, kept as arrays, predicted with numpy alone."""
 
 import math
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Any, Final, Literal, Self
 
@@ -13,12 +13,15 @@ from pipeline import frameworks
 from pipeline.errors import InputError
 from pipeline.heads.parameters import require_choice, require_number, require_whole
 from pipeline.heads.rows import (
+    Candidates,
     ClassWeight,
     Codes,
     Floats,
+    Part,
     Progress,
     Rows,
     Slot,
+    Table,
     blocks,
     check_labelled,
     check_rows,
@@ -28,6 +31,7 @@ from pipeline.heads.rows import (
     outputs,
     probabilities,
     standardise,
+    take,
 )
 from pipeline.heads.stack import Stack
 
@@ -69,6 +73,8 @@ ACTIVATIONS: Final[Mapping[str, Callable[[Singles], Singles]]] = {
 }
 OPTIMIZERS: Final = ("adam", "rmsprop", "sgd")
 STANDARDIZE: Final = ("standard", "none")
+SHUFFLED_VALUES: Final = 2**25  # numbers that an epoch shuffles as a whole: 128 MB
+RUN_ROWS: Final = 512  # beyond that, rows that are read together
 
 
 @dataclass(kw_only=True, eq=False)
@@ -159,12 +165,12 @@ class DenseHead:
             slots[f"bias_{i}_"] = Slot((above,), "float32", trainable=True)
         return slots
 
-    def fit(self, X: Rows, y: Codes, validation: tuple[Rows, Codes] | None, progress: Progress | None = None) -> Self:
+    def fit(self, X: Table, y: Codes, validation: tuple[Table, Codes] | None, progress: Progress | None = None) -> Self:
         """Train for `epochs`, or until the validation loss has not fallen for `patience` of them.
 
         Parameters
         ----------
-        X : ndarray of shape (n, d), floating
+        X : Table of shape (n, d), floating
         y : ndarray of shape (n,), codes from 0 to K - 1
         validation : (X, y) or None
             Rows that are judged after each epoch and never trained on.
@@ -177,44 +183,68 @@ class DenseHead:
             A parameter, the rows or the codes are not as expected; early stopping has nothing to watch; the loss
             became infinite or NaN.
         """
-        self.check()
-        n_features, n_classes = X.shape[-1], count_classes(y)
-        check_labelled(X, y, n_features, n_classes)
-        if validation is not None:
-            check_labelled(*validation, n_features, n_classes)
-        elif self.patience:
-            raise InputError(
-                f"patience: early stopping after {self.patience} epochs expected validation rows to watch, received "
-                "none: prepare the manifest with a --val-fraction above 0, or train with --patience 0"
-            )
-        scale = learn_scale(X) if self.standardize == "standard" else (np.zeros(n_features), np.ones(n_features))
-        network = self._network(n_features, n_classes)
-        weights = class_weights(y, self.class_weight)
-        order = np.random.default_rng(self.seed)
-        self.history_, self.warnings_ = [], []
-        best_loss, best_weights, since_best = math.inf, None, 0
-        for epoch in range(1, self.epochs + 1):
-            shuffled = order.permutation(len(X))
-            batches = np.split(shuffled, range(self.batch_size, len(X), self.batch_size))
-            row = {"epoch": epoch} | _pass(network.train_on_batch, batches, X, y, scale, weights)
-            if validation is not None:
-                held = [np.arange(rows.start, rows.stop) for rows in blocks(len(validation[0]))]
-                judged = _pass(network.test_on_batch, held, *validation, scale, weights)
-                row |= {f"val_{name}": value for name, value in judged.items()}
-            self._require_finite(row)
-            self.history_.append(row)
-            if progress is not None:
-                progress(epoch, self.epochs)
-            if not self.patience:
-                continue
-            since_best += 1
-            if row["val_loss"] < best_loss:
-                best_loss, best_weights, since_best = row["val_loss"], network.get_weights(), 0
-            if since_best == self.patience:
-                break
-        learned = [*scale, *(best_weights or network.get_weights())]
-        self.arrays_ = dict(zip(self.layout(n_features, n_classes), map(np.ascontiguousarray, learned), strict=True))
+        (learned,) = _train([self], X, y, validation, progress)
+        if learned.diverged:
+            raise InputError(learned.diverged)
+        self.arrays_, self.history_, self.warnings_ = learned.arrays(), learned.history, []
         return self
+
+    @staticmethod
+    def grid() -> dict[str, tuple[Any, ...]]:
+        """Return the values that a search tries, the simplest first."""
+        return {
+            "hidden": ((), (64,), (256,)),
+            "l2": (1e-3, 0.0),
+            "l1": (1e-5, 0.0),
+            "dropout": (0.5, 0.2),
+            "learning_rate": (1e-3, 3e-3),
+        }
+
+    def fit_grid(
+        self,
+        X: Table,
+        y: Codes,
+        parts: Sequence[Part],
+        candidates: Candidates,
+        *,
+        jobs: int,
+        progress: Progress | None,
+    ) -> list[list[Self]]:
+        """Fit each candidate on the rows of each part, all candidates of a part in the same passes over its rows.
+
+        A candidate that diverges keeps its initial weights, which lose every comparison, and says so in `warnings_`.
+
+        Parameters
+        ----------
+        X, y
+            As for `fit`.
+        parts : sequence of Part
+            Early stopping watches the rows held out.
+        candidates : sequence of dict
+            Parameters to replace: hidden, activation, dropout, l1, l2, optimizer, learning_rate.
+        jobs
+            Not used: TensorFlow has threads of its own.
+        progress : callable or None
+            Called with (epochs done, epochs at most) over all parts.
+
+        Returns
+        -------
+        list (a part) of list (a candidate) of DenseHead
+        """
+        fitted = []
+        for number, part in enumerate(parts):
+            heads = [replace(self, **candidate) for candidate in candidates]
+
+            def told(done: int, total: int, before: int = number) -> None:
+                if progress is not None:
+                    progress(before * total + done, len(parts) * total)
+
+            networks = _train(heads, take(X, part.rows), y[part.rows], part.held, told)
+            for head, network in zip(heads, networks, strict=True):
+                head.arrays_, head.history_ = network.arrays(), network.history
+                head.warnings_ = [network.diverged] if network.diverged else []
+            fitted.append(heads)
+        return fitted
 
     def predict_proba(self, X: Rows) -> Floats:
         """Return the probability of each class, from the arrays alone; TensorFlow is not loaded.
@@ -295,34 +325,136 @@ class DenseHead:
         )
         return network
 
-    def _require_finite(self, row: Mapping[str, float]) -> None:
+
+class _Network:
+    """A Keras model in training, with its history and the weights it will go back to."""
+
+    def __init__(self, head: DenseHead, scale: tuple[Floats, Floats], n_classes: int) -> None:
+        self.head, self.scale = head, scale
+        self.layout = head.layout(len(scale[0]), n_classes)
+        self.model = head._network(len(scale[0]), n_classes)
+        self.history: list[dict[str, float]] = []
+        self.diverged = ""
+        self.stopped = False
+        self._initial = self.model.get_weights()
+        self._best_loss, self._best, self._since_best = math.inf, None, 0
+
+    def close_epoch(self, row: dict[str, float]) -> None:
+        """Take note of an epoch's losses, which say whether training ends here and which weights are kept."""
         for name, value in row.items():
             if not math.isfinite(value):
-                raise InputError(
+                self.diverged = (
                     f"dense: expected a finite {name}, received {value} in epoch {row['epoch']:.0f}: training "
-                    f"diverged; lower learning_rate ({self.learning_rate})"
+                    f"diverged; lower learning_rate ({self.head.learning_rate})"
                 )
+                self.stopped, self._best = True, self._initial
+                return
+        self.history.append(row)
+        if not self.head.patience:
+            return
+        self._since_best += 1
+        if row["val_loss"] < self._best_loss:
+            self._best_loss, self._best, self._since_best = row["val_loss"], self.model.get_weights(), 0
+        self.stopped = self._since_best == self.head.patience
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """Return what was learned, named as in the head's layout."""
+        learned = [*self.scale, *(self._best or self.model.get_weights())]
+        return dict(zip(self.layout, map(np.ascontiguousarray, learned), strict=True))
+
+
+def _train(
+    heads: Sequence[DenseHead],
+    X: Table,
+    y: Codes,
+    validation: tuple[Table, Codes] | None,
+    progress: Progress | None,
+) -> list[_Network]:
+    """Train several networks in the same passes: each batch is read and standardised once, and given to all.
+
+    The heads differ in nothing that concerns the rows: seed, batch size, epochs, class weights, standardisation. Each
+    comes out as it would alone.
+    """
+    first = heads[0]
+    for head in heads:
+        head.check()
+    n_features, n_classes = X.shape[-1], count_classes(y)
+    check_labelled(X, y, n_features, n_classes)
+    if validation is not None:
+        check_labelled(*validation, n_features, n_classes)
+    elif first.patience:
+        raise InputError(
+            f"patience: early stopping after {first.patience} epochs expected validation rows to watch, received "
+            "none: prepare the manifest with a --val-fraction above 0, or train with --patience 0"
+        )
+    scale = learn_scale(X) if first.standardize == "standard" else (np.zeros(n_features), np.ones(n_features))
+    weights = class_weights(y, first.class_weight)
+    networks = [_Network(head, scale, n_classes) for head in heads]
+    order = np.random.default_rng(first.seed)
+    for epoch in range(1, first.epochs + 1):
+        active = [network for network in networks if not network.stopped]
+        steps = [network.model.train_on_batch for network in active]
+        trained = _pass(steps, _shuffled(X, y, order, first.batch_size), scale, weights)
+        judged: list[dict[str, float]] = [{} for _ in active]
+        if validation is not None:
+            steps = [network.model.test_on_batch for network in active]
+            judged = _pass(steps, _in_order(*validation), scale, weights)
+        for network, train, held in zip(active, trained, judged, strict=True):
+            network.close_epoch({"epoch": epoch} | train | {f"val_{name}": value for name, value in held.items()})
+        if progress is not None:
+            progress(epoch, first.epochs)
+        if all(network.stopped for network in networks):
+            break
+    return networks
+
+
+def _shuffled(X: Table, y: Codes, order: np.random.Generator, batch_size: int) -> Iterator[tuple[Rows, Codes]]:
+    """Yield the batches of an epoch. No row is dropped.
+
+    Rows of up to `SHUFFLED_VALUES` numbers are shuffled as a whole. More are cut into runs of rows that stand together;
+    so many runs, drawn at random, are read and shuffled as a whole. Where the rows are does not change the order.
+    """
+    at_once = max(RUN_ROWS, SHUFFLED_VALUES // X.shape[1])
+    if len(X) <= at_once:
+        groups = [np.array([0])]
+        at_once = run = len(X)
+    else:
+        run = RUN_ROWS
+        runs = order.permutation(-(-len(X) // run))
+        groups = np.split(runs, range(at_once // run, len(runs), at_once // run))
+    for group in groups:
+        places = [slice(start * run, min((start + 1) * run, len(X))) for start in sorted(group.tolist())]
+        rows = X[places[0]] if len(places) == 1 else np.concatenate([X[place] for place in places])
+        codes = np.concatenate([y[place] for place in places])
+        shuffled = order.permutation(len(codes))
+        for batch in np.split(shuffled, range(batch_size, len(codes), batch_size)):
+            yield rows[batch], codes[batch]
+
+
+def _in_order(X: Table, y: Codes) -> Iterator[tuple[Rows, Codes]]:
+    for rows in blocks(len(X)):
+        yield X[rows], y[rows]
 
 
 def _pass(
-    step: Callable[..., dict[str, float]],
-    batches: list[NDArray[np.intp]],
-    X: Rows,
-    y: Codes,
+    steps: Sequence[Callable[..., dict[str, float]]],
+    batches: Iterable[tuple[Rows, Codes]],
     scale: tuple[Floats, Floats],
     weights: Floats,
-) -> dict[str, float]:
-    """Call `step` on each batch of row numbers; return the means of loss and accuracy over rows.
+) -> list[dict[str, float]]:
+    """Call each of `steps` on each batch; return for each the means of loss and accuracy over rows.
 
     Rows are standardised batch by batch, so that no second copy of the features is ever held.
     """
-    totals = {"loss": 0.0, "accuracy": 0.0}
-    for batch in batches:
-        codes = y[batch]
+    totals = [{"loss": 0.0, "accuracy": 0.0} for _ in steps]
+    count = 0
+    for rows, codes in batches:
         # A column of floats for the one logit of two classes, plain codes for the logits of more.
         targets = codes[:, None].astype(np.float32) if len(weights) == 2 else codes
-        values = standardise(X[batch], *scale).astype(np.float32)
-        logs = step(values, targets, sample_weight=weights[codes].astype(np.float32), return_dict=True)
-        for name in totals:
-            totals[name] += float(logs[name]) * len(batch)
-    return {name: total / sum(map(len, batches)) for name, total in totals.items()}
+        values = standardise(rows, *scale).astype(np.float32)
+        count += len(codes)
+        for step, total in zip(steps, totals, strict=True):
+            logs = step(values, targets, sample_weight=weights[codes].astype(np.float32), return_dict=True)
+            for name in total:
+                total[name] += float(logs[name]) * len(codes)
+    return [{name: value / count for name, value in total.items()} for total in totals]

@@ -1,7 +1,7 @@
 """What heads share around their own learning: checks of rows, standardisation, class weights, probabilities."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy as np
@@ -16,6 +16,7 @@ ClassWeight = Literal["balanced"]
 
 # Rows that are converted to float64 at a time: bounds the memory of a pass, and changes no result that is promised.
 BLOCK_ROWS = 1024
+PIECE_VALUES = 2**17
 
 
 class Progress(Protocol):
@@ -25,36 +26,83 @@ class Progress(Protocol):
         """Take note of the progress."""
 
 
-class Slot(NamedTuple):
-    """One array of a fitted head: its shape, its dtype, and whether fitting adjusts it (statistics are not counted)."""
+class Table(Protocol):
+    """Rows that are read slice by slice: a matrix in memory, or rows of a file that would not fit there."""
 
-    shape: tuple[int, ...]
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Rows and columns."""
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Of the rows as they are read, floating."""
+
+    def __len__(self) -> int:
+        """Return the number of rows."""
+
+    def __getitem__(self, rows: slice, /) -> Any:
+        """Return consecutive rows, (n, d)."""
+
+
+class Stored(Table, Protocol):
+    """Rows of a file. What it reads is finite: whoever opened it looks."""
+
+    def take(self, rows: NDArray[np.intp]) -> "Stored":
+        """Return the table of these rows; `rows` ascend."""
+
+
+class Slot(NamedTuple):
+    """One array of a fitted head: its shape, its dtype, and whether fitting adjusts it (statistics are not counted).
+
+    None in a shape is the number of rows that the head keeps: one number for all its arrays.
+    """
+
+    shape: tuple[int | None, ...]
     dtype: str
     trainable: bool
 
 
-def check_rows(X: Rows, n_features: int) -> None:
+class Part(NamedTuple):
+    """One division of the training rows, on which candidates of a search are compared.
+
+    Attributes
+    ----------
+    rows : ndarray of intp, ascending
+        The rows to fit on.
+    held : (Table, ndarray of int64)
+        The rows to judge on, with their codes. Heads that stop early watch them.
+    """
+
+    rows: NDArray[np.intp]
+    held: tuple[Table, Codes]
+
+
+Candidates = Sequence[dict[str, Any]]
+
+
+def check_rows(X: Table, n_features: int) -> None:
     """Refuse what is not a finite floating matrix of `n_features` columns.
 
     Parameters
     ----------
-    X : ndarray of shape (n, d), float16, float32 or float64
+    X : Table of shape (n, d), float16, float32 or float64
+        Rows of a file were found finite by whoever reads them.
 
     Raises
     ------
     InputError
         Says what was expected and received; for NaN or infinity it names the first row, counted from 0.
     """
-    if X.ndim != 2 or not np.issubdtype(X.dtype, np.floating):
+    if len(X.shape) != 2 or not np.issubdtype(X.dtype, np.floating):
         raise InputError(f"features: expected a floating matrix (n, d), received {X.dtype} of shape {X.shape}")
     if X.shape[1] != n_features:
         raise InputError(f"features: expected {n_features:,} columns, received {X.shape[1]:,}")
-    row = first_not_finite(X)
+    row = first_not_finite(X) if isinstance(X, np.ndarray) else None
     if row is not None:
         raise InputError(f"features: expected finite numbers, received NaN or infinity in row {row}")
 
 
-def check_labelled(X: Rows, y: Codes, n_features: int, n_classes: int) -> None:
+def check_labelled(X: Table, y: Codes, n_features: int, n_classes: int) -> None:
     """Refuse rows (see `check_rows`) and codes that do not belong together, or that there are none of.
 
     Parameters
@@ -108,31 +156,94 @@ def blocks(n_rows: int) -> Iterator[slice]:
         yield slice(start, min(start + BLOCK_ROWS, n_rows))
 
 
-def learn_scale(X: Rows) -> tuple[Floats, Floats]:
-    """Return each column's mean and standard deviation (of the population), computed in float64.
+def take(X: Table, rows: NDArray[np.intp]) -> Table:
+    """Return some rows, ascending: a copy of those in memory, a narrower view of those on disk."""
+    if len(rows) == len(X):
+        return X
+    if isinstance(X, np.ndarray):
+        return X[rows]
+    stored: Stored = X  # type: ignore[assignment]
+    return stored.take(rows)
+
+
+def learn_scale(X: Table) -> tuple[Floats, Floats]:
+    """Return each column's mean and standard deviation (of the population), computed in float64 and in one pass.
 
     A constant column gets the scale 1, so that it standardises to zero and nothing is divided by zero. It is told by
     its extremes and not by its deviation, which rounding makes a little more than zero.
 
+    Blocks are combined as in Chan, Golub and LeVeque, "Updating formulae and a pairwise algorithm for computing sample
+    variances" (1979), equation 2.1, which does not cancel where means are large.
+
     Parameters
     ----------
-    X : ndarray of shape (n, d)
+    X : Table of shape (n, d)
 
     Returns
     -------
     mean, scale : ndarrays of shape (d,), float64
     """
-    mean = X.mean(axis=0, dtype=np.float64)
-    squares = np.zeros_like(mean)
+    mean, squares = np.zeros(X.shape[1]), np.zeros(X.shape[1])
+    low, high = np.full(X.shape[1], np.inf), np.full(X.shape[1], -np.inf)
     for rows in blocks(len(X)):
-        squares += np.square(X[rows] - mean).sum(axis=0)
-    constant = X.min(axis=0) == X.max(axis=0)
-    return mean, np.where(constant, 1.0, np.sqrt(squares / len(X)))
+        block = np.asarray(X[rows], dtype=np.float64)
+        before, own = rows.start, block.mean(axis=0)
+        apart = own - mean
+        squares += np.square(block - own).sum(axis=0) + np.square(apart) * (before * len(block) / rows.stop)
+        mean += apart * (len(block) / rows.stop)
+        low, high = np.minimum(low, block.min(axis=0)), np.maximum(high, block.max(axis=0))
+    return mean, np.where(low == high, 1.0, np.sqrt(squares / len(X)))
 
 
 def standardise(X: Rows, mean: Floats, scale: Floats) -> Floats:
     """Return (X - mean) / scale, shape (n, d), float64; X is left as it is."""
-    return (X - mean) / scale
+    centred: Floats = X - mean
+    centred /= scale
+    return centred
+
+
+class Standardised:
+    """Rows as float64, standardised as they are read; those in memory once, those on disk at each reading.
+
+    Parameters
+    ----------
+    X : Table of shape (n, d)
+    mean, scale : ndarrays of shape (d,)
+    """
+
+    def __init__(self, X: Table, mean: Floats, scale: Floats) -> None:
+        self.shape: tuple[int, ...] = X.shape
+        self._mean, self._scale = mean, scale
+        self._X: Table = standardise(X, mean, scale) if isinstance(X, np.ndarray) else X
+
+    @property
+    def in_memory(self) -> bool:
+        """Whether a pass over the rows reads no file."""
+        return isinstance(self._X, np.ndarray)
+
+    def first(self, count: int) -> "Standardised":
+        """Return the first rows, read once."""
+        part = object.__new__(Standardised)
+        part.shape, part._mean, part._scale = (count, *self.shape[1:]), self._mean, self._scale
+        held = np.empty(part.shape)
+        for rows, block in self.blocks(count):
+            held[rows] = block
+        part._X = held
+        return part
+
+    def blocks(self, count: int | None = None) -> Iterator[tuple[slice, Floats]]:
+        """Yield each block's place and its rows (n, d), of all rows or the first `count`."""
+        for rows in blocks(self.shape[0] if count is None else count):
+            block = self._X[rows]
+            if isinstance(self._X, np.ndarray):
+                yield rows, block
+                continue
+            # What is read at a time is cut into pieces that stay near the processor while they are worked on.
+            piece = max(1, PIECE_VALUES // self.shape[1])
+            for start in range(rows.start, rows.stop, piece):
+                stop = min(start + piece, rows.stop)
+                read = block[start - rows.start : stop - rows.start]
+                yield slice(start, stop), standardise(read, self._mean, self._scale)
 
 
 def class_weights(y: Codes, choice: ClassWeight | None) -> Floats:
@@ -170,6 +281,12 @@ def probabilities(logits: Rows) -> Floats:
     return np.asarray(odds / odds.sum(axis=1, keepdims=True))
 
 
+def losses(probability: Floats, y: Codes) -> Floats:
+    """Return -ln(probability of the label) of each row, (n,), in nats; finite, since 0 counts as the least number."""
+    of_label = np.maximum(probability[np.arange(len(y)), y], np.finfo(np.float64).tiny)
+    return np.asarray(0.0 - np.log(of_label))
+
+
 def count_parameters(layout: dict[str, Slot]) -> int:
     """Return how many numbers a fit adjusts, from shapes alone: nothing is allocated."""
-    return sum(math.prod(slot.shape) for slot in layout.values() if slot.trainable)
+    return sum(math.prod(size or 0 for size in slot.shape) for slot in layout.values() if slot.trainable)

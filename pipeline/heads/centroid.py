@@ -1,0 +1,142 @@
+"""Nearest class mean: nothing to tune, and hard to beat with a handful of photos a class."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.heads.affine import AffineHead
+from pipeline.heads.parameters import require_choice
+from pipeline.heads.parts import fit_separately
+from pipeline.heads.rows import (
+    Candidates,
+    ClassWeight,
+    Codes,
+    Floats,
+    Part,
+    Progress,
+    Standardised,
+    Table,
+    check_labelled,
+    count_classes,
+    learn_scale,
+)
+from pipeline.heads.temperature import fit_factor
+
+
+@dataclass(kw_only=True, eq=False)
+class CentroidHead(AffineHead):
+    """Softmax of negative squared distances from the class means of standardised columns.
+
+    It is the nearest class mean classifier of Mensink et al., "Distance-based image classification: generalizing to
+    new classes at near-zero cost" (2013), equation 4, and with one factor on the distances, which says how much a
+    distance counts. The factor is fitted by maximum likelihood (`temperature.fit_factor`) on distances for which each
+    row was left out of its own mean. As the squares of a row's own numbers cancel, the head is an affine map.
+
+    Parameters
+    ----------
+    class_weight : "balanced" or None
+        None: a class is as probable beforehand as its share of the rows. balanced: all are alike, and only the
+        distances decide.
+
+    Attributes
+    ----------
+    arrays_ : dict
+        As in `AffineHead`.
+    history_, warnings_ : list
+        Empty.
+    """
+
+    class_weight: ClassWeight | None
+    arrays_: dict[str, NDArray[Any]] = field(init=False, repr=False)
+    history_: list[dict[str, float]] = field(init=False, repr=False)
+    warnings_: list[str] = field(init=False, repr=False)
+
+    def check(self) -> None:
+        """Raise InputError for a parameter that is out of its range."""
+        require_choice("class_weight", self.class_weight, (None, "balanced"))
+
+    def fit(self, X: Table, y: Codes, validation: tuple[Table, Codes] | None, progress: Progress | None = None) -> Self:
+        """Learn means, scales, the means of the classes and the factor.
+
+        Parameters
+        ----------
+        X : Table of shape (n, d), floating
+        y : ndarray of shape (n,), codes from 0 to K - 1
+        validation, progress
+            Not used.
+
+        Raises
+        ------
+        InputError
+            A parameter, the rows or the codes are not as expected.
+        """
+        self.check()
+        n_classes = count_classes(y)
+        check_labelled(X, y, X.shape[1], n_classes)
+        mean, scale = learn_scale(X)
+        rows, counts = Standardised(X, mean, scale), np.bincount(y)
+        centres = np.zeros((n_classes, X.shape[1]))
+        for place, block in rows.blocks():
+            centres += (y[place] == np.arange(n_classes)[:, None]).astype(np.float64) @ block
+        centres /= counts[:, None]
+        prior = np.log(counts / len(y)) if self.class_weight is None else np.zeros(n_classes)
+        factor = _factor(_scores_left_out(rows, y, centres, counts), y, counts, prior)
+        coef, intercept = factor * centres, prior - factor * np.square(centres).sum(axis=1) / 2
+        if n_classes == 2:
+            coef, intercept = coef[1:] - coef[:1], intercept[1:] - intercept[:1]
+        self._keep(coef, intercept, mean, scale)
+        self.history_, self.warnings_ = [], []
+        return self
+
+    @staticmethod
+    def grid() -> dict[str, tuple[Any, ...]]:
+        """Return nothing: there is nothing to search."""
+        return {}
+
+    def fit_grid(
+        self,
+        X: Table,
+        y: Codes,
+        parts: Sequence[Part],
+        candidates: Candidates,
+        *,
+        jobs: int,
+        progress: Progress | None,
+    ) -> list[list[Self]]:
+        """Fit on the rows of each part; see `RidgeHead.fit_grid`."""
+        return fit_separately(
+            lambda candidate, rows, codes: replace(self, **candidate).fit(rows, codes, None),
+            X,
+            y,
+            parts,
+            candidates,
+            jobs=jobs,
+            progress=progress,
+        )
+
+
+def _scores_left_out(rows: Standardised, y: Codes, centres: Floats, counts: NDArray[np.int64]) -> Floats:
+    """Return minus half the squared distances from the class means, (n, K), each row left out of its own mean.
+
+    Without one of n rows, their mean lies n / (n - 1) times as far from that row. A class of one row has no other mean.
+    """
+    scores = np.empty((rows.shape[0], len(centres)))
+    farther = np.square(counts / np.maximum(counts - 1, 1))
+    lengths = np.square(centres).sum(axis=1)
+    for place, block in rows.blocks():
+        squares = np.square(block).sum(axis=1, keepdims=True) - 2 * block @ centres.T + lengths
+        own = np.arange(len(block)), y[place]
+        squares[own] *= farther[y[place]]
+        scores[place] = -np.maximum(squares, 0.0) / 2
+    return scores
+
+
+def _factor(scores: Floats, y: Codes, counts: NDArray[np.int64], prior: Floats) -> float:
+    """Return the factor on the scores; where every class has but one row, the one of a unit distance a class."""
+    weights = (counts[y] > 1).astype(np.float64)
+    if not weights.any():
+        return float(1 / max(-scores.mean(), np.finfo(np.float64).tiny))
+    return fit_factor(scores, y, weights, prior)

@@ -1,0 +1,84 @@
+"""The parts of a search, fitted side by side without more threads than there are processors."""
+
+import contextlib
+import os
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, TypeVar
+
+from pipeline.heads.rows import Candidates, Codes, Part, Progress, Table, take
+
+Fitted = TypeVar("Fitted")
+
+
+def each_part(
+    fit: Callable[[Part], list[Fitted]],
+    parts: Sequence[Part],
+    candidates: Candidates,
+    *,
+    jobs: int,
+    progress: Progress | None,
+) -> list[list[Fitted]]:
+    """Call `fit` on each part and return what it returns, in order.
+
+    Parameters
+    ----------
+    fit : callable
+        From a part to a fitted head for each candidate.
+    parts, candidates : sequences
+    jobs : int
+        Parts at a time, in threads: the work is done by matrix products, which let other threads run. Together they
+        use as many threads of the linear algebra as there are processors.
+    progress : callable or None
+        Called with (fits done, fits) as parts end.
+    """
+    from joblib import Parallel, delayed
+
+    done: list[list[Fitted]] = []
+    workers = min(jobs, len(parts))
+    with _shared_processors(workers):
+        for fitted in Parallel(n_jobs=workers, prefer="threads", return_as="generator")(
+            delayed(fit)(part) for part in parts
+        ):
+            done.append(fitted)
+            if progress is not None:
+                progress(len(done) * len(candidates), len(parts) * len(candidates))
+    return done
+
+
+def fit_separately(
+    fit: Callable[[dict[str, Any], Table, Codes], Fitted],
+    X: Table,
+    y: Codes,
+    parts: Sequence[Part],
+    candidates: Candidates,
+    *,
+    jobs: int,
+    progress: Progress | None,
+) -> list[list[Fitted]]:
+    """Fit each candidate on each part on its own: the grid of a head whose candidates share no work.
+
+    Parameters
+    ----------
+    fit : callable
+        From a candidate's parameters, rows and codes to a fitted head.
+    X, y, parts, candidates, jobs, progress
+        As for `each_part`.
+    """
+
+    def fit_all(part: Part) -> list[Fitted]:
+        rows, codes = take(X, part.rows), y[part.rows]
+        return [fit(candidate, rows, codes) for candidate in candidates]
+
+    return each_part(fit_all, parts, candidates, jobs=jobs, progress=progress)
+
+
+@contextlib.contextmanager
+def _shared_processors(workers: int) -> Iterator[None]:
+    """Give each worker its share of the processors, for as long as the block runs."""
+    if workers == 1:
+        yield
+        return
+    from threadpoolctl import threadpool_limits
+
+    with threadpool_limits(max(1, (os.cpu_count() or 1) // workers)):
+        yield

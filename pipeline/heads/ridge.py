@@ -1,0 +1,230 @@
+"""Ridge regression on the classes: one eigendecomposition, after which every strength of the penalty is nearly free."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Final, NamedTuple, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.errors import InputError
+from pipeline.heads.affine import AffineHead
+from pipeline.heads.parameters import require_choice, require_number
+from pipeline.heads.parts import each_part
+from pipeline.heads.rows import (
+    Candidates,
+    ClassWeight,
+    Codes,
+    Floats,
+    Part,
+    Progress,
+    Standardised,
+    Table,
+    check_labelled,
+    class_weights,
+    count_classes,
+    learn_scale,
+    outputs,
+    take,
+)
+from pipeline.heads.temperature import fit_factor
+
+SEARCHED_ALPHA: Final = tuple(float(f"{alpha:.3g}") for alpha in np.logspace(6, -1, 22))
+LARGEST_GRAM: Final = 20_000  # columns, or rows if these are fewer: the matrix of their products takes 3.2 GB
+
+
+@dataclass(kw_only=True, eq=False)
+class RidgeHead(AffineHead):
+    """Least squares on -1 and 1 with an L2 penalty, then a factor that turns scores into log odds.
+
+    The objective is that of scikit-learn's RidgeClassifier on standardised columns: the sum of weighted squares plus
+    alpha · ‖w‖²; intercepts are free. The class of the largest score is its class, too.
+
+    The scores of least squares are no probabilities. Each row is left out in turn, which has a closed form (Hastie,
+    Tibshirani, Friedman, "The Elements of Statistical Learning", 2nd ed., equation 7.64), and on the scores which it
+    then gets one factor is fitted by maximum likelihood (`temperature.fit_factor`). Views of one image are rows of
+    their own, so with them the factor comes out larger than on new images.
+
+    Parameters
+    ----------
+    alpha : float
+        Strength of the penalty, above 0.
+    class_weight : "balanced" or None
+        Whether rare classes weigh more.
+
+    Attributes
+    ----------
+    arrays_ : dict
+        As in `AffineHead`; the factor is part of ``coef_`` and ``intercept_``.
+    history_, warnings_ : list
+        Empty.
+    """
+
+    alpha: float
+    class_weight: ClassWeight | None
+    arrays_: dict[str, NDArray[Any]] = field(init=False, repr=False)
+    history_: list[dict[str, float]] = field(init=False, repr=False)
+    warnings_: list[str] = field(init=False, repr=False)
+
+    def check(self) -> None:
+        """Raise InputError for a parameter that is out of its range."""
+        require_number("alpha", self.alpha, least=0.0, open_ended=True)
+        require_choice("class_weight", self.class_weight, (None, "balanced"))
+
+    def fit(self, X: Table, y: Codes, validation: tuple[Table, Codes] | None, progress: Progress | None = None) -> Self:
+        """Learn means, scales, coefficients and intercepts.
+
+        Parameters
+        ----------
+        X : Table of shape (n, d), floating
+        y : ndarray of shape (n,), codes from 0 to K - 1
+        validation, progress
+            Not used.
+
+        Raises
+        ------
+        InputError
+            A parameter, the rows or the codes are not as expected.
+        """
+        (learned,) = self._fit_each(X, y, [{}])
+        self.arrays_, self.history_, self.warnings_ = learned.arrays_, [], []
+        return self
+
+    @staticmethod
+    def grid() -> dict[str, tuple[Any, ...]]:
+        """Return the values that a search tries, the simplest first."""
+        return {"alpha": SEARCHED_ALPHA}
+
+    def fit_grid(
+        self,
+        X: Table,
+        y: Codes,
+        parts: Sequence[Part],
+        candidates: Candidates,
+        *,
+        jobs: int,
+        progress: Progress | None,
+    ) -> list[list[Self]]:
+        """Fit each candidate on the rows of each part: one eigendecomposition a part.
+
+        Parameters
+        ----------
+        X, y
+            As for `fit`.
+        parts : sequence of Part
+        candidates : sequence of dict
+            Parameters to replace: alpha, or none.
+        jobs : int
+            Parts that are fitted at a time.
+        progress : callable or None
+            Called with (fits done, fits).
+
+        Returns
+        -------
+        list (a part) of list (a candidate) of RidgeHead
+        """
+        return each_part(
+            lambda part: self._fit_each(take(X, part.rows), y[part.rows], candidates),
+            parts,
+            candidates,
+            jobs=jobs,
+            progress=progress,
+        )
+
+    def _fit_each(self, X: Table, y: Codes, candidates: Candidates) -> list[Self]:
+        heads = [replace(self, **candidate) for candidate in candidates]
+        for head in heads:
+            head.check()
+        n_classes = count_classes(y)
+        check_labelled(X, y, X.shape[1], n_classes)
+        mean, scale = learn_scale(X)
+        rows, weights = Standardised(X, mean, scale), class_weights(y, self.class_weight)[y]
+        targets = np.where(y[:, None] == np.arange(n_classes), 1.0, -1.0)
+        normal = _decompose(rows, targets[:, -outputs(n_classes) :], weights, dual=isinstance(X, np.ndarray))
+        alphas = np.array([head.alpha for head in heads])
+        for head, left_out in zip(heads, _left_out(rows, targets, weights, normal, alphas), strict=True):
+            scores = left_out if n_classes > 2 else np.hstack([-left_out, left_out]) / 2
+            factor = fit_factor(scores, y, weights, np.zeros(n_classes))
+            coef = factor * normal.coefficients(head.alpha).T
+            head._keep(coef, factor * normal.target - coef @ normal.centre, mean, scale)
+            head.history_, head.warnings_ = [], []
+        return heads
+
+
+class _Normal(NamedTuple):
+    """The normal equations of centred rows, in the directions where they fall apart.
+
+    Attributes
+    ----------
+    centre, target : ndarrays of shape (d,) and (1 or K,)
+        Weighted means of rows and targets.
+    basis : ndarray of shape (d, r)
+        Orthonormal directions.
+    spread : ndarray of shape (r,)
+        Sums of weighted squares along them.
+    moments : ndarray of shape (r, 1 or K)
+        Sums of weighted products with the targets along them.
+    """
+
+    centre: Floats
+    target: Floats
+    basis: Floats
+    spread: Floats
+    moments: Floats
+
+    def coefficients(self, alpha: float) -> Floats:
+        """Return the solution for one strength, (d, 1 or K)."""
+        return np.asarray(self.basis @ (self.moments / (self.spread + alpha)[:, None]))
+
+
+def _decompose(rows: Standardised, targets: Floats, weights: Floats, *, dual: bool) -> _Normal:
+    """Return the normal equations, by the products of the columns, or by those of the rows if these are fewer.
+
+    Regimes: columns, d ≤ n or rows on disk, O(n d² + d³) and d² numbers; rows, n < d, O(n² d + n³) and n² numbers.
+    """
+    n, d = rows.shape
+    size = min(n, d) if dual else d
+    if size > LARGEST_GRAM:
+        raise InputError(
+            f"ridge: expected at most {LARGEST_GRAM:,} rows or columns, since it holds the products of all pairs, "
+            f"received {n:,} rows of {d:,} columns: extract with --pooling avg, or train --head logistic"
+        )
+    total = weights.sum()
+    centre, target = np.zeros(d), weights @ targets / total
+    for place, block in rows.blocks():
+        centre += weights[place] @ block / total
+    pull = weights[:, None] * (targets - target)
+    if dual and n < d:
+        matrix = np.vstack([np.sqrt(weights[place])[:, None] * (block - centre) for place, block in rows.blocks()])
+        spread, vectors = np.linalg.eigh(matrix @ matrix.T)
+        kept = spread > spread[-1] * n * np.finfo(np.float64).eps
+        spread, vectors = spread[kept], vectors[:, kept]
+        basis = matrix.T @ (vectors / np.sqrt(spread))
+        return _Normal(centre, target, basis, spread, basis.T @ (matrix.T @ (pull / np.sqrt(weights)[:, None])))
+    gram, products = np.zeros((d, d)), np.zeros((d, targets.shape[1]))
+    for place, block in rows.blocks():
+        centred = np.sqrt(weights[place])[:, None] * (block - centre)
+        gram += centred.T @ centred
+        products += centred.T @ (pull[place] / np.sqrt(weights[place])[:, None])
+    spread, basis = np.linalg.eigh(gram)
+    return _Normal(centre, target, basis, np.maximum(spread, 0.0), basis.T @ products)
+
+
+def _left_out(rows: Standardised, targets: Floats, weights: Floats, normal: _Normal, alphas: Floats) -> list[Floats]:
+    """Return for each strength the scores that each row gets from a fit on all others, (n, 1 or K).
+
+    A row's leverage is its weight times its squared length in the metric of the fit, plus its share in the intercept;
+    the residual without it is the residual with it, divided by one less the leverage.
+    """
+    k = normal.moments.shape[1]
+    shrink = 1 / (normal.spread[:, None] + alphas)
+    solved = (normal.moments[:, None, :] * shrink[:, :, None]).reshape(len(shrink), -1)
+    scores = np.empty((len(alphas), rows.shape[0], k))
+    for place, block in rows.blocks():
+        along = (block - normal.centre) @ normal.basis
+        fitted = (along @ solved).reshape(len(block), len(alphas), k).transpose(1, 0, 2) + normal.target
+        leverage = weights[place] * ((along**2 @ shrink).T + 1 / weights.sum())
+        aim = targets[place, -k:]
+        rest = np.maximum(1 - leverage, np.sqrt(np.finfo(np.float64).eps))
+        scores[:, place] = aim - (aim - fitted) / rest[:, :, None]
+    return list(scores)

@@ -1,0 +1,140 @@
+"""For two classes: from which probability on an image is given the one that matters, for a wished precision or recall.
+
+The most probable class is right most often, and makes both kinds of mistake as they come. Who wants few false alarms,
+or few misses, chooses another threshold than one half. It is chosen on the validation split and kept with the head.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.errors import ArtefactError, InputError
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What the threshold is to reach on the validation split.
+
+    Parameters
+    ----------
+    metric : "precision" or "recall"
+        Of the positive class.
+    at_least : float
+        The fraction wished, above 0 and at most 1.
+    positive : str or None
+        Label of the positive class; None is the second in the order of the labels.
+    """
+
+    metric: Literal["precision", "recall"]
+    at_least: float
+    positive: str | None
+
+
+def choose(
+    probabilities: NDArray[np.float64], y: NDArray[np.int64], classes: Sequence[str], wish: Wish
+) -> dict[str, Any]:
+    """Return the threshold that fulfils a wish, and among these the one with the most of the other metric.
+
+    Parameters
+    ----------
+    probabilities : ndarray of shape (n, 2)
+        Of the validation images.
+    y : ndarray of shape (n,)
+    classes : sequence of str
+    wish : Wish
+
+    Returns
+    -------
+    dict
+        JSON-able: ``positive`` (label), ``value`` (an image is given this label from this probability on), ``wish``
+        ({metric: fraction}), and what it reaches on the validation split, which chose it: ``precision``, ``recall``.
+
+    Raises
+    ------
+    InputError
+        There are not two classes, no validation image of the positive one, or no threshold fulfils the wish.
+    """
+    option = f"--{wish.metric}-at-least"
+    if len(classes) != 2:
+        raise InputError(f"{option}: expected two classes, received {len(classes)}")
+    positive = wish.positive if wish.positive is not None else classes[1]
+    if positive not in classes:
+        raise InputError(f"--positive: expected {' or '.join(classes)}, received {positive}")
+    code = list(classes).index(positive)
+    actual = y == code
+    if not actual.any():
+        raise InputError(f"{option}: expected validation images of {positive}, received none: raise --val-fraction")
+    values, recall, precision = _curve(probabilities[:, code], actual)
+    reached, other = (precision, recall) if wish.metric == "precision" else (recall, precision)
+    fits = np.flatnonzero(reached >= wish.at_least)
+    if not len(fits):
+        raise InputError(
+            f"{option}: expected a threshold with a {wish.metric} of {wish.at_least} on the {len(y):,} validation "
+            f"images, received {reached.max():.4f} at most"
+        )
+    place = max(fits.tolist(), key=lambda at: (other[at], reached[at], values[at]))
+    return {
+        "positive": positive,
+        "value": float(values[place]),
+        "wish": {wish.metric: wish.at_least},
+        "precision": float(precision[place]),
+        "recall": float(recall[place]),
+    }
+
+
+def decide(
+    probabilities: NDArray[np.float64], classes: Sequence[str], threshold: dict[str, Any] | None
+) -> NDArray[np.int64]:
+    """Return the class that each image is given, (n,): by the threshold if there is one, else the most probable.
+
+    Parameters
+    ----------
+    probabilities : ndarray of shape (n, K)
+    classes : sequence of str
+    threshold : dict or None
+        As `of_record` returns it.
+    """
+    if threshold is None:
+        return np.asarray(probabilities.argmax(axis=1), np.int64)
+    code = list(classes).index(threshold["positive"])
+    return np.where(probabilities[:, code] >= threshold["value"], code, 1 - code)
+
+
+def of_record(record: dict[str, Any], head_dir: Path) -> dict[str, Any] | None:
+    """Return the threshold in the record of a head, or None.
+
+    Raises
+    ------
+    ArtefactError
+        It is damaged.
+    """
+    threshold = record.get("threshold")
+    if threshold is None:
+        return None
+    fits = (
+        isinstance(threshold, dict) and len(record["classes"]) == 2 and threshold.get("positive") in record["classes"]
+    )
+    value = threshold.get("value") if fits else None
+    if not isinstance(value, float) or not 0 <= value <= 1:
+        raise ArtefactError(
+            f"{head_dir}: expected a threshold with one of two classes and a value from 0 to 1, received "
+            f"{threshold!r}; train the head again"
+        )
+    return dict(threshold)
+
+
+def _curve(
+    probability: NDArray[np.float64], actual: NDArray[np.bool_]
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """Return thresholds halfway between the probabilities that occur, with the recall and the precision at each."""
+    distinct = np.unique(probability)
+    below = np.concatenate([[0.0], distinct[:-1]])
+    values = (distinct + below) / 2
+    ordered = np.sort(probability[actual])
+    hits = len(ordered) - np.searchsorted(ordered, distinct, "left")
+    given = len(probability) - np.searchsorted(np.sort(probability), distinct, "left")
+    return values, hits / len(ordered), hits / given
