@@ -165,7 +165,7 @@ def test_a_parameter_of_one_head_concerns_that_head_only(project: Project) -> No
     project.edit(train__logistic__C=10.0)
     assert project.ran() == {"train@logistic", "evaluate@logistic", "finetune", "evaluate-model"}
     changed = json.loads(project.dvc("metrics", "diff", "--json"))
-    assert set(changed) == {"data/evaluation/logistic/metrics.json"}
+    assert set(changed) == {f"data/evaluation/{name}/metrics.json" for name in ("logistic", "model")}
     assert {"old", "new", "diff"} <= changed["data/evaluation/logistic/metrics.json"]["log_loss"].keys()
 
 

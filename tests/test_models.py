@@ -17,8 +17,6 @@ from pipeline.heads import Stack
 from tests import fakes
 
 SIZE = 32
-fakes.register_tiny()
-PLAN = fakes.plan(size=SIZE, backbone="tiny")
 HISTORY = [{"epoch": 1, "loss": 0.7, "accuracy": 0.5}, {"epoch": 2, "loss": 0.4, "accuracy": 0.75}]
 
 
@@ -36,9 +34,15 @@ def stack(inputs: int, *widths: int, seed: int = 0) -> Stack:
     )
 
 
+@pytest.fixture(autouse=True, scope="module")
+def small_base(table_of_backbones: None) -> None:
+    fakes.register_tiny()
+
+
 def save(folder: Path, history: list[dict[str, float]] = HISTORY, head: Stack | None = None) -> Any:
-    base = backbones.load(PLAN.backbone, size=SIZE, alpha=1.0, weights=PLAN.weights)
-    trunk = assembly.flat(backbones.trunk(PLAN.backbone, base, cut=PLAN.spec["cut"], pooling="avg"))
+    plan = fakes.plan(size=SIZE, backbone="tiny")
+    base = backbones.load(plan.backbone, size=SIZE, alpha=1.0, weights=plan.weights)
+    trunk = assembly.flat(backbones.trunk(plan.backbone, base, cut=plan.spec["cut"], pooling="avg"))
     head = head or stack(16, 5, 3)
     network = assembly.head_network(head)
     classes = ["a", "b", "c"] if head.widths[-1] == 3 else ["a", "b"]
@@ -49,7 +53,7 @@ def save(folder: Path, history: list[dict[str, float]] = HISTORY, head: Stack | 
         network,
         head,
         classes=classes,
-        spec=PLAN.spec,
+        spec=plan.spec,
         new_conv=(),
         layers=layers,
         history=history,
@@ -98,7 +102,7 @@ def test_reading_tells_what_was_written(folder: Path) -> None:
 
 def test_weights_that_were_only_joined_are_still_those_of_the_base(tmp_path: Path) -> None:
     save(tmp_path, history=[])
-    assert models.read(tmp_path).spec == PLAN.spec
+    assert models.read(tmp_path).spec == fakes.plan(size=SIZE, backbone="tiny").spec
     assert not (tmp_path / "history.csv").exists()
 
 
