@@ -1,12 +1,13 @@
 """``headstart train``: fit a light head on the features."""
 
+import time
 from pathlib import Path
 from typing import Any
 
 import click
 from click.core import ParameterSource
 
-from pipeline import heads, training
+from pipeline import costs, heads, training
 from pipeline.heads.dense import ACTIVATIONS, OPTIMIZERS, STANDARDIZE
 from stages.console import Stage, progress, warn
 from stages.lists import widths
@@ -28,6 +29,7 @@ from stages.lists import widths
     help="Whether rare classes weigh more.",
 )
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of all that is random in the fit.")
+@click.option("--report", type=click.Path(path_type=Path), help="Write how long it took as JSON.")
 @click.option(
     "--C",
     "C",
@@ -98,12 +100,24 @@ from stages.lists import widths
     help="dense: bring each feature to mean 0 and deviation 1, or leave it.",
 )
 @click.pass_context
-def train(ctx: click.Context, /, manifest: Path, features: Path, head_dir: Path, head: str, **options: Any) -> None:
+def train(
+    ctx: click.Context,
+    /,
+    manifest: Path,
+    features: Path,
+    head_dir: Path,
+    head: str,
+    report: Path | None,
+    **options: Any,
+) -> None:
     """Fit a light head on FEATURES.h5, with the labels and splits of MANIFEST.csv, and keep it in HEAD_DIR."""
     _refuse_options_of_other_heads(ctx, head)
     unfitted = heads.HEADS[head](**{name: options[name] for name in heads.parameters_of(head)})
-    with progress("epochs") as report:
-        summary = training.train(manifest, features, head_dir, head=unfitted, progress=report)
+    started = time.monotonic()
+    with progress("epochs") as advance:
+        summary = training.train(manifest, features, head_dir, head=unfitted, progress=advance)
+    if report:
+        costs.write(report, costs.Cost(stage="train", seconds=round(time.monotonic() - started, 3)))
     for warning in summary.warnings:
         warn(warning)
     scores = f"train accuracy {summary.train.accuracy:.3f}"
