@@ -4,7 +4,7 @@ What `evaluate` leaves in its folder::
 
     metrics.json            the overall metrics, flat, numbers only: for `dvc metrics`
     classes.csv             precision, recall and F1 of each class, with their intervals
-    predictions.csv         an image a row: path, label, predicted, correct, confidence and all probabilities
+    predictions.csv         an image a row: path, digest, label, predicted, correct, confidence and all probabilities
     confusion.csv           an image a row, actual and predicted: for `dvc plots` with the template `confusion`
     learning_curves.csv     an epoch a row; none for a head that has no epochs
     classes.png  confusion_matrix.png  learning_curves.png  mistakes.png
@@ -12,7 +12,6 @@ What `evaluate` leaves in its folder::
 The same files, whatever was judged: a head by its features, a model by the images themselves.
 """
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,13 +20,13 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline import heads, images, judging, manifest, metrics, plots, thresholds
+from pipeline import heads, images, judging, manifest, metrics, outcomes, plots, thresholds
 from pipeline.errors import ArtefactError, ImageError, InputError
-from pipeline.files import publish_csv, published
+from pipeline.files import publish_csv
 from pipeline.judging import Running as Running
 from pipeline.manifest import Manifest
 
-METRICS, CLASSES, PREDICTIONS, CONFUSION = "metrics.json", "classes.csv", "predictions.csv", "confusion.csv"
+CLASSES, CONFUSION = "classes.csv", "confusion.csv"
 
 MISTAKES_DRAWN: Final = 24
 CLASSES_DRAWN: Final = 40
@@ -136,24 +135,6 @@ def evaluate(
     return Summary(measured, int(np.count_nonzero(found.predicted != actual)), warnings)
 
 
-def read_metrics(out_dir: Path) -> dict[str, float]:
-    """Return the numbers that `evaluate` wrote to ``metrics.json`` in a folder.
-
-    Raises
-    ------
-    ArtefactError
-        There is none, or it is damaged.
-    """
-    path = out_dir / METRICS
-    try:
-        numbers: dict[str, float] = json.loads(path.read_text(encoding="utf-8"))
-        if not isinstance(numbers, dict) or not isinstance(numbers.get("images"), int):
-            raise ValueError("no count of images")
-    except (OSError, ValueError) as error:
-        raise ArtefactError(f"{path}: expected metrics written by 'headstart evaluate': {error}") from error
-    return numbers
-
-
 def _by_path(test: Manifest) -> Manifest:
     order = sorted(range(len(test)), key=test.paths.__getitem__)
     return Manifest(
@@ -196,8 +177,7 @@ def _write_tables(out_dir: Path, found: _Predictions, measured: dict[str, Any]) 
     flat: dict[str, float] = {"images": measured["n"]}
     for name in metrics.OVERALL:
         flat |= _flat(name, measured[name])
-    with published(out_dir / METRICS) as temporary:
-        temporary.write_text(json.dumps(flat, indent=2) + "\n", encoding="utf-8")
+    outcomes.write_metrics(out_dir, flat)
 
     columns = [f"{name}{end}" for name in metrics.PER_CLASS for end in ("", "_low", "_high")]
     rows = []
@@ -206,18 +186,13 @@ def _write_tables(out_dir: Path, found: _Predictions, measured: dict[str, Any]) 
         rows.append([label, one["n"], *(numbers.get(column, "") for column in columns)])
     publish_csv(out_dir / CLASSES, ["label", "images", *columns], rows)
 
-    named = [found.classes[code] for code in found.predicted]
+    digests = [row.tobytes().hex() for row in found.images.digests]
+    images_of = (found.images.paths, digests, found.images.labels)
+    predictions = outcomes.Predictions(*images_of, found.classes, found.probabilities)
+    outcomes.write_predictions(out_dir, predictions)
     publish_csv(
-        out_dir / PREDICTIONS,
-        ["path", "label", "predicted", "correct", "confidence", *(f"p_{label}" for label in found.classes)],
-        (
-            [path, label, predicted, int(label == predicted), *(f"{number:.9g}" for number in (confidence, *row))]
-            for path, label, predicted, confidence, row in zip(
-                found.images.paths, found.images.labels, named, found.confidence, found.probabilities, strict=True
-            )
-        ),
+        out_dir / CONFUSION, ["actual", "predicted"], zip(found.images.labels, predictions.predicted, strict=True)
     )
-    publish_csv(out_dir / CONFUSION, ["actual", "predicted"], zip(found.images.labels, named, strict=True))
 
 
 def _flat(name: str, estimate: dict[str, Any]) -> dict[str, float]:

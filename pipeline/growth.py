@@ -26,8 +26,8 @@ from pipeline import heads, manifest, plots, power_law
 from pipeline.errors import InputError
 from pipeline.features import Features
 from pipeline.files import publish_csv, published
+from pipeline.intervals import wilson
 from pipeline.manifest import Manifest
-from pipeline.metrics import wilson
 
 ENOUGH: Final = 200  # validation images from which they judge alone
 FOLDS: Final = 5  # otherwise

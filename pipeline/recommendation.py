@@ -12,7 +12,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline import metrics
+from pipeline import intervals
 
 BYTES: Final = 2  # of one feature: pooled ones are kept as float16
 DIFFERENT: Final = 1.96  # standard errors: 95 %
@@ -86,7 +86,7 @@ class Judged:
     @property
     def interval(self) -> tuple[float, float]:
         """Wilson's 95 % interval of the accuracy."""
-        return metrics.wilson(self.accuracy, len(self.right))
+        return intervals.wilson(self.accuracy, len(self.right))
 
 
 @dataclass(frozen=True, eq=False)

@@ -14,9 +14,9 @@ WIDTH = 22
 @click.argument("out_dirs", type=click.Path(path_type=Path), nargs=-1, required=True)
 def results(out_dirs: tuple[Path, ...]) -> None:
     """Print a table of the test results in OUT_DIRS, folders that `evaluate` wrote, with their 95 % intervals."""
-    from pipeline import evaluation
+    from pipeline import outcomes
 
-    measured = {path: evaluation.read_metrics(path) for path in out_dirs}
+    measured = {path: outcomes.read_metrics(path) for path in out_dirs}
     name = max(len(path.name) for path in out_dirs)
     click.echo(f"{'':{name}}  {'images':>6}  " + "  ".join(f"{title:{WIDTH}}" for title in TITLES.values()).rstrip())
     for path, numbers in measured.items():

@@ -2,13 +2,14 @@
 
 import os
 import re
+import time
 from pathlib import Path
 from typing import Any
 
 import click
 from click.core import ParameterSource
 
-from pipeline import heads, searching, thresholds, training
+from pipeline import costs, heads, searching, thresholds, training
 from pipeline.heads.dense import ACTIVATIONS, OPTIMIZERS, STANDARDIZE
 from pipeline.heads.knn import METRICS
 from stages.console import Stage, progress, warn
@@ -48,6 +49,7 @@ FRACTION = click.FloatRange(0.0, 1.0, min_open=True)
     help="Whether rare classes weigh more.",
 )
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of all that is random.")
+@click.option("--report", type=click.Path(path_type=Path), help="Write how long it took as JSON.")
 @click.option(
     "--C",
     "C",
@@ -164,12 +166,22 @@ FRACTION = click.FloatRange(0.0, 1.0, min_open=True)
     help="Features that would take more are read in blocks, as often as needed.",
 )
 @click.pass_context
-def train(ctx: click.Context, /, manifest: Path, features: Path, head_dir: Path, head: str, **options: Any) -> None:
+def train(
+    ctx: click.Context,
+    /,
+    manifest: Path,
+    features: Path,
+    head_dir: Path,
+    head: str,
+    report: Path | None,
+    **options: Any,
+) -> None:
     """Fit a light head on FEATURES.h5, with the labels and splits of MANIFEST.csv, and keep it in HEAD_DIR."""
     _refuse_what_has_no_effect(ctx, head, options)
     unfitted = heads.HEADS[head](**{name: options[name] for name in heads.parameters_of(head)})
     search, wish = _search(ctx, options), _wish(options)
-    with progress("fits and epochs" if search else "epochs") as report:
+    started = time.monotonic()
+    with progress("fits and epochs" if search else "epochs") as advance:
         summary = training.train(
             manifest,
             features,
@@ -178,8 +190,10 @@ def train(ctx: click.Context, /, manifest: Path, features: Path, head_dir: Path,
             search=search,
             wish=wish,
             memory=options["memory"],
-            progress=report,
+            progress=advance,
         )
+    if report:
+        costs.write(report, costs.Cost(stage="train", seconds=round(time.monotonic() - started, 3)))
     for warning in summary.warnings:
         warn(warning)
     for line in (*_searched(summary), *_threshold(summary)):

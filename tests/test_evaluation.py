@@ -21,6 +21,7 @@ from pipeline import (
     manifest,
     metrics,
     models,
+    outcomes,
     plots,
     views,
 )
@@ -202,9 +203,9 @@ def test_tta_without_views_is_an_error_that_names_the_option(project):
 
 def test_metrics_can_be_read_again_and_only_from_where_they_are(project, tmp_path):
     summary = project.write().evaluate()
-    assert evaluation.read_metrics(project.out)["accuracy"] == summary.metrics["accuracy"]["value"]
+    assert outcomes.read_metrics(project.out)["accuracy"] == summary.metrics["accuracy"]["value"]
     with pytest.raises(ArtefactError, match=r"nowhere/metrics\.json: expected metrics written by 'headstart evaluate'"):
-        evaluation.read_metrics(tmp_path / "nowhere")
+        outcomes.read_metrics(tmp_path / "nowhere")
 
 
 def test_metrics_json_is_flat_and_holds_numbers_only(project):
@@ -220,7 +221,7 @@ def test_metrics_json_is_flat_and_holds_numbers_only(project):
 def test_predictions_are_rows_in_path_order_that_add_up(project):
     project.write().evaluate()
     rows = project.table("predictions.csv")
-    assert list(rows[0]) == ["path", "label", "predicted", "correct", "confidence", "p_ant", "p_bee", "p_cat"]
+    assert list(rows[0]) == ["path", "digest", "label", "predicted", "correct", "confidence", "p_ant", "p_bee", "p_cat"]
     assert [row["path"] for row in rows] == sorted(path for path, _, _, split, _ in project.rows if split == "test")
     sure = next(row for row in rows if row["path"] == "cat/sure.png")
     assert (sure["label"], sure["predicted"], sure["correct"]) == ("cat", "bee", "0")
@@ -401,7 +402,7 @@ def test_command_prints_a_table_that_a_person_can_read(project):
     assert result.exit_code == 0
     lines = result.output.splitlines()
     assert lines[0] == "10 test images, 2 mistakes; in brackets 95 % intervals"
-    assert lines[2] == "accuracy           0.8000 [0.4902, 0.9433]"
+    assert lines[2] == "accuracy           0.8000 [0.4902, 0.9645]"
     assert lines[8].split() == ["class", "images", "precision", "recall", "F1"]
     assert lines[9].startswith("ant         4  0.8000 [")
     assert lines[11].split()[2:4] == ["not", "defined"]

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from pipeline import cut_file, extraction, manifest, metrics, preparation, probing
+from pipeline import cut_file, extraction, intervals, manifest, preparation, probing
 from pipeline.errors import CutError, InputError
 from pipeline.manifest import Manifest
 from pipeline.recommendation import Candidate
@@ -130,7 +130,7 @@ def test_the_cut_file_says_what_extract_needs_and_what_it_rests_on(photos: Photo
     assert written["why"].startswith("middle (middle_layer) with avg: ")
     figures = written["figures"]
     assert (figures["images"], figures["size"], figures["weights"]) == (45, SIZE, {"seed": 0})
-    low, high = metrics.wilson(chosen.accuracy, 45)
+    low, high = intervals.wilson(chosen.accuracy, 45)
     assert figures["chosen"] == {
         "cut": "middle",
         "layer": "middle_layer",

@@ -17,12 +17,10 @@ from there and ends as if it had not been. The folder is removed once the model 
     checkpoints     what a killed run goes on from
 """
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline import manifest
-from pipeline.files import published
+from pipeline import costs, manifest
 from pipeline.finetuning import checkpoints
 from pipeline.finetuning.checkpoints import Row
 from pipeline.finetuning.epochs import FrozenWeightsError, Outcome
@@ -141,7 +139,7 @@ def finetune(
     if report_path:
         counted = {name: getattr(summary, name) for name in ("best_epoch", "resumed_after", "trained", "frozen")}
         spent = {name: round(getattr(summary, name), 3) for name in ("extraction_seconds", "training_seconds")}
-        with published(report_path) as temporary:
-            text = json.dumps({"epochs": len(summary.history), **counted, **spent}, indent=2)
-            temporary.write_text(text + "\n", encoding="utf-8")
+        stage = "finetune" if summary.history else "join"
+        cost = costs.Cost(stage, round(sum(spent.values()), 3), head=head_dir.name)
+        costs.write(report_path, cost, epochs=len(summary.history), **counted, **spent)
     return summary

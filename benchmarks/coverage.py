@@ -1,0 +1,225 @@
+"""How often the 95 % intervals hold the truth: `python benchmarks/coverage.py [--sets 5000] [--resamples 500]`.
+
+First for one proportion, summed over all outcomes, for the intervals of the literature. Then for the metrics as
+`evaluate` prints them, on simulated test splits, beside a plain percentile bootstrap of the same resamples. The truth
+of each metric is that of the population which the splits are drawn from, in closed form or from four million images.
+"""
+
+import argparse
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import optimize, stats
+
+from pipeline import intervals, metrics
+
+Floats = NDArray[np.float64]
+Ends = tuple[Floats, Floats]
+
+PROPORTIONS = np.round(np.arange(0.5, 0.99501, 0.0005), 4)
+EXACT_SIZES = (200, 400, 1000)
+METRICS = ("accuracy", "balanced_accuracy", "macro_f1", "log_loss")
+POPULATION = 4_000_000
+# images, accuracy, share of the first of two classes
+SETTINGS = (
+    (200, 0.5, 0.5),
+    (200, 0.8, 0.5),
+    (200, 0.9, 0.5),
+    (200, 0.97, 0.5),
+    (200, 0.99, 0.5),
+    (200, 0.995, 0.5),
+    (400, 0.9, 0.5),
+    (400, 0.99, 0.5),
+    (400, 0.97, 0.9),
+    (1000, 0.95, 0.5),
+    (1000, 0.995, 0.5),
+    (2000, 0.99, 0.5),
+)
+
+
+def main() -> None:
+    """Print both tables."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--sets", type=int, default=5000, help="simulated test splits a setting")
+    parser.add_argument("--resamples", type=int, default=500, help="of each bootstrap")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--setting", type=int, nargs="*", help="numbers of the settings to run, from 0")
+    options = parser.parse_args()
+    print_proportions()
+    print(f"\n{options.sets:,} test splits each, {options.resamples:,} resamples; in brackets the percentile bootstrap")
+    print(f"{'images, accuracy, classes':28}" + "".join(f"{name.replace('_', ' '):>20}" for name in METRICS))
+    for number in range(len(SETTINGS)) if options.setting is None else options.setting:
+        started = time.perf_counter()
+        held, plain = simulate(*SETTINGS[number], sets=options.sets, resamples=options.resamples, seed=options.seed)
+        n, accuracy, share = SETTINGS[number]
+        cells = "".join(f"{f'{held[name]:.3f} ({plain[name]:.3f})':>20}" for name in METRICS)
+        name = f"{n:,}, {accuracy}, {100 * share:.0f} to {100 - 100 * share:.0f}"
+        print(f"{name:28}{cells}   {time.perf_counter() - started:.0f} s", flush=True)
+
+
+# --- one proportion, exactly
+
+
+def print_proportions() -> None:
+    """Print least, greatest and mean coverage of every interval, and its mean length at 0.99."""
+    print(f"{'interval':22}" + "".join(f"{f'{n:,} images':>24}{'length':>9}" for n in EXACT_SIZES))
+    for name, method in METHODS.items():
+        cells = ""
+        for n in EXACT_SIZES:
+            low, high = method(np.arange(n + 1), n)
+            held = np.array([covered(low, high, n, p) for p in PROPORTIONS])
+            length = stats.binom.pmf(np.arange(n + 1), n, 0.99) @ (high - low)
+            cells += f"{f'{held.min():.3f}, {held.max():.3f} ({held.mean():.3f})':>24}{length:9.4f}"
+        print(f"{name:22}{cells}")
+
+
+def covered(low: Floats, high: Floats, n: int, p: float) -> float:
+    """Return the probability that the interval of a Binomial(n, p) number of hits holds p."""
+    holds = (low - 1e-12 <= p) & (p <= high + 1e-12)
+    return float(stats.binom.pmf(np.arange(n + 1), n, p) @ holds)
+
+
+def _each(interval: Callable[[int, int], tuple[float, float]]) -> Callable[[Any, int], Ends]:
+    def ends(hits: Any, n: int) -> Ends:
+        low, high = np.array([interval(int(count), n) for count in hits]).T
+        return low, high
+
+    return ends
+
+
+def _agresti_coull(hits: Any, n: int) -> Ends:
+    z = intervals.Z
+    more = n + z**2
+    centre = (hits + z**2 / 2) / more
+    half = z * np.sqrt(centre * (1 - centre) / more)
+    return centre - half, centre + half
+
+
+def _jeffreys(hits: Any, n: int) -> Ends:
+    low, high = (stats.beta.ppf(tail, hits + 0.5, n - hits + 0.5) for tail in (0.025, 0.975))
+    return np.where(hits == 0, 0.0, low), np.where(hits == n, 1.0, high)
+
+
+def _modified_jeffreys(hits: Any, n: int) -> Ends:
+    low, high = _jeffreys(hits, n)
+    end = 0.025 ** (1 / n)
+    low = np.where(hits == 1, 0.0, np.where(hits == n, end, low))
+    return low, np.where(hits == n - 1, 1.0, np.where(hits == 0, 1 - end, high))
+
+
+def _clopper_pearson(hits: Any, n: int) -> Ends:
+    low, high = stats.beta.ppf(0.025, hits, n - hits + 1), stats.beta.ppf(0.975, hits + 1, n - hits)
+    return np.where(hits == 0, 0.0, low), np.where(hits == n, 1.0, high)
+
+
+def _mid_p(hits: Any, n: int) -> Ends:
+    def low(count: int) -> float:
+        if not count:
+            return 0.0
+
+        def tail(p: float) -> float:
+            return stats.binom.sf(count, n, p) + stats.binom.pmf(count, n, p) / 2 - 0.025
+
+        return float(optimize.brentq(tail, 0, 1))
+
+    ends = np.array([low(count) for count in range(n + 1)])
+    return ends[hits], 1 - ends[n - hits]
+
+
+METHODS: dict[str, Callable[[Any, int], Ends]] = {
+    "Wilson": _each(lambda hits, n: intervals.wilson(hits / n, n)),
+    "Wilson, modified": _each(intervals.proportion),
+    "Agresti and Coull": _agresti_coull,
+    "Jeffreys": _jeffreys,
+    "Jeffreys, modified": _modified_jeffreys,
+    "mid-P": _mid_p,
+    "Clopper and Pearson": _clopper_pearson,
+}
+
+
+# --- the metrics, by simulation
+
+
+def draw(n: int, accuracy: float, share: float, rng: np.random.Generator) -> tuple[NDArray[np.int64], Floats]:
+    """Draw images of two classes, and calibrated probabilities that are right with this accuracy.
+
+    The class predicted has the odds of a score from a normal distribution, as a linear classifier on normal classes
+    gives them; its probabilities are calibrated: the truth is drawn from them. At an accuracy of 0.5 it guesses.
+    """
+    if share == 0.5:
+        distance = max(2 * stats.norm.ppf(accuracy), 1e-6)  # between the means, of deviation 1
+        actual = rng.integers(0, 2, n)
+        score = rng.normal((2 * actual - 1) * distance / 2)
+        first = 1 / (1 + np.exp(distance * score))
+    else:
+        distance = _distance(accuracy, share)
+        actual = (rng.random(n) >= share).astype(np.int64)
+        score = rng.normal((2 * actual - 1) * distance / 2)
+        first = 1 / (1 + np.exp(distance * score) * (1 - share) / share)
+    return actual, np.stack([first, 1 - first], axis=1)
+
+
+def _distance(accuracy: float, share: float) -> float:
+    """Return how far apart two normal classes lie if the best rule between them is right this often."""
+
+    def excess(distance: float) -> float:
+        threshold = np.log(share / (1 - share)) / distance
+        right = share * stats.norm.cdf(threshold + distance / 2)
+        return float(right + (1 - share) * stats.norm.sf(threshold - distance / 2) - accuracy)
+
+    return float(optimize.brentq(excess, 0.3, 10))
+
+
+def truths(accuracy: float, share: float, seed: int) -> dict[str, float]:
+    """Return every metric of the population."""
+    actual, probabilities = draw(POPULATION, accuracy, share, np.random.default_rng([seed, 1]))
+    matrix = metrics.confusion(actual, probabilities.argmax(axis=1), 2)
+    recall = np.diagonal(matrix) / matrix.sum(axis=1)
+    f1 = 2 * np.diagonal(matrix) / (matrix.sum(axis=0) + matrix.sum(axis=1))
+    loss = -np.log(probabilities[np.arange(POPULATION), actual]).mean()
+    balanced = accuracy if share == 0.5 else recall.mean()
+    macro = accuracy if share == 0.5 else f1.mean()
+    return dict(zip(METRICS, map(float, (accuracy, balanced, macro, loss)), strict=True))
+
+
+def simulate(
+    n: int, accuracy: float, share: float, *, sets: int, resamples: int, seed: int
+) -> tuple[dict[str, float], dict[str, float]]:
+    """Return how often each metric's interval, and its percentile bootstrap, held the truth."""
+    truth = truths(accuracy, share, seed)
+    held, plain = dict.fromkeys(METRICS, 0), dict.fromkeys(METRICS, 0)
+    for number in range(sets):
+        actual, probabilities = draw(n, accuracy, share, np.random.default_rng([seed, 2, number]))
+        measured = metrics.measure(actual, probabilities, ["a", "b"], seed=number, resamples=resamples)
+        percentile = percentiles(actual, probabilities, seed=number, resamples=resamples)
+        for name in METRICS:
+            held[name] += measured[name]["low"] <= truth[name] <= measured[name]["high"]
+            plain[name] += percentile[name][0] <= truth[name] <= percentile[name][1]
+    return {name: held[name] / sets for name in METRICS}, {name: plain[name] / sets for name in METRICS}
+
+
+def percentiles(
+    actual: NDArray[np.int64], probabilities: Floats, *, seed: int, resamples: int
+) -> dict[str, tuple[float, float]]:
+    """Return the plain percentile bootstrap interval of each metric."""
+    of = np.eye(2)[actual]
+    given = np.eye(2)[probabilities.argmax(axis=1)]
+    loss = -np.log(probabilities[np.arange(len(actual)), actual])
+    columns = np.hstack([of, given, of * given, loss[:, None]])
+    sums = np.concatenate([block @ columns for block in intervals.weights(len(actual), seed=seed, resamples=resamples)])
+    support, predicted, right, total = sums[:, :2], sums[:, 2:4], sums[:, 4:6], sums[:, 6]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        drawn = {
+            "accuracy": right.sum(axis=1) / len(actual),
+            "balanced_accuracy": np.nanmean(right / support, axis=1),
+            "macro_f1": np.nanmean(2 * right / (support + predicted), axis=1),
+            "log_loss": total / len(actual),
+        }
+    return {name: tuple(np.quantile(values, (0.025, 0.975))) for name, values in drawn.items()}
+
+
+if __name__ == "__main__":
+    main()

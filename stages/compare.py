@@ -1,0 +1,91 @@
+"""``headstart compare``: several evaluations on the same test images, and which differences are real."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from stages import history
+from stages.console import Stage
+
+if TYPE_CHECKING:
+    from pipeline.comparison import Summary
+    from pipeline.verdict import Place
+
+PAIRS_PRINTED = 15
+
+
+@click.command(cls=Stage)
+@click.argument("out_dirs", type=click.Path(path_type=Path), nargs=-1, required=True)
+@click.argument("result_dir", type=click.Path(path_type=Path))
+@click.option(
+    "--reports",
+    type=click.Path(path_type=Path),
+    help="Folder with NAME.json from `train --report`: what each head or model cost.",
+)
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the bootstrap.")
+@click.option(
+    "--resamples",
+    type=click.IntRange(100),
+    default=2000,
+    show_default=True,
+    help="Of the bootstrap behind the differences of log loss.",
+)
+def compare(out_dirs: tuple[Path, ...], result_dir: Path, **options: Any) -> None:
+    """Set the evaluations in OUT_DIRS side by side, and write tables, a picture and the verdict to RESULT_DIR.
+
+    OUT_DIRS are folders that `evaluate` wrote from the same test images, or folders of such folders.
+    """
+    from pipeline import comparison, verdict
+
+    folders = comparison.expand(out_dirs)
+    summary = comparison.compare(folders, result_dir, **options)
+    click.echo(f"{summary.images:,} test images; in brackets 95 % intervals; p is corrected for {_pairs(summary)}\n")
+    click.echo("\n".join(_ranking(summary.ranking)))
+    click.echo()
+    for pair in summary.pairs[:PAIRS_PRINTED]:
+        click.echo(f"{pair.first} over {pair.second}: {verdict.difference(pair)}, {_outcome(pair.better)}")
+    if len(summary.pairs) > PAIRS_PRINTED:
+        click.echo(
+            f"({PAIRS_PRINTED} of {len(summary.pairs):,} pairs; all are in {result_dir / comparison.COMPARISON})"
+        )
+    click.echo()
+    for sentence in (summary.verdict, *summary.fine_tuning):
+        click.echo(f"Verdict: {sentence}")
+    click.echo(_looks(folders))
+    click.echo(f"-> {result_dir}")
+
+
+def _pairs(summary: "Summary") -> str:
+    count = len(summary.pairs)
+    return "one pair" if count == 1 else f"{count:,} pairs"
+
+
+def _outcome(better: str) -> str:
+    from pipeline.verdict import NO_DIFFERENCE
+
+    return better if better == NO_DIFFERENCE else f"{better} is better"
+
+
+def _ranking(places: "list[Place]") -> list[str]:
+    width = max(len(place.name) for place in places)
+    lines = [f"rank  {'':{width}}  {'accuracy':22}  {'log loss':22}  training"]
+    for place in places:
+        accuracy = f"{place.accuracy:.3f} [{place.accuracy_low:.3f}, {place.accuracy_high:.3f}]"
+        loss = f"{place.log_loss:.3f} [{place.log_loss_low:.3f}, {place.log_loss_high:.3f}]"
+        cost = "" if place.seconds is None else f"{place.seconds:,.1f} s"
+        lines.append(f"{place.rank:4}  {place.name:{width}}  {accuracy:22}  {loss:22}  {cost}".rstrip())
+    return lines
+
+
+def _looks(folders: list[Path]) -> str:
+    """Say how often this test split was looked at; the history is no input, so this is told and not stored."""
+    count, in_git = history.results(folders, Path.cwd())
+    told = f"At least {count:,} results have been looked at on this test split"
+    if not in_git:
+        return f"{told}: there is no Git history here to count more."
+    return f"{told}, in Git's and DVC's history; each choice made by them flatters the best."
+
+
+if __name__ == "__main__":
+    compare()

@@ -1,0 +1,84 @@
+"""How many results on a test split the project's history holds: each look at it makes the next number less honest.
+
+Every commit holds a ``dvc.lock`` that names, by hash, the manifest that an evaluation read and the metrics that it
+wrote; DVC keeps its experiments as commits, too. So Git alone knows all results that were kept. Those that nobody
+committed are unknown: the count is "at least".
+"""
+
+import hashlib
+import re
+import subprocess
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+LOCK, METRICS, MANIFEST = "dvc.lock", "metrics.json", "manifest.csv"
+
+
+def results(out_dirs: Sequence[Path], root: Path) -> tuple[int, bool]:
+    """Count the distinct results on the test split of some evaluations.
+
+    Two results are on the same test split if they come from the same manifest, to the byte. They are distinct if their
+    ``metrics.json`` differ.
+
+    Parameters
+    ----------
+    out_dirs : sequence of Path
+        Evaluations; their own results count, too.
+    root : Path
+        The folder that holds ``dvc.lock``.
+
+    Returns
+    -------
+    results : int
+    in_git : bool
+        False if there is no Git, or no repository: then only those given, and those of ``dvc.lock`` as it is, count.
+    """
+    given = {hashlib.md5((folder / METRICS).read_bytes(), usedforsecurity=False).hexdigest() for folder in out_dirs}
+    kept, in_git = _locks(root)
+    looked = {pair for lock in kept for pair in _evaluations(lock)}
+    manifests = {manifest for manifest, metrics in looked if metrics in given}
+    return len(given | {metrics for manifest, metrics in looked if manifest in manifests}), in_git
+
+
+def _locks(root: Path) -> tuple[list[str], bool]:
+    """Return the text of every ``dvc.lock`` that a commit on any branch or of any experiment holds, and the present."""
+    present = [(root / LOCK).read_text(encoding="utf-8")] if (root / LOCK).exists() else []
+    try:
+        raw = _git(root, "log", "--all", "-m", "--raw", "--no-abbrev", "--format=", "--", LOCK)
+        blobs = sorted(set(re.findall(r"\b[0-9a-f]{40,64}\b", raw)))
+        there = [blob for blob in blobs if blob.strip("0")]  # zeros stand for a file that is not there
+        return [*(_git(root, "cat-file", "blob", blob) for blob in there), *present], True
+    except (OSError, subprocess.CalledProcessError):
+        return present, False
+
+
+def _git(root: Path, *arguments: str) -> str:
+    run = subprocess.run(  # noqa: S603, the arguments are ours, and there is no shell
+        ["git", *arguments],  # noqa: S607, whichever Git the user has
+        cwd=root,
+        capture_output=True,
+        check=True,
+        encoding="utf-8",
+        errors="replace",
+    )
+    return run.stdout
+
+
+def _evaluations(lock: str) -> Iterator[tuple[str, str]]:
+    """Yield (hash of the manifest, hash of the metrics) of each evaluation in a ``dvc.lock``."""
+    import yaml
+
+    try:
+        document = yaml.safe_load(lock)
+    except yaml.YAMLError:
+        return  # a conflict that somebody committed
+    stages = document.get("stages") if isinstance(document, dict) else None
+    for stage in (stages or {}).values():
+        read, wrote = _hashes(stage, "deps"), _hashes(stage, "outs")
+        for metrics in (md5 for path, md5 in wrote if Path(path).name == METRICS):
+            yield from ((md5, metrics) for path, md5 in read if Path(path).name == MANIFEST)
+
+
+def _hashes(stage: dict[str, Any], kind: str) -> list[tuple[str, str]]:
+    return [(item["path"], item["md5"]) for item in stage.get(kind, []) if "md5" in item]
