@@ -370,6 +370,15 @@ class TestLargerThanMemory:
         np.testing.assert_allclose(received, expected, rtol=0, atol=1e-5)
         assert other.val.loss == pytest.approx(one.val.loss, abs=1e-5)
 
+    @pytest.mark.parametrize("sampled", [1, 40, 100])
+    @pytest.mark.parametrize("labels", [("dog", "cat"), ("dog", "cat", "emu")])
+    def test_gives_the_same_head_from_a_sample_s_optimum_and_curvature(self, tmp_path, labels, sampled, monkeypatch):
+        monkeypatch.setattr("pipeline.heads.logistic.SAMPLED_VALUES", sampled * 6)
+        work = project(tmp_path, labels=labels).write()
+        for head in (logistic(), logistic(C=100.0), logistic(class_weight="balanced"), logistic(l1_ratio=0.5)):
+            (_, expected), (_, received) = (self.trained(work, head, memory) for memory in (10**9, 1000))
+            np.testing.assert_allclose(received, expected, rtol=0, atol=1e-5)
+
     def test_gives_the_same_dense_head_whatever_is_shuffled_at_a_time(self, tmp_path, monkeypatch):
         monkeypatch.setattr("pipeline.heads.dense.SHUFFLED_VALUES", 24 * 6)
         monkeypatch.setattr("pipeline.heads.dense.RUN_ROWS", 8)
