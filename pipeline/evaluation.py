@@ -187,12 +187,10 @@ def _write_tables(out_dir: Path, found: _Predictions, measured: dict[str, Any]) 
     publish_csv(out_dir / CLASSES, ["label", "images", *columns], rows)
 
     digests = [row.tobytes().hex() for row in found.images.digests]
-    images_of = (found.images.paths, digests, found.images.labels)
-    predictions = outcomes.Predictions(*images_of, found.classes, found.probabilities)
-    outcomes.write_predictions(out_dir, predictions)
-    publish_csv(
-        out_dir / CONFUSION, ["actual", "predicted"], zip(found.images.labels, predictions.predicted, strict=True)
-    )
+    predicted, labels = [found.classes[code] for code in found.predicted], found.images.labels
+    judged = outcomes.Predictions(found.images.paths, digests, labels, predicted, found.classes, found.probabilities)
+    outcomes.write_predictions(out_dir, judged)
+    publish_csv(out_dir / CONFUSION, ["actual", "predicted"], zip(labels, predicted, strict=True))
 
 
 def _flat(name: str, estimate: dict[str, Any]) -> dict[str, float]:

@@ -37,6 +37,8 @@ class Predictions:
         sha256 of each file's bytes, in hexadecimal; no two are equal.
     labels : list of str, n
         The truth.
+    predicted : list of str, n
+        The most probable class, or the one that the head's threshold decides for.
     classes : list of str, K
     probabilities : ndarray of float64, shape (n, K)
     """
@@ -44,16 +46,12 @@ class Predictions:
     paths: list[str]
     digests: list[str]
     labels: list[str]
+    predicted: list[str]
     classes: list[str]
     probabilities: NDArray[np.float64]
 
     def __len__(self) -> int:
         return len(self.paths)
-
-    @property
-    def predicted(self) -> list[str]:
-        """The most probable class of each image, the first of equals."""
-        return [self.classes[code] for code in self.probabilities.argmax(axis=1)]
 
 
 def write_metrics(out_dir: Path, numbers: Mapping[str, float]) -> None:
@@ -91,7 +89,8 @@ def read_metrics(out_dir: Path) -> dict[str, float]:
 def write_predictions(out_dir: Path, found: Predictions) -> None:
     """Publish ``predictions.csv``, its numbers with nine digits."""
     columns = [*COLUMNS, *(f"{PREFIX}{label}" for label in found.classes)]
-    confidence = found.probabilities.max(axis=1)
+    codes = [found.classes.index(guess) for guess in found.predicted]
+    confidence = found.probabilities[np.arange(len(found)), codes]
     rows = zip(found.paths, found.digests, found.labels, found.predicted, confidence, found.probabilities, strict=True)
     publish_csv(
         out_dir / PREDICTIONS,
@@ -133,12 +132,12 @@ def _parsed(header: Sequence[str], rows: Sequence[Sequence[str]]) -> Predictions
         raise ValueError("no images")
     if any(len(row) != len(header) for row in rows):
         raise ValueError("a row of another length")
-    paths, digests, labels = ([row[column] for row in rows] for column in range(3))
+    paths, digests, labels, predicted = ([row[column] for row in rows] for column in range(4))
     if len(set(digests)) != len(digests):
         raise ValueError("an image twice")
-    if strange := sorted(set(labels) - set(classes)):
+    if strange := sorted(set(labels + predicted) - set(classes)):
         raise ValueError(f"no probabilities of {', '.join(strange)[:200]}")
     probabilities = np.array([row[fixed:] for row in rows], np.float64)
     if not np.isfinite(probabilities).all():
         raise ValueError("NaN or infinity")
-    return Predictions(paths, digests, labels, classes, probabilities)
+    return Predictions(paths, digests, labels, predicted, classes, probabilities)

@@ -23,6 +23,7 @@ def evaluated(folder, wrong, *, n=N, sure=0.9, order=None, **changes):
         "paths": [f"{number:03}.png" for number in order],
         "digests": [f"{number:064x}" for number in order],
         "labels": [["cat", "dog"][code] for code in actual[order]],
+        "predicted": [["cat", "dog"][code] for code in predicted[order]],
     }
     found = outcomes.Predictions(**columns | changes, classes=["cat", "dog"], probabilities=probabilities[order])
     outcomes.write_predictions(folder, found)

@@ -10,6 +10,7 @@ FOUND = outcomes.Predictions(
     paths=["a,b.png", 'c"d.png'],
     digests=["00" * 32, "11" * 32],
     labels=["cat", "dog"],
+    predicted=["cat", "dog"],
     classes=["cat", "dog"],
     probabilities=np.array([[0.75, 0.25], [0.5, 0.5]]),
 )
@@ -25,7 +26,7 @@ def test_predictions_are_read_as_they_were_written(tmp_path):
         FOUND.classes,
     )
     np.testing.assert_array_equal(found.probabilities, FOUND.probabilities)
-    assert found.predicted == ["cat", "cat"]
+    assert found.predicted == FOUND.predicted
     assert len(found) == 2
 
 
