@@ -36,7 +36,7 @@ def test_predictions_are_read_as_they_were_written(tmp_path):
         ("path,digest,label", "path,label,digest", "columns path,label,digest"),
         ("11" * 32, "00" * 32, "an image twice"),
         ("0.25\n", "0.25,1\n", "a row of another length"),
-        ("dog,cat,0", "cow,cat,0", "no probabilities of cow"),
+        ("dog,dog,1", "cow,dog,1", "no probabilities of cow"),
         ("0.75,0.25", "0.75,none", "could not convert"),
         ("0.75,0.25", "0.75,nan", "NaN or infinity"),
     ],
