@@ -44,7 +44,7 @@ def test_every_option_of_the_dense_head_arrives(work):
     )
     result = run(work.manifest, work.features, work.head, "--head", "dense", *options.split())
     assert result.exit_code == 0
-    assert result.output.startswith(f"dense: {6 * 5 + 5 + 5 * 3 + 3 + 3 + 1} parameters, train accuracy ")
+    assert result.stdout.startswith(f"dense: {6 * 5 + 5 + 5 * 3 + 3 + 3 + 1} parameters, train accuracy ")
     assert params(work) == {
         "hidden": [5, 3],
         "activation": "tanh",
@@ -73,7 +73,7 @@ def test_every_option_of_the_dense_head_arrives(work):
 def test_every_option_of_the_other_heads_arrives(work, kind, options, expected):
     result = run(work.manifest, work.features, work.head, "--head", kind, *options.split())
     assert result.exit_code == 0
-    assert result.output.startswith(f"{kind}: ")
+    assert result.stdout.startswith(f"{kind}: ")
     assert params(work) == expected
 
 
@@ -112,14 +112,14 @@ def test_an_option_of_another_head_is_a_usage_error_that_names_both(work, kind, 
 def test_a_search_chooses_what_is_not_given_and_says_what(work):
     result = run(work.manifest, work.features, work.head, "--search", "--C", 0.5, "--folds", 3, "--jobs", 1)
     assert result.exit_code == 0, result.output
-    assert result.output.startswith("searched 3 candidates on 48 images held out: l1_ratio ")
+    assert result.stdout.startswith("searched 3 candidates on 48 images held out: l1_ratio ")
     assert params(work)["C"] == 0.5
     assert {"head.json", "arrays.npz", "search.csv", "search.png"} == {path.name for path in work.head.iterdir()}
 
 
 def test_a_wish_for_precision_leaves_a_threshold_and_says_what_it_reaches(work):
     result = run(work.manifest, work.features, work.head, "--precision-at-least", 0.9, "--positive", "cat")
-    assert result.output.startswith("cat from a probability of 0.")
+    assert result.stdout.startswith("cat from a probability of 0.")
     assert "precision 1.000, recall 1.000" in result.output
     assert json.loads((work.head / "head.json").read_text())["threshold"]["positive"] == "cat"
 
@@ -165,7 +165,7 @@ def test_values_out_of_range_are_usage_errors(work, options):
 def test_foreseen_errors_are_one_line_and_status_one(work):
     result = run(work.manifest, work.root / "none.h5", work.head)
     assert result.exit_code == 1
-    assert result.output.startswith("Error: ")
+    assert result.stdout.startswith("Error: ")
     assert result.output.count("\n") == 1
 
 
