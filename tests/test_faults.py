@@ -422,7 +422,8 @@ def test_a_second_writer_is_told_who_is_first_and_the_first_is_not_disturbed(tmp
 DVC_YAML = """
 stages:
   extract:
-    cmd: {python} -c "import sys; sys.path.insert(0, r'{root}'); from tests.test_faults import stage; stage(r'{place}')"
+    cmd: >-
+      "{python}" -c "import sys; sys.path.insert(0, r'{root}'); from tests.test_faults import stage; stage(r'{place}')"
     outs:
       - trial/features.h5
 """
