@@ -66,6 +66,7 @@ class Job:
             val_fraction=0.2,
             test_fraction=0.2,
             stratify=False,
+            group_distance=None,
             workers=None,
             progress=lambda done, total: None,
         )

@@ -67,6 +67,7 @@ class Photos:
             val_fraction=0.1,
             test_fraction=0.25,
             stratify=True,
+            group_distance=None,
             workers=1,
             progress=lambda done, total: None,
         )
