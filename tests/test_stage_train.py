@@ -165,7 +165,7 @@ def test_values_out_of_range_are_usage_errors(work, options):
 def test_foreseen_errors_are_one_line_and_status_one(work):
     result = run(work.manifest, work.root / "none.h5", work.head)
     assert result.exit_code == 1
-    assert result.stdout.startswith("Error: ")
+    assert result.output.startswith("Error: ")
     assert result.output.count("\n") == 1
 
 
