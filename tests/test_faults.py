@@ -175,6 +175,7 @@ def strike(kind: int, number: int) -> Callable[[], int]:
 
     Returns a function that counts the steps so far.
     """
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's job in the background ignores it
     counter = itertools.count()
     taken: list[str] = []
 
