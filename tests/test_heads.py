@@ -371,7 +371,8 @@ class TestRidge:
         weights = np.linspace(0.5, 1.5, len(X)) if choice else np.ones(len(X))
         targets = np.where(y[:, None] == np.arange(3), 1.0, -1.0)
         normal = ridge._decompose(Z, targets, weights, dual=True)
-        (left_out,) = ridge._left_out(Z, targets, weights, normal, np.array([2.0]))
+        judged, (left_out,) = ridge._left_out(Z, targets, weights, normal, np.array([2.0]))
+        assert judged.tolist() == list(range(len(X)))
         ((_, rows),) = Z.blocks()
         for row in range(len(X)):
             kept = np.arange(len(X)) != row
@@ -380,6 +381,17 @@ class TestRidge:
             A, b = rows[kept] - centre, (targets[kept] - mean) * weights[kept][:, None]
             coef = np.linalg.solve(A.T @ (A * weights[kept][:, None]) + 2.0 * np.eye(shape[1]), A.T @ b)
             np.testing.assert_allclose(left_out[row], (rows[row] - centre) @ coef + mean, rtol=0, atol=1e-10)
+
+    def test_of_many_rows_blocks_that_lie_apart_fit_the_factor(self, monkeypatch):
+        X, y = blobs(2, n=4000, separation=0.2)
+        every = make("ridge").fit(X, y, None)
+        monkeypatch.setattr("pipeline.heads.rows.BLOCK_ROWS", 100)
+        monkeypatch.setattr(ridge, "FACTOR_ROWS", 1000)
+        some = make("ridge").fit(X, y, None)
+        ratio = some.arrays_["coef_"] / every.arrays_["coef_"]
+        assert ratio.std() < 1e-8
+        assert ratio.mean() == pytest.approx(1.0, abs=0.1)
+        assert ratio.mean() != 1.0
 
     def test_every_strength_of_a_grid_comes_out_as_alone(self):
         X, y = blobs(3, separation=0.5)

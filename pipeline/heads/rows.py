@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator, Sequence
+from itertools import islice
 from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy as np
@@ -235,9 +236,9 @@ class Standardised:
         part._X = held
         return part
 
-    def blocks(self, count: int | None = None) -> Iterator[tuple[slice, Floats]]:
-        """Yield each block's place and its rows (n, d), of all rows or the first `count`."""
-        for rows in blocks(self.shape[0] if count is None else count):
+    def blocks(self, count: int | None = None, *, every: int = 1) -> Iterator[tuple[slice, Floats]]:
+        """Yield each block's place and its rows (n, d), of all rows or the first `count`, or one block of `every`."""
+        for rows in islice(blocks(self.shape[0] if count is None else count), 0, None, every):
             block = self._X[rows]
             if isinstance(self._X, np.ndarray):
                 yield rows, block
