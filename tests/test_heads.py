@@ -12,7 +12,7 @@ import pytest
 
 from pipeline import heads
 from pipeline.errors import ArtefactError, InputError
-from pipeline.heads import HEADS, Part, count_parameters, dense, ridge
+from pipeline.heads import HEADS, Part, count_parameters, dense_training, ridge
 from pipeline.heads.dense import ACTIVATIONS
 from pipeline.heads.rows import Standardised, class_weights, learn_scale, probabilities, standardise
 
@@ -371,7 +371,8 @@ class TestRidge:
         weights = np.linspace(0.5, 1.5, len(X)) if choice else np.ones(len(X))
         targets = np.where(y[:, None] == np.arange(3), 1.0, -1.0)
         normal = ridge._decompose(Z, targets, weights, dual=True)
-        (left_out,) = ridge._left_out(Z, targets, weights, normal, np.array([2.0]))
+        judged, (left_out,) = ridge._left_out(Z, targets, weights, normal, np.array([2.0]))
+        assert judged.tolist() == list(range(len(X)))
         ((_, rows),) = Z.blocks()
         for row in range(len(X)):
             kept = np.arange(len(X)) != row
@@ -380,6 +381,17 @@ class TestRidge:
             A, b = rows[kept] - centre, (targets[kept] - mean) * weights[kept][:, None]
             coef = np.linalg.solve(A.T @ (A * weights[kept][:, None]) + 2.0 * np.eye(shape[1]), A.T @ b)
             np.testing.assert_allclose(left_out[row], (rows[row] - centre) @ coef + mean, rtol=0, atol=1e-10)
+
+    def test_of_many_rows_blocks_that_lie_apart_fit_the_factor(self, monkeypatch):
+        X, y = blobs(2, n=4000, separation=0.2)
+        every = make("ridge").fit(X, y, None)
+        monkeypatch.setattr("pipeline.heads.rows.BLOCK_ROWS", 100)
+        monkeypatch.setattr(ridge, "FACTOR_ROWS", 1000)
+        some = make("ridge").fit(X, y, None)
+        ratio = some.arrays_["coef_"] / every.arrays_["coef_"]
+        assert ratio.std() < 1e-8
+        assert ratio.mean() == pytest.approx(1.0, abs=0.1)
+        assert ratio.mean() != 1.0
 
     def test_every_strength_of_a_grid_comes_out_as_alone(self):
         X, y = blobs(3, separation=0.5)
@@ -460,7 +472,7 @@ def test_a_head_is_its_stack_of_layers(name, n_classes):
 
 def network_of(head, n_features, n_classes):
     """Return Keras' model of a fitted dense head."""
-    network = head._network(n_features, n_classes)
+    network = head.network(n_features, n_classes)
     network.set_weights([array for name, array in head.arrays_.items() if name not in ("mean_", "scale_")])
     return network
 
@@ -577,17 +589,17 @@ class TestDense:
         assert (won.predict_proba(X).argmax(axis=1) == y).mean() > 0.9
 
     def test_more_rows_than_are_shuffled_at_once_are_shuffled_by_runs_and_none_is_dropped(self, monkeypatch):
-        monkeypatch.setattr(dense, "RUN_ROWS", 8)
-        monkeypatch.setattr(dense, "SHUFFLED_VALUES", 32 * 2)
+        monkeypatch.setattr(dense_training, "RUN_ROWS", 8)
+        monkeypatch.setattr(dense_training, "SHUFFLED_VALUES", 32 * 2)
         X = np.stack([np.arange(100.0), np.zeros(100)], axis=1).astype(np.float32)
         y = np.arange(100)
         rng = np.random.default_rng(0)
-        batches = list(dense._shuffled(X, y, rng, 10))
+        batches = list(dense_training.shuffled(X, y, rng, 10))
         order = np.concatenate([codes for _, codes in batches])
         assert sorted(order.tolist()) == list(range(100))
         np.testing.assert_array_equal(np.concatenate([rows for rows, _ in batches])[:, 0], order)
         assert len(set((order[:32] // 8).tolist())) == 4
-        assert order.tolist() != [codes.item() for _, codes in dense._shuffled(X, y, rng, 1)]
+        assert order.tolist() != [codes.item() for _, codes in dense_training.shuffled(X, y, rng, 1)]
 
     def test_standardize_none_leaves_the_features_as_they_are(self):
         X, y = blobs(2)

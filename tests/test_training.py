@@ -373,15 +373,15 @@ class TestLargerThanMemory:
     @pytest.mark.parametrize("sampled", [1, 40, 100])
     @pytest.mark.parametrize("labels", [("dog", "cat"), ("dog", "cat", "emu")])
     def test_gives_the_same_head_from_a_sample_s_optimum_and_curvature(self, tmp_path, labels, sampled, monkeypatch):
-        monkeypatch.setattr("pipeline.heads.logistic.SAMPLED_VALUES", sampled * 6)
+        monkeypatch.setattr("pipeline.heads.logistic_objective.SAMPLED_VALUES", sampled * 6)
         work = project(tmp_path, labels=labels).write()
         for head in (logistic(), logistic(C=100.0), logistic(class_weight="balanced"), logistic(l1_ratio=0.5)):
             (_, expected), (_, received) = (self.trained(work, head, memory) for memory in (10**9, 1000))
             np.testing.assert_allclose(received, expected, rtol=0, atol=1e-5)
 
     def test_gives_the_same_dense_head_whatever_is_shuffled_at_a_time(self, tmp_path, monkeypatch):
-        monkeypatch.setattr("pipeline.heads.dense.SHUFFLED_VALUES", 24 * 6)
-        monkeypatch.setattr("pipeline.heads.dense.RUN_ROWS", 8)
+        monkeypatch.setattr("pipeline.heads.dense_training.SHUFFLED_VALUES", 24 * 6)
+        monkeypatch.setattr("pipeline.heads.dense_training.RUN_ROWS", 8)
         work = project(tmp_path).write()
         (_, expected), (_, received) = (self.trained(work, dense(patience=0), memory) for memory in (10**9, 1000))
         np.testing.assert_array_equal(received, expected)

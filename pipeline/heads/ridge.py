@@ -30,6 +30,7 @@ from pipeline.heads.rows import (
 from pipeline.heads.temperature import fit_factor
 
 SEARCHED_ALPHA: Final = tuple(float(f"{alpha:.3g}") for alpha in np.logspace(6, -1, 22))
+FACTOR_ROWS: Final = 2**16
 LARGEST_GRAM: Final = 20_000  # columns, or rows if these are fewer: the matrix of their products takes 3.2 GB
 
 
@@ -142,9 +143,10 @@ class RidgeHead(AffineHead):
         targets = np.where(y[:, None] == np.arange(n_classes), 1.0, -1.0)
         normal = _decompose(rows, targets[:, -outputs(n_classes) :], weights, dual=isinstance(X, np.ndarray))
         alphas = np.array([head.alpha for head in heads])
-        for head, left_out in zip(heads, _left_out(rows, targets, weights, normal, alphas), strict=True):
-            scores = left_out if n_classes > 2 else np.hstack([-left_out, left_out]) / 2
-            factor = fit_factor(scores, y, weights, np.zeros(n_classes))
+        judged, left_out = _left_out(rows, targets, weights, normal, alphas)
+        for head, scores in zip(heads, left_out, strict=True):
+            both = scores if n_classes > 2 else np.hstack([-scores, scores]) / 2
+            factor = fit_factor(both, y[judged], weights[judged], np.zeros(n_classes))
             coef = factor * normal.coefficients(head.alpha).T
             head._keep(coef, factor * normal.target - coef @ normal.centre, mean, scale)
             head.history_, head.warnings_ = [], []
@@ -210,8 +212,12 @@ def _decompose(rows: Standardised, targets: Floats, weights: Floats, *, dual: bo
     return _Normal(centre, target, basis, np.maximum(spread, 0.0), basis.T @ products)
 
 
-def _left_out(rows: Standardised, targets: Floats, weights: Floats, normal: _Normal, alphas: Floats) -> list[Floats]:
-    """Return for each strength the scores that each row gets from a fit on all others, (n, 1 or K).
+def _left_out(
+    rows: Standardised, targets: Floats, weights: Floats, normal: _Normal, alphas: Floats
+) -> tuple[NDArray[np.intp], Floats]:
+    """Return rows (m,), and for each strength the scores that each gets from a fit on all others, (alphas, m, 1 or K).
+
+    Of many rows it is `FACTOR_ROWS` at least, in blocks that lie apart: they are there to fit one number.
 
     A row's leverage is its weight times its squared length in the metric of the fit, plus its share in the intercept;
     the residual without it is the residual with it, divided by one less the leverage.
@@ -219,12 +225,13 @@ def _left_out(rows: Standardised, targets: Floats, weights: Floats, normal: _Nor
     k = normal.moments.shape[1]
     shrink = 1 / (normal.spread[:, None] + alphas)
     solved = (normal.moments[:, None, :] * shrink[:, :, None]).reshape(len(shrink), -1)
-    scores = np.empty((len(alphas), rows.shape[0], k))
-    for place, block in rows.blocks():
+    judged, scores = [], []
+    for place, block in rows.blocks(every=max(1, rows.shape[0] // FACTOR_ROWS)):
         along = (block - normal.centre) @ normal.basis
         fitted = (along @ solved).reshape(len(block), len(alphas), k).transpose(1, 0, 2) + normal.target
         leverage = weights[place] * ((along**2 @ shrink).T + 1 / weights.sum())
         aim = targets[place, -k:]
         rest = np.maximum(1 - leverage, np.sqrt(np.finfo(np.float64).eps))
-        scores[:, place] = aim - (aim - fitted) / rest[:, :, None]
-    return list(scores)
+        judged.append(np.arange(place.start, place.stop))
+        scores.append(aim - (aim - fitted) / rest[:, :, None])
+    return np.concatenate(judged), np.concatenate(scores, axis=1)
