@@ -118,7 +118,7 @@ class _Model:
     def __init__(self, directory: Path, running: Running) -> None:
         self._model, self._running = models.read(directory), running
         self.classes, self.history = self._model.classes, self._model.history
-        self.threshold: dict[str, Any] | None = None
+        self.threshold = self._model.threshold
 
     def predict(
         self, table: Manifest, root: Path, features_path: Path, *, tta: bool

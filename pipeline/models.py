@@ -2,7 +2,7 @@
 
 ::
 
-    model.json      format, classes, spec, the head's layers, the table of all layers, sha256 of the other files
+    model.json      format, classes, threshold, spec, the head's layers, the table of all layers, sha256 of other files
     weights.h5      the arrays of all layers
     history.csv     an epoch of fine-tuning a row; none if trunk and head were only joined
 
@@ -22,7 +22,7 @@ from typing import Any, Final, NoReturn
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline import backbones, hdf5, heads
+from pipeline import backbones, hdf5, heads, thresholds
 from pipeline.assembly import flat, head_network, join, weighted_layers
 from pipeline.errors import ArtefactError, InputError
 from pipeline.files import publish_csv, published
@@ -71,6 +71,8 @@ class Model:
         Where it lies.
     classes : list of str
         In the order of the probabilities.
+    threshold : dict or None
+        For `thresholds.decide`.
     spec : dict
         How the pixels are made (``size``, ``resize``, decoder), and what the network was built from: that of the head,
         with ``finetuned`` in it if weights of the base changed.
@@ -84,6 +86,7 @@ class Model:
 
     directory: Path
     classes: list[str]
+    threshold: dict[str, Any] | None
     spec: dict[str, Any]
     history: list[dict[str, float]]
     document: dict[str, Any]
@@ -138,6 +141,7 @@ def save(
     stack: Stack,
     *,
     classes: Sequence[str],
+    threshold: Mapping[str, Any] | None,
     spec: Mapping[str, Any],
     new_conv: Sequence[int],
     layers: Sequence[LayerState],
@@ -158,6 +162,8 @@ def save(
     stack : Stack
         What `head` was built from; its kernels and biases are those of `head` by now.
     classes : sequence of str
+    threshold : mapping or None
+        As in the record of a head, if it holds for the probabilities of this network.
     spec : mapping
         Of the features that `trunk` gives, before any training.
     new_conv : sequence of int
@@ -180,6 +186,7 @@ def save(
     described = {
         "format": FORMAT,
         "classes": list(classes),
+        "threshold": dict(threshold) if threshold else None,
         "spec": kept,
         "new_conv": list(new_conv),
         "head": {
@@ -239,7 +246,8 @@ def read(directory: Path) -> Model:
         if received != expected:
             _refuse(directory / file, f"sha256 {expected}, as {MODEL_FILE} says", received)
     history = _read_history(directory / HISTORY_FILE) if HISTORY_FILE in files else []
-    return Model(directory, classes, spec, history, document, hashlib.sha256(data).hexdigest())
+    threshold = thresholds.of_record(document, directory)
+    return Model(directory, classes, threshold, spec, history, document, hashlib.sha256(data).hexdigest())
 
 
 def _empty_trunk(model: Model) -> Any:

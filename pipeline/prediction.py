@@ -161,13 +161,12 @@ class _Model:
     """A model, which gives probabilities itself."""
 
     plan = None
-    threshold = None
 
     def __init__(
         self, directory: Path, engine: str, precision: engines.Precision, batch_size: int, cache: Path | None
     ) -> None:
         self._model = models.read(directory)
-        self.classes = self._model.classes
+        self.classes, self.threshold = self._model.classes, self._model.threshold
         self.warnings: list[str] = []
         self.size, self.geometry = self._model.size, self._model.spec["resize"]
         self._open = partial(

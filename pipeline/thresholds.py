@@ -1,7 +1,8 @@
 """For two classes: from which probability on an image is given the one that matters, for a wished precision or recall.
 
 The most probable class is right most often, and makes both kinds of mistake as they come. Who wants few false alarms,
-or few misses, chooses another threshold than one half. It is chosen on the validation split and kept with the head.
+or few misses, chooses another threshold than one half. It is chosen on the validation split and kept with the head, and
+with the model that the head is joined into.
 """
 
 from collections.abc import Sequence
@@ -104,8 +105,8 @@ def decide(
     return np.where(probabilities[:, code] >= threshold["value"], code, 1 - code)
 
 
-def of_record(record: dict[str, Any], head_dir: Path) -> dict[str, Any] | None:
-    """Return the threshold in the record of a head, or None.
+def of_record(record: dict[str, Any], directory: Path) -> dict[str, Any] | None:
+    """Return the threshold in the record of a head or a model, or None.
 
     Raises
     ------
@@ -121,8 +122,8 @@ def of_record(record: dict[str, Any], head_dir: Path) -> dict[str, Any] | None:
     value = threshold.get("value") if fits else None
     if not isinstance(value, float) or not 0 <= value <= 1:
         raise ArtefactError(
-            f"{head_dir}: expected a threshold with one of two classes and a value from 0 to 1, received "
-            f"{threshold!r}; train the head again"
+            f"{directory}: expected a threshold with one of two classes and a value from 0 to 1, received "
+            f"{threshold!r}; make it again"
         )
     return dict(threshold)
 

@@ -436,7 +436,7 @@ def judged_model(tmp_path):
     described = {"spec": chosen.spec, "new_conv": (), "layers": [], "history": HISTORY, "made": {}}
     head = assembly.head_network(stack)
     project.head = tmp_path / "model"
-    models.save(project.head, trunk, head, stack, classes=["a", "b"], **described)
+    models.save(project.head, trunk, head, stack, classes=["a", "b"], threshold=None, **described)
     network = models.read(project.head).network()
 
     def given(path, view=0, policy=None):

@@ -17,7 +17,18 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from pipeline import assembly, backbones, extraction, finetuning, frameworks, heads, manifest, models, training
+from pipeline import (
+    assembly,
+    backbones,
+    extraction,
+    finetuning,
+    frameworks,
+    heads,
+    manifest,
+    models,
+    prediction,
+    training,
+)
 from pipeline.errors import ArtefactError, BusyError, CutError, InputError, SpecError
 from pipeline.features import Features
 from pipeline.finetuning import Settings, checkpoints
@@ -248,6 +259,26 @@ def test_without_epochs_the_model_predicts_what_trunk_and_head_predict(
     pixels, _ = project.split("test")
     network = models.read(project.model).network()
     np.testing.assert_allclose(models.normalised(network(pixels, training=False).numpy()), expected, atol=2e-6)
+
+
+def test_a_joined_model_decides_as_its_head_and_a_trained_one_says_that_the_threshold_is_gone(tmp_path: Path) -> None:
+    project = Project(tmp_path, {"dark": 12, "light": 12})
+    head, record = heads.load(project.head)
+    threshold = {"positive": "light", "value": 0.0}
+    heads.save(head, project.head, record | {"threshold": threshold})
+    joined = project.finetune(epochs=0)
+    assert (models.read(project.model).threshold, joined.warnings) == (threshold, [])
+    for folder in (project.head, project.model):
+        how = {"weights": None, "engine": "tensorflow", "precision": None, "batch_size": 8, "cache": None}
+        given = prediction.Predictor(folder, **how)
+        found = given.predict(prediction.expand([project.images / "dark"]), progress=lambda done, total: None)
+        assert {one.label for one in found} == {"light"}
+    trained = project.finetune(epochs=1)
+    assert models.read(project.model).threshold is None
+    assert [line for line in trained.warnings if "threshold" in line] == [
+        f"the threshold of {project.head} was chosen for its probabilities, which training changes: the model gives "
+        "the most probable class"
+    ]
 
 
 def test_joining_reads_neither_manifest_nor_images(project: Project) -> None:

@@ -53,6 +53,7 @@ def save(folder: Path, history: list[dict[str, float]] = HISTORY, head: Stack | 
         network,
         head,
         classes=classes,
+        threshold=None,
         spec=plan.spec,
         new_conv=(),
         layers=layers,

@@ -277,7 +277,7 @@ def model_dir(tmp_path: Path) -> Path:
         l2=0.0,
     )
     head = assembly.head_network(stack)
-    described = {"spec": chosen.spec, "new_conv": (), "layers": [], "history": [], "made": {}}
+    described = {"spec": chosen.spec, "new_conv": (), "layers": [], "history": [], "made": {}, "threshold": None}
     models.save(tmp_path / "model", trunk, head, stack, classes=["bright", "dark"], **described)
     return tmp_path / "model"
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from pipeline import assembly, backbones, extraction, frameworks, heads, manifest, models, spec, views
+from pipeline import assembly, backbones, extraction, frameworks, heads, manifest, models, spec, thresholds, views
 from pipeline.engines.tensorflow import computing_in
 from pipeline.errors import ArtefactError, InputError
 from pipeline.features import Features
@@ -77,6 +77,7 @@ class Job:
         self.settings, self.run = settings, run
         head, record = heads.load(head_dir)
         self.classes: list[str] = record["classes"]
+        self.threshold = thresholds.of_record(record, head_dir)
         self.head_digest = hashlib.sha256((head_dir / heads.HEAD_FILE).read_bytes()).hexdigest()
         with Features(features_path) as features:
             self.warnings = spec.require_compatible(record["spec"], features.spec)
@@ -88,6 +89,12 @@ class Job:
         self.plan = extraction.plan(self.chosen, engine=run.engine)
         differing = spec.require_compatible(record["spec"], self.plan.spec)
         self.warnings += [line for line in differing if line not in self.warnings]
+        if self.threshold and settings.epochs:
+            self.threshold = None
+            self.warnings.append(
+                f"the threshold of {head_dir} was chosen for its probabilities, which training changes: the model "
+                "gives the most probable class"
+            )
         self.extraction_seconds = 0.0
         with computing_in("float32"):
             self._build(head.stack())
@@ -159,6 +166,7 @@ class Job:
             self.head,
             self.stack,
             classes=self.classes,
+            threshold=self.threshold,
             spec=self.spec,
             new_conv=self.settings.new_conv,
             layers=self.layers(),
