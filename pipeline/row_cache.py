@@ -12,6 +12,7 @@ written aside, read back, fsynced and renamed: killing the process anywhere lose
 
 import contextlib
 import hashlib
+import logging
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -31,6 +32,7 @@ SHARD_ROWS: Final = 256
 SHARD_BYTES: Final = 2**26
 BLOCK_BYTES: Final = 2**25
 SPEC_FILE: Final = "spec.json"
+LOG: Final = logging.getLogger(__name__)
 
 
 class DamagedShardError(ArtefactError):
@@ -157,6 +159,7 @@ class RowCache:
                 _require_sha256(temporary, path.stem)
         except OSError as error:
             raise StorageError(f"{self.folder}: cannot keep rows there: {error.strerror or error}") from error
+        LOG.debug("%s: %d rows", path.name, len(digests))
         return path
 
     def _describe(self) -> None:

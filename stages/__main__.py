@@ -21,6 +21,8 @@ COMMANDS = {
     "predict": "Label photos with a trained head or a model.",
     "recipe": "Run a well-known recipe through DVC, or list them.",
     "cache": "List, verify, prune or explain the rows kept from earlier extractions.",
+    "doctor": "Look at this machine: versions, engines, GPU, weights, cache, disk, locks.",
+    "completion": "Print what a shell needs to complete commands and options.",
 }
 
 

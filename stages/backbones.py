@@ -6,9 +6,8 @@ import click
 
 from pipeline import backbones as library
 from pipeline.backbones import Backbone, LayerRow
+from stages import tables
 from stages.console import Stage
-
-GAP = "  "
 
 
 @click.command(cls=Stage)
@@ -22,13 +21,12 @@ def backbones(name: str | None, size: int | None, alpha: float) -> None:
     if name is None:
         rows: Iterable[Sequence[str]] = (_summary(backbone) for backbone in library.BACKBONES.values())
         header: Sequence[str] = ("backbone", "parameters", "size", "features", "width multipliers", "offline")
-        left = {0, 4, 5}
+        right = {1, 2, 3}
     else:
         rows = _layers(library.find(name), size, alpha)
         header = ("layer", "kind", "output", "parameters", "trainable", "frozen", "cut", "multiply-adds", "bytes")
-        left = {0, 1, 6}
-    for line in _aligned([header, *rows], left):
-        click.echo(line)
+        right = {2, 3, 4, 5, 7, 8}
+    tables.show(header, list(rows), right=right)
 
 
 def _summary(backbone: Backbone) -> Sequence[str]:
@@ -58,17 +56,6 @@ def _layers(backbone: Backbone, size: int | None, alpha: float) -> Iterator[Sequ
 def _cut(row: LayerRow, word: str) -> Sequence[str]:
     """Word for the cut, multiply-adds below it, bytes of an image there; nothing where the network cannot be cut."""
     return (word, f"{row.multiply_adds_below:,}", f"{row.bytes:,}") if row.can_cut else ("", "", "")
-
-
-def _aligned(rows: Sequence[Sequence[str]], left: set[int]) -> Iterator[str]:
-    """Pad each column to its widest cell; numbers to the right, the columns `left` to the left."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        cells = (
-            cell.ljust(width) if column in left else cell.rjust(width)
-            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
-        )
-        yield GAP.join(cells).rstrip()
 
 
 if __name__ == "__main__":

@@ -1,13 +1,13 @@
 """``headstart cache``: what the row cache holds, whether it is sound, what of it can go, and why a row is not there."""
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from stages import settings
+from stages import settings, tables
 from stages.console import Stage, progress, warn
 
 if TYPE_CHECKING:
@@ -31,15 +31,13 @@ def list_(cache: Path) -> None:
     held = cache_contents.contents(cache)
     header = ("spec", "rows", "shards", "disk", *(name.removesuffix(".name") for name in SETTINGS))
     numbers = [(one.short, f"{one.rows:,}", f"{one.shards:,}", _size(one.bytes)) for one in held]
-    table = [header, *(first + _settings(one.spec) for first, one in zip(numbers, held, strict=True))]
-    lines = list(_aligned(table, right={1, 2, 3}))
-    click.echo(lines[0])
-    for line, one in zip(lines[1:], held, strict=True):
-        click.echo(line)
+    rows = [first + _settings(one.spec) for first, one in zip(numbers, held, strict=True)]
+    tables.show(header, rows, right={1, 2, 3})
+    for one in held:
         if one.damaged:
-            click.echo(f"  damaged: {', '.join(path.name for path in one.damaged)}")
+            click.echo(f"  {one.short} damaged: {', '.join(path.name for path in one.damaged)}")
         for writer in one.writers:
-            click.echo(f"  at work: {writer}")
+            click.echo(f"  {one.short} at work: {writer}")
     click.echo(f"{sum(one.rows for one in held):,} rows, {_size(sum(one.bytes for one in held))} in {cache}")
 
 
@@ -155,16 +153,6 @@ def _size(count: int) -> str:
         if count >= factor:
             return f"{count / factor:.1f} {unit}"
     return f"{count / 1e3:.1f} kB"
-
-
-def _aligned(rows: Sequence[Sequence[str]], right: set[int]) -> Iterator[str]:
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        cells = zip(row, widths, strict=True)
-        padded = (
-            cell.rjust(width) if place in right else cell.ljust(width) for place, (cell, width) in enumerate(cells)
-        )
-        yield "  ".join(padded).rstrip()
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from stages import history
+from stages import history, tables
 from stages.console import Stage
 
 if TYPE_CHECKING:
@@ -41,7 +41,8 @@ def compare(out_dirs: tuple[Path, ...], result_dir: Path, **options: Any) -> Non
     folders = comparison.expand(out_dirs)
     summary = comparison.compare(folders, result_dir, **options)
     click.echo(f"{summary.images:,} test images; in brackets 95 % intervals; p is corrected for {_pairs(summary)}\n")
-    click.echo("\n".join(_ranking(summary.ranking)))
+    rows = [_row(place) for place in summary.ranking]
+    tables.show(("rank", "", "accuracy", "log loss", "training"), rows, right={0, 4})
     click.echo()
     for pair in summary.pairs[:PAIRS_PRINTED]:
         click.echo(f"{pair.first} over {pair.second}: {verdict.difference(pair)}, {_outcome(pair.better)}")
@@ -67,15 +68,11 @@ def _outcome(better: str) -> str:
     return better if better == NO_DIFFERENCE else f"{better} is better"
 
 
-def _ranking(places: "list[Place]") -> list[str]:
-    width = max(len(place.name) for place in places)
-    lines = [f"rank  {'':{width}}  {'accuracy':22}  {'log loss':22}  training"]
-    for place in places:
-        accuracy = f"{place.accuracy:.3f} [{place.accuracy_low:.3f}, {place.accuracy_high:.3f}]"
-        loss = f"{place.log_loss:.3f} [{place.log_loss_low:.3f}, {place.log_loss_high:.3f}]"
-        cost = "" if place.seconds is None else f"{place.seconds:,.1f} s"
-        lines.append(f"{place.rank:4}  {place.name:{width}}  {accuracy:22}  {loss:22}  {cost}".rstrip())
-    return lines
+def _row(place: "Place") -> tuple[str, ...]:
+    accuracy = f"{place.accuracy:.3f} [{place.accuracy_low:.3f}, {place.accuracy_high:.3f}]"
+    loss = f"{place.log_loss:.3f} [{place.log_loss_low:.3f}, {place.log_loss_high:.3f}]"
+    cost = "" if place.seconds is None else f"{place.seconds:,.1f} s"
+    return (str(place.rank), place.name, accuracy, loss, cost)
 
 
 def _looks(folders: list[Path]) -> str:

@@ -1,11 +1,16 @@
-"""What all commands share: one-line errors with their exit status, and progress on a terminal or in a log."""
+"""What all commands share: one-line errors with their exit status, progress, and how much is told, where and in colour.
+
+On a terminal there are a bar and colours. Elsewhere, in a file or a pipe, there are plain lines, and those that tell
+how the work goes begin with the time. ``NO_COLOR`` (https://no-color.org) takes the colours away.
+"""
 
 import contextlib
+import logging
 import os
 import sys
 import time
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, Final
 
 import click
 from tqdm import tqdm
@@ -14,25 +19,67 @@ from pipeline.errors import HeadstartError
 
 Progress = Callable[[int, int], None]
 SECONDS_BETWEEN_LINES = 10.0
+TIME: Final = "%Y-%m-%d %H:%M:%S"
+LOGGER: Final = logging.getLogger("pipeline")  # above those of all modules of the library
+LEVELS: Final = (logging.WARNING, logging.INFO, logging.DEBUG)  # by how often -v was given
+QUIET: Final = "stages.console.quiet"
 
 # TensorFlow greets on stderr unless told otherwise before it is loaded; its errors still come through.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 
 class Stage(click.Command):
-    """A click command whose foreseen errors are one line on stderr and exit status 1."""
+    """A click command with ``-v`` and ``-q``, whose foreseen errors are one line on stderr and exit status 1."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.params += [
+            click.Option(
+                ["-v", "--verbose"],
+                count=True,
+                expose_value=False,
+                callback=_tell,
+                help="Tell what is done; twice: in detail.",
+            ),
+            click.Option(
+                ["-q", "--quiet"], is_flag=True, expose_value=False, callback=_tell_less, help="Tell no progress."
+            ),
+        ]
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command; turn errors of the library and of the file system into a line and a status."""
+        handler = logging.StreamHandler(sys.stderr)
+        handler.setFormatter(
+            logging.Formatter("%(message)s" if sys.stderr.isatty() else "%(asctime)s %(message)s", TIME)
+        )
+        LOGGER.addHandler(handler)
         try:
             return super().invoke(ctx)
         except (HeadstartError, OSError) as error:
             raise click.ClickException(" ".join(str(error).split())) from error
+        finally:
+            LOGGER.removeHandler(handler)
+
+
+def _tell(ctx: click.Context, parameter: click.Parameter, count: int) -> None:
+    if os.environ.get("NO_COLOR"):
+        ctx.color = False
+    LOGGER.setLevel(LEVELS[min(count, len(LEVELS) - 1)])
+
+
+def _tell_less(ctx: click.Context, parameter: click.Parameter, quiet: bool) -> None:
+    ctx.meta[QUIET] = quiet
 
 
 def warn(message: str) -> None:
     """Print one warning on stderr."""
-    click.echo(f"Warning: {message}", err=True)
+    click.echo(f"{_stamp()}{click.style('Warning:', fg='yellow')} {message}", err=True)
+
+
+def tell(message: str) -> None:
+    """Print one line on stderr of how the work goes, unless ``-q`` was given."""
+    if not _quiet():
+        click.echo(f"{_stamp()}{message}", err=True)
 
 
 @contextlib.contextmanager
@@ -44,7 +91,9 @@ def progress(unit: str) -> Iterator[Progress]:
     unit : str
         What is counted, in the plural: ``images``.
     """
-    if sys.stderr.isatty():
+    if _quiet():
+        yield lambda done, total: None
+    elif sys.stderr.isatty():
         with tqdm(unit=f" {unit}", dynamic_ncols=True) as bar:
             yield lambda done, total: _move(bar, done, total)
     else:
@@ -70,4 +119,14 @@ class _Lines:
         self.printed = now
         rate = done / (now - self.started)
         left = (total - done) / rate
-        click.echo(f"{done:,} of {total:,} {self.unit}, {rate:,.1f} a second, {left:,.0f} s left", err=True)
+        tell(f"{done:,} of {total:,} {self.unit}, {rate:,.1f} a second, {left:,.0f} s left")
+
+
+def _quiet() -> bool:
+    context = click.get_current_context(silent=True)
+    return bool(context and context.meta.get(QUIET))
+
+
+def _stamp() -> str:
+    """Return the time and a space for a line that goes into a file, nothing on a terminal."""
+    return "" if sys.stderr.isatty() else f"{time.strftime(TIME)} "

@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from stages import settings
+from stages import settings, tables
 from stages.console import Stage, progress, warn
 
 TITLES = {
@@ -63,30 +63,28 @@ def evaluate(
     for warning in summary.warnings:
         warn(warning)
     click.echo(f"{summary.metrics['n']:,} test images, {summary.mistakes:,} mistakes; in brackets 95 % intervals\n")
-    click.echo("\n".join([*_overall(summary.metrics), "", *_classes(summary.metrics["classes"]), ""]))
-    click.echo(f"-> {out_dir}")
+    click.echo("\n".join([*_overall(summary.metrics), ""]))
+    _show_classes(summary.metrics["classes"])
+    click.echo(f"\n-> {out_dir}")
 
 
 def _overall(measured: dict[str, Any]) -> list[str]:
     return [f"{title:18} {_estimate(measured[name])}" for name, title in TITLES.items()]
 
 
-def _classes(measured: dict[str, Any]) -> list[str]:
-    """Return a table of the classes; of many, those of least F1."""
+def _show_classes(measured: dict[str, Any]) -> None:
+    """Print a table of the classes; of many, those of least F1."""
     labels = list(measured)
-    note = []
     if len(labels) > CLASSES_PRINTED:
         defined = [label for label in labels if measured[label]["f1"]["value"] is not None]
         labels = sorted(defined, key=lambda label: measured[label]["f1"]["value"])[:CLASSES_PRINTED]
-        note = [f"({len(labels)} of {len(measured):,} classes, those of least F1)"]
-    width = max(len(label) for label in (*labels, "class"))
-    head = f"{'class':{width}}  {'images':>6}  {'precision':24}  {'recall':24}  F1"
     rows = [
-        f"{label:{width}}  {one['n']:6,}  {_estimate(one['precision']):24}  {_estimate(one['recall']):24}  "
-        f"{_estimate(one['f1'])}"
+        (label, f"{one['n']:,}", *(_estimate(one[name]) for name in ("precision", "recall", "f1")))
         for label, one in ((label, measured[label]) for label in labels)
     ]
-    return [head, *rows, *note]
+    tables.show(("class", "images", "precision", "recall", "F1"), rows, right={1})
+    if len(labels) < len(measured):
+        click.echo(f"({len(labels)} of {len(measured):,} classes, those of least F1)")
 
 
 def _estimate(estimate: dict[str, Any]) -> str:

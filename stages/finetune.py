@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from stages import settings
-from stages.console import Stage, progress, warn
+from stages import settings, tables
+from stages.console import Stage, progress, tell, warn
 from stages.lists import names, widths
 
 if TYPE_CHECKING:
@@ -150,7 +150,7 @@ def finetune(
             cache=cache,
             extracting=extracting,
             progress=training,
-            told=lambda row: click.echo(_epoch(row), err=True),
+            told=lambda row: tell(_epoch(row)),
         )
         summary = finetuning.finetune(
             images, manifest, features, head_dir, model_dir, settings=chosen, run=run, report_path=report
@@ -158,7 +158,7 @@ def finetune(
     for warning in summary.warnings:
         warn(warning)
     if summary.history:
-        click.echo("\n".join(_table(summary)))
+        _show_layers(summary)
     click.echo(f"{_outcome(summary)} -> {model_dir}")
 
 
@@ -174,19 +174,18 @@ def _epoch(row: dict[str, float]) -> str:
     return f"epoch {row['epoch']:.0f}: {', '.join(numbers)}"
 
 
-def _table(summary: "Summary") -> list[str]:
-    """Return the layers above the cut, one a line, and those below it summed up."""
+def _show_layers(summary: "Summary") -> None:
+    """Print the layers above the cut, one a line, and those below it summed up."""
     below = [layer for layer in summary.layers if layer.place == "trunk"]
-    above = [layer for layer in summary.layers if layer.place != "trunk"]
-    width = max(len(layer.name) for layer in above)
-    lines = [f"{'layer':{width}}  {'parameters':>12}  {'train':>12}"]
-    if below:
-        lines.append(f"{'(below the cut)':{width}}  {sum(layer.parameters for layer in below):12,}  {'frozen':>12}")
-    for layer in above:
-        train = f"{layer.trained:,}" if layer.trained else "frozen"
-        lines.append(f"{layer.name:{width}}  {layer.parameters:12,}  {train:>12}")
-    lines.append(f"{'all':{width}}  {summary.trained + summary.frozen:12,}  {summary.trained:12,}")
-    return [*lines, ""]
+    rows = [("(below the cut)", f"{sum(layer.parameters for layer in below):,}", "frozen")] if below else []
+    rows += [
+        (layer.name, f"{layer.parameters:,}", f"{layer.trained:,}" if layer.trained else "frozen")
+        for layer in summary.layers
+        if layer.place != "trunk"
+    ]
+    rows.append(("all", f"{summary.trained + summary.frozen:,}", f"{summary.trained:,}"))
+    tables.show(("layer", "parameters", "train"), rows, right={1, 2})
+    click.echo()
 
 
 def _outcome(summary: "Summary") -> str:

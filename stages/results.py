@@ -4,10 +4,10 @@ from pathlib import Path
 
 import click
 
+from stages import tables
 from stages.console import Stage
 
 TITLES = {"accuracy": "accuracy", "balanced_accuracy": "balanced", "macro_f1": "macro F1", "log_loss": "log loss"}
-WIDTH = 22
 
 
 @click.command(cls=Stage)
@@ -17,19 +17,19 @@ def results(out_dirs: tuple[Path, ...]) -> None:
     from pipeline import outcomes
 
     measured = {path: outcomes.read_metrics(path) for path in out_dirs}
-    name = max(len(path.name) for path in out_dirs)
-    click.echo(f"{'':{name}}  {'images':>6}  " + "  ".join(f"{title:{WIDTH}}" for title in TITLES.values()).rstrip())
-    for path, numbers in measured.items():
-        cells = [_cell(numbers, metric) for metric in TITLES]
-        click.echo(f"{path.name:{name}}  {numbers['images']:6,.0f}  " + "  ".join(cells).rstrip())
+    rows = [
+        (path.name, f"{numbers['images']:,.0f}", *(_cell(numbers, metric) for metric in TITLES))
+        for path, numbers in measured.items()
+    ]
+    tables.show(("", "images", *TITLES.values()), rows, right={1})
     click.echo("in brackets: 95 % intervals; pictures and predictions are in " + ", ".join(map(str, out_dirs)))
 
 
 def _cell(numbers: dict[str, float], metric: str) -> str:
     if metric not in numbers:
-        return f"{'not defined':{WIDTH}}"
+        return "not defined"
     low, high = numbers[f"{metric}_low"], numbers[f"{metric}_high"]
-    return f"{f'{numbers[metric]:.3f} [{low:.3f}, {high:.3f}]':{WIDTH}}"
+    return f"{numbers[metric]:.3f} [{low:.3f}, {high:.3f}]"
 
 
 if __name__ == "__main__":

@@ -1,4 +1,5 @@
 import io
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +11,23 @@ from click.testing import CliRunner
 from pipeline.errors import InputError
 from stages import console
 from stages.__main__ import COMMANDS, main
-from stages.console import Stage
+from stages.console import LOGGER, Stage
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@click.command(cls=Stage)
+def talking() -> None:
+    LOGGER.debug("a detail")
+    LOGGER.info("what is done")
+    console.warn("something is odd")
+    console.tell("epoch 1")
+    with console.progress("images") as advance:
+        advance(1, 2)
+    click.echo("the result")
 
 
 def stage_that(raises: BaseException) -> click.Command:
@@ -78,20 +95,17 @@ def test_progress_elsewhere_than_on_a_terminal_is_a_line_at_intervals(
 ) -> None:
     clock = iter([0.0, 4.0, 10.0, 12.0, 25.0])
     monkeypatch.setattr(console.time, "monotonic", lambda: next(clock))
+    monkeypatch.setattr(console.time, "strftime", lambda form: "2026-01-02 03:04:05")
     with console.progress("images") as advance:
         for done in (100, 200, 300, 400):
             advance(done, 1000)
     assert capsys.readouterr().err.splitlines() == [
-        "200 of 1,000 images, 20.0 a second, 40 s left",
-        "400 of 1,000 images, 16.0 a second, 38 s left",
+        "2026-01-02 03:04:05 200 of 1,000 images, 20.0 a second, 40 s left",
+        "2026-01-02 03:04:05 400 of 1,000 images, 16.0 a second, 38 s left",
     ]
 
 
 def test_progress_on_a_terminal_is_a_bar_with_rate_and_time_left(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Terminal(io.StringIO):
-        def isatty(self) -> bool:
-            return True
-
     terminal = Terminal()
     monkeypatch.setattr(sys, "stderr", terminal)
     with console.progress("images") as advance:
@@ -99,3 +113,55 @@ def test_progress_on_a_terminal_is_a_bar_with_rate_and_time_left(monkeypatch: py
         advance(2, 2)
     assert "100%" in terminal.getvalue()
     assert "2/2" in terminal.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ([], ["Warning: something is odd", "epoch 1"]),
+        (["-v"], ["what is done", "Warning: something is odd", "epoch 1"]),
+        (["-vv"], ["a detail", "what is done", "Warning: something is odd", "epoch 1"]),
+        (["-q"], ["Warning: something is odd"]),
+    ],
+)
+def test_v_tells_more_and_q_less_each_line_with_its_time_in_a_file(options: list[str], told: list[str]) -> None:
+    result = CliRunner().invoke(talking, options)
+    lines = result.stderr.splitlines()
+    assert [re.sub(r"^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d ", "", line) for line in lines] == told
+    assert all(re.match(r"\d{4}-", line) for line in lines)
+    assert result.stdout == "the result\n"
+
+
+@pytest.mark.parametrize("no_colour", ["", "1"])
+def test_a_terminal_gets_colours_and_no_times_and_no_color_takes_the_colours_away(
+    no_colour: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    terminal = Terminal()
+    monkeypatch.setenv("NO_COLOR", no_colour)
+    monkeypatch.setattr(sys, "stderr", terminal)
+    talking.main(["-q"], standalone_mode=False)
+    yellow, reset = ("", "") if no_colour else ("\x1b[33m", "\x1b[0m")
+    assert terminal.getvalue() == f"{yellow}Warning:{reset} something is odd\n"
+
+
+def test_quiet_shows_no_bar(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    talking.main(["-q"], standalone_mode=False)
+    assert "images" not in terminal.getvalue()
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_prints_a_script_that_calls_headstart(shell: str) -> None:
+    result = CliRunner().invoke(main, ["completion", shell])
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert f"_HEADSTART_COMPLETE={shell}_complete" in result.stdout
+
+
+def test_commands_and_options_are_completed() -> None:
+    def completed(words: str, place: int) -> str:
+        asked = {"_HEADSTART_COMPLETE": "bash_complete", "COMP_WORDS": words, "COMP_CWORD": str(place)}
+        return CliRunner().invoke(main, [], env=asked, prog_name="headstart").stdout
+
+    assert completed("headstart ext", 1) == "plain,extract\n"
+    assert "plain,--batch-size\n" in completed("headstart extract --ba", 2)

@@ -37,7 +37,7 @@ def test_warnings_are_on_stderr_and_skipped_files_are_counted(photos, tmp_path):
     (photos / ".DS_Store").touch()
     (photos / "cats/broken.jpg").touch()
     result = run(photos, tmp_path / "m.csv", "--stratify")
-    assert result.stderr == "Warning: class folder 'fish' is empty\n"
+    assert result.stderr.endswith(" Warning: class folder 'fish' is empty\n")
     assert result.stdout.endswith(f", 1 quarantined, 1 hidden or stray skipped -> {tmp_path / 'm.csv'}\n")
 
 

@@ -6,6 +6,8 @@ precision the graph and its compiler show in the values, so the engine and its v
 
 import contextlib
 import importlib.metadata
+import logging
+import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, Final, Literal, Protocol, get_args
@@ -17,6 +19,7 @@ from pipeline.errors import InputError
 
 Precision = Literal["float32", "bfloat16", "float16"]
 PRECISIONS: Final = get_args(Precision)
+LOG: Final = logging.getLogger(__name__)
 NAMES: Final = ("tensorflow", "openvino")
 
 
@@ -86,16 +89,20 @@ def open_engine(
     InputError
         The device would silently run that precision as another.
     """
+    started = time.monotonic()
     if name == "openvino":
         from pipeline.engines.openvino import OpenVINOEngine, graph
 
         model = graph(build, kept=kept and kept / f"{name}-{version_of(name)}")
-        return OpenVINOEngine(model, precision=precision)
-    from pipeline.engines.tensorflow import TensorFlowEngine, computing_in
+        engine: Engine = OpenVINOEngine(model, precision=precision)
+    else:
+        from pipeline.engines.tensorflow import TensorFlowEngine, computing_in
 
-    with computing_in(precision):
-        trunk = build()
-    return TensorFlowEngine(trunk, batch_size=batch_size)
+        with computing_in(precision):
+            trunk = build()
+        engine = TensorFlowEngine(trunk, batch_size=batch_size)
+    LOG.info("%s %s at %s: opened in %.1f s", name, version_of(name), precision, time.monotonic() - started)
+    return engine
 
 
 def _has_gpu() -> bool:

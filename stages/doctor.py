@@ -1,0 +1,32 @@
+"""``headstart doctor``: what this machine has, and what is missing."""
+
+from pathlib import Path
+from typing import Final
+
+import click
+
+from stages import settings
+from stages.console import Stage
+
+MARKS: Final = {"ok": ("ok", "green"), "note": ("note", "yellow"), "wrong": ("wrong", "red")}
+
+
+@click.command(cls=Stage)
+@settings.cache
+def doctor(cache: Path) -> None:
+    """Look at versions, engines, GPU, weights, cache, disk and locks; status 1 if something would stop a run."""
+    from pipeline import diagnosis
+
+    wrong = 0
+    for finding in diagnosis.diagnose(cache):
+        mark, colour = MARKS[finding.state]
+        wrong += finding.state == "wrong"
+        click.echo(f"{click.style(f'{mark:5}', fg=colour)}  {finding.name}: {finding.found}")
+        if finding.advice:
+            click.echo(f"       {finding.advice}")
+    if wrong:
+        raise click.ClickException(f"{wrong} of the above would stop a run")
+
+
+if __name__ == "__main__":
+    doctor()
