@@ -188,7 +188,7 @@ def plan(settings: Settings, *, engine: str) -> Plan:
         "dtype": ("float16" if pooled else "float32") if settings.dtype == "auto" else settings.dtype,
     }
     if settings.precision != "float32":
-        described["engine"] = {"name": engine, "version": engines.version_of(engine)}
+        described["engine"] = engines.described(engine)
     return Plan(backbone, weights, engine, described)
 
 

@@ -16,7 +16,7 @@ from pipeline import assembly, backbones, extraction, frameworks, heads, manifes
 from pipeline.engines.tensorflow import computing_in
 from pipeline.errors import ArtefactError, InputError
 from pipeline.features import Features
-from pipeline.finetuning import checkpoints, epochs, feeding
+from pipeline.finetuning import checkpoints, devices, epochs, feeding
 from pipeline.finetuning.checkpoints import Row
 from pipeline.finetuning.epochs import Outcome, Progress, Split
 from pipeline.finetuning.settings import Settings
@@ -96,7 +96,7 @@ class Job:
                 "gives the most probable class"
             )
         self.extraction_seconds = 0.0
-        with computing_in("float32"):
+        with computing_in("float32"), devices.strategy().scope():
             self._build(head.stack())
 
     def _build(self, stack: heads.Stack) -> None:
