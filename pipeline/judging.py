@@ -8,7 +8,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline import heads, images, inference, models, spec, thresholds, views
+from pipeline import calibration, heads, images, inference, models, spec, thresholds, views
 from pipeline.errors import ImageError, InputError
 from pipeline.features import Features
 from pipeline.manifest import Manifest
@@ -100,6 +100,7 @@ class _Head:
         self.classes: list[str] = record["classes"]
         self.history = self._head.history_
         self.threshold = thresholds.of_record(record, directory)
+        self._temperature = calibration.of_record(record, directory)
 
     def predict(
         self, table: Manifest, root: Path, features_path: Path, *, tta: bool
@@ -109,7 +110,7 @@ class _Head:
             _check_tta(tta, features)
             rows = features.gather_views(table.digests)
         each = [self._head.predict_proba(rows[:, view]) for view in range(rows.shape[1] if tta else 1)]
-        return np.mean(each, axis=0), warnings
+        return calibration.apply(np.stack(each), self._temperature).mean(axis=0), warnings
 
 
 class _Model:

@@ -14,6 +14,7 @@ from PIL import Image
 from pipeline import (
     assembly,
     backbones,
+    calibration,
     evaluation,
     features,
     heads,
@@ -341,6 +342,22 @@ def test_metrics_predictions_and_confusion_are_those_at_the_threshold_of_the_hea
     assert measured["roc_auc"]["value"] == 0.5
     assert [row["predicted"] for row in project.table("predictions.csv")] == ["b", "a", "a", "b"]
     assert float(project.table("predictions.csv")[1]["confidence"]) == pytest.approx(0.4)
+
+
+def probabilities(project):
+    rows = project.table("predictions.csv")
+    return np.array([[float(row[name]) for name in row if name.startswith("p_")] for row in rows])
+
+
+def test_probabilities_are_those_at_the_temperature_of_the_head(project):
+    before = project.write().evaluate().metrics
+    said = probabilities(project)
+    head, record = heads.load(project.head)
+    heads.save(head, project.head, record | {"calibration": {"temperature": 4.0}})
+    after = project.evaluate().metrics
+    np.testing.assert_allclose(probabilities(project), calibration.apply(said, 4.0), atol=1e-6)
+    assert after["accuracy"] == before["accuracy"]
+    assert after["log_loss"] != before["log_loss"]
 
 
 def test_a_class_without_test_images_is_a_warning(project):

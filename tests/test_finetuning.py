@@ -281,6 +281,25 @@ def test_a_joined_model_decides_as_its_head_and_a_trained_one_says_that_the_thre
     ]
 
 
+@pytest.mark.parametrize("counts", [{"dark": 12, "light": 12}, {"dark": 12, "grey": 12, "light": 12}])
+def test_a_joined_model_is_as_sure_as_its_calibrated_head(tmp_path: Path, counts: dict[str, int]) -> None:
+    project = Project(tmp_path, counts)
+    head, record = heads.load(project.head)
+    calibrated = {"method": "temperature", "temperature": 0.4}
+    heads.save(head, project.head, record | {"calibration": calibrated})
+    project.finetune(epochs=0)
+    model = models.read(project.model)
+    assert (model.temperature, model.document["calibration"]) == (0.4, calibrated)
+    found = []
+    for folder in (project.head, project.model):
+        how = {"weights": None, "engine": "tensorflow", "precision": None, "batch_size": 8, "cache": None}
+        given = prediction.Predictor(folder, **how).predict(
+            prediction.expand([project.images]), progress=lambda done, total: None
+        )
+        found.append([list(one.probabilities.values()) for one in given])
+    np.testing.assert_allclose(found[1], found[0], atol=1e-5)
+
+
 def test_joining_reads_neither_manifest_nor_images(project: Project) -> None:
     project.manifest.unlink()
     shutil.rmtree(project.images)

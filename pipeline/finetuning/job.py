@@ -12,7 +12,19 @@ from typing import Any
 
 import numpy as np
 
-from pipeline import assembly, backbones, extraction, frameworks, heads, manifest, models, spec, thresholds, views
+from pipeline import (
+    assembly,
+    backbones,
+    calibration,
+    extraction,
+    frameworks,
+    heads,
+    manifest,
+    models,
+    spec,
+    thresholds,
+    views,
+)
 from pipeline.engines.tensorflow import computing_in
 from pipeline.errors import ArtefactError, InputError
 from pipeline.features import Features
@@ -78,6 +90,8 @@ class Job:
         head, record = heads.load(head_dir)
         self.classes: list[str] = record["classes"]
         self.threshold = thresholds.of_record(record, head_dir)
+        calibration.of_record(record, head_dir)
+        self.calibration: dict[str, Any] | None = record.get("calibration")
         self.head_digest = hashlib.sha256((head_dir / heads.HEAD_FILE).read_bytes()).hexdigest()
         with Features(features_path) as features:
             self.warnings = spec.require_compatible(record["spec"], features.spec)
@@ -167,6 +181,7 @@ class Job:
             self.stack,
             classes=self.classes,
             threshold=self.threshold,
+            calibration=self.calibration,
             spec=self.spec,
             new_conv=self.settings.new_conv,
             layers=self.layers(),
