@@ -20,6 +20,7 @@ from typing import Any, Final, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline import reliability
 from pipeline.errors import ArtefactError
 from pipeline.heads.temperature import fit_factor
 
@@ -28,6 +29,7 @@ Floats = NDArray[np.float64]
 
 METHODS: Final = get_args(Method)
 FEWEST_ROWS: Final = 50
+RESAMPLES: Final = 2000  # of the bootstrap behind the intervals that a record keeps
 LARGEST: Final = 100.0  # of a temperature, and of its inverse: what lies beyond is a mistake in the data
 _SMALLEST: Final = float(np.finfo(np.float64).tiny)  # a probability of 0 counts as this
 
@@ -36,10 +38,12 @@ def fit(probabilities: Floats, y: NDArray[np.int64]) -> float:
     """Return the temperature under which the labels are most likely.
 
     Where every image is given its class, ever lower temperatures are ever more likely. So the labels are not taken for
-    certain: each counts (n + 1) / (n + 2), Laplace's rule for n images without a mistake, and the other classes share
-    the rest; among hundreds of images with mistakes of their own this moves the temperature little. It is the remedy of
-    Platt, "Probabilistic outputs for support vector machines" (1999), but for the images of all classes together: there
-    is one temperature, and not one a class.
+    certain: each counts (n + 1/2) / (n + 1), and the other classes share the rest. That is the rate of right labels
+    which Krichevsky and Trofimov, "The performance of universal encoding" (1981), expect after n right ones. It is the
+    remedy of Platt, "Probabilistic outputs for support vector machines" (1999), who takes (n + 1) / (n + 2) of the
+    images of each class: with few of them in each, that is far too modest. `benchmarks/calibration.py` compares them:
+    from 100 images, logistic heads lost on others 0.064 nats (two classes) and 0.364 (ten), where the plain maximum
+    likelihood gave 0.180 and 0.375, Platt's 0.076 and 0.434, and no calibration 0.070 and 0.374.
 
     Parameters
     ----------
@@ -57,7 +61,7 @@ def fit(probabilities: Floats, y: NDArray[np.int64]) -> float:
     if not np.ptp(logits, axis=1).any():
         return 1.0  # nothing is said of any image: no temperature changes that
     n, k = logits.shape
-    sure = np.full(n, (n + 1) / (n + 2))
+    sure = np.full(n, (n + 0.5) / (n + 1))
     factor = fit_factor(logits, y, np.ones(n), np.zeros(k), sure)
     return float(np.clip(1 / max(factor, _SMALLEST), 1 / LARGEST, LARGEST))
 
@@ -118,16 +122,21 @@ def describe(before: Floats, y: NDArray[np.int64], temperature: float) -> dict[s
     Returns
     -------
     dict
-        JSON-able: ``method``, ``temperature``, ``rows``, and ``before`` and ``after`` with ``log_loss`` on those rows.
+        JSON-able: ``method``, ``temperature``, ``rows``, and ``before`` and ``after`` with ``log_loss`` and ``ece`` (as
+        `reliability.calibration_error` returns it) on those rows, which chose the temperature.
     """
-    after = apply(before, temperature)
     return {
         "method": "temperature",
         "temperature": temperature,
         "rows": len(y),
-        "before": {"log_loss": log_loss(before, y)},
-        "after": {"log_loss": log_loss(after, y)},
+        "before": _measured(before, y),
+        "after": _measured(apply(before, temperature), y),
     }
+
+
+def _measured(probabilities: Floats, y: NDArray[np.int64]) -> dict[str, Any]:
+    ece = reliability.calibration_error(y, probabilities, seed=0, resamples=RESAMPLES)
+    return {"log_loss": log_loss(probabilities, y), "ece": ece}
 
 
 def _logarithms(probabilities: Floats) -> Floats:

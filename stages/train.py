@@ -202,7 +202,8 @@ def train(
             progress=advance,
         )
     if report:
-        costs.write(report, costs.Cost(stage="train", seconds=round(time.monotonic() - started, 3)))
+        cost = costs.Cost(stage="train", seconds=round(time.monotonic() - started, 3))
+        costs.write(report, cost, **_calibration(summary))
     for warning in summary.warnings:
         warn(warning)
     for line in (*_searched(summary), *_threshold(summary)):
@@ -229,6 +230,18 @@ def _wish(options: dict[str, Any]) -> thresholds.Wish | None:
         if options[f"{metric}_at_least"] is not None:
             return thresholds.Wish(metric, options[f"{metric}_at_least"], options["positive"])
     return None
+
+
+def _calibration(summary: training.Summary) -> dict[str, float]:
+    """Return what a calibration did on the images that it was fitted on, flat."""
+    if summary.calibrated is None:
+        return {}
+    found, flat = summary.calibrated, {}
+    for state in ("before", "after"):
+        flat[f"log_loss_{state}"] = found[state]["log_loss"]
+        ends = {"": "value", "_low": "low", "_high": "high"}
+        flat |= {f"ece_{state}{end}": found[state]["ece"][name] for end, name in ends.items()}
+    return {"temperature": found["temperature"], "calibration_rows": found["rows"], **flat}
 
 
 def _searched(summary: training.Summary) -> list[str]:

@@ -36,6 +36,12 @@ def test_a_head_is_calibrated_on_enough_validation_images_and_says_so(tmp_path):
     result = run(work.manifest, work.features, work.head)
     temperature = heads.load(work.head)[1]["calibration"]["temperature"]
     assert f", temperature {temperature:.3f} -> " in result.stdout
+    report = tmp_path / "report.json"
+    run(work.manifest, work.features, work.head, "--report", report)
+    written = json.loads(report.read_text())
+    assert (written["temperature"], written["calibration_rows"]) == (temperature, 60)
+    assert written["log_loss_after"] <= written["log_loss_before"]
+    assert written["ece_after_low"] <= written["ece_after"] <= written["ece_after_high"]
     plain = run(work.manifest, work.features, work.head, "--calibrate", "none")
     assert "temperature" not in plain.output
     assert heads.load(work.head)[1]["calibration"] is None

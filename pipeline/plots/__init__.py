@@ -10,7 +10,7 @@ from pipeline.plots.comparison import ranking
 from pipeline.plots.cuts import Contender, Rung, backbones, layers
 from pipeline.plots.data import class_counts, image_sizes
 from pipeline.plots.grids import mistakes_grid, pairs_grid, sample_grid, sentence
-from pipeline.plots.judgement import confusion_matrix, intervals
+from pipeline.plots.judgement import confusion_matrix, intervals, reliability
 from pipeline.plots.learning import growth, learning_curves, search_path
 
 __all__ = [
@@ -30,6 +30,7 @@ __all__ = [
     "mistakes_grid",
     "pairs_grid",
     "ranking",
+    "reliability",
     "sample_grid",
     "search_path",
     "sentence",

@@ -7,14 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
-from pipeline.plots.canvas import INK, LINES, drawing, plain, short, thousands
+from pipeline.plots.canvas import INK, LINES, drawing, log_odds, plain, short, thousands
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-
-FEWEST_TICKS = 4
+    pass
 
 
 class Rung(NamedTuple):
@@ -54,7 +51,7 @@ def layers(
         figure.suptitle(plain("\n".join(textwrap.wrap(title, int(width * 13)))), x=0.01, ha="left", fontsize=10)
         upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(2.2, 1))
         right = lower.twinx()
-        bounds = _odds(upper, np.array([rung[1:4] for rung in every]))
+        bounds = log_odds(upper, "y", np.array([rung[1:4] for rung in every]))
         for place, (pooling, rungs) in enumerate(lines.items()):
             colour, marker = LINES[place % len(LINES)]
             x = np.array([rung.depth for rung in rungs]) + 0.13 * (place - (len(lines) - 1) / 2)
@@ -113,7 +110,7 @@ def backbones(contenders: Sequence[Contender], path: Path, title: str) -> None:
         axes, text = figure.subplots(1, 2, width_ratios=(5, 4))
         rates = np.array([one.images_per_second for one in contenders])
         values = np.array([one[1:4] for one in contenders])
-        drawn = np.clip(values, *_odds(axes, values))
+        drawn = np.clip(values, *log_odds(axes, "y", values))
         for place, (one, (value, low, high)) in enumerate(zip(contenders, drawn, strict=True)):
             colour = LINES[place % len(LINES)][0]
             axes.vlines(one.images_per_second, low, high, color=colour, linewidth=2, alpha=0.5)
@@ -140,41 +137,6 @@ def backbones(contenders: Sequence[Contender], path: Path, title: str) -> None:
             for place, one in enumerate(contenders, 1)
         ]
         text.text(0, 1, "\n".join(lines), va="top", fontsize=7.5, linespacing=1.5, transform=text.transAxes)
-
-
-def _odds(axes: "Axes", values: NDArray[np.float64]) -> tuple[float, float]:
-    """Scale the vertical axis by log odds so that all values fit, with round numbers at it.
-
-    Zero and one have no place on this scale; they are to be drawn beyond all others, where a tick names them.
-
-    Returns
-    -------
-    (float, float)
-        What to clip the values to before they are drawn.
-    """
-    from matplotlib.ticker import MaxNLocator
-
-    inside = values[(values > 0) & (values < 1)]
-    low, high = (float(inside.min()), float(inside.max())) if inside.size else (0.25, 0.75)
-    ends = []
-    if (values <= 0).any():
-        low /= 2
-        ends.append((low, "0"))
-    if (values >= 1).any():
-        high = (1 + high) / 2
-        ends.append((high, "1"))
-    near_one = [1 - digit * 10.0**-power for power in range(2, 7) for digit in (1, 2, 5)]
-    near_zero = [digit * 10.0**-power for power in range(2, 7) for digit in (1, 2, 5)]
-    every = sorted([*near_zero, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, *near_one])
-    ticks = [(tick, f"{tick:.12g}") for tick in every if low <= tick <= high and tick not in dict(ends)]
-    if len(ticks) < FEWEST_TICKS:
-        even = MaxNLocator(2 * FEWEST_TICKS, steps=[1, 2, 5, 10]).tick_values(low, high)
-        ticks = [(float(tick), f"{tick:.6g}") for tick in even if low < tick < high and tick not in dict(ends)]
-    axes.set_yscale("logit")
-    axes.set_ylim(low / (low + 1.2 * (1 - low)), high / (high + (1 - high) / 1.2))
-    axes.set_yticks([tick for tick, _ in ticks + ends], [name for _, name in ticks + ends])
-    axes.set_yticks([], minor=True)
-    return low, high
 
 
 def _round_numbers(low: float, high: float) -> list[float]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.plots.canvas import BLUE, INK, alone, drawing, plural, short
+from pipeline.plots.canvas import BLUE, FAINT, INK, alone, drawing, log_odds, plain, plural, short
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 CLASSES_WITH_COUNTS = 20  # a confusion matrix has a number in each cell up to here
 CLASSES_NAMED = 40  # and every class named at its axes up to here
 PAIRS_LISTED = 25
+SUREST = 0.9999  # a confidence is drawn at this, if it is greater
 
 
 def confusion_matrix(matrix: NDArray[np.integer[Any]], classes: Sequence[str], path: Path) -> None:
@@ -110,6 +111,40 @@ def intervals(groups: Mapping[str, Sequence[tuple[str, float, float, float]]], p
             axes.grid(visible=True, axis="x")
             axes.tick_params(left=False, labelsize=8)
             axes.spines["left"].set_visible(False)
+
+
+def reliability(panels: Mapping[str, Sequence[tuple[float, float, float, float]]], path: Path, title: str) -> None:
+    """Draw accuracy over confidence, a panel a state; what holds lies on the diagonal.
+
+    Both axes are those of log odds, on which 0.99 is as far from 0.9 as 0.9 from 0.5: nearly all images of a good head
+    lie close to 1. A bin without a mistake stands at the upper edge.
+
+    Parameters
+    ----------
+    panels : mapping of title to sequence of (confidence, accuracy, low, high)
+        A bin each; the panels share their axes.
+    path : Path
+        The PNG file to publish.
+    title : str
+        Stands above the panels.
+    """
+    every = np.array([row for rows in panels.values() for row in rows])
+    with drawing(path, width=0.8 + 3.9 * len(panels), height=4.9) as figure:
+        figure.suptitle(short(title, 110), x=0.01, ha="left", fontsize=10)
+        for axes, (state, rows) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels.items(), strict=True):
+            across = log_odds(axes, "x", np.minimum(every[:, 0], SUREST))
+            up = log_odds(axes, "y", every[:, 1:])
+            axes.plot(*[np.linspace(*across, 500)] * 2, color=FAINT, linewidth=0.9, linestyle=":", zorder=1)
+            values = np.array(rows)
+            x = np.clip(values[:, 0], *across)
+            y, low, high = np.clip(values[:, 1:], *up).T
+            axes.vlines(x, low, high, color=BLUE, linewidth=2, alpha=0.45)
+            axes.plot(x, y, "o", color=BLUE, markersize=5)
+            axes.set(xlabel="mean confidence of a bin", ylabel="accuracy")
+            axes.set_title("\n".join(plain(line) for line in state.splitlines()))
+            axes.tick_params(labelsize=8)
+            axes.tick_params(axis="x", labelrotation=90)
+            axes.grid(visible=True)
 
 
 def _write_counts(axes: "Axes", matrix: NDArray[np.integer[Any]], shares: NDArray[np.float64]) -> None:
