@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline import engines, extraction, heads, images, inference, models, spec, thresholds
+from pipeline import calibration, engines, extraction, heads, images, inference, models, spec, thresholds
 from pipeline.errors import ImageError, InputError
 
 Progress = Callable[[int, int], None]
@@ -25,7 +25,7 @@ class Prediction:
     label : str or None
         The most probable class, or the one that the head's threshold gives; None if the file could not be used.
     probabilities : dict of str to float
-        One a class, adding up to 1; empty if the file could not be used.
+        One a class, calibrated, adding up to 1; empty if the file could not be used.
     error : str or None
         Why it could not be used.
     """
@@ -140,6 +140,7 @@ class _Head:
         self._head = head
         self.classes: list[str] = record["classes"]
         self.threshold = thresholds.of_record(record, head_dir)
+        self._temperature = calibration.of_record(record, head_dir)
         trained = record["spec"]
         settings = extraction.settings_of(trained, head_dir, weights=weights)
         settings = replace(settings, precision=precision or settings.precision)
@@ -154,7 +155,7 @@ class _Head:
         return extraction.open_engine(self.plan, batch_size=self._batch_size, cache=self._cache)
 
     def probabilities(self, rows: NDArray[np.float32]) -> NDArray[np.float64]:
-        return self._head.predict_proba(rows.reshape(len(rows), -1))
+        return calibration.apply(self._head.predict_proba(rows.reshape(len(rows), -1)), self._temperature)
 
 
 class _Model:

@@ -1,12 +1,15 @@
 """``headstart evaluate``: judge a head or a model on the test split."""
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from stages import settings, tables
 from stages.console import Stage, progress, warn
+
+if TYPE_CHECKING:
+    from pipeline import evaluation
 
 TITLES = {
     "accuracy": "accuracy",
@@ -14,6 +17,7 @@ TITLES = {
     "macro_f1": "macro F1",
     "log_loss": "log loss",
     "roc_auc": "ROC AUC",
+    "ece": "calibration error",
 }
 CLASSES_PRINTED = 20
 
@@ -63,9 +67,16 @@ def evaluate(
     for warning in summary.warnings:
         warn(warning)
     click.echo(f"{summary.metrics['n']:,} test images, {summary.mistakes:,} mistakes; in brackets 95 % intervals\n")
-    click.echo("\n".join([*_overall(summary.metrics), ""]))
+    click.echo("\n".join([*_overall(summary.metrics), *_uncalibrated(summary), ""]))
     _show_classes(summary.metrics["classes"])
     click.echo(f"\n-> {out_dir}")
+
+
+def _uncalibrated(summary: "evaluation.Summary") -> list[str]:
+    if summary.temperature == 1.0:
+        return []
+    numbers = ", ".join(f"{TITLES[name]} {_estimate(summary.uncalibrated[name])}" for name in ("log_loss", "ece"))
+    return [f"without the temperature of {summary.temperature:.3f}: {numbers}"]
 
 
 def _overall(measured: dict[str, Any]) -> list[str]:

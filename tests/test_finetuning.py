@@ -20,6 +20,7 @@ from click.testing import CliRunner
 from pipeline import (
     assembly,
     backbones,
+    calibration,
     extraction,
     finetuning,
     frameworks,
@@ -27,6 +28,7 @@ from pipeline import (
     manifest,
     models,
     prediction,
+    thresholds,
     training,
 )
 from pipeline.errors import ArtefactError, BusyError, CutError, InputError, SpecError
@@ -261,7 +263,9 @@ def test_without_epochs_the_model_predicts_what_trunk_and_head_predict(
     np.testing.assert_allclose(models.normalised(network(pixels, training=False).numpy()), expected, atol=2e-6)
 
 
-def test_a_joined_model_decides_as_its_head_and_a_trained_one_says_that_the_threshold_is_gone(tmp_path: Path) -> None:
+def test_a_joined_model_decides_as_its_head_and_a_trained_one_says_if_no_threshold_can_be_chosen(
+    tmp_path: Path,
+) -> None:
     project = Project(tmp_path, {"dark": 12, "light": 12})
     head, record = heads.load(project.head)
     threshold = {"positive": "light", "value": 0.0}
@@ -275,10 +279,56 @@ def test_a_joined_model_decides_as_its_head_and_a_trained_one_says_that_the_thre
         assert {one.label for one in found} == {"light"}
     trained = project.finetune(epochs=1)
     assert models.read(project.model).threshold is None
-    assert [line for line in trained.warnings if "threshold" in line] == [
-        f"the threshold of {project.head} was chosen for its probabilities, which training changes: the model gives "
-        "the most probable class"
-    ]
+    (warning,) = trained.warnings
+    assert warning.startswith("the threshold of the head was chosen for its probabilities, which training changes, and")
+
+
+def test_training_chooses_temperature_and_threshold_anew_on_validation(tmp_path: Path) -> None:
+    project = Project(tmp_path, {"dark": 120, "light": 120})
+    wish = thresholds.Wish("recall", 0.9, "dark")
+    head = heads.LogisticHead(C=0.01, l1_ratio=0.0, class_weight=None, max_iter=1000, seed=0)
+    training.train(project.manifest, project.features, project.head, head=head, calibrate="temperature", wish=wish)
+    _, record = heads.load(project.head)
+    summary = project.finetune(epochs=1)
+    model = models.read(project.model)
+    assert summary.warnings == []
+    assert model.temperature != record["calibration"]["temperature"]
+    assert model.threshold != record["threshold"]
+    pixels, codes = project.split("val")
+    probabilities = models.normalised(np.array(model.network()(pixels)))
+    raw = calibration.apply(probabilities, 1 / model.temperature)
+    assert model.document["calibration"]["rows"] == len(codes) == 60
+    assert model.temperature == pytest.approx(calibration.fit(raw, codes), rel=1e-3)
+    chosen = thresholds.choose(probabilities, codes, model.classes, wish)
+    assert {**model.threshold, "value": pytest.approx(model.threshold["value"], rel=1e-4)} == chosen
+
+
+def test_training_leaves_calibration_where_validation_images_are_few(project: Project) -> None:
+    head, record = heads.load(project.head)
+    heads.save(head, project.head, record | {"calibration": {"temperature": 2.0}})
+    summary = project.finetune(epochs=1)
+    assert models.read(project.model).temperature == 1.0
+    (warning,) = summary.warnings
+    assert warning.startswith("not calibrated: training changes the probabilities, and a temperature takes 50 ")
+
+
+@pytest.mark.parametrize("counts", [{"dark": 12, "light": 12}, {"dark": 12, "grey": 12, "light": 12}])
+def test_a_joined_model_is_as_sure_as_its_calibrated_head(tmp_path: Path, counts: dict[str, int]) -> None:
+    project = Project(tmp_path, counts)
+    head, record = heads.load(project.head)
+    calibrated = {"method": "temperature", "temperature": 0.4}
+    heads.save(head, project.head, record | {"calibration": calibrated})
+    project.finetune(epochs=0)
+    model = models.read(project.model)
+    assert (model.temperature, model.document["calibration"]) == (0.4, calibrated)
+    found = []
+    for folder in (project.head, project.model):
+        how = {"weights": None, "engine": "tensorflow", "precision": None, "batch_size": 8, "cache": None}
+        given = prediction.Predictor(folder, **how).predict(
+            prediction.expand([project.images]), progress=lambda done, total: None
+        )
+        found.append([list(one.probabilities.values()) for one in given])
+    np.testing.assert_allclose(found[1], found[0], atol=1e-5)
 
 
 def test_joining_reads_neither_manifest_nor_images(project: Project) -> None:

@@ -93,6 +93,7 @@ class Tuner:
         ]
         self._train = tf.function(partial(self._on_all, self._step), input_signature=signature)
         self._judge = tf.function(partial(self._on_all, self._forward), input_signature=signature)
+        self._infer = tf.function(lambda rows: self._logits(rows, training=False), input_signature=signature[:1])
 
     def begin(self, epoch: int) -> None:
         """Seed all that is random in an epoch by its number, so that a resumed run draws what another would."""
@@ -129,6 +130,10 @@ class Tuner:
         """Return the loss and the hits of rows (see `train`), learning nothing."""
         loss, right = self._judge(rows, codes, weights)
         return Sums(float(loss), int(right))
+
+    def logits(self, rows: Any) -> NDArray[np.float32]:
+        """Return the logits (n, 1 or K) of rows (see `train`), as a model gives them."""
+        return np.asarray(self._infer(rows))
 
     def weights(self) -> list[NDArray[Any]]:
         """Return copies of all weights of tail and head, in the order of their layers."""
