@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline import engines, images, plans, spec
+from pipeline.addresses import Root
 from pipeline.decoding import BATCHES_AHEAD, decoded
 from pipeline.engines import Engine
 from pipeline.errors import HeadstartError, ImageError, InputError
@@ -35,7 +36,7 @@ class Job:
 
     Attributes
     ----------
-    root : Path
+    root : Path or Address
         The image root.
     plan : Plan
         From `plans.plan`.
@@ -53,7 +54,7 @@ class Job:
         Makes the engine from the plan; None is `plans.open_engine`.
     """
 
-    root: Path
+    root: Root
     plan: Plan
     views: int
     policy: Policy

@@ -10,6 +10,7 @@ from typing import Final
 import numpy as np
 
 from pipeline import features, manifest, spec
+from pipeline.addresses import Root
 from pipeline.completion import Completion, Progress, Worker
 from pipeline.computing import Job
 from pipeline.decoding import BATCHES_AHEAD, decoded
@@ -84,7 +85,7 @@ class Report:
 
 
 def extract(
-    root: Path,
+    root: Root,
     manifest_path: Path,
     features_path: Path,
     plan: Plan,
@@ -103,7 +104,7 @@ def extract(
 
     Parameters
     ----------
-    root : Path
+    root : Path or Address
         The image root to which the manifest's paths are relative.
     manifest_path, features_path : Path
         In and out. The output is published once it is complete.

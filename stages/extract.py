@@ -5,15 +5,17 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from pipeline.addresses import Root
 from stages import settings
 from stages.console import Stage, progress
+from stages.places import PLACE
 
 if TYPE_CHECKING:
     from pipeline.extraction import Part, Report
 
 
 @click.command(cls=Stage)
-@click.argument("images", type=click.Path(path_type=Path))
+@click.argument("images", type=PLACE)
 @click.argument("manifest", type=click.Path(path_type=Path))
 @click.argument("features", type=click.Path(path_type=Path))
 @settings.settings
@@ -26,7 +28,7 @@ if TYPE_CHECKING:
 @settings.cache
 @click.option("--report", type=click.Path(path_type=Path), help="Write what was done as JSON.")
 def extract(
-    images: Path,
+    images: Root,
     manifest: Path,
     features: Path,
     views: int,
