@@ -19,9 +19,9 @@ DRIVER = """
     import sys
     from pathlib import Path
     from pipeline import completion
-    from tests.test_executors import Site, two
+    from tests.test_executors import LITTLE, Site, two
     completion.TASK_IMAGES, completion.LEAST_TASK_IMAGES, completion.RETRIED_IMAGES = 4, 2, (2, 1)
-    with two("dask", workers=None, scheduler=f"tcp://127.0.0.1:{sys.argv[2]}") as crew:
+    with two("dask", workers=None, scheduler=f"tcp://127.0.0.1:{sys.argv[2]}", patience=LITTLE) as crew:
         report = Site(Path(sys.argv[1])).extract(crew)
     print(report.computed, report.lost, *sorted({worker.pid for worker in report.workers}))
 """
