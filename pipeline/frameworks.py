@@ -30,7 +30,7 @@ def tensorflow() -> Any:
 
 
 def _is_news(record: logging.LogRecord) -> bool:
-    """Whether a message of TensorFlow's is more than advice on its use: many networks in a search are as many graphs."""
+    """Whether a message is more than advice on TensorFlow's use: many networks in a search are as many graphs."""
     return "tf.function retracing" not in record.getMessage()
 
 
