@@ -235,7 +235,7 @@ def _write_reliability(out_dir: Path, found: _Predictions, uncalibrated: NDArray
         panels[title] = [(one.confidence, one.accuracy, one.low, one.high) for one in found_bins]
     names = ["images", "least", "most", "confidence", "accuracy", "accuracy_low", "accuracy_high"]
     publish_csv(out_dir / RELIABILITY, ["temperature", *names], rows)
-    title = f"{len(found.actual):,} test images, 95 % intervals"
+    title = f"{len(found.actual):,} test images, 95 % intervals; what holds lies on the dotted line"
     plots.reliability(panels, out_dir / "reliability.png", title)
 
 
