@@ -24,7 +24,7 @@ from typing import Any, Final
 import numpy as np
 import scale
 
-SMALL, LARGE = (50_000, 150_000), 500_000  # rows: measured, and predicted from them
+SMALL, LARGE = (40_000, 120_000), 400_000  # rows: measured, and predicted from them
 PHOTOS, MORE_PHOTOS = 1_500, 6_000
 TASKS: Final = (64, 1024)  # images a task, to tell what a task costs
 START_SECONDS: Final = 6.5  # until a worker has a real base: TensorFlow's import, the graph built and converted
