@@ -107,7 +107,7 @@ class Completion:
                     locks.enter_context(rows.writer(self.part.low, self.part.high, self.job.run))
             missing = self.missing() & needed
             self._total = int(np.count_nonzero(missing))
-            self._settle(needed)
+            self._settle(missing, needed)
             self.computed += self._total - int(np.count_nonzero(missing[list(self.failures)]))
 
     def missing(self) -> NDArray[np.bool_]:
@@ -120,12 +120,13 @@ class Completion:
         """Return who computed, the busiest first."""
         return tasks.workers(self.done)
 
-    def _settle(self, needed: NDArray[np.bool_]) -> None:
-        """Have rows computed in smaller and smaller tasks until none is missing; name those that cannot be."""
+    def _settle(self, missing: NDArray[np.bool_], needed: NDArray[np.bool_]) -> None:
+        """Have rows computed in smaller and smaller tasks until none is lost; name what loses every worker."""
         for largest in (TASK_IMAGES, *RETRIED_IMAGES):
-            if not self._compute(self.missing() & needed, largest):
+            if not self._compute(missing, largest):
                 return
-        self._convict(self.missing() & needed)
+            missing = self.missing() & needed
+        self._convict(missing)
 
     def _compute(self, missing: NDArray[np.bool_], largest: int) -> int:
         """Have rows computed, in tasks of so many images at most; return how many tasks were lost."""

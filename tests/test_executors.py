@@ -11,6 +11,7 @@ import sys
 import textwrap
 import threading
 from collections.abc import Iterator
+from concurrent.futures import Future
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -395,6 +396,22 @@ def test_a_scheduler_that_is_not_there_is_a_clear_error(site: Site, monkeypatch:
         site.extract(crew)
 
 
+@pytest.mark.parametrize(
+    ("error", "expected", "message"),
+    [
+        (ModuleNotFoundError("No module named 'pipeline'"), WorkersError, "on every machine, received No module named"),
+        (ValueError("something else"), ValueError, "something else"),
+    ],
+)
+def test_a_worker_without_this_package_is_a_clear_error(error: Exception, expected: type, message: str) -> None:
+    crew = two("dask", workers=None, scheduler="tcp://a:1")
+    outcome: Any = Future()
+    crew._remote[outcome] = None  # type: ignore[attr-defined]
+    crew._landed(outcome, SimpleNamespace(status="error", exception=lambda: error))  # type: ignore[attr-defined]
+    with pytest.raises(expected, match=message):
+        outcome.result()
+
+
 # --- parts
 
 
@@ -417,6 +434,12 @@ def test_parts_in_any_order_one_of_them_repeated_give_the_same_bytes_and_assembl
     assert not site.features.exists()
     assert site.extract().computed == 0
     assert site.features.read_bytes() == site.bytes_of_one_process()
+
+
+def test_a_part_without_images_is_done_at_once(site: Site) -> None:
+    empty = [report for report in (site.extract(part=Part(n, 500)) for n in range(0, 500, 50)) if not report.images]
+    assert empty
+    assert not any(report.computed for report in empty)
 
 
 PART = """

@@ -156,6 +156,9 @@ class Dask(Crew):
         error = future.exception()
         if isinstance(error, KilledWorker):
             outcome.set_exception(WorkerLostError("its worker was killed"))
+        elif isinstance(error, ImportError) or isinstance(getattr(error, "__cause__", None), ImportError):
+            expected = "expected the environment of whoever started the run on every machine"
+            outcome.set_exception(WorkersError(f"{self._name}: {expected}, received {error.__cause__ or error}"))
         elif error is not None:
             outcome.set_exception(error)
         else:
