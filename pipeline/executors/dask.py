@@ -9,7 +9,7 @@ import contextlib
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from typing import Any, Final
 
@@ -60,13 +60,9 @@ class Dask(Crew):
 
     def submit(self, function: Callable[[Any], Any], task: Any) -> "Future[Any]":
         """Send a task to the workers that do not hang."""
-        client = self._client()
-        among = sorted(self._sound()) if self._hanging else None
-        try:
+        with self._connected() as client:
+            among = sorted(self._sound()) if self._hanging else None
             remote = client.submit(function, task, pure=False, workers=among)
-        except Exception as error:
-            self._check_connection(error)
-            raise
         outcome: Future[Any] = Future()
         self._remote[outcome] = remote
         remote.add_done_callback(lambda future: self._landed(outcome, future))
@@ -77,9 +73,9 @@ class Dask(Crew):
         remote = self._remote.pop(future, None)
         if remote is None:
             return
-        client = self._client()
-        hanging = [address for address, keys in client.processing().items() if remote.key in keys]
-        remote.cancel(force=True)
+        with self._connected() as client:
+            hanging = [address for address, keys in client.processing().items() if remote.key in keys]
+            remote.cancel(force=True)
         self._hanging.update(hanging)
         threading.Thread(target=self._restart, args=(client, hanging), daemon=True).start()  # it takes seconds
 
@@ -91,8 +87,9 @@ class Dask(Crew):
     def close(self) -> None:
         """Leave the scheduler, and end the cluster that was made here."""
         for opened in (self._opened, self._cluster):
-            if opened is not None:
-                opened.close(timeout=RESTART_SECONDS)
+            with contextlib.suppress(OSError):  # it was lost before
+                if opened is not None:
+                    opened.close(timeout=RESTART_SECONDS)
         self._opened = self._cluster = None
 
     @property
@@ -100,10 +97,8 @@ class Dask(Crew):
         return f"--scheduler {self._address}" if self._address else "--executor dask"
 
     def _sound(self) -> set[str]:
-        client = self._client()
-        self._check_connection(None)
-        known = client.scheduler_info(n_workers=-1)["workers"]
-        return set(known) - self._hanging
+        with self._connected() as client:
+            return set(client.nthreads()) - self._hanging
 
     def _client(self) -> Any:
         if self._opened is None:
@@ -134,9 +129,16 @@ class Dask(Crew):
                 env=sharing(self._count),
             )
 
-    def _check_connection(self, error: Exception | None) -> None:
-        if self._opened.status != "running":
+    @contextlib.contextmanager
+    def _connected(self) -> Iterator[Any]:
+        """Yield the client; whatever fails because its scheduler is gone is one error."""
+        client = self._client()
+        try:
+            yield client
+        except OSError as error:
             raise self._disconnected() from error
+        if client.status != "running":
+            raise self._disconnected()
 
     def _disconnected(self) -> WorkersError:
         return WorkersError(
