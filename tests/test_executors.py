@@ -90,7 +90,7 @@ def site(tmp_path: Path) -> Site:
 def small_tasks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(completion, "TASK_IMAGES", 4)
     monkeypatch.setattr(completion, "LEAST_TASK_IMAGES", 2)
-    monkeypatch.setattr(completion, "RETRIED_IMAGES", (2, 1))
+    monkeypatch.setattr(completion, "RETRIED_IMAGES", (1,))
 
 
 def two(name: str, **options: Any) -> Executor:
