@@ -127,9 +127,14 @@ class OpenVINOEngine:
                 request.wait()
 
 
-def _threads() -> dict[str, int]:
-    """Return how many threads to use where that is limited, by the variable that limits decoding, too."""
-    return {"INFERENCE_NUM_THREADS": joblib.cpu_count()} if os.environ.get(LIMIT) else {}
+def _threads() -> dict[str, object]:
+    """Return how many threads to use where that is limited, by the variable that limits decoding, too.
+
+    Threads are pinned to cores by default, in each process to the first ones: two workers would share a core.
+    """
+    if not os.environ.get(LIMIT):
+        return {}
+    return {"INFERENCE_NUM_THREADS": joblib.cpu_count(), "ENABLE_CPU_PINNING": False}
 
 
 def _padded(piece: NDArray[np.uint8]) -> NDArray[np.uint8]:
