@@ -22,6 +22,7 @@ from PIL import Image
 
 from pipeline import engines, images, trained
 from pipeline.errors import InputError
+from pipeline.files import published
 from pipeline.readout import Readout
 
 Pixels = NDArray[np.uint8]
@@ -32,6 +33,8 @@ Heat = NDArray[np.float32]
 STOPS: Final = (0.0, 0.35, 0.7, 1.0)
 COLOURS: Final = ((70, 0, 90), (190, 30, 80), (250, 140, 20), (255, 240, 120))
 COVER: Final = (0.0, 0.45, 0.6, 0.7)
+LONGEST_SIDE: Final = 640  # px of a photo with its map
+COMPRESSION: Final = 1  # of its PNG: photos hardly shrink any further, and take several times as long
 
 
 def heat(readout: Readout, maps: NDArray[np.float32], codes: NDArray[np.int64]) -> Heat:
@@ -186,6 +189,27 @@ def overlay(pixels: Pixels, heat: Heat) -> Pixels:
     grey = pixels.mean(axis=-1, keepdims=True)  # the photo's own colours would mix with those of the map
     under = pixels + (grey - pixels) * np.minimum(1, 2 * cover)
     return np.asarray(np.rint(under + (colour - under) * cover), np.uint8)
+
+
+def draw(photo: Path, heat: Heat, path: Path, *, geometry: images.Geometry) -> None:
+    """Write a photo with a map over it, as PNG of at most `LONGEST_SIDE` px.
+
+    Parameters
+    ----------
+    photo : Path
+        An image file.
+    heat : ndarray of shape (h, w), float32
+        Of the square that the network took.
+    path : Path
+        The name to publish under.
+    geometry : {"squash", "crop", "pad"}
+        How the photo became that square.
+    """
+    pixels = images.thumbnail(images.decode(images.read_bytes(photo))[0], LONGEST_SIDE)
+    height, width = pixels.shape[:2]
+    picture = overlay(pixels, placed(heat, width=width, height=height, geometry=geometry))
+    with published(path) as temporary:
+        Image.fromarray(picture).save(temporary, compress_level=COMPRESSION)
 
 
 def _resized(heat: Heat, width: int, height: int) -> Heat:
