@@ -33,7 +33,7 @@ Heat = NDArray[np.float32]
 STOPS: Final = (0.0, 0.35, 0.7, 1.0)
 COLOURS: Final = ((70, 0, 90), (190, 30, 80), (250, 140, 20), (255, 240, 120))
 COVER: Final = (0.0, 0.45, 0.6, 0.7)
-LONGEST_SIDE: Final = 640  # px of a photo with its map
+SHOWN_SIDES: Final = (240, 640)  # px of a photo with its map: smaller ones are enlarged, larger ones reduced
 COMPRESSION: Final = 1  # of its PNG: photos hardly shrink any further, and take several times as long
 
 
@@ -191,23 +191,45 @@ def overlay(pixels: Pixels, heat: Heat) -> Pixels:
     return np.asarray(np.rint(under + (colour - under) * cover), np.uint8)
 
 
+def shown(pixels: Pixels, heat: Heat, *, geometry: images.Geometry) -> Pixels:
+    """Return a photo with a map over it, of a size to look at.
+
+    Parameters
+    ----------
+    pixels : ndarray of shape (H, W, 3), uint8
+        The whole photo.
+    heat : ndarray of shape (h, w), float32
+        Of the square that the network took.
+    geometry : {"squash", "crop", "pad"}
+        How the photo became that square.
+
+    Returns
+    -------
+    ndarray of shape (height, width, 3), uint8
+        The longer side has from `SHOWN_SIDES[0]` to `SHOWN_SIDES[1]` px.
+    """
+    least, most = SHOWN_SIDES
+    small = images.thumbnail(pixels, most)
+    height, width = small.shape[:2]
+    if max(height, width) < least:  # of a few pixels nobody would see which are covered
+        height, width = (max(1, round(side * least / max(height, width))) for side in (height, width))
+        small = np.asarray(Image.fromarray(small).resize((width, height), Image.Resampling.BILINEAR))
+    return overlay(small, placed(heat, width=width, height=height, geometry=geometry))
+
+
 def draw(photo: Path, heat: Heat, path: Path, *, geometry: images.Geometry) -> None:
-    """Write a photo with a map over it, as PNG of at most `LONGEST_SIDE` px.
+    """Write a photo with a map over it as PNG; see `shown`.
 
     Parameters
     ----------
     photo : Path
         An image file.
     heat : ndarray of shape (h, w), float32
-        Of the square that the network took.
     path : Path
         The name to publish under.
     geometry : {"squash", "crop", "pad"}
-        How the photo became that square.
     """
-    pixels = images.thumbnail(images.decode(images.read_bytes(photo))[0], LONGEST_SIDE)
-    height, width = pixels.shape[:2]
-    picture = overlay(pixels, placed(heat, width=width, height=height, geometry=geometry))
+    picture = shown(images.decode(images.read_bytes(photo))[0], heat, geometry=geometry)
     with published(path) as temporary:
         Image.fromarray(picture).save(temporary, compress_level=COMPRESSION)
 

@@ -42,6 +42,14 @@ class Neighbours(NamedTuple):
     similarities: NDArray[np.float32]
 
 
+class Neighbour(NamedTuple):
+    """A training photo: its path in the manifest, its label, and the cosine of its features with those of an image."""
+
+    path: str
+    label: str
+    similarity: float
+
+
 class TrainingPhotos:
     """The training split's features, to search in.
 
@@ -106,6 +114,13 @@ class TrainingPhotos:
             At least 1; of fewer training photos, all.
         """
         return Neighbours(*neighbours.closest(neighbours.unit(features), self._blocks(), k))
+
+    def named(self, found: Neighbours, k: int) -> list[tuple[Neighbour, ...]]:
+        """Name the first `k` neighbours of each image."""
+        return [
+            tuple(Neighbour(self.paths[at], self.labels[at], float(value)) for at, value in zip(*row, strict=True))
+            for row in zip(found.places[:, :k], found.similarities[:, :k], strict=True)
+        ]
 
     def familiarity(self, found: Neighbours, k: int) -> NDArray[np.float64]:
         """Return the fraction of training photos that lie at least as far from their own k-th nearest as an image does.

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from pipeline import engines, explanation, images, inference, thresholds, trained
 from pipeline.errors import ImageError, InputError
-from pipeline.familiarity import TrainingPhotos
+from pipeline.familiarity import Neighbour, TrainingPhotos
 
 Progress = Callable[[int, int], None]
 
@@ -60,14 +60,6 @@ class Asked:
     def depth(self) -> trained.Depth:
         """How much is needed of the network."""
         return "maps" if self.explain else "features" if self.compared else "probabilities"
-
-
-class Neighbour(NamedTuple):
-    """A training photo: its path in the manifest, its label, and the cosine of its features with those of a photo."""
-
-    path: str
-    label: str
-    similarity: float
 
 
 @dataclass(frozen=True)
@@ -228,12 +220,7 @@ class Predictor:
             return [((), None)] * len(seen)
         rows = np.stack([one.features for one in seen if one.features is not None])
         found = training.nearest(rows, max(asked.nearest, asked.familiarity))
-        named = [
-            tuple(
-                Neighbour(training.paths[at], training.labels[at], float(value)) for at, value in zip(*row, strict=True)
-            )
-            for row in zip(found.places[:, : asked.nearest], found.similarities[:, : asked.nearest], strict=True)
-        ]
+        named = training.named(found, asked.nearest)
         familiar: Sequence[float | None] = [None] * len(seen)
         if asked.familiarity:
             familiar = training.familiarity(found, asked.familiarity).tolist()

@@ -69,8 +69,8 @@ class Trained(Protocol):
     def plan(self) -> extraction.Plan | None:
         """How the features of a head are made; None for a model."""
 
-    def open(self, depth: Depth) -> engines.Engine:
-        """Load the network that gives as much as is wanted."""
+    def open(self, depth: Depth, *, prompt: bool = False) -> engines.Engine:
+        """Load the network that gives as much as is wanted; `prompt` as for `engines.open_engine`."""
 
     def answers(self, rows: NDArray[np.float32], depth: Depth) -> Answers:
         """Make answers of what an engine of that depth gave for n images, (n, …)."""
@@ -148,11 +148,11 @@ class _Head:
         self.size, self.geometry = self.plan.size, settings.resize
         self._batch_size, self._cache = batch_size, cache
 
-    def open(self, depth: Depth) -> engines.Engine:
+    def open(self, depth: Depth, *, prompt: bool = False) -> engines.Engine:
         plan = self.plan
         if depth == "maps":
             plan = extraction.plan(replace(self._settings, pooling="none"), engine=plan.engine)
-        return extraction.open_engine(plan, batch_size=self._batch_size, cache=self._cache)
+        return extraction.open_engine(plan, batch_size=self._batch_size, cache=self._cache, prompt=prompt)
 
     def answers(self, rows: NDArray[np.float32], depth: Depth) -> Answers:
         features = self.readout.features(rows) if depth == "maps" else rows.reshape(len(rows), -1)
@@ -178,7 +178,7 @@ class _Model:
         self.warnings: list[str] = []
         self._engine, self._precision, self._batch_size, self._cache = engine, precision, batch_size, cache
 
-    def open(self, depth: Depth) -> engines.Engine:
+    def open(self, depth: Depth, *, prompt: bool = False) -> engines.Engine:
         build, name = self._model.network, self._model.identity
         if depth != "probabilities":
             build = partial(self._model.trunk, pooling="none" if depth == "maps" else None)
@@ -189,6 +189,7 @@ class _Model:
             batch_size=self._batch_size,
             precision=self._precision,
             kept=self._cache and self._cache / "graphs" / name,
+            prompt=prompt,
         )
 
     def answers(self, rows: NDArray[np.float32], depth: Depth) -> Answers:

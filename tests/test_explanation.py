@@ -216,3 +216,12 @@ def test_what_does_not_speak_for_the_class_stays_as_it_is() -> None:
     assert (found[:, : SIZE // 2] == pixels[:, : SIZE // 2]).all()
     assert (found[:, SIZE // 2 :] != pixels[:, SIZE // 2 :]).any(axis=-1).all()
     assert (overlay(pixels, -np.ones((2, 2), np.float32)) == pixels).all()
+
+
+@pytest.mark.parametrize(
+    ("size", "expected"), [((8, 8), (240, 240)), ((400, 300), (400, 300)), ((1280, 20), (640, 10))]
+)
+def test_small_photos_are_enlarged_and_large_ones_reduced(size: tuple[int, int], expected: tuple[int, int]) -> None:
+    pixels = np.zeros((size[1], size[0], 3), np.uint8)
+    found = explanation.shown(pixels, np.ones((2, 2), np.float32), geometry="squash")
+    assert found.shape == (expected[1], expected[0], 3)

@@ -466,7 +466,7 @@ def test_a_model_gives_the_same_whatever_else_is_asked(tmp_path: Path, model_dir
         assert other.probabilities == pytest.approx(one.probabilities, abs=1e-5)
     assert [one.heat_map and one.heat_map.name for one in explained] == ["1-00.png", None, "3-02.png"]
     assert sorted(path.name for path in (tmp_path / "maps").iterdir()) == ["1-00.png", "3-02.png"]
-    assert Image.open(tmp_path / "maps" / "1-00.png").size == (40, 30)
+    assert Image.open(tmp_path / "maps" / "1-00.png").size == (240, 180)
 
 
 def test_photos_are_compared_by_the_features_of_a_model_that_was_only_joined(tmp_path: Path, model_dir: Path) -> None:

@@ -67,7 +67,13 @@ def version_of(name: str) -> str:
 
 
 def open_engine(
-    name: str, build: Callable[[], Any], *, batch_size: int, precision: Precision, kept: Path | None
+    name: str,
+    build: Callable[[], Any],
+    *,
+    batch_size: int,
+    precision: Precision,
+    kept: Path | None,
+    prompt: bool = False,
 ) -> Engine:
     """Load an engine and compile a trunk with it.
 
