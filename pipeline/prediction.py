@@ -167,7 +167,7 @@ class Predictor:
             return images.fit(images.read_bytes(paths[place]), size=size, geometry=geometry)
 
         if self._engine is None:
-            self._engine = self._used.open(self.asked.depth)
+            self._engine = self._used.open(self.asked.depth, prompt=self.batch_size == 1)
             if self.asked.explain:
                 explanation.require_places(self._engine.row_shape)
         outcomes = inference.rows(self._engine, len(paths), load, batch_size=self.batch_size, finish=self._finished)

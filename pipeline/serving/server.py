@@ -46,13 +46,7 @@ def serve(app: App, *, host: str, port: int, seconds: float, told: Callable[[str
     InputError
         The address cannot be listened on.
     """
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    try:
-        listening = socket.create_server((host, port), family=family, backlog=BACKLOG)
-    except OSError as error:
-        raise InputError(
-            f"--host, --port: expected an address to listen on, received {host}, {port}: {error}"
-        ) from error
+    listening = _listening(host, port)
     config = uvicorn.Config(
         app,
         http=impatient(seconds),
@@ -66,9 +60,26 @@ def serve(app: App, *, host: str, port: int, seconds: float, told: Callable[[str
         limit_concurrency=MOST_CONNECTIONS,
     )
     with listening, _ended_by_signals():
-        address = f"[{host}]" if family == socket.AF_INET6 else host
+        address = f"[{host}]" if ":" in host else host
         told(f"http://{address}:{listening.getsockname()[1]}/")
         uvicorn.Server(config).run(sockets=[listening])
+
+
+def _listening(host: str, port: int) -> socket.socket:
+    # Of a socket that does not name its protocol, asyncio leaves small packets to wait for others, 40 ms an answer.
+    listening = socket.socket(
+        socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP
+    )
+    try:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind((host, port))
+        listening.listen(BACKLOG)
+    except OSError as error:
+        listening.close()
+        raise InputError(
+            f"--host, --port: expected an address to listen on, received {host}, {port}: {error}"
+        ) from error
+    return listening
 
 
 @contextlib.contextmanager
