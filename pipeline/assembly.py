@@ -54,7 +54,7 @@ def flat(trunk: Any) -> Any:
     return Model(trunk.input, layers.Flatten(name="features_flatten")(trunk.output), name=trunk.name)
 
 
-def join(trunk: Any, head: Any) -> Any:
+def join(trunk: Any, head: Any, *, temperature: float = 1.0) -> Any:
     """Join a trunk and a head into one network.
 
     Parameters
@@ -63,6 +63,8 @@ def join(trunk: Any, head: Any) -> Any:
         From `flat`: uint8 pixels (B, size, size, 3) to features (B, d).
     head : keras.Model
         From `head_network`.
+    temperature : float
+        What the logits are divided by last, as `pipeline.calibration` says; 1 leaves no layer.
 
     Returns
     -------
@@ -75,6 +77,8 @@ def join(trunk: Any, head: Any) -> Any:
     _name_bare_operations(trunk)
     pixels = Input(trunk.input.shape[1:], dtype="uint8", name="pixels")
     logits = backbones.replayed(head, backbones.replayed(trunk, pixels))
+    if temperature != 1.0:
+        logits = layers.Rescaling(1.0 / temperature, dtype="float32", name="temperature")(logits)
     if logits.shape[1] > 1:
         probabilities = layers.Softmax(dtype="float32", name="probabilities")(logits)
     else:

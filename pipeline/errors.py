@@ -10,6 +10,7 @@
     ├── ArtefactError       a file that the pipeline wrote is missing, damaged or of another kind
     │   └── SpecError       features and head were made under different specs
     ├── BusyError           another process is computing the same rows
+    ├── WorkersError        the processes that compute, or their scheduler, are lost
     └── StorageError        the disk fails, is full or cannot be written: the run stops
 
 A message is one line. It names the file or the option, then what was expected, then what was received.
@@ -46,6 +47,10 @@ class SpecError(ArtefactError):
 
 class BusyError(HeadstartError):
     """Another process holds what this one needs; the message says who."""
+
+
+class WorkersError(HeadstartError):
+    """The processes that compute are lost, or nobody can reach them; what they stored is kept."""
 
 
 class StorageError(HeadstartError):

@@ -6,27 +6,31 @@ What `evaluate` leaves in its folder::
     classes.csv             precision, recall and F1 of each class, with their intervals
     predictions.csv         an image a row: path, digest, label, predicted, correct, confidence and all probabilities
     confusion.csv           an image a row, actual and predicted: for `dvc plots` with the template `confusion`
+    reliability.csv         a bin a row: how sure the probabilities are, and how often they are right; before
+                            calibration (temperature 1) and after
     learning_curves.csv     an epoch a row; none for a head that has no epochs
-    classes.png  confusion_matrix.png  learning_curves.png  mistakes.png
+    classes.png  confusion_matrix.png  learning_curves.png  mistakes.png  reliability.png
 
 The same files, whatever was judged: a head by its features, a model by the images themselves.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline import heads, images, judging, manifest, metrics, outcomes, plots, thresholds
+from pipeline import heads, images, judging, manifest, metrics, outcomes, plots, reliability, thresholds
+from pipeline.addresses import Root
 from pipeline.errors import ArtefactError, ImageError, InputError
 from pipeline.files import publish_csv
 from pipeline.judging import Running as Running
 from pipeline.manifest import Manifest
 
-CLASSES, CONFUSION = "classes.csv", "confusion.csv"
+CLASSES, CONFUSION, RELIABILITY = "classes.csv", "confusion.csv", "reliability.csv"
 
 MISTAKES_DRAWN: Final = 24
 CLASSES_DRAWN: Final = 40
@@ -41,7 +45,11 @@ class Summary:
     Attributes
     ----------
     metrics : dict
-        As `metrics.measure` returns it, not rounded.
+        As `metrics.measure` returns it, not rounded; and ``ece``, the estimate of the expected calibration error.
+    temperature : float
+        Of the calibration; 1 if there was none.
+    uncalibrated : dict
+        The estimates ``log_loss`` and ``ece`` of the same probabilities before calibration.
     mistakes : int
         Test images whose predicted class is not theirs.
     warnings : list of str
@@ -49,6 +57,8 @@ class Summary:
     """
 
     metrics: dict[str, Any]
+    temperature: float
+    uncalibrated: dict[str, Any]
     mistakes: int
     warnings: list[str]
 
@@ -70,7 +80,7 @@ class _Predictions:
 
 
 def evaluate(
-    images_root: Path,
+    images_root: Root,
     manifest_path: Path,
     features_path: Path,
     trained_dir: Path,
@@ -85,7 +95,7 @@ def evaluate(
 
     Parameters
     ----------
-    images_root : Path
+    images_root : Path or Address
         For a head, read only to draw the mistakes.
     manifest_path : Path
         Labels and splits.
@@ -121,18 +131,24 @@ def evaluate(
     judged = judging.judged(trained_dir, running)
     classes = judged.classes
     _require_same_classes(everything.classes, classes, manifest_path, trained_dir)
-    probabilities, warnings = judged.predict(test, images_root, features_path, tta=tta)
+    said = judged.predict(test, images_root, features_path, tta=tta)
     code_of = {label: code for code, label in enumerate(classes)}
     actual = np.array([code_of[label] for label in test.labels], np.int64)
-    predicted = thresholds.decide(probabilities, classes, judged.threshold)
-    found = _Predictions(test, classes, actual, probabilities, predicted)
-    measured = metrics.measure(actual, probabilities, classes, seed=seed, resamples=resamples, predicted=predicted)
-    warnings += [f"{name}: not defined, {measured[name]['reason']}" for name in _undefined(measured)]
+    predicted = thresholds.decide(said.probabilities, classes, judged.threshold)
+    found = _Predictions(test, classes, actual, said.probabilities, predicted)
+    measure = partial(metrics.measure, actual, classes=classes, seed=seed, resamples=resamples)
+    calibration_error = partial(reliability.calibration_error, actual, seed=seed, resamples=resamples)
+    measured = measure(said.probabilities, predicted=predicted)
+    measured["ece"] = calibration_error(said.probabilities)
+    before = {"log_loss": measure(said.uncalibrated)["log_loss"], "ece": calibration_error(said.uncalibrated)}
+    warnings = said.warnings + [f"{name}: not defined, {measured[name]['reason']}" for name in _undefined(measured)]
+    summary = Summary(measured, judged.temperature, before, int(np.count_nonzero(predicted != actual)), warnings)
 
-    _write_tables(out_dir, found, measured)
+    _write_tables(out_dir, found, summary)
+    _write_reliability(out_dir, found, said.uncalibrated, summary)
     _draw(out_dir, found, measured, images_root)
     _write_learning_curves(out_dir, judged.history)
-    return Summary(measured, int(np.count_nonzero(found.predicted != actual)), warnings)
+    return summary
 
 
 def _by_path(test: Manifest) -> Manifest:
@@ -173,10 +189,14 @@ def _undefined(measured: dict[str, Any]) -> list[str]:
     return [name for name in metrics.OVERALL if measured[name]["value"] is None]
 
 
-def _write_tables(out_dir: Path, found: _Predictions, measured: dict[str, Any]) -> None:
+def _write_tables(out_dir: Path, found: _Predictions, summary: Summary) -> None:
+    measured = summary.metrics
     flat: dict[str, float] = {"images": measured["n"]}
-    for name in metrics.OVERALL:
+    for name in (*metrics.OVERALL, "ece"):
         flat |= _flat(name, measured[name])
+    flat["temperature"] = round(summary.temperature, DECIMALS)
+    for name, estimate in summary.uncalibrated.items():
+        flat |= _flat(f"uncalibrated_{name}", estimate)
     outcomes.write_metrics(out_dir, flat)
 
     columns = [f"{name}{end}" for name in metrics.PER_CLASS for end in ("", "_low", "_high")]
@@ -201,13 +221,32 @@ def _flat(name: str, estimate: dict[str, Any]) -> dict[str, float]:
     return {key: round(estimate[end], DECIMALS) for key, end in ends.items()}
 
 
+def _write_reliability(out_dir: Path, found: _Predictions, uncalibrated: NDArray[np.float64], summary: Summary) -> None:
+    """Write and draw how often the probabilities are right; twice, if there is a temperature."""
+    states = [(1.0, uncalibrated, summary.uncalibrated["ece"])]
+    if summary.temperature != 1.0:
+        states.append((summary.temperature, found.probabilities, summary.metrics["ece"]))
+    panels, rows = {}, []
+    for place, (temperature, probabilities, ece) in enumerate(states):
+        found_bins = reliability.bins(found.actual, probabilities)
+        numbers = [[round(number, DECIMALS) for number in astuple(one)] for one in found_bins]
+        rows += [[round(temperature, DECIMALS), *one] for one in numbers]
+        state = "as it is" if len(states) == 1 else ("before", f"after, temperature {temperature:.3f}")[place]
+        title = f"{state}\ncalibration error {ece['value']:.4f} [{ece['low']:.4f}, {ece['high']:.4f}]"
+        panels[title] = [(one.confidence, one.accuracy, one.low, one.high) for one in found_bins]
+    names = ["images", "least", "most", "confidence", "accuracy", "accuracy_low", "accuracy_high"]
+    publish_csv(out_dir / RELIABILITY, ["temperature", *names], rows)
+    title = f"{len(found.actual):,} test images, 95 % intervals; what holds lies on the dotted line"
+    plots.reliability(panels, out_dir / "reliability.png", title)
+
+
 def _write_learning_curves(out_dir: Path, history: list[dict[str, float]]) -> None:
     columns = list(history[0]) if history else heads.HISTORY_COLUMNS[-1]
     publish_csv(out_dir / "learning_curves.csv", columns, [list(row.values()) for row in history])
     plots.learning_curves(history, out_dir / "learning_curves.png")
 
 
-def _draw(out_dir: Path, found: _Predictions, measured: dict[str, Any], images_root: Path) -> None:
+def _draw(out_dir: Path, found: _Predictions, measured: dict[str, Any], images_root: Root) -> None:
     matrix = metrics.confusion(found.actual, found.predicted, len(found.classes))
     plots.confusion_matrix(matrix, found.classes, out_dir / "confusion_matrix.png")
     _draw_classes(out_dir / "classes.png", measured)
@@ -236,7 +275,7 @@ def _numbers(estimate: dict[str, Any]) -> tuple[float, float, float]:
     return value, low, high
 
 
-def _draw_mistakes(path: Path, found: _Predictions, images_root: Path) -> None:
+def _draw_mistakes(path: Path, found: _Predictions, images_root: Root) -> None:
     wrong = np.flatnonzero(found.predicted != found.actual)
     order = wrong[np.argsort(-found.confidence[wrong], kind="stable")][:MISTAKES_DRAWN]
     n, drawn = len(found.actual), len(order)
@@ -264,7 +303,7 @@ def _draw_mistakes(path: Path, found: _Predictions, images_root: Path) -> None:
     plots.mistakes_grid(pictures, captions, path, title)
 
 
-def _picture(images_root: Path, test: Manifest, image: int) -> tuple[NDArray[np.uint8] | None, list[str]]:
+def _picture(images_root: Root, test: Manifest, image: int) -> tuple[NDArray[np.uint8] | None, list[str]]:
     """Return the image as it is now, or None if it cannot be read, and a remark if it is not what was judged."""
     try:
         data = images.read_bytes(images_root / test.paths[image])

@@ -13,7 +13,6 @@ import hashlib
 import io
 import stat
 import warnings
-from pathlib import Path
 from typing import Final, Literal, get_args
 
 import numpy as np
@@ -21,6 +20,7 @@ import PIL
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError, features
 
+from pipeline.addresses import Address, Root
 from pipeline.errors import ImageError, InputError, StorageError
 
 Geometry = Literal["squash", "crop", "pad"]
@@ -64,28 +64,40 @@ def policy(*, size: int, geometry: Geometry) -> dict[str, object]:
     }
 
 
-def read_bytes(path: Path) -> bytes:
+def read_bytes(path: Root) -> bytes:
     """Read a whole file.
+
+    Parameters
+    ----------
+    path : Path or Address
 
     Raises
     ------
     ImageError
         The file is missing, is no regular file, may not be read, or is larger than `MAX_BYTES`.
     StorageError
-        The disk fails, which says nothing about the image.
+        The disk or the network fails, which says nothing about the image.
     """
+    if isinstance(path, Address):
+        data = path.read()
+        _check_size(len(data))
+        return data
     try:
         status = path.stat()
         if not stat.S_ISREG(status.st_mode):
             raise ImageError("not a regular file")
-        if status.st_size > MAX_BYTES:
-            raise ImageError(f"too large: expected at most {MAX_BYTES:,} bytes, received {status.st_size:,}")
+        _check_size(status.st_size)
         return path.read_bytes()
     except OSError as error:
         if error.errno in _FAILING_DISK:
             raise StorageError(f"{path}: the disk fails: {error.strerror}") from error
         reasons = {errno.ENOENT: "file not found", errno.EACCES: "permission denied", errno.ELOOP: "a loop of links"}
         raise ImageError(reasons.get(error.errno or 0, str(error.strerror))) from error
+
+
+def _check_size(count: int) -> None:
+    if count > MAX_BYTES:
+        raise ImageError(f"too large: expected at most {MAX_BYTES:,} bytes, received {count:,}")
 
 
 def digest(data: bytes) -> bytes:

@@ -3,12 +3,13 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline import heads, images, inference, models, spec, thresholds, views
+from pipeline import calibration, heads, images, inference, models, spec, thresholds, views
+from pipeline.addresses import Root
 from pipeline.errors import ImageError, InputError
 from pipeline.features import Features
 from pipeline.manifest import Manifest
@@ -35,6 +36,23 @@ class Running:
     progress: Callable[[int, int], None]
 
 
+class Said(NamedTuple):
+    """What was said of images.
+
+    Attributes
+    ----------
+    probabilities : ndarray of float64, shape (n, K)
+        Calibrated, if head or model are.
+    uncalibrated : ndarray of float64, shape (n, K)
+        At a temperature of 1; the same numbers if there is no other.
+    warnings : list of str
+    """
+
+    probabilities: NDArray[np.float64]
+    uncalibrated: NDArray[np.float64]
+    warnings: list[str]
+
+
 class Judged(Protocol):
     """What gives probabilities for the images of a manifest.
 
@@ -46,26 +64,27 @@ class Judged(Protocol):
         A row an epoch of training; empty if there were none.
     threshold : dict or None
         For `thresholds.decide`.
+    temperature : float
+        Of the calibration; 1 if there was none.
     """
 
     classes: list[str]
     history: list[dict[str, float]]
     threshold: dict[str, Any] | None
+    temperature: float
 
-    def predict(
-        self, table: Manifest, root: Path, features_path: Path, *, tta: bool
-    ) -> tuple[NDArray[np.float64], list[str]]:
-        """Return probabilities (n, K) of the images of `table`, in its order, and warnings.
+    def predict(self, table: Manifest, root: Root, features_path: Path, *, tta: bool) -> Said:
+        """Return the probabilities of the images of `table`, in its order.
 
         Parameters
         ----------
         table : Manifest
-        root : Path
+        root : Path or Address
             The image root.
         features_path : Path
             Rows for a head; of a model, only which views there are, if `tta` asks for them.
         tta : bool
-            Whether to take the mean over all views of an image.
+            Whether to take the mean over all views of an image, each calibrated.
         """
 
 
@@ -100,16 +119,15 @@ class _Head:
         self.classes: list[str] = record["classes"]
         self.history = self._head.history_
         self.threshold = thresholds.of_record(record, directory)
+        self.temperature = calibration.of_record(record, directory)
 
-    def predict(
-        self, table: Manifest, root: Path, features_path: Path, *, tta: bool
-    ) -> tuple[NDArray[np.float64], list[str]]:
+    def predict(self, table: Manifest, root: Root, features_path: Path, *, tta: bool) -> Said:
         with Features(features_path) as features:
             warnings = spec.require_compatible(self._spec, features.spec)
             _check_tta(tta, features)
             rows = features.gather_views(table.digests)
-        each = [self._head.predict_proba(rows[:, view]) for view in range(rows.shape[1] if tta else 1)]
-        return np.mean(each, axis=0), warnings
+        each = np.stack([self._head.predict_proba(rows[:, view]) for view in range(rows.shape[1] if tta else 1)])
+        return Said(calibration.apply(each, self.temperature).mean(axis=0), each.mean(axis=0), warnings)
 
 
 class _Model:
@@ -118,11 +136,9 @@ class _Model:
     def __init__(self, directory: Path, running: Running) -> None:
         self._model, self._running = models.read(directory), running
         self.classes, self.history = self._model.classes, self._model.history
-        self.threshold = self._model.threshold
+        self.threshold, self.temperature = self._model.threshold, self._model.temperature
 
-    def predict(
-        self, table: Manifest, root: Path, features_path: Path, *, tta: bool
-    ) -> tuple[NDArray[np.float64], list[str]]:
+    def predict(self, table: Manifest, root: Root, features_path: Path, *, tta: bool) -> Said:
         count, policy = 1, None
         if tta:
             with Features(features_path) as features:
@@ -153,7 +169,8 @@ class _Model:
                 raise InputError(f"{root / table.paths[place // count]}: expected an image: {row}")
             found[place] = row
             self._running.progress(place + 1, total)
-        return found.reshape(len(table), count, -1).mean(axis=1), []
+        each = found.reshape(len(table), count, -1)
+        return Said(each.mean(axis=1), calibration.apply(each, 1 / self.temperature).mean(axis=1), [])
 
 
 def _check_tta(tta: bool, features: Features) -> None:

@@ -2,7 +2,8 @@
 
 ::
 
-    model.json      format, classes, threshold, spec, the head's layers, the table of all layers, sha256 of other files
+    model.json      format, classes, threshold, calibration, spec, the head's layers, the table of all layers, sha256 of
+                    the other files
     weights.h5      the arrays of all layers
     history.csv     an epoch of fine-tuning a row; none if trunk and head were only joined
 
@@ -22,7 +23,7 @@ from typing import Any, Final, NoReturn
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline import backbones, hdf5, heads, thresholds
+from pipeline import backbones, calibration, hdf5, heads, thresholds
 from pipeline.assembly import flat, head_network, join, weighted_layers
 from pipeline.errors import ArtefactError, InputError
 from pipeline.files import publish_csv, published
@@ -73,6 +74,8 @@ class Model:
         In the order of the probabilities.
     threshold : dict or None
         For `thresholds.decide`.
+    temperature : float
+        By which the network divides its logits; 1 if the model was not calibrated.
     spec : dict
         How the pixels are made (``size``, ``resize``, decoder), and what the network was built from: that of the head,
         with ``finetuned`` in it if weights of the base changed.
@@ -87,6 +90,7 @@ class Model:
     directory: Path
     classes: list[str]
     threshold: dict[str, Any] | None
+    temperature: float
     spec: dict[str, Any]
     history: list[dict[str, float]]
     document: dict[str, Any]
@@ -103,8 +107,8 @@ class Model:
         Returns
         -------
         keras.Model
-            From uint8 (B, size, size, 3), RGB, to float32 (B, K). Any engine of `pipeline.engines` runs it as it runs a
-            trunk.
+            From uint8 (B, size, size, 3), RGB, to calibrated probabilities float32 (B, K). Any engine of
+            `pipeline.engines` runs it as it runs a trunk.
 
         Raises
         ------
@@ -115,7 +119,7 @@ class Model:
         width, expected = math.prod(trunk.output.shape[1:]), len(_empty_stack(self).mean)
         if width != expected:
             _refuse(self.directory / MODEL_FILE, f"a head for {width:,} features", f"one for {expected:,}")
-        return join(flat(trunk), head_network(self.stack()))
+        return join(flat(trunk), head_network(self.stack()), temperature=self.temperature)
 
     def trunk(self, *, pooling: str | None) -> Any:
         """Build what lies below the head and read its weights.
@@ -179,6 +183,7 @@ def save(
     layers: Sequence[LayerState],
     history: Sequence[Mapping[str, float]],
     made: Mapping[str, Any],
+    calibration: Mapping[str, Any] | None = None,
 ) -> None:
     """Write a model.
 
@@ -205,6 +210,8 @@ def save(
         A row an epoch. If there is one, the stored spec names the weights as fine-tuned.
     made : mapping
         What else ``model.json`` is to say of how it was made, as JSON.
+    calibration : mapping or None
+        As in the record of a head, for the logits of `head`.
     """
     (directory / MODEL_FILE).unlink(missing_ok=True)
     _write_weights(directory / WEIGHTS_FILE, trunk, head, stack)
@@ -219,6 +226,7 @@ def save(
         "format": FORMAT,
         "classes": list(classes),
         "threshold": dict(threshold) if threshold else None,
+        "calibration": dict(calibration) if calibration else None,
         "spec": kept,
         "new_conv": list(new_conv),
         "head": {
@@ -278,8 +286,8 @@ def read(directory: Path) -> Model:
         if received != expected:
             _refuse(directory / file, f"sha256 {expected}, as {MODEL_FILE} says", received)
     history = _read_history(directory / HISTORY_FILE) if HISTORY_FILE in files else []
-    threshold = thresholds.of_record(document, directory)
-    return Model(directory, classes, threshold, spec, history, document, hashlib.sha256(data).hexdigest())
+    threshold, temperature = thresholds.of_record(document, directory), calibration.of_record(document, directory)
+    return Model(directory, classes, threshold, temperature, spec, history, document, hashlib.sha256(data).hexdigest())
 
 
 def _empty_trunk(model: Model, pooling: str | None) -> Any:

@@ -74,7 +74,7 @@ class Prediction:
         The most probable class, or the one that the head's threshold gives; None if the file could not be used, or if
         its probability is below what was asked for.
     probabilities : dict of str to float
-        One a class, adding up to 1; empty if the file could not be used.
+        One a class, calibrated, adding up to 1; empty if the file could not be used.
     error : str or None
         Why it could not be used, or not be drawn.
     abstained : bool

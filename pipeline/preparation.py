@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from pipeline import images, isolation, near_duplicates, perceptual_hash, plots, sources, splits
 from pipeline import manifest as manifests
+from pipeline.addresses import Address, Root, located
 from pipeline.errors import ImageError, InputError
 from pipeline.files import publish_csv
 from pipeline.manifest import Manifest, Row
@@ -68,7 +69,7 @@ class Inspected(NamedTuple):
 
 
 def prepare(
-    root: Path,
+    root: Root,
     manifest_path: Path,
     *,
     labels_csv: Path | None,
@@ -90,7 +91,7 @@ def prepare(
 
     Parameters
     ----------
-    root : Path
+    root : Path or Address
         The image root; `sources.discover` says how it may be laid out.
     manifest_path : Path
         The CSV to write. Not below `root`, where the next run would take the pictures beside it for data.
@@ -126,7 +127,7 @@ def prepare(
     splits.check_fractions(val_fraction=val_fraction, test_fraction=test_fraction)
     if not 0 <= max_quarantined <= 1:
         raise InputError(f"--max-quarantined: expected a fraction from 0 to 1, received {max_quarantined}")
-    if manifest_path.resolve().is_relative_to(root.resolve()):
+    if isinstance(root, Path) and manifest_path.resolve().is_relative_to(root.resolve()):
         raise InputError(f"expected a manifest outside the image root {root}, received {manifest_path}")
     source = sources.discover(root, labels_csv=labels_csv, label_pattern=label_pattern)
     candidates, failed, excluded, notes = _without_excluded(source, exclude)
@@ -156,7 +157,7 @@ def prepare(
 def inspect(path: str) -> Inspected | str:
     """Read and decode one file in full; return what it is, or the reason why it cannot be used."""
     try:
-        data = images.read_bytes(Path(path))
+        data = images.read_bytes(located(path))
         pixels, name = _decode(data)
     except ImageError as error:
         return str(error)
@@ -166,7 +167,7 @@ def inspect(path: str) -> Inspected | str:
 def inspect_and_sign(path: str) -> tuple[Inspected, Signature] | str:
     """Do what `inspect` does, and return beside it what the picture looks like."""
     try:
-        data = images.read_bytes(Path(path))
+        data = images.read_bytes(located(path))
         pixels, name = _decode(data)
     except ImageError as error:
         return str(error)
@@ -177,7 +178,7 @@ def inspect_and_sign(path: str) -> tuple[Inspected, Signature] | str:
 def thumbnail(path: str) -> NDArray[np.uint8] | None:
     """Return a small picture of a file, of shape (height, width, 3); None if it cannot be used any more."""
     try:
-        pixels, _ = _decode(images.read_bytes(Path(path)))
+        pixels, _ = _decode(images.read_bytes(located(path)))
     except ImageError:
         return None
     return images.thumbnail(pixels, SAMPLE_SIDE)
@@ -218,7 +219,7 @@ def _listed(exclude: Path) -> set[str]:
 
 
 def _inspected(
-    root: Path, candidates: Sequence[Candidate], signed: bool, workers: int | None, progress: Progress
+    root: Root, candidates: Sequence[Candidate], signed: bool, workers: int | None, progress: Progress
 ) -> tuple[list[tuple[Candidate, Inspected]], list[Signature], list[Rejected]]:
     """Decode every candidate, and tell the images, with their signatures if wanted, from what cannot be used."""
     paths = _full(root, [candidate.path for candidate in candidates])
@@ -238,7 +239,9 @@ def _inspected(
     return accepted, signatures, broken
 
 
-def _full(root: Path, paths: Iterable[str]) -> list[str]:
+def _full(root: Root, paths: Iterable[str]) -> list[str]:
+    if isinstance(root, Address):
+        return [str(root / path) for path in paths]
     top = os.path.abspath(root)  # noqa: PTH100 -- a worker may have been started in another folder
     return [os.path.join(top, path) for path in paths]  # noqa: PTH118 -- a million of them
 
@@ -352,7 +355,7 @@ def _check_coverage(manifest: Manifest, origins: Mapping[str, str | None], *, st
     return notes
 
 
-def _draw(root: Path, manifest: Manifest, folder: Path, workers: int | None) -> None:
+def _draw(root: Root, manifest: Manifest, folder: Path, workers: int | None) -> None:
     shown, title = _samples(manifest)
     thumbnails = isolation.each(thumbnail, _full(root, shown.paths), workers=workers, progress=lambda *_: None)
     captions = [f"{label}\n{path.rpartition('/')[2]}" for label, path in zip(shown.labels, shown.paths, strict=True)]

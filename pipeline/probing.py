@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline import backbones, cut_file, engines, extraction, images, manifest, plots, ridge
+from pipeline.addresses import Root
 from pipeline.errors import ImageError, InputError
 from pipeline.extraction import Plan, Settings
 from pipeline.files import publish_csv
@@ -123,7 +124,7 @@ def echo(cut_path: Path, *, backbone: str, cut: str, pooling: str) -> tuple[str,
 
 
 def probe(
-    root: Path,
+    root: Root,
     manifest_path: Path,
     cut_path: Path,
     bases: Sequence[Settings],
@@ -145,7 +146,7 @@ def probe(
 
     Parameters
     ----------
-    root : Path
+    root : Path or Address
         The image root to which the manifest's paths are relative.
     manifest_path, cut_path : Path
         In and out.
@@ -288,7 +289,7 @@ def judge(
 class _Sample:
     """The images of a sample as batches of pixels, read ahead by threads, as one plan wants them."""
 
-    def __init__(self, root: Path, drawn: Manifest, plan: Plan, batch_size: int) -> None:
+    def __init__(self, root: Root, drawn: Manifest, plan: Plan, batch_size: int) -> None:
         self.root, self.drawn, self.plan, self.batch_size = root, drawn, plan, batch_size
         self.failures: list[str] = []
 

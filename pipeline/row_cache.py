@@ -221,10 +221,17 @@ class RowCache:
         return [path for path in shard_paths(self.folder) if not verify_shard(path)]
 
     @contextlib.contextmanager
-    def writer(self, low: float, high: float) -> Iterator[None]:
+    def writer(self, low: float, high: float, run: str = "") -> Iterator[None]:
         """Hold the rows whose digest, read as a fraction of its range, lies in [low, high).
 
         A writer that is alone removes the half-written files of those that were killed before it.
+
+        Parameters
+        ----------
+        low, high : float
+            From 0 to 1.
+        run : str
+            Writers of the same run do not bar one another; empty for a writer that has no others beside it.
 
         Raises
         ------
@@ -238,13 +245,14 @@ class RowCache:
             try:
                 with writers.mutex(folder):
                     others = writers.cleared(folder)
-                    for other in others:
-                        if other.overlaps(low, high):
-                            raise BusyError(f"{self.folder}: {other} is computing these rows; wait for it, or stop it")
+                    barring = [other for other in others if other.bars(low, high, run)]
+                    if barring:  # of a run with many writers, the one who hands out the work holds most
+                        first = max(barring, key=lambda other: other.high - other.low)
+                        raise BusyError(f"{self.folder}: {first} is computing these rows; wait for it, or stop it")
                     if not others:
                         for path in leftovers(self.folder):
                             path.unlink(missing_ok=True)
-                    stack.enter_context(writers.entered(folder, low, high))
+                    stack.enter_context(writers.entered(folder, low, high, run))
             except OSError as error:
                 raise StorageError(f"{folder}: cannot lock the cache: {error.strerror or error}") from error
             yield

@@ -21,6 +21,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Final, Literal, NamedTuple, cast
 
+from pipeline.addresses import Address, Root
 from pipeline.errors import InputError, StorageError
 
 Split = Literal["train", "val", "test"]
@@ -97,13 +98,13 @@ class Source:
     warnings: list[str]
 
 
-def discover(root: Path, *, labels_csv: Path | None, label_pattern: str | None) -> Source:
+def discover(root: Root, *, labels_csv: Path | None, label_pattern: str | None) -> Source:
     """List the images below a folder with their labels.
 
     Parameters
     ----------
-    root : Path
-        The image root.
+    root : Path or Address
+        The image root. Of an address, only what its protocol can list is found.
     labels_csv : Path or None
         A CSV with a header and the columns ``path`` (relative to `root`), ``label`` and optionally ``split``; other
         columns are ignored, so a manifest will do. Then the folders themselves are not looked at.
@@ -121,8 +122,8 @@ def discover(root: Path, *, labels_csv: Path | None, label_pattern: str | None) 
     StorageError
         A folder cannot be read.
     """
-    if not root.is_dir():
-        received = "a file" if root.is_file() else "nothing of that name"
+    if (labels_csv is None or isinstance(root, Path)) and not root.is_dir():
+        received = "a file" if isinstance(root, Path) and root.is_file() else "nothing of that name"
         raise InputError(f"{root}: expected a folder of images, received {received}")
     if labels_csv is not None and label_pattern is not None:
         raise InputError("--labels and --label-pattern both say where labels are: expected one of them, received both")
@@ -144,7 +145,7 @@ def canonical(path: str) -> str:
     return str(PurePosixPath(path))
 
 
-def _check_labels(root: Path, source: Source) -> None:
+def _check_labels(root: Root, source: Source) -> None:
     labels = sorted({candidate.label for candidate in source.candidates})
     if not labels:
         found = f"{len(source.rejected)} files that cannot be used" if source.rejected else "none"
@@ -195,13 +196,13 @@ class _Listing(NamedTuple):
 class _Tree:
     """The folders below a root, each listed once; collects what is rejected and skipped on the way."""
 
-    root: Path
+    root: Root
     rejected: list[Rejected] = field(default_factory=list)
     skipped: int = 0
     peeked: dict[str, _Listing] = field(default_factory=dict)
 
     def top(self) -> _Folder:
-        return _Folder("", frozenset({_identity(self.root)}))
+        return _Folder("", frozenset({_identity(self.root)} if isinstance(self.root, Path) else ()))
 
     def peek(self, folder: _Folder) -> _Listing:
         """List a folder, and keep the listing for the next call."""
@@ -220,6 +221,9 @@ class _Tree:
 
     def _scan(self, folder: _Folder) -> _Listing:
         listing = _Listing([], [])
+        if isinstance(self.root, Address):
+            self._list(self.root / folder.path, folder, listing)
+            return listing
         try:
             with os.scandir(self.root / folder.path) as entries:
                 for entry in entries:
@@ -229,8 +233,21 @@ class _Tree:
         listing.folders.sort(key=lambda inner: inner.path)
         return listing
 
+    def _list(self, address: Address, folder: _Folder, listing: _Listing) -> None:
+        for name, is_folder in address.entries():
+            path = f"{folder.path}/{name}" if folder.path else name
+            if self._is_hidden(name):
+                self.skipped += 1
+            elif is_folder:
+                listing.folders.append(_Folder(path, folder.chain))
+            else:
+                listing.files.append(path)
+
+    def _is_hidden(self, name: str) -> bool:
+        return name.startswith(".") or name.lower() in SYSTEM_NAMES
+
     def _sort_in(self, entry: os.DirEntry[str], folder: _Folder, listing: _Listing) -> None:
-        if entry.name.startswith(".") or entry.name.lower() in SYSTEM_NAMES:
+        if self._is_hidden(entry.name):
             self.skipped += 1
             return
         path = f"{folder.path}/{entry.name}" if folder.path else entry.name
@@ -256,7 +273,7 @@ class _Tree:
         self.rejected.append(Rejected(printable(path), reason))
 
 
-def _from_folders(root: Path, pattern: re.Pattern[str] | None) -> Source:
+def _from_folders(root: Root, pattern: re.Pattern[str] | None) -> Source:
     tree = _Tree(root)
     base = _unwrapped(tree, pattern)
     folders = _split_folders(tree, base, pattern)

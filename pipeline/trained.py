@@ -13,7 +13,7 @@ from typing import Any, Literal, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline import engines, extraction, heads, images, models, spec, thresholds
+from pipeline import calibration, engines, extraction, heads, images, models, spec, thresholds
 from pipeline.errors import InputError
 from pipeline.readout import Readout
 
@@ -26,7 +26,7 @@ class Answers(NamedTuple):
     Attributes
     ----------
     probabilities : ndarray of shape (n, K), float64
-        Rows sum to 1.
+        Calibrated; rows sum to 1.
     features : ndarray of shape (n, d), float32, or None
         If the depth is ``features`` or ``maps``.
     maps : ndarray of shape (n, h, w, C), float32, or None
@@ -138,6 +138,7 @@ class _Head:
         self._head, record = heads.load(directory)
         self.classes: list[str] = record["classes"]
         self.threshold = thresholds.of_record(record, directory)
+        self._temperature = calibration.of_record(record, directory)
         self.spec: spec.Spec = record["spec"]
         settings = extraction.settings_of(self.spec, directory, weights=weights)
         self._settings = replace(settings, precision=precision or settings.precision)
@@ -156,7 +157,8 @@ class _Head:
 
     def answers(self, rows: NDArray[np.float32], depth: Depth) -> Answers:
         features = self.readout.features(rows) if depth == "maps" else rows.reshape(len(rows), -1)
-        return Answers(self._head.predict_proba(features), features, rows if depth == "maps" else None)
+        probabilities = calibration.apply(self._head.predict_proba(features), self._temperature)
+        return Answers(probabilities, features, rows if depth == "maps" else None)
 
     @cached_property
     def readout(self) -> Readout:
@@ -197,7 +199,8 @@ class _Model:
             return Answers(models.normalised(rows), None, None)
         readout = self.readout
         features = readout.features(rows) if depth == "maps" else rows.reshape(len(rows), -1)
-        return Answers(readout.probabilities(features), features, rows if depth == "maps" else None)
+        probabilities = calibration.apply(readout.probabilities(features), self._model.temperature)
+        return Answers(probabilities, features, rows if depth == "maps" else None)
 
     @cached_property
     def readout(self) -> Readout:

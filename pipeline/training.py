@@ -1,4 +1,4 @@
-"""Manifest and features to a fitted head: join labels to rows by digest, search, fit, judge, store."""
+"""Manifest and features to a fitted head: join labels to rows by digest, search, fit, judge, calibrate, store."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -8,7 +8,7 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline import heads, manifest, searching, thresholds
+from pipeline import calibration, heads, manifest, searching, thresholds
 from pipeline.errors import InputError
 from pipeline.features import Features
 from pipeline.heads import Codes, Part, Progress, Table
@@ -29,7 +29,8 @@ class Score:
     accuracy : float
         Fraction of rows whose most probable class is their label.
     loss : float
-        Mean of -ln(probability of the label), in nats: unweighted, and without the penalties of the fit.
+        Mean of -ln(probability of the label), in nats: unweighted, without the penalties of the fit, and before
+        calibration, which is fitted on some of these rows.
     """
 
     rows: int
@@ -56,8 +57,10 @@ class Summary:
         What the user should know, one line each.
     searched : searching.Outcome or None
         None without a search.
+    calibrated : dict or None
+        As `calibration.describe` returns it; None if it was not asked for, or there were too few validation images.
     threshold : dict or None
-        As `thresholds.choose` returns it; None without a wish.
+        As `thresholds.choose` returns it, for calibrated probabilities; None without a wish.
     streamed : bool
         Whether the rows stayed on disk.
     """
@@ -69,6 +72,7 @@ class Summary:
     epochs: int
     warnings: list[str]
     searched: searching.Outcome | None
+    calibrated: dict[str, Any] | None
     threshold: dict[str, Any] | None
     streamed: bool
 
@@ -89,6 +93,7 @@ def train(
     *,
     head: heads.Head,
     search: searching.Search | None = None,
+    calibrate: calibration.Method | None = None,
     wish: thresholds.Wish | None = None,
     memory: int | None = None,
     progress: Progress | None = None,
@@ -107,14 +112,19 @@ def train(
         Rows of any shape; all but the first axis are flattened.
     head_dir : Path
         Where `heads.save` writes; its record holds ``classes``, ``spec``, ``views``, ``feature_shape``, ``train`` and
-        ``val`` (rows, accuracy, loss; ``val`` may be null), and ``search`` and ``threshold`` if these were asked for.
+        ``val`` (rows, accuracy, loss; ``val`` may be null), ``calibration`` (or null), and ``search`` and ``threshold``
+        if these were asked for.
         With a search, `searching.write` leaves its table and picture there.
     head : Head
         Not fitted.
     search : Search or None
         Which parameters of the head to choose, and how; None keeps all of them.
+    calibrate : "temperature" or None
+        How the probabilities are calibrated, on the validation split: the rows that a search without folds and early
+        stopping have chosen on. With fewer images than `calibration.FEWEST_ROWS` it is not done, and a warning says so.
     wish : Wish or None
-        The threshold to choose on the validation split; None gives an image its most probable class.
+        The threshold to choose on the validation split, on calibrated probabilities; None gives an image its most
+        probable class.
     memory : int or None
         Bytes that the features may take. Where they would take more, they are read from the file in blocks, as often
         as the head needs them; the head is the same, up to rounding. None is without a bound.
@@ -150,15 +160,21 @@ def train(
             )
         watched = (held.images, held.codes) if len(held.codes) else None
         head.fit(fit.rows, fit.row_codes, watched, progress)
-        threshold = _threshold(head, held, classes, wish) if wish else None
+        warnings = list(head.warnings_)
+        probabilities = heads.predict(head, held.images) if len(held.codes) else np.empty((0, len(classes)))
+        calibrated = _calibrated(probabilities, held.codes, warnings) if calibrate else None
+        if calibrated:
+            probabilities = calibration.apply(probabilities, calibrated["temperature"])
+        threshold = _threshold(probabilities, held.codes, classes, wish) if wish else None
         summary = Summary(
             head=heads.name_of(head),
             n_parameters=heads.count_parameters(head.layout(fit.rows.shape[1], len(classes))),
             train=_judge(head, fit.images, fit.codes),
             val=_judge(head, *watched) if watched else None,
             epochs=len(head.history_),
-            warnings=head.warnings_,
+            warnings=warnings,
             searched=outcome,
+            calibrated=calibrated,
             threshold=threshold,
             streamed=streamed,
         )
@@ -169,6 +185,7 @@ def train(
             "feature_shape": list(features.row_shape),
             "train": asdict(summary.train),
             "val": asdict(summary.val) if summary.val else None,
+            "calibration": calibrated,
         }
     _store(head, head_dir, record, summary, search)
     return summary
@@ -244,13 +261,26 @@ def _parts(fit: _Split, held: _Split, digests: NDArray[np.uint8], search: search
     return parts
 
 
-def _threshold(head: heads.Head, held: _Split, classes: list[str], wish: thresholds.Wish) -> dict[str, Any]:
-    if not len(held.codes):
+def _calibrated(probabilities: NDArray[np.float64], codes: Codes, warnings: list[str]) -> dict[str, Any] | None:
+    """Return what a record keeps of a calibration; None, and one more warning, if there are too few rows."""
+    if len(codes) < calibration.FEWEST_ROWS:
+        warnings.append(
+            f"not calibrated: that takes {calibration.FEWEST_ROWS} validation images, received {len(codes)}: prepare "
+            "the manifest with a larger --val-fraction, or train with --calibrate none"
+        )
+        return None
+    return calibration.describe(probabilities, codes, calibration.fit(probabilities, codes))
+
+
+def _threshold(
+    probabilities: NDArray[np.float64], codes: Codes, classes: list[str], wish: thresholds.Wish
+) -> dict[str, Any]:
+    if not len(codes):
         raise InputError(
             f"--{wish.metric}-at-least: expected validation images to choose a threshold on, received none: prepare "
             "the manifest with a --val-fraction above 0"
         )
-    return thresholds.choose(heads.predict(head, held.images), held.codes, classes, wish)
+    return thresholds.choose(probabilities, codes, classes, wish)
 
 
 def _judge(head: heads.Head, X: Table, y: Codes) -> Score:

@@ -1,7 +1,9 @@
 """Who writes which rows: a writer's lock is a file of its own, held with ``flock`` for as long as the writer lives.
 
-``<folder>/<writer>.json`` holds host, process and range. One that is held belongs to a living process; one that is not
-belonged to a writer that was killed. ``<folder>/mutex`` is held for the moment in which somebody looks and enters.
+``<folder>/<writer>.json`` holds host, process, range and run. One that is held belongs to a living process; one that is
+not belonged to a writer that was killed. Writers of one run share their rows: the one who hands out the work, the
+workers, and a worker that was given up and is still at it.
+``<folder>/mutex`` is held for the moment in which somebody looks and enters.
 """
 
 import contextlib
@@ -26,10 +28,15 @@ class Writer:
     pid: int
     low: float
     high: float
+    run: str = ""
 
     def overlaps(self, low: float, high: float) -> bool:
         """Tell whether some rows of [low, high) are among its own."""
         return self.low < high and low < self.high
+
+    def bars(self, low: float, high: float, run: str) -> bool:
+        """Tell whether it keeps a writer of another run from the rows of [low, high)."""
+        return self.overlaps(low, high) and not (run and run == self.run)
 
     def __str__(self) -> str:
         return f"process {self.pid} on {self.host}"
@@ -109,8 +116,17 @@ def _entries(folder: Path) -> list[tuple[Path, Writer | None]]:
 
 
 @contextlib.contextmanager
-def entered(folder: Path, low: float, high: float) -> Iterator[None]:
+def entered(folder: Path, low: float, high: float, run: str = "") -> Iterator[None]:
     """Be a writer of [low, high) while the block runs; enter within `mutex`, and leave whenever you like.
+
+    Parameters
+    ----------
+    folder : Path
+        Of the locks.
+    low, high : float
+        From 0 to 1.
+    run : str
+        Shared by the writers of one run; empty for a writer that has no others beside it.
 
     Raises
     ------
@@ -121,7 +137,7 @@ def entered(folder: Path, low: float, high: float) -> Iterator[None]:
     with path.open("x") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         try:
-            json.dump(asdict(Writer(socket.gethostname(), os.getpid(), low, high)), file)
+            json.dump(asdict(Writer(socket.gethostname(), os.getpid(), low, high, run)), file)
             file.flush()
             yield
         finally:

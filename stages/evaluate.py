@@ -1,12 +1,17 @@
 """``headstart evaluate``: judge a head or a model on the test split."""
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from pipeline.addresses import Root
 from stages import settings, tables
 from stages.console import Stage, progress, warn
+from stages.places import PLACE
+
+if TYPE_CHECKING:
+    from pipeline import evaluation
 
 TITLES = {
     "accuracy": "accuracy",
@@ -14,12 +19,13 @@ TITLES = {
     "macro_f1": "macro F1",
     "log_loss": "log loss",
     "roc_auc": "ROC AUC",
+    "ece": "calibration error",
 }
 CLASSES_PRINTED = 20
 
 
 @click.command(cls=Stage)
-@click.argument("images", type=click.Path(path_type=Path))
+@click.argument("images", type=PLACE)
 @click.argument("manifest", metavar="MANIFEST.csv", type=click.Path(path_type=Path))
 @click.argument("features", metavar="FEATURES.h5", type=click.Path(path_type=Path))
 @click.argument("trained_dir", metavar="HEAD_DIR|MODEL_DIR", type=click.Path(path_type=Path))
@@ -41,7 +47,7 @@ CLASSES_PRINTED = 20
 @click.option("--batch-size", type=click.IntRange(min=1), default=32, show_default=True, help="Images a batch.")
 @settings.cache
 def evaluate(
-    images: Path,
+    images: Root,
     manifest: Path,
     features: Path,
     trained_dir: Path,
@@ -63,9 +69,16 @@ def evaluate(
     for warning in summary.warnings:
         warn(warning)
     click.echo(f"{summary.metrics['n']:,} test images, {summary.mistakes:,} mistakes; in brackets 95 % intervals\n")
-    click.echo("\n".join([*_overall(summary.metrics), ""]))
+    click.echo("\n".join([*_overall(summary.metrics), *_uncalibrated(summary), ""]))
     _show_classes(summary.metrics["classes"])
     click.echo(f"\n-> {out_dir}")
+
+
+def _uncalibrated(summary: "evaluation.Summary") -> list[str]:
+    if summary.temperature == 1.0:
+        return []
+    numbers = ", ".join(f"{TITLES[name]} {_estimate(summary.uncalibrated[name])}" for name in ("log_loss", "ece"))
+    return [f"without the temperature of {summary.temperature:.3f}: {numbers}"]
 
 
 def _overall(measured: dict[str, Any]) -> list[str]:

@@ -4,12 +4,14 @@ from pathlib import Path
 
 import click
 
+from pipeline.addresses import Root
 from stages.console import Stage, progress, warn
 from stages.likeness import hash_distance
+from stages.places import PLACE
 
 
 @click.command(cls=Stage)
-@click.argument("images", type=click.Path(path_type=Path))
+@click.argument("images", type=PLACE)
 @click.argument("manifest", type=click.Path(path_type=Path))
 @click.option("--labels", type=click.Path(path_type=Path), help="CSV of path,label[,split]; paths relative to IMAGES.")
 @click.option("--label-pattern", help=r"Regular expression whose group is the label: '^([a-z]+)\.' for cat.0.jpg.")
@@ -26,7 +28,7 @@ from stages.likeness import hash_distance
 @click.option("--exclude", type=click.Path(path_type=Path), help="File of paths to leave out, one a line.")
 @click.option("--workers", type=click.IntRange(min=1), help="Processes that decode.  [default: one a core]")
 def prepare(
-    images: Path,
+    images: Root,
     manifest: Path,
     labels: Path | None,
     label_pattern: str | None,

@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from pipeline.addresses import Root
 from stages import settings
 from stages.console import Stage, progress
+from stages.places import PLACE
 
 if TYPE_CHECKING:
     from pipeline.extraction import Settings
@@ -18,7 +20,7 @@ AUTO = "auto"
 
 
 @click.command(cls=Stage)
-@click.argument("images", type=click.Path(path_type=Path))
+@click.argument("images", type=PLACE)
 @click.argument("manifest", metavar="MANIFEST.csv", type=click.Path(path_type=Path))
 @click.argument("cut_json", metavar="CUT.json", type=click.Path(path_type=Path))
 @click.option(
@@ -46,7 +48,7 @@ AUTO = "auto"
 )
 @click.option("--batch-size", type=click.IntRange(min=1), default=32, show_default=True, help="Images a batch.")
 @settings.cache
-def probe(images: Path, manifest: Path, cut_json: Path, cut: str, pooling: str, **options: Any) -> None:
+def probe(images: Root, manifest: Path, cut_json: Path, cut: str, pooling: str, **options: Any) -> None:
     """Find where to cut the base for the IMAGES of MANIFEST.csv, and write it to CUT.json for `extract`.
 
     Beside it go layers.csv and layers.png: the accuracy of a quick head at every cut and pooling, and what each costs;

@@ -9,6 +9,7 @@ import click
 from click.core import ParameterSource
 
 if TYPE_CHECKING:
+    from pipeline.executors import Executor
     from pipeline.extraction import Plan
     from pipeline.views import Policy
 
@@ -87,6 +88,25 @@ AUGMENTATION: Final = (
     click.option("--contrast", default=0.0, show_default=True, help="Copies: by at most this fraction."),
 )
 
+EXECUTOR: Final = (
+    click.option(
+        "--executor",
+        type=click.Choice(["local", "processes", "dask"]),
+        default="local",
+        show_default=True,
+        help="Who computes: this process, several of this machine, or Dask's workers.",
+    ),
+    click.option("--workers", type=click.IntRange(min=1), help="Processes to start here.  [default: one a core]"),
+    click.option("--scheduler", metavar="ADDRESS", help="Dask's scheduler, as tcp://host:8786, and its workers."),
+    click.option(
+        "--task-timeout",
+        type=click.FloatRange(min=0, min_open=True),
+        default=300.0,
+        show_default=True,
+        help="Seconds after which a worker that stored nothing is given up.",
+    ),
+)
+
 
 def settings(function: Function) -> Function:
     """Give a command every option that makes a spec; it hands their values to `plan`."""
@@ -106,6 +126,11 @@ def views(function: Function) -> Function:
 def augmentation(function: Function) -> Function:
     """Give a command every option that makes a policy; it hands their values to `policy`."""
     return _with(AUGMENTATION, function)
+
+
+def executor(function: Function) -> Function:
+    """Give a command every option that makes an executor; it hands their values to `executor_of`."""
+    return _with(EXECUTOR, function)
 
 
 def _with(options: Iterable[Callable[[Function], Function]], function: Function) -> Function:
@@ -130,6 +155,15 @@ def plan(chosen: dict[str, Any]) -> "Plan":
         chosen["cut"], chosen["pooling"] = _read_cut(cut_file, chosen["backbone"])
     names = [field.name for field in dataclasses.fields(extraction.Settings) if field.name != "seed"]
     return extraction.plan(extraction.Settings(seed=seed, **{name: chosen.pop(name) for name in names}), engine=engine)
+
+
+def executor_of(chosen: dict[str, Any]) -> "Executor":
+    """Take the options of an executor out of those chosen, and return it; nothing is started yet."""
+    from pipeline import executors
+
+    name, patience = chosen.pop("executor"), chosen.pop("task_timeout")
+    workers, scheduler = chosen.pop("workers"), chosen.pop("scheduler")
+    return executors.open_executor(name, workers=workers, scheduler=scheduler, patience=patience)
 
 
 def _read_cut(path: Path, backbone: str) -> tuple[str, str]:

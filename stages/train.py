@@ -9,7 +9,7 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
-from pipeline import costs, heads, searching, thresholds, training
+from pipeline import calibration, costs, heads, searching, thresholds, training
 from pipeline.heads.dense import ACTIVATIONS, OPTIMIZERS, STANDARDIZE
 from pipeline.heads.knn import METRICS
 from stages.console import Stage, progress, warn
@@ -155,6 +155,14 @@ FRACTION = click.FloatRange(0.0, 1.0, min_open=True)
 @click.option(
     "--jobs", type=click.IntRange(0), default=0, show_default=True, help="search: folds at a time; 0 is one a core."
 )
+@click.option(
+    "--calibrate",
+    type=click.Choice([*calibration.METHODS, "none"]),
+    default="temperature",
+    show_default=True,
+    callback=lambda _, __, value: None if value == "none" else value,
+    help="Make the probabilities hold, on the validation split.",
+)
 @click.option("--precision-at-least", type=FRACTION, help="Of two classes: choose a threshold on the validation split.")
 @click.option("--recall-at-least", type=FRACTION, help="The same for a recall.")
 @click.option("--positive", help="The class whose precision or recall is meant.  [default: the second by name]")
@@ -188,12 +196,14 @@ def train(
             head_dir,
             head=unfitted,
             search=search,
+            calibrate=options["calibrate"],
             wish=wish,
             memory=options["memory"],
             progress=advance,
         )
     if report:
-        costs.write(report, costs.Cost(stage="train", seconds=round(time.monotonic() - started, 3)))
+        cost = costs.Cost(stage="train", seconds=round(time.monotonic() - started, 3))
+        costs.write(report, cost, **_calibration(summary))
     for warning in summary.warnings:
         warn(warning)
     for line in (*_searched(summary), *_threshold(summary)):
@@ -201,6 +211,8 @@ def train(
     scores = f"train accuracy {summary.train.accuracy:.3f}"
     if summary.val:
         scores += f", val accuracy {summary.val.accuracy:.3f}"
+    if summary.calibrated:
+        scores += f", temperature {summary.calibrated['temperature']:.3f}"
     click.echo(f"{head}: {summary.n_parameters:,} parameters, {scores} -> {head_dir}")
 
 
@@ -218,6 +230,18 @@ def _wish(options: dict[str, Any]) -> thresholds.Wish | None:
         if options[f"{metric}_at_least"] is not None:
             return thresholds.Wish(metric, options[f"{metric}_at_least"], options["positive"])
     return None
+
+
+def _calibration(summary: training.Summary) -> dict[str, float]:
+    """Return what a calibration did on the images that it was fitted on, flat."""
+    if summary.calibrated is None:
+        return {}
+    found, flat = summary.calibrated, {}
+    for state in ("before", "after"):
+        flat[f"log_loss_{state}"] = found[state]["log_loss"]
+        ends = {"": "value", "_low": "low", "_high": "high"}
+        flat |= {f"ece_{state}{end}": found[state]["ece"][name] for end, name in ends.items()}
+    return {"temperature": found["temperature"], "calibration_rows": found["rows"], **flat}
 
 
 def _searched(summary: training.Summary) -> list[str]:

@@ -1,6 +1,9 @@
 """Every engine gives the same features, in order, whatever the batches; what it cannot compute it refuses."""
 
 import importlib.metadata
+import subprocess
+import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -8,6 +11,7 @@ import numpy as np
 import pytest
 
 from pipeline import backbones, engines
+from pipeline.engines.tensorflow import TensorFlowEngine
 from pipeline.errors import InputError
 
 SIZE, BATCH = 64, 4
@@ -181,6 +185,59 @@ def test_auto_is_openvino_on_a_cpu_and_tensorflow_on_a_gpu_or_without_openvino(m
 def test_an_unknown_engine_names_the_choices() -> None:
     with pytest.raises(InputError, match="expected auto, tensorflow or openvino, received torch"):
         engines.choose("torch")
+
+
+def test_batches_dealt_out_to_several_devices_come_back_in_order_with_the_same_bits() -> None:
+    """Run in a process of its own, since a processor is divided into devices before TensorFlow starts."""
+    program = """
+import numpy as np
+from pipeline import frameworks
+from pipeline.engines.tensorflow import TensorFlowEngine, devices
+from tests.test_engines import batched, builder, pixels
+tf = frameworks.tensorflow()
+(cpu,) = tf.config.list_physical_devices("CPU")
+tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 3)
+assert devices() == ["CPU:0"]
+build, images = builder("mobilenet_v2"), pixels(29)
+engines = [TensorFlowEngine(build, batch_size=4, devices=names) for names in (["CPU:0"], ["CPU:0", "CPU:1", "CPU:2"])]
+one, several = ([*engine.run(batched(images, 4))] for engine in engines)
+assert [len(rows) for rows in several] == [4] * 7 + [1]
+np.testing.assert_array_equal(np.concatenate(several), np.concatenate(one))
+weights = [weight.value for trunk in engines[1]._trunks for weight in trunk.weights]
+where = {weight.device.rpartition("/")[2] for weight in weights}
+assert where == {"device:CPU:0", "device:CPU:1", "device:CPU:2"}, where
+"""
+    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=Path(__file__).parents[1])
+    assert run.returncode == 0, run.stderr
+
+
+def test_compiled_by_xla_as_on_a_gpu_the_features_are_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    build, images = builder("mobilenet_v2"), pixels(6)
+    plain = features(TensorFlowEngine(build, batch_size=8, devices=["CPU:0"]), images, 8)
+    monkeypatch.setattr("pipeline.engines.tensorflow._is_gpu", lambda device: True)
+    compiled = features(TensorFlowEngine(build, batch_size=8, devices=["CPU:0"]), images, 8)
+    assert np.abs(compiled - plain).max() <= 1e-4 * np.abs(plain).max()
+
+
+def test_a_source_that_fails_with_several_devices_leaves_no_thread_behind() -> None:
+    engine = TensorFlowEngine(builder("mobilenet_v2"), batch_size=4, devices=["CPU:0", "CPU:0"])
+
+    def failing() -> Iterator[np.ndarray]:
+        yield from batched(pixels(20), 4)
+        raise OSError(5, "Input/output error")
+
+    before = threading.active_count()
+    with pytest.raises(OSError, match="Input/output"):
+        list(engine.run(failing()))
+    assert threading.active_count() == before
+
+
+def test_below_float32_a_gpu_shows_in_the_spec(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engines, "_has_gpu", lambda: False)
+    assert engines.described("tensorflow") == {"name": "tensorflow", "version": engines.version_of("tensorflow")}
+    monkeypatch.setattr(engines, "_has_gpu", lambda: True)
+    assert engines.described("tensorflow")["device"] == "GPU"
+    assert "device" not in engines.described("openvino")
 
 
 def test_the_version_is_that_of_the_installed_package() -> None:

@@ -14,6 +14,7 @@ from PIL import Image
 from pipeline import (
     assembly,
     backbones,
+    calibration,
     evaluation,
     features,
     heads,
@@ -173,8 +174,8 @@ def test_only_the_test_split_is_judged(project):
 
 def test_folder_holds_these_files_and_no_others(project):
     project.write().evaluate()
-    tables = "classes.csv confusion.csv learning_curves.csv metrics.json predictions.csv"
-    pictures = "classes.png confusion_matrix.png learning_curves.png mistakes.png"
+    tables = "classes.csv confusion.csv learning_curves.csv metrics.json predictions.csv reliability.csv"
+    pictures = "classes.png confusion_matrix.png learning_curves.png mistakes.png reliability.png"
     assert {file.name for file in project.out.iterdir()} == {*tables.split(), *pictures.split()}
 
 
@@ -211,8 +212,9 @@ def test_metrics_can_be_read_again_and_only_from_where_they_are(project, tmp_pat
 def test_metrics_json_is_flat_and_holds_numbers_only(project):
     summary = project.write().evaluate()
     written = json.loads((project.out / "metrics.json").read_text())
-    keys = [f"{name}{end}" for name in metrics.OVERALL for end in ("", "_low", "_high")]
-    assert list(written) == ["images", *keys]
+    keys = [f"{name}{end}" for name in (*metrics.OVERALL, "ece") for end in ("", "_low", "_high")]
+    before = [f"uncalibrated_{name}{end}" for name in ("log_loss", "ece") for end in ("", "_low", "_high")]
+    assert list(written) == ["images", *keys, "temperature", *before]
     assert all(isinstance(value, int | float) for value in written.values())
     assert written["accuracy"] == 0.8
     assert written["accuracy_low"] == round(summary.metrics["accuracy"]["low"], 6) == 0.490162
@@ -343,6 +345,56 @@ def test_metrics_predictions_and_confusion_are_those_at_the_threshold_of_the_hea
     assert float(project.table("predictions.csv")[1]["confidence"]) == pytest.approx(0.4)
 
 
+def probabilities(project):
+    rows = project.table("predictions.csv")
+    return np.array([[float(row[name]) for name in row if name.startswith("p_")] for row in rows])
+
+
+def test_probabilities_are_those_at_the_temperature_of_the_head(project):
+    before = project.write().evaluate().metrics
+    said = probabilities(project)
+    head, record = heads.load(project.head)
+    heads.save(head, project.head, record | {"calibration": {"temperature": 4.0}})
+    after = project.evaluate().metrics
+    np.testing.assert_allclose(probabilities(project), calibration.apply(said, 4.0), atol=1e-6)
+    assert after["accuracy"] == before["accuracy"]
+    assert after["log_loss"] != before["log_loss"]
+
+
+def test_before_and_after_calibration_stand_side_by_side(project):
+    before = project.write().evaluate()
+    plain = json.loads((project.out / "metrics.json").read_text())
+    assert (before.temperature, plain["temperature"], plain["uncalibrated_ece"]) == (1.0, 1.0, plain["ece"])
+    assert {row["temperature"] for row in project.table("reliability.csv")} == {"1.0"}
+    picture = (project.out / "reliability.png").read_bytes()
+    head, record = heads.load(project.head)
+    heads.save(head, project.head, record | {"calibration": {"temperature": 4.0}})
+    after = project.evaluate()
+    numbers = json.loads((project.out / "metrics.json").read_text())
+    assert after.uncalibrated == {name: before.metrics[name] for name in ("log_loss", "ece")}
+    for end in ("", "_low", "_high"):
+        assert numbers[f"uncalibrated_ece{end}"] == plain[f"ece{end}"]
+        assert numbers[f"uncalibrated_log_loss{end}"] == plain[f"log_loss{end}"]
+    assert (after.temperature, numbers["temperature"]) == (4.0, 4.0)
+    assert numbers["ece"] != plain["ece"]
+    rows = project.table("reliability.csv")
+    assert {row["temperature"] for row in rows} == {"1.0", "4.0"}
+    assert sum(int(row["images"]) for row in rows if row["temperature"] == "4.0") == numbers["images"]
+    assert (project.out / "reliability.png").read_bytes() != picture
+
+
+def test_the_mean_over_views_is_that_of_calibrated_probabilities(project):
+    project.write()
+    head, record = heads.load(project.head)
+    heads.save(head, project.head, record | {"calibration": {"temperature": 2.0}})
+    *views_of, digests = project.add_view(1)
+    project.evaluate(tta=True)
+    mean = np.mean([calibration.apply(one.astype(np.float64), 2.0) for one in views_of], axis=0)
+    expected = {digest.tobytes().hex(): row for digest, row in zip(digests, mean, strict=True)}
+    for row, found in zip(project.table("predictions.csv"), probabilities(project), strict=True):
+        np.testing.assert_allclose(found, expected[row["digest"]], atol=1e-6)
+
+
 def test_a_class_without_test_images_is_a_warning(project):
     project.rows = [row for row in project.rows if not (row[2] == "cat" and row[3] == "test")]
     summary = project.write().evaluate()
@@ -403,10 +455,20 @@ def test_command_prints_a_table_that_a_person_can_read(project):
     lines = result.output.splitlines()
     assert lines[0] == "10 test images, 2 mistakes; in brackets 95 % intervals"
     assert lines[2] == "accuracy           0.8000 [0.4902, 0.9645]"
-    assert lines[8].split() == ["class", "images", "precision", "recall", "F1"]
-    assert lines[9].startswith("ant         4  0.8000 [")
-    assert lines[11].split()[2:4] == ["not", "defined"]
+    assert lines[7].startswith("calibration error  0.")
+    assert lines[9].split() == ["class", "images", "precision", "recall", "F1"]
+    assert lines[10].startswith("ant         4  0.8000 [")
+    assert lines[12].split()[2:4] == ["not", "defined"]
     assert lines[-1] == f"-> {project.out}"
+
+
+def test_command_says_what_the_temperature_does(project):
+    project.write()
+    head, record = heads.load(project.head)
+    heads.save(head, project.head, record | {"calibration": {"temperature": 4.0}})
+    lines = CliRunner().invoke(command, [str(path) for path in project.paths]).output.splitlines()
+    assert lines[8].startswith("without the temperature of 4.000: log loss 0.")
+    assert ", calibration error 0." in lines[8]
 
 
 def test_command_turns_a_foreseen_error_into_one_line_and_status_1(project):

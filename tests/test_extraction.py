@@ -7,14 +7,14 @@ import subprocess
 import sys
 import textwrap
 import time
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import h5py
 import numpy as np
 import pytest
 
-from pipeline import engines, extraction, images, manifest, row_cache, views
+from pipeline import computing, engines, extraction, images, manifest, row_cache, spec, views
 from pipeline.errors import BusyError, InputError, StorageError
 from pipeline.features import Features
 from pipeline.manifest import Manifest
@@ -113,7 +113,7 @@ def test_the_report_says_what_was_done(project: Project) -> None:
     assert (report.images, report.distinct, report.computed, report.reused, report.quarantined) == (11, 11, 11, 0, 0)
     assert report.images_per_second > 0
     assert (report.engine, report.precision) == (f"tensorflow {engines.version_of('tensorflow')}", "float32")
-    assert json.loads(project.report.read_text()) == report.__dict__
+    assert json.loads(project.report.read_text()) == asdict(report)
 
 
 def test_a_second_run_forwards_nothing_opens_no_engine_and_gives_the_same_bytes(project: Project) -> None:
@@ -225,7 +225,7 @@ def test_a_disk_that_starts_to_fail_stops_the_run_and_keeps_what_was_stored(
 
     monkeypatch.setattr(images, "read_bytes", failing)
     monkeypatch.setattr(row_cache, "SHARD_ROWS", 2)
-    monkeypatch.setattr(extraction, "BATCHES_AHEAD", 1)
+    monkeypatch.setattr(computing, "BATCHES_AHEAD", 1)
     with pytest.raises(StorageError, match="the disk fails"):
         project.run(batch_size=2)
     monkeypatch.setattr(images, "read_bytes", sound)
@@ -318,7 +318,7 @@ def test_a_damaged_shard_is_computed_again_and_the_bytes_are_the_same(
 
 def test_a_second_run_at_the_same_time_is_told_who_is_at_work(project: Project) -> None:
     described = plan(size=SIZE)
-    rows = row_cache.RowCache(project.cache, spec=extraction.spec.canonical(described.spec), dtype="float16", view="0")
+    rows = row_cache.RowCache(project.cache, spec=spec.canonical(described.spec), dtype="float16", view="0")
     with rows.writer(0.0, 1.0), pytest.raises(BusyError, match=f"process {os.getpid()}"):
         project.run()
     assert project.run().computed == 11
@@ -453,7 +453,7 @@ def test_pooled_features_are_float16_and_whole_maps_float32_by_default() -> None
     ids=str,
 )
 def test_every_setting_that_can_change_a_value_changes_the_identity(change: dict[str, object]) -> None:
-    assert extraction.spec.identity(plan(**change).spec) != extraction.spec.identity(plan().spec)
+    assert spec.identity(plan(**change).spec) != spec.identity(plan().spec)
 
 
 def test_the_spec_is_known_without_tensorflow() -> None:

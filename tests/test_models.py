@@ -11,7 +11,7 @@ import h5py
 import numpy as np
 import pytest
 
-from pipeline import assembly, backbones, models
+from pipeline import assembly, backbones, calibration, models
 from pipeline.errors import ArtefactError
 from pipeline.heads import Stack
 from tests import fakes
@@ -39,7 +39,9 @@ def small_base(table_of_backbones: None) -> None:
     fakes.register_tiny()
 
 
-def save(folder: Path, history: list[dict[str, float]] = HISTORY, head: Stack | None = None) -> Any:
+def save(
+    folder: Path, history: list[dict[str, float]] = HISTORY, head: Stack | None = None, calibrated: Any = None
+) -> Any:
     plan = fakes.plan(size=SIZE, backbone="tiny")
     base = backbones.load(plan.backbone, size=SIZE, alpha=1.0, weights=plan.weights)
     trunk = assembly.flat(backbones.trunk(plan.backbone, base, cut=plan.spec["cut"], pooling="avg"))
@@ -59,6 +61,7 @@ def save(folder: Path, history: list[dict[str, float]] = HISTORY, head: Stack | 
         layers=layers,
         history=history,
         made={"finetuning": None},
+        calibration=calibrated,
     )
     return assembly.join(trunk, network)
 
@@ -87,6 +90,28 @@ def test_a_model_read_back_gives_the_same_bits(tmp_path: Path, widths: tuple[int
     assert np.array_equal(found, np.array(network(pixels())))
     assert found.shape == (5, 2 if widths[-1] == 1 else 3)
     np.testing.assert_allclose(found.sum(axis=1), 1, atol=1e-6)
+
+
+@pytest.mark.parametrize("widths", [(3,), (5, 1)])
+def test_the_network_of_a_calibrated_model_gives_calibrated_probabilities(
+    tmp_path: Path, widths: tuple[int, ...]
+) -> None:
+    plain = save(tmp_path / "m", head=stack(16, *widths))
+    identity = models.read(tmp_path / "m").identity
+    save(tmp_path / "m", head=stack(16, *widths), calibrated={"temperature": 2.5})
+    model = models.read(tmp_path / "m")
+    assert (model.temperature, model.document["calibration"]) == (2.5, {"temperature": 2.5})
+    assert model.identity != identity
+    expected = calibration.apply(models.normalised(np.array(plain(pixels()))), 2.5)
+    np.testing.assert_allclose(np.array(model.network()(pixels())), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("damaged", [{"temperature": 0.0}, {"temperature": "2"}, {}, 2.0])
+def test_a_damaged_temperature_is_refused(folder: Path, damaged: object) -> None:
+    document = json.loads((folder / "model.json").read_text())
+    (folder / "model.json").write_text(json.dumps(document | {"calibration": damaged}))
+    with pytest.raises(ArtefactError, match="expected a calibration with a temperature from"):
+        models.read(folder)
 
 
 def test_reading_tells_what_was_written(folder: Path) -> None:

@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from pipeline import plots
+from pipeline.plots import canvas, cuts
 
 LABELS = {
     "two": ["cat", "dog"],
@@ -50,10 +51,14 @@ def draw(path, kind, labels, seed=0):
     elif kind == "intervals":
         rows = [(label, value, value / 2, 1.0) for label, value in zip(labels, rng.random(k), strict=True)]
         plots.intervals({"precision": rows, "recall": rows}, path, "metrics")
+    elif kind == "reliability":
+        bins = [(value, (value + 1) / 2, value / 2, 1.0) for value in np.sort(rng.random(min(k, 10)))]
+        panels = {"before $x$\nof one": bins, "after": [(1.0, 1.0, 0.9, 1.0), (0.0, 0.0, 0.0, 0.3)]}
+        plots.reliability(panels, path, "bins")
     return path
 
 
-KINDS = ["sample_grid", "mistakes_grid", "pairs_grid", "class_counts", "confusion_matrix", "intervals"]
+KINDS = ["sample_grid", "mistakes_grid", "pairs_grid", "class_counts", "confusion_matrix", "intervals", "reliability"]
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -150,8 +155,8 @@ def test_a_failed_drawing_leaves_the_picture_that_stood_there(tmp_path):
 
 
 def test_long_texts_lose_their_middle():
-    assert plots._short("train/some/folder/00042.jpg", 15) == "train/s…042.jpg"
-    assert plots._short("short", 15) == "short"
+    assert canvas.short("train/some/folder/00042.jpg", 15) == "train/s…042.jpg"
+    assert canvas.short("short", 15) == "short"
 
 
 def test_pictures_open_with_any_reader(tmp_path):
@@ -206,4 +211,4 @@ def test_backbones_are_drawn_whatever_their_speeds_without_a_warning(rates, tmp_
 
 
 def test_durations_are_in_a_unit_that_reads_well():
-    assert [plots._duration(seconds) for seconds in (3.2, 119, 600, 36000)] == ["3 s", "119 s", "10 min", "10.0 h"]
+    assert [cuts._duration(seconds) for seconds in (3.2, 119, 600, 36000)] == ["3 s", "119 s", "10 min", "10.0 h"]

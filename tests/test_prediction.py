@@ -17,6 +17,7 @@ from PIL import Image
 from pipeline import (
     assembly,
     backbones,
+    calibration,
     extraction,
     familiarity,
     features,
@@ -111,6 +112,20 @@ def test_the_answer_is_the_heads_on_the_features_of_that_file(
         bright, dark = head.predict_proba(quadrant_means(pixels[None]))[0]
         assert one.probabilities == pytest.approx({"bright": bright, "dark": dark}, abs=1e-12)
         assert one.label == ("bright" if bright > dark else "dark")
+
+
+def test_probabilities_are_those_at_the_temperature_of_the_head(
+    tmp_path: Path, head_dir: Path, engine: CountingEngine
+) -> None:
+    paths = files(tmp_path, "oooo")
+    before = predicted(predictor(head_dir), paths)
+    head, record = heads.load(head_dir)
+    heads.save(head, head_dir, record | {"calibration": {"temperature": 3.0}})
+    for one, was in zip(predicted(predictor(head_dir), paths), before, strict=True):
+        expected = calibration.apply(np.array([list(was.probabilities.values())]), 3.0)[0]
+        assert list(one.probabilities.values()) == pytest.approx(expected.tolist(), abs=1e-12)
+        assert one.label == was.label
+        assert max(one.probabilities.values()) < max(was.probabilities.values())
 
 
 def test_the_label_is_that_of_the_threshold_if_the_head_has_one(

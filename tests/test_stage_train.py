@@ -26,9 +26,32 @@ def params(work):
 
 def test_paths_alone_train_a_logistic_head_and_print_one_line(work):
     result = run(work.manifest, work.features, work.head)
-    assert result.output == f"logistic: 7 parameters, train accuracy 1.000, val accuracy 1.000 -> {work.head}\n"
+    assert result.stdout == f"logistic: 7 parameters, train accuracy 1.000, val accuracy 1.000 -> {work.head}\n"
     assert result.exit_code == 0
     assert params(work) == {"C": 0.01, "l1_ratio": 0.0, "class_weight": None, "max_iter": 1000, "seed": 0}
+
+
+def test_a_head_is_calibrated_on_enough_validation_images_and_says_so(tmp_path):
+    work = project(tmp_path, n=150).write()
+    result = run(work.manifest, work.features, work.head)
+    temperature = heads.load(work.head)[1]["calibration"]["temperature"]
+    assert f", temperature {temperature:.3f} -> " in result.stdout
+    report = tmp_path / "report.json"
+    run(work.manifest, work.features, work.head, "--report", report)
+    written = json.loads(report.read_text())
+    assert (written["temperature"], written["calibration_rows"]) == (temperature, 60)
+    assert written["log_loss_after"] <= written["log_loss_before"]
+    assert written["ece_after_low"] <= written["ece_after"] <= written["ece_after_high"]
+    plain = run(work.manifest, work.features, work.head, "--calibrate", "none")
+    assert "temperature" not in plain.output
+    assert heads.load(work.head)[1]["calibration"] is None
+
+
+def test_of_too_few_validation_images_none_is_learned_and_a_warning_says_so(work):
+    result = run(work.manifest, work.features, work.head)
+    assert "not calibrated: that takes 50 validation images, received 16" in result.stderr
+    assert "--val-fraction" in result.stderr
+    assert run(work.manifest, work.features, work.head, "--calibrate", "none").stderr == ""
 
 
 def test_every_option_of_the_logistic_head_arrives(work):

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline import features, heads, manifest, searching, thresholds, training
+from pipeline import calibration, features, heads, manifest, searching, thresholds, training
 from pipeline.digests import as_keys
 from pipeline.errors import ArtefactError, InputError
 
@@ -339,6 +339,46 @@ class TestThreshold:
         work.splits = ["train"] * len(work.paths)
         with pytest.raises(InputError, match=r"--recall-at-least: .* --val-fraction"):
             work.write().train(wish=thresholds.Wish("recall", 0.9, None))
+
+
+class TestCalibration:
+    def test_is_fitted_on_the_validation_split_and_kept(self, tmp_path):
+        work = project(tmp_path, n=150).write()
+        summary = work.train(logistic(C=1e-4), calibrate="temperature")
+        head, record = heads.load(work.head)
+        assert record["calibration"] == summary.calibrated
+        held = [place for place, split in enumerate(work.splits) if split == "val"]
+        y = np.array([int(work.labels[place] == "dog") for place in held])
+        raw = head.predict_proba(work.rows[held].reshape(len(held), -1))
+        assert summary.calibrated["temperature"] == pytest.approx(calibration.fit(raw, y), rel=1e-4)
+        assert summary.calibrated["rows"] == len(held) == 60
+        assert summary.calibrated["before"]["log_loss"] == pytest.approx(summary.val.loss)
+        assert summary.calibrated["after"]["log_loss"] < summary.calibrated["before"]["log_loss"]
+
+    def test_changes_neither_head_nor_labels(self, tmp_path):
+        work = project(tmp_path, n=150).write()
+        plain, arrays = work.train(), files(work.head)["arrays.npz"]
+        summary = work.train(calibrate="temperature")
+        assert files(work.head)["arrays.npz"] == arrays
+        assert (summary.train, summary.val) == (plain.train, plain.val)
+
+    def test_comes_before_the_threshold(self, tmp_path):
+        work = project(tmp_path, n=150).write()
+        wish = thresholds.Wish("recall", 0.9, "cat")
+        summary = work.train(logistic(C=1e-4), wish=wish, calibrate="temperature")
+        held = [place for place, split in enumerate(work.splits) if split == "val"]
+        y = np.array([int(work.labels[place] == "dog") for place in held])
+        raw = heads.load(work.head)[0].predict_proba(work.rows[held].reshape(len(held), -1))
+        calibrated = calibration.apply(raw, summary.calibrated["temperature"])
+        assert summary.calibrated["temperature"] < 0.5
+        assert summary.threshold["value"] == pytest.approx(
+            thresholds.choose(calibrated, y, ["cat", "dog"], wish)["value"], abs=1e-6
+        )
+
+    def test_of_few_images_is_left_and_a_warning_says_so(self, tmp_path):
+        summary = project(tmp_path).write().train(calibrate="temperature")
+        assert summary.calibrated is None
+        assert [line for line in summary.warnings if line.startswith("not calibrated: ")] == summary.warnings != []
 
 
 class TestLargerThanMemory:

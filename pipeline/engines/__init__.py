@@ -66,6 +66,12 @@ def version_of(name: str) -> str:
     return ""
 
 
+def described(name: str) -> dict[str, str]:
+    """Return what of an engine shows in features below float32: name, version, and a GPU, for which XLA compiles."""
+    gpu = {"device": "GPU"} if name == "tensorflow" and _has_gpu() else {}
+    return {"name": name, "version": version_of(name)} | gpu
+
+
 def open_engine(
     name: str,
     build: Callable[[], Any],
@@ -102,11 +108,10 @@ def open_engine(
         model = graph(build, kept=kept and kept / f"{name}-{version_of(name)}")
         engine: Engine = OpenVINOEngine(model, precision=precision)
     else:
-        from pipeline.engines.tensorflow import TensorFlowEngine, computing_in
+        from pipeline.engines.tensorflow import TensorFlowEngine, computing_in, devices
 
         with computing_in(precision):
-            trunk = build()
-        engine = TensorFlowEngine(trunk, batch_size=batch_size)
+            engine = TensorFlowEngine(build, batch_size=batch_size, devices=devices())
     LOG.info("%s %s at %s: opened in %.1f s", name, version_of(name), precision, time.monotonic() - started)
     return engine
 

@@ -3,6 +3,7 @@
 import contextlib
 import hashlib
 import json
+import os
 import shutil
 import tempfile
 from collections import deque
@@ -10,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
+import joblib
 import numpy as np
 from numpy.typing import NDArray
 
@@ -24,6 +26,7 @@ GRAPH_FILES: Final = ("model.xml", "model.bin")
 GRAPH_IMAGES: Final = 4
 # Runs waiting behind those under way, so that no core idles until this thread brings the next one.
 QUEUED: Final = 2
+LIMIT: Final = "LOKY_MAX_CPU_COUNT"
 
 
 def graph(build: Callable[[], Any], *, kept: Path | None) -> Any:
@@ -80,7 +83,7 @@ class OpenVINOEngine:
         self._images = images
         self.row_shape: tuple[int, ...] = tuple(int(side) for side in model.output(0).shape[1:])
         # Left to itself the plugin runs bfloat16 wherever the processor has it.
-        hints = {"INFERENCE_PRECISION_HINT": HINTS[precision], "PERFORMANCE_HINT": "THROUGHPUT"}
+        hints = {"INFERENCE_PRECISION_HINT": HINTS[precision], "PERFORMANCE_HINT": "THROUGHPUT", **_threads()}
         compiled = core.compile_model(model, "CPU", hints)
         count = QUEUED + compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS")
         self._requests = [compiled.create_infer_request() for _ in range(count)]
@@ -127,6 +130,11 @@ class OpenVINOEngine:
         finally:
             for request, *_ in busy:
                 request.wait()
+
+
+def _threads() -> dict[str, int]:
+    """Return how many threads to use where that is limited, by the variable that limits decoding, too."""
+    return {"INFERENCE_NUM_THREADS": joblib.cpu_count()} if os.environ.get(LIMIT) else {}
 
 
 def _padded(piece: NDArray[np.uint8], count: int) -> NDArray[np.uint8]:

@@ -16,6 +16,7 @@ from pipeline.finetuning import checkpoints, feeding
 from pipeline.finetuning.checkpoints import Row, State
 from pipeline.finetuning.settings import Settings
 from pipeline.finetuning.tuner import Tuner
+from pipeline.heads.rows import probabilities as of_logits
 
 Progress = Callable[[int, int], None]
 
@@ -128,6 +129,15 @@ def train(
     if tuner.frozen_digest() != before:
         raise FrozenWeightsError("expected the frozen weights as they were before training, received others")
     return Outcome(state.history, state.best_epoch, resumed_after, time.monotonic() - started)
+
+
+def probabilities(tuner: Tuner, split: Split, settings: Settings) -> NDArray[np.float64]:
+    """Return the probabilities (n, K) of a split's images as the network is now, in the order of its rows."""
+    found = np.empty((split.source.count, tuner.n_classes))
+    order = split.source.order(None)
+    for places, rows in feeding.prefetched(split.source, order, batch_size=settings.batch_size, epoch=0):
+        found[places] = of_logits(tuner.logits(rows))
+    return found
 
 
 def _resumed(tuner: Tuner, checkpoint: Path) -> State:

@@ -11,12 +11,26 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from pipeline import assembly, backbones, extraction, frameworks, heads, manifest, models, spec, thresholds, views
+from pipeline import (
+    assembly,
+    backbones,
+    calibration,
+    extraction,
+    frameworks,
+    heads,
+    manifest,
+    models,
+    spec,
+    thresholds,
+    views,
+)
+from pipeline.addresses import Root
 from pipeline.engines.tensorflow import computing_in
 from pipeline.errors import ArtefactError, InputError
 from pipeline.features import Features
-from pipeline.finetuning import checkpoints, epochs, feeding
+from pipeline.finetuning import checkpoints, devices, epochs, feeding
 from pipeline.finetuning.checkpoints import Row
 from pipeline.finetuning.epochs import Outcome, Progress, Split
 from pipeline.finetuning.settings import Settings
@@ -68,6 +82,8 @@ class Job:
     Attributes
     ----------
     classes : list of str
+    threshold, calibration : dict or None
+        Those of the head, until training changes its probabilities.
     warnings : list of str
     extraction_seconds : float
         Spent on activations below the cut.
@@ -78,6 +94,8 @@ class Job:
         head, record = heads.load(head_dir)
         self.classes: list[str] = record["classes"]
         self.threshold = thresholds.of_record(record, head_dir)
+        calibration.of_record(record, head_dir)
+        self.calibration: dict[str, Any] | None = record.get("calibration")
         self.head_digest = hashlib.sha256((head_dir / heads.HEAD_FILE).read_bytes()).hexdigest()
         with Features(features_path) as features:
             self.warnings = spec.require_compatible(record["spec"], features.spec)
@@ -89,14 +107,8 @@ class Job:
         self.plan = extraction.plan(self.chosen, engine=run.engine)
         differing = spec.require_compatible(record["spec"], self.plan.spec)
         self.warnings += [line for line in differing if line not in self.warnings]
-        if self.threshold and settings.epochs:
-            self.threshold = None
-            self.warnings.append(
-                f"the threshold of {head_dir} was chosen for its probabilities, which training changes: the model "
-                "gives the most probable class"
-            )
         self.extraction_seconds = 0.0
-        with computing_in("float32"):
+        with computing_in("float32"), devices.strategy().scope():
             self._build(head.stack())
 
     def _build(self, stack: heads.Stack) -> None:
@@ -143,12 +155,12 @@ class Job:
             "versions": _versions(),
         }
 
-    def train(self, root: Path, table: Manifest, folder: Path) -> Outcome:
+    def train(self, root: Root, table: Manifest, folder: Path) -> Outcome:
         """Train tail and head."""
         with self._open(root, table, folder) as (train, val):
             data = _labelled(train, table, "train", self.classes, self.settings.class_weight)
             held = _labelled(val, table, "val", self.classes, self.settings.class_weight, like=data)
-            return epochs.train(
+            outcome = epochs.train(
                 self.tuner,
                 data,
                 held,
@@ -157,6 +169,40 @@ class Job:
                 progress=self.run.progress,
                 told=self.run.told,
             )
+            if self.calibration or self.threshold:
+                self._settle(held)
+            return outcome
+
+    def _settle(self, held: Split) -> None:
+        """Fit the temperature and choose the threshold anew: those of the head were for other probabilities."""
+        probabilities = epochs.probabilities(self.tuner, held, self.settings)
+        if self.calibration and len(held.codes) < calibration.FEWEST_ROWS:
+            self.calibration = None
+            self.warnings.append(
+                "not calibrated: training changes the probabilities, and a temperature takes "
+                f"{calibration.FEWEST_ROWS} validation images, received {len(held.codes)}"
+            )
+        elif self.calibration:
+            temperature = calibration.fit(probabilities, held.codes)
+            self.calibration = calibration.describe(probabilities, held.codes, temperature)
+            probabilities = calibration.apply(probabilities, temperature)
+        if self.threshold:
+            self.threshold = self._chosen(probabilities, held.codes, self.threshold)
+
+    def _chosen(
+        self, probabilities: NDArray[np.float64], codes: NDArray[np.int64], before: dict[str, Any]
+    ) -> dict[str, Any] | None:
+        """Return a threshold for the wish that the head's was chosen for; None, and a warning, if that cannot be."""
+        try:
+            ((metric, at_least),) = before["wish"].items()
+            wish = thresholds.Wish(metric, at_least, before["positive"])
+            return thresholds.choose(probabilities, codes, self.classes, wish)
+        except (KeyError, AttributeError, ValueError, InputError) as error:
+            self.warnings.append(
+                "the threshold of the head was chosen for its probabilities, which training changes, and there is none "
+                f"for the new ones, so the model gives the most probable class: {error}"
+            )
+            return None
 
     def save(self, model_dir: Path, outcome: Outcome) -> None:
         """Store the model."""
@@ -167,6 +213,7 @@ class Job:
             self.stack,
             classes=self.classes,
             threshold=self.threshold,
+            calibration=self.calibration,
             spec=self.spec,
             new_conv=self.settings.new_conv,
             layers=self.layers(),
@@ -190,7 +237,7 @@ class Job:
         return extraction.plan(chosen, engine=self.run.engine)
 
     @contextlib.contextmanager
-    def _open(self, root: Path, table: Manifest, folder: Path) -> Iterator[tuple[feeding.Source, feeding.Source]]:
+    def _open(self, root: Root, table: Manifest, folder: Path) -> Iterator[tuple[feeding.Source, feeding.Source]]:
         """Yield the rows of train and val: activations, computed first where the cache lacks them, or pixels."""
         train, val = table.distinct("train"), table.distinct("val")
         if self.settings.from_pixels:

@@ -4,11 +4,16 @@ The steps are written out, and not left to ``Model.fit``: in Keras 3.15 an outer
 ``fit`` makes, overrules an inner ``training=False``. A base that was called in inference mode would then train with the
 statistics of each batch and lose those it came with. Here the tail is called with what was asked for, whatever the head
 is called with.
+
+Built within the scope of a ``tf.distribute`` strategy, a tuner deals each batch out to the strategy's devices and adds
+up their gradients: the step is that of one device, up to rounding. Two things are each device's own: what dropout
+draws, and the statistics of a batch where BatchNorm trains.
 """
 
 import difflib
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -79,14 +84,16 @@ class Tuner:
         self._optimizer = _optimizer(settings)
         self._optimizer.build(self.trained)
         tf = frameworks.tensorflow()
+        self._strategy = tf.distribute.get_strategy()
         fed = lower if lower is not None else tail
         signature = [
             tf.TensorSpec(fed.input.shape, fed.input.dtype),
             tf.TensorSpec((None,), tf.int64),
             tf.TensorSpec((None,), tf.float32),
         ]
-        self._train = tf.function(self._step, input_signature=signature)
-        self._judge = tf.function(self._forward, input_signature=signature)
+        self._train = tf.function(partial(self._on_all, self._step), input_signature=signature)
+        self._judge = tf.function(partial(self._on_all, self._forward), input_signature=signature)
+        self._infer = tf.function(lambda rows: self._logits(rows, training=False), input_signature=signature[:1])
 
     def begin(self, epoch: int) -> None:
         """Seed all that is random in an epoch by its number, so that a resumed run draws what another would."""
@@ -123,6 +130,10 @@ class Tuner:
         """Return the loss and the hits of rows (see `train`), learning nothing."""
         loss, right = self._judge(rows, codes, weights)
         return Sums(float(loss), int(right))
+
+    def logits(self, rows: Any) -> NDArray[np.float32]:
+        """Return the logits (n, 1 or K) of rows (see `train`), as a model gives them."""
+        return np.asarray(self._infer(rows))
 
     def weights(self) -> list[NDArray[Any]]:
         """Return copies of all weights of tail and head, in the order of their layers."""
@@ -186,40 +197,66 @@ class Tuner:
         features = self.tail(rows, training=training and self.settings.batch_norm == "train")
         return self.head(features, training=training)
 
-    def _loss(self, logits: Any, codes: Any, weights: Any) -> Any:
+    def _losses(self, logits: Any, codes: Any) -> Any:
         tf = frameworks.tensorflow()
         keep = 1.0 - self.settings.label_smoothing
         if self.n_classes == 2:
             targets = keep * tf.cast(codes[:, None], tf.float32) + self.settings.label_smoothing / 2
-            losses = tf.nn.sigmoid_cross_entropy_with_logits(targets, logits)[:, 0]
-        else:
-            targets = keep * tf.one_hot(codes, self.n_classes) + self.settings.label_smoothing / self.n_classes
-            losses = tf.nn.softmax_cross_entropy_with_logits(targets, logits)
-        # The head's penalties count, as they did when it was trained.
-        return tf.reduce_mean(weights * losses) + sum(self.head.losses, start=tf.constant(0.0))
+            return tf.nn.sigmoid_cross_entropy_with_logits(targets, logits)[:, 0]
+        targets = keep * tf.one_hot(codes, self.n_classes) + self.settings.label_smoothing / self.n_classes
+        return tf.nn.softmax_cross_entropy_with_logits(targets, logits)
 
     def _right(self, logits: Any, codes: Any) -> Any:
         tf = frameworks.tensorflow()
-        predicted = tf.cast(logits[:, 0] > 0, tf.int64) if self.n_classes == 2 else tf.argmax(logits, axis=1)
-        return tf.math.count_nonzero(predicted == codes)
+        return (
+            tf.cast(logits[:, 0] > 0, tf.int64) == codes if self.n_classes == 2 else tf.argmax(logits, axis=1) == codes
+        )
 
-    def _forward(self, rows: Any, codes: Any, weights: Any) -> tuple[Any, Any]:
-        logits = self._logits(rows, training=False)
-        return self._loss(logits, codes, weights), self._right(logits, codes)
+    def _on_all(self, function: Callable[..., tuple[Any, Any]], rows: Any, codes: Any, weights: Any) -> tuple[Any, Any]:
+        """Run a function on every device, each with its share of the rows, and add up what they return."""
+        tf = frameworks.tensorflow()
+        each = 1.0 / tf.cast(tf.shape(codes)[0], tf.float32)
+        here = tf.ones_like(weights)
+        devices = self._strategy.num_replicas_in_sync
+        if devices == 1:
+            return function(rows, codes, weights, here, each)
+        # Rows that fill up the last round are repeated and count nothing.
+        count = tf.shape(codes)[0]
+        places = tf.range(-(-count // devices) * devices)
+        here = tf.cast(places < count, tf.float32)
 
-    def _step(self, rows: Any, codes: Any, weights: Any) -> tuple[Any, Any]:
+        def mine() -> tuple[Any, Any]:
+            own = places[tf.distribute.get_replica_context().replica_id_in_sync_group :: devices]
+            dealt = (tf.gather(whole, own % count) for whole in (rows, codes, weights))
+            return function(*dealt, tf.gather(here, own), each)
+
+        loss, right = self._strategy.run(mine)
+        add = tf.distribute.ReduceOp.SUM
+        return self._strategy.reduce(add, loss, axis=None), self._strategy.reduce(add, right, axis=None)
+
+    def _sums(self, logits: Any, codes: Any, weights: Any, here: Any, each: Any) -> tuple[Any, Any]:
+        """Return a device's part of the mean loss, penalties of the head included, and its hits."""
+        tf = frameworks.tensorflow()
+        # The head's penalties count, as they did when it was trained.
+        penalty = sum(self.head.losses, start=tf.constant(0.0)) / self._strategy.num_replicas_in_sync
+        loss = each * tf.reduce_sum(here * weights * self._losses(logits, codes)) + penalty
+        return loss, tf.reduce_sum(here * tf.cast(self._right(logits, codes), tf.float32))
+
+    def _forward(self, rows: Any, codes: Any, weights: Any, here: Any, each: Any) -> tuple[Any, Any]:
+        return self._sums(self._logits(rows, training=False), codes, weights, here, each)
+
+    def _step(self, rows: Any, codes: Any, weights: Any, here: Any, each: Any) -> tuple[Any, Any]:
         tf = frameworks.tensorflow()
         with tf.GradientTape() as tape:
-            logits = self._logits(rows, training=True)
-            loss = self._loss(logits, codes, weights)
+            loss, right = self._sums(self._logits(rows, training=True), codes, weights, here, each)
         values = [variable.value for variable in self.trained]
         # Every optimizer's step is proportional to its rate: a smaller rate is a share of the step.
         slowed = [(variable, share) for variable, share in zip(self.trained, self._share, strict=True) if share != 1.0]
         before = [tf.identity(variable.value) for variable, _ in slowed]
-        self._optimizer.apply(tape.gradient(loss, values), self.trained)
+        self._optimizer.apply(tape.gradient(loss, values), self.trained)  # of all devices: the optimizer adds them up
         for (variable, share), old in zip(slowed, before, strict=True):
             variable.assign(old + share * (variable.value - old))
-        return loss, self._right(logits, codes)
+        return loss, right
 
 
 def distances(backbone: Backbone, trunk: Any) -> dict[str, int]:

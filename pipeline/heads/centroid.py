@@ -23,7 +23,7 @@ from pipeline.heads.rows import (
     count_classes,
     learn_scale,
 )
-from pipeline.heads.temperature import fit_factor
+from pipeline.heads.temperature import certainty, fit_factor
 
 
 @dataclass(kw_only=True, eq=False)
@@ -139,4 +139,4 @@ def _factor(scores: Floats, y: Codes, counts: NDArray[np.int64], prior: Floats) 
     weights = (counts[y] > 1).astype(np.float64)
     if not weights.any():
         return float(1 / max(-scores.mean(), np.finfo(np.float64).tiny))
-    return fit_factor(scores, y, weights, prior)
+    return fit_factor(scores, y, weights, prior, certainty(y, len(prior)))

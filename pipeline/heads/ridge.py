@@ -27,7 +27,7 @@ from pipeline.heads.rows import (
     outputs,
     take,
 )
-from pipeline.heads.temperature import fit_factor
+from pipeline.heads.temperature import certainty, fit_factor
 
 SEARCHED_ALPHA: Final = tuple(float(f"{alpha:.3g}") for alpha in np.logspace(6, -1, 22))
 FACTOR_ROWS: Final = 2**16
@@ -146,7 +146,7 @@ class RidgeHead(AffineHead):
         judged, left_out = _left_out(rows, targets, weights, normal, alphas)
         for head, scores in zip(heads, left_out, strict=True):
             both = scores if n_classes > 2 else np.hstack([-scores, scores]) / 2
-            factor = fit_factor(both, y[judged], weights[judged], np.zeros(n_classes))
+            factor = fit_factor(both, y[judged], weights[judged], np.zeros(n_classes), certainty(y[judged], n_classes))
             coef = factor * normal.coefficients(head.alpha).T
             head._keep(coef, factor * normal.target - coef @ normal.centre, mean, scale)
             head.history_, head.warnings_ = [], []

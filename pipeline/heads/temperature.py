@@ -1,4 +1,4 @@
-"""From scores to probabilities, for heads that learn none: one factor, by maximum likelihood on rows left out."""
+"""From scores to probabilities: one factor, by maximum likelihood on rows that had no part in the scores."""
 
 from typing import Final
 
@@ -10,12 +10,20 @@ from pipeline.heads.rows import Codes, Floats
 LARGEST: Final = 20.0  # of the factor's logarithm, either way
 
 
-def fit_factor(scores: Floats, y: Codes, weights: NDArray[np.float64], offset: Floats) -> float:
+def certainty(y: Codes, n_classes: int) -> Floats:
+    """Return how much each code is taken for certain, (n,): (n_k + 1) / (n_k + 2), with n_k rows of its class.
+
+    So Platt, "Probabilistic outputs for support vector machines" (1999), section 2.2.
+    """
+    counts = np.bincount(y, minlength=n_classes)[y]
+    return np.asarray((counts + 1) / (counts + 2))
+
+
+def fit_factor(scores: Floats, y: Codes, weights: NDArray[np.float64], offset: Floats, sure: Floats) -> float:
     """Return the factor a > 0 for which softmax(a · scores + offset) makes the codes most likely.
 
     It is the inverse of the temperature of Guo et al., "On calibration of modern neural networks" (2017): one number,
-    so that with offsets of 0 no row changes its class. As in Platt, "Probabilistic outputs for support vector machines"
-    (1999), the codes are not taken for certain: the true one counts (n_k + 1) / (n_k + 2), with n_k rows of its class,
+    so that with offsets of 0 no row changes its class. The codes are not taken for certain: the true one counts `sure`,
     and the others share the rest. So the factor stays finite where the classes can be separated.
 
     Parameters
@@ -26,6 +34,8 @@ def fit_factor(scores: Floats, y: Codes, weights: NDArray[np.float64], offset: F
     weights : ndarray of shape (n,)
         Of the rows; at least one above 0.
     offset : ndarray of shape (K,)
+    sure : ndarray of shape (n,)
+        Below 1; see `certainty`.
 
     Returns
     -------
@@ -35,8 +45,6 @@ def fit_factor(scores: Floats, y: Codes, weights: NDArray[np.float64], offset: F
     from scipy.special import logsumexp
 
     n, k = scores.shape
-    counts = np.bincount(y, minlength=k)[y]
-    sure = (counts + 1) / (counts + 2)
     own = np.arange(n), y
 
     def loss(logarithm: float) -> float:

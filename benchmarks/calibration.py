@@ -1,0 +1,149 @@
+"""How well probabilities hold: `python benchmarks/calibration.py [--sets 500] [MANIFEST.csv FEATURES.h5]`.
+
+First how often the interval of the expected calibration error holds the truth, on simulated test splits of two classes:
+the share that is right, and how sure the probabilities are of it, are known. Then, given a manifest and features, each
+head on the test split before and after its temperature; and the log loss on other images of a temperature from few
+images, by how certain the labels are taken for, over random divisions of validation and test images together.
+"""
+
+import argparse
+import tempfile
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline import calibration, heads, intervals, judging, manifest, reliability, training
+from pipeline.features import Features
+from pipeline.heads.temperature import certainty, fit_factor
+
+Floats = NDArray[np.float64]
+
+# images, accuracy, temperature that would make the probabilities hold
+SETTINGS = [(n, accuracy, t) for accuracy in (0.9, 0.97, 0.99) for t in (1.0, 3.0, 0.5) for n in (200, 400, 1000)]
+ROWS = (20, 50, 100, 180)
+DRAWS = 100
+HEADS = {
+    "logistic": {"C": 0.01, "l1_ratio": 0.0, "class_weight": None, "max_iter": 1000, "seed": 0},
+    "ridge": {"alpha": 1000.0, "class_weight": None},
+    "centroid": {"class_weight": None},
+    "knn": {"neighbors": 5, "metric": "cosine", "class_weight": None},
+    "dense": {
+        "hidden": (256,),
+        "activation": "relu",
+        "dropout": 0.5,
+        "l1": 0.0,
+        "l2": 0.0,
+        "optimizer": "adam",
+        "learning_rate": 0.001,
+        "batch_size": 32,
+        "epochs": 50,
+        "patience": 10,
+        "class_weight": None,
+        "standardize": "standard",
+        "seed": 0,
+    },
+}
+
+
+def main() -> None:
+    """Print the tables."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("manifest", type=Path, nargs="?")
+    parser.add_argument("features", type=Path, nargs="?")
+    parser.add_argument("--sets", type=int, default=500, help="simulated test splits a setting; 0 is none")
+    parser.add_argument("--resamples", type=int, default=500, help="of each bootstrap")
+    options = parser.parse_args()
+    if options.sets:
+        simulate(options.sets, options.resamples)
+    if options.manifest:
+        measure(options.manifest, options.features)
+
+
+def simulate(sets: int, resamples: int) -> None:
+    """Print the mean estimate, and how often the interval held the truth."""
+    print(f"{'images':>6}  {'accuracy':8}  temperature  truth   plain   corrected  held   length")
+    for n, accuracy, temperature in SETTINGS:
+        scale = spread(accuracy)
+        population = scale * np.abs(np.random.default_rng(1).normal(size=10**6))
+        truth = float(np.abs(sigmoid(population) - sigmoid(population * temperature)).mean())
+        found = []
+        for number in range(sets):
+            rng = np.random.default_rng([2, number])
+            margin = scale * np.abs(rng.normal(size=n))
+            wrong = (rng.random(n) >= sigmoid(margin)).astype(np.int64)
+            sure = sigmoid(margin * temperature)
+            probabilities = np.stack([sure, 1 - sure], axis=1)
+            one = reliability.calibration_error(wrong, probabilities, seed=number, resamples=resamples)
+            bins = reliability.bins(wrong, probabilities)
+            plain = sum(part.images * abs(part.accuracy - part.confidence) for part in bins) / n
+            found.append((plain, one["value"], one["low"] <= truth <= one["high"], one["high"] - one["low"]))
+        plain, value, held, length = np.mean(found, axis=0)
+        print(
+            f"{n:6,}  {accuracy:<8}  {temperature:<11}  {truth:.4f}  {plain:.4f}  {value:.4f}     {held:.3f}  "
+            f"{length:.4f}",
+            flush=True,
+        )
+
+
+def sigmoid(logits: Floats) -> Floats:
+    """Return probabilities of log odds."""
+    return np.asarray(1 / (1 + np.exp(-logits)))
+
+
+def spread(accuracy: float) -> float:
+    """Return the scale of half-normal log odds whose mean probability is this."""
+    sample = np.abs(np.random.default_rng(0).normal(size=10**5))
+    return intervals.farthest(0.0, 1e3, lambda scale: bool(sigmoid(scale * sample).mean() <= accuracy))
+
+
+def measure(manifest_path: Path, features_path: Path) -> None:
+    """Print what each head's temperature does on the test split, and what it would from fewer images."""
+    table = manifest.read(manifest_path)
+    with tempfile.TemporaryDirectory() as folder:
+        for name, params in HEADS.items():
+            head = heads.HEADS[name](**params)  # type: ignore[arg-type]
+            training.train(manifest_path, features_path, Path(folder) / name, head=head, calibrate="temperature")
+            evaluated(name, Path(folder) / name, table, features_path)
+        print(f"\nlog loss on other images, {DRAWS} draws; labels certain, by class, by all (1), by all (1/2), no fit")
+        for name in HEADS:
+            few(name, Path(folder) / name, table, features_path)
+
+
+def evaluated(name: str, folder: Path, table: manifest.Manifest, features_path: Path) -> None:
+    """Print calibration error and log loss on the test split, before and after."""
+    test, judged = table.distinct("test"), judging.judged(folder, None)
+    y = np.array([judged.classes.index(label) for label in test.labels])
+    said = judged.predict(test, Path(), features_path, tta=False)
+    cells = []
+    for probabilities in (said.uncalibrated, said.probabilities):
+        one = reliability.calibration_error(y, probabilities, seed=0, resamples=2000)
+        cells.append(
+            f"{one['value']:.4f} [{one['low']:.4f}, {one['high']:.4f}] {calibration.log_loss(probabilities, y):.4f}"
+        )
+    print(f"{name:9} temperature {judged.temperature:.3f}  {'  ->  '.join(cells)}  ({len(y)} images)", flush=True)
+
+
+def few(name: str, folder: Path, table: manifest.Manifest, features_path: Path) -> None:
+    """Print the mean log loss on other images, by how many the temperature is fitted on, and how."""
+    head, record = heads.load(folder)
+    parts = [table.distinct(split) for split in ("val", "test")]
+    with Features(features_path) as features:
+        given = np.vstack([head.predict_proba(features.gather_views(part.digests)[:, 0]) for part in parts])
+    y = np.array([record["classes"].index(label) for part in parts for label in part.labels])
+    for n in ROWS:
+        losses = []
+        for draw in range(DRAWS):
+            order = np.random.default_rng([n, draw]).permutation(len(y))
+            own, other = order[:n], order[n:]
+            logits = np.log(np.maximum(given[own], np.finfo(np.float64).tiny))
+            ways = [np.full(n, 1 - 1e-9), certainty(y[own], given.shape[1]), np.full(n, (n + 1) / (n + 2))]
+            factors = [fit_factor(logits, y[own], np.ones(n), np.zeros(given.shape[1]), sure) for sure in ways]
+            temperatures = [np.clip(1 / factor, 0.01, 100) for factor in factors]
+            temperatures += [calibration.fit(given[own], y[own]), 1.0]
+            losses.append([calibration.log_loss(calibration.apply(given[other], t), y[other]) for t in temperatures])
+        print(f"{name:9} {n:4} images: {'  '.join(f'{loss:.4f}' for loss in np.mean(losses, axis=0))}", flush=True)
+
+
+if __name__ == "__main__":
+    main()

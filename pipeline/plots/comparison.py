@@ -1,0 +1,63 @@
+"""Models side by side."""
+
+from collections.abc import Sequence, Set
+from pathlib import Path
+from typing import Any
+
+from pipeline.plots.canvas import BLUE, INK, VERMILION, drawing, short
+
+
+def ranking(
+    values: Sequence[tuple[str, float, float, float]],
+    gaps: Sequence[tuple[str, float, float, float]],
+    worse: Set[str],
+    path: Path,
+    title: str,
+) -> None:
+    """Draw models from top to bottom: accuracy on the left, its difference to the first on the right.
+
+    Parameters
+    ----------
+    values : sequence of (name, accuracy, low, high)
+        Fractions, the first model on top.
+    gaps : sequence of (name, difference, low, high)
+        Points of accuracy, of all but the first, in the same order.
+    worse : set of str
+        Those that are shown to be worse than the first: drawn in another colour, with another mark.
+    path : Path
+        The PNG file to publish.
+    title : str
+        Stands above.
+    """
+    names = [row[0] for row in values]
+    panels = (
+        (values, "accuracy", "{:.3f} [{:.3f}, {:.3f}]", 0),
+        (gaps, "accuracy less that of the first, in points", "{:.1f} [{:.1f}, {:.1f}]", 1),
+    )
+    with drawing(path, width=9.6, height=1.5 + 0.3 * max(3, len(names))) as figure:
+        figure.suptitle(short(title, 110), x=0.01, ha="left", fontsize=10)
+        for axes, (rows, heading, form, first) in zip(figure.subplots(1, 2, sharey=True), panels, strict=True):
+            for place, (name, *numbers) in enumerate(rows, first):
+                value, low, high = numbers
+                colour, mark = (VERMILION, "D") if name in worse else (BLUE, "o")
+                axes.hlines(place, low, high, color=colour, linewidth=2, alpha=0.55)
+                axes.plot(value, place, mark, color=colour, markersize=5)
+                axes.text(
+                    1.02, place, form.format(*numbers), fontsize=8, va="center", transform=axes.get_yaxis_transform()
+                )
+            axes.set(title=heading, ylim=(len(names) - 0.4, -0.6))
+            axes.grid(visible=True, axis="x")
+            axes.tick_params(left=False, labelsize=8)
+            axes.spines["left"].set_visible(False)
+            if first:
+                axes.axvline(0, color=INK, linewidth=0.8)
+        axes.set_yticks(range(len(names)), [short(name, 28) for name in names])
+        marks = [_mark("D", VERMILION, "shown to be worse than the first")] if worse else []
+        marks.append(_mark("o", BLUE, "not shown to differ from the first"))
+        figure.legend(handles=marks, loc="outside lower right", ncols=2, fontsize=8)
+
+
+def _mark(marker: str, colour: str, label: str) -> Any:
+    from matplotlib.lines import Line2D
+
+    return Line2D([], [], marker=marker, color=colour, linewidth=2, markersize=5, label=label)
