@@ -1,0 +1,129 @@
+"""The map of the features, a dot an image, coloured by class, the mistakes ringed; and each picture's neighbours."""
+
+import math
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.features import Features
+from pipeline.manifest import Manifest
+from pipeline.report import charts, gallery, projection
+from pipeline.report.gallery import Gallery
+from pipeline.report.projection import Method, Plane
+from pipeline.selection import Selection
+
+ROWS_BYTES: Final = 2**28  # of features in memory, of which three copies are made
+NAMED: Final = 20  # classes whose names stand on the map, and that have a button each
+
+
+@dataclass(frozen=True)
+class Mapped:
+    """Which images have a picture, and how their features lie to one another.
+
+    Attributes
+    ----------
+    gallery : Gallery
+    plane : Plane
+        A place for each of ``gallery.mapped``.
+    near : ndarray of shape (n, k), int
+        Numbers of each picture's neighbours, the nearest first.
+    cosines : ndarray of shape (n, k), float32
+    spec : dict
+        Of the features.
+    """
+
+    gallery: Gallery
+    plane: Plane
+    near: NDArray[np.intp]
+    cosines: NDArray[np.float32]
+    spec: dict[str, Any]
+
+
+def compute(
+    path: Path,
+    images: Manifest,
+    first: Sequence[bytes],
+    *,
+    method: Method,
+    map_images: int,
+    most_pictures: int,
+    neighbours: int,
+    seed: int,
+) -> Mapped:
+    """Choose the images that have a picture, and lay out their features.
+
+    Parameters
+    ----------
+    path : Path
+        Features.
+    images : Manifest
+        As `gallery.distinct` returns them.
+    first : sequence of bytes
+        Digests of images that the page names.
+    method, map_images, most_pictures, neighbours, seed
+        As in `pipeline.report.Settings`. Of features so wide that they do not fit in memory there are fewer pictures.
+
+    Raises
+    ------
+    ArtefactError
+        The file is damaged, lacks images, or holds NaN or infinity.
+    """
+    with Features(path) as features:
+        views = features.views["count"] if features.views else 1
+        width = max(1, int(np.prod(features.row_shape)) // views)
+        most = min(most_pictures, max(1, ROWS_BYTES // (4 * width)))
+        shown = gallery.choose(images, first, map_images=map_images, most=most)
+        rows = Selection(features, shown.images.digests, shown.images.paths, views=1)[:]
+        near, cosines = projection.nearest(rows, neighbours)
+        plane = projection.plane(rows[shown.mapped], method=method, seed=seed)
+        return Mapped(shown, plane, near, cosines, features.spec)
+
+
+def section(found: Mapped, classes: Sequence[str], wrong: Collection[bytes], total: int) -> dict[str, Any]:
+    """Return what the page says of the map.
+
+    Parameters
+    ----------
+    found : Mapped
+    classes : sequence of str
+    wrong : collection of bytes
+        Digests of images to be ringed.
+    total : int
+        Distinct images in all.
+    """
+    shown, places = found.gallery, found.plane.places
+    labels = np.array([shown.images.labels[number] for number in shown.mapped])
+    ringed = np.array([shown.images.digests[number].tobytes() in wrong for number in shown.mapped], bool)
+    named = len(classes) <= NAMED
+    return {
+        "count": len(places),
+        "all": total,
+        "method": found.plane.method,
+        "height": round(charts.on_plane(np.array([[0.0, places[:, 1].max(initial=0.0)]]))[0, 1] + charts.PLANE_MARGIN),
+        "dot": _dot(len(places)),
+        "rings": charts.dots(places[ringed], "rings"),
+        "cores": charts.dots(places[ringed], "cores"),
+        "ringed": bool(ringed.any()),
+        "few": named,
+        "classes": [
+            {"label": label, "number": place, **_class(places[labels == label], place, named=named)}
+            for place, label in enumerate(classes)
+        ],
+    }
+
+
+def _dot(count: int) -> int:
+    """Return the size of a dot, in units of the map: smaller for many."""
+    return max(5, min(16, round(400 / math.sqrt(max(count, 1)))))
+
+
+def _class(places: NDArray[np.float64], place: int, *, named: bool) -> dict[str, Any]:
+    dots = charts.dots(places, f"dots {charts.colour(place)}", place)
+    if not named or not len(places):
+        return {"dots": dots, "x": None, "y": None}
+    x, y = charts.on_plane(np.median(places, axis=0, keepdims=True))[0]
+    return {"dots": dots, "x": f"{min(max(x, 90), 910):.0f}", "y": f"{y:.0f}"}
