@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from pipeline.files import published
-from pipeline.report import contents, mapped, page, pictures, provenance
+from pipeline.report import contents, gallery, mapped, page, pictures, provenance
 from pipeline.report.inputs import Inputs, read
 from pipeline.report.judged import Explain
 from pipeline.report.overview import Looks
@@ -109,19 +109,18 @@ def report(
         The disk fails.
     """
     found = read(inputs)
-    laid = mapped.compute(
+    most = min(settings.most_pictures, mapped.room(inputs.features))
+    chosen = gallery.choose(found.distinct, contents.named(found), map_images=settings.map_images, most=most)
+    images = chosen.images
+    side = pictures.first_side(len(images), LARGEST)
+    thumbnails, failures = pictures.load(inputs.images, images, side=side, progress=progress)
+    laid = mapped.lay_out(
         inputs.features,
-        found.distinct,
-        contents.named(found),
+        chosen,
         method=settings.method,
-        map_images=settings.map_images,
-        most_pictures=settings.most_pictures,
         neighbours=settings.neighbours,
         seed=settings.seed,
     )
-    images = laid.gallery.images
-    side = pictures.first_side(len(images), LARGEST)
-    thumbnails, failures = pictures.load(inputs.images, images, side=side, progress=progress)
     told = provenance.provenance(
         laid.spec, found, seed=settings.seed, commit=commit, files=contents.files(inputs, found)
     )

@@ -10,8 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.features import Features
-from pipeline.manifest import Manifest
-from pipeline.report import charts, gallery, projection
+from pipeline.report import charts, projection
 from pipeline.report.gallery import Gallery
 from pipeline.report.projection import Method, Plane
 from pipeline.selection import Selection
@@ -22,7 +21,7 @@ NAMED: Final = 20  # classes whose names stand on the map, and that have a butto
 
 @dataclass(frozen=True)
 class Mapped:
-    """Which images have a picture, and how their features lie to one another.
+    """How the features of the images that have a picture lie to one another.
 
     Attributes
     ----------
@@ -43,29 +42,21 @@ class Mapped:
     spec: dict[str, Any]
 
 
-def compute(
-    path: Path,
-    images: Manifest,
-    first: Sequence[bytes],
-    *,
-    method: Method,
-    map_images: int,
-    most_pictures: int,
-    neighbours: int,
-    seed: int,
-) -> Mapped:
-    """Choose the images that have a picture, and lay out their features.
+def room(path: Path) -> int:
+    """Return the features of how many images fit in memory.
 
-    Parameters
-    ----------
-    path : Path
-        Features.
-    images : Manifest
-        As `gallery.distinct` returns them.
-    first : sequence of bytes
-        Digests of images that the page names.
-    method, map_images, most_pictures, neighbours, seed
-        As in `pipeline.report.Settings`. Of features so wide that they do not fit in memory there are fewer pictures.
+    Raises
+    ------
+    ArtefactError
+        The file is missing or damaged.
+    """
+    with Features(path) as features:
+        views = features.views["count"] if features.views else 1
+        return max(1, ROWS_BYTES * views // (4 * max(1, int(np.prod(features.row_shape)))))
+
+
+def lay_out(path: Path, shown: Gallery, *, method: Method, neighbours: int, seed: int) -> Mapped:
+    """Lay out the features of the images that have a picture; parameters as in `pipeline.report.Settings`.
 
     Raises
     ------
@@ -73,10 +64,6 @@ def compute(
         The file is damaged, lacks images, or holds NaN or infinity.
     """
     with Features(path) as features:
-        views = features.views["count"] if features.views else 1
-        width = max(1, int(np.prod(features.row_shape)) // views)
-        most = min(most_pictures, max(1, ROWS_BYTES // (4 * width)))
-        shown = gallery.choose(images, first, map_images=map_images, most=most)
         rows = Selection(features, shown.images.digests, shown.images.paths, views=1)[:]
         near, cosines = projection.nearest(rows, neighbours)
         plane = projection.plane(rows[shown.mapped], method=method, seed=seed)

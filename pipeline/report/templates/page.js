@@ -96,7 +96,7 @@ function openPicture(number) {
   dialog.scrollTop = 0;
 }
 
-/* A cell of a confusion matrix opens its pictures. */
+/* A cell of a confusion matrix opens its pictures: of mistakes the surest first, of what is right the least sure. */
 
 function openCell(button) {
   const model = models[button.dataset.model];
@@ -104,7 +104,7 @@ function openCell(button) {
   const there = tested
     .map((number, at) => ({ number, code: model.predicted[at], sure: model.confidence[at] }))
     .filter(one => one.code === column && images.label[one.number] === row)
-    .sort((one, other) => other.sure - one.sure);
+    .sort((one, other) => (row === column ? one.sure - other.sure : other.sure - one.sure));
   const dialog = document.getElementById("cell");
   const what = row === column ? `${classes[row]}, taken for what they are` : `${classes[row]}, taken for ${classes[column]}`;
   find("h2", dialog).textContent = `${count} ${what}`;
