@@ -6,8 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from pipeline.addresses import Root
 from stages import history
 from stages.console import Stage, progress, warn
+from stages.places import PLACE
 
 if TYPE_CHECKING:
     from pipeline.report import Commit, Looks
@@ -17,7 +19,7 @@ _PATH = click.Path(path_type=Path)
 
 
 @click.command(cls=Stage)
-@click.argument("images", type=_PATH)
+@click.argument("images", type=PLACE)
 @click.argument("manifest", metavar="MANIFEST.csv", type=_PATH)
 @click.argument("features", metavar="FEATURES.h5", type=_PATH)
 @click.argument("evaluations", metavar="OUT_DIR...", type=_PATH, nargs=-1, required=True)
@@ -59,7 +61,7 @@ _PATH = click.Path(path_type=Path)
     help="Tell the commit, and how many results the history holds; without, the page depends on its inputs alone.",
 )
 def report(
-    images: Path,
+    images: Root,
     manifest: Path,
     features: Path,
     evaluations: tuple[Path, ...],
@@ -82,7 +84,7 @@ def report(
         summary = reporting.report(
             inputs,
             page,
-            reporting.Settings(title=title or images.resolve().name, **chosen),
+            reporting.Settings(title=title or images.absolute().stem, **chosen),
             commit=_commit(Path.cwd()) if git else None,
             looks=_looks(comparison.expand(evaluations)) if git else None,
             explain=None,

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from pipeline.addresses import Root
 from pipeline.outcomes import PREDICTIONS
 from pipeline.report import charts, data, judged, mapped, overview
 from pipeline.report.inputs import Inputs, Read
@@ -41,7 +42,7 @@ def _wrong(read: Read, place: int) -> list[bytes]:
 
 
 def shown(
-    root: Path,
+    root: Root,
     title: str,
     read: Read,
     found: Mapped,

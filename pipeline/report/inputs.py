@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline import manifest
+from pipeline.addresses import Root
 from pipeline.errors import ArtefactError
 from pipeline.manifest import QUARANTINE, Manifest
 from pipeline.report import gallery, reading
@@ -17,8 +18,10 @@ class Inputs:
 
     Attributes
     ----------
-    images, manifest, features : Path
-        Image root, manifest and features; ``quarantine.csv`` lies beside the manifest.
+    images : Path or Address
+        Image root.
+    manifest, features : Path
+        ``quarantine.csv`` lies beside the manifest.
     evaluations : sequence of Path
         Written by `evaluate`, or folders of such folders.
     probe : Path or None
@@ -35,7 +38,7 @@ class Inputs:
         Folder of ``NAME.json``: what each training took.
     """
 
-    images: Path
+    images: Root
     manifest: Path
     features: Path
     evaluations: Sequence[Path]

@@ -3,20 +3,20 @@
 import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pipeline import metrics
+from pipeline.addresses import Root
 from pipeline.report import charts, pictures
 from pipeline.report.gallery import Gallery
 from pipeline.report.overview import estimate
 from pipeline.report.reading import Evaluated, Row, numeric
 from pipeline.spec import flat
 
-Explain = Callable[[str, Sequence[Path], Sequence[str]], Sequence[NDArray[np.uint8] | None]]
+Explain = Callable[[str, Sequence[Root], Sequence[str]], Sequence[NDArray[np.uint8] | None]]
 
 MATRIX: Final = 25  # classes of which a whole confusion matrix can be read
 CONFUSIONS: Final = 30  # pairs of classes that are listed where it cannot
@@ -113,14 +113,14 @@ def _curves(rows: Sequence[Row]) -> list[Any]:
     return [charts.curves(history, what) for what in ("loss", "accuracy")] if history else []
 
 
-def errors(one: Evaluated, gallery: Gallery, root: Path, explain: Explain | None) -> dict[str, Any]:
+def errors(one: Evaluated, gallery: Gallery, root: Root, explain: Explain | None) -> dict[str, Any]:
     """Return how far a model can be trusted, and where it errs.
 
     Parameters
     ----------
     one : Evaluated
     gallery : Gallery
-    root : Path
+    root : Path or Address
         Image root: the mistakes are shown larger than a thumbnail.
     explain : callable or None
         Given the model's name, files and the classes that they are asked about, returns each picture with what speaks
@@ -159,7 +159,7 @@ def confidence(one: Evaluated, row: int) -> float:
 
 
 def _mistakes(
-    one: Evaluated, rows: Sequence[int], gallery: Gallery, root: Path, explain: Explain | None
+    one: Evaluated, rows: Sequence[int], gallery: Gallery, root: Root, explain: Explain | None
 ) -> list[dict[str, Any]]:
     found = one.predictions
     files = [root / found.paths[row] for row in rows]

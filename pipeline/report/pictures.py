@@ -13,7 +13,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
-from pathlib import Path
 from typing import Final
 
 import numpy as np
@@ -21,6 +20,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from pipeline import images
+from pipeline.addresses import Root
 from pipeline.errors import ImageError
 from pipeline.manifest import Manifest
 
@@ -77,12 +77,12 @@ def first_side(count: int, budget: int) -> int:
     return next(likely, SIDES[-1])
 
 
-def load(root: Path, wanted: Manifest, *, side: int, progress: Progress) -> tuple[list[Pixels | None], list[str]]:
+def load(root: Root, wanted: Manifest, *, side: int, progress: Progress) -> tuple[list[Pixels | None], list[str]]:
     """Decode images by threads, each shrunk to fit a square.
 
     Parameters
     ----------
-    root : Path
+    root : Path or Address
         Image root.
     wanted : Manifest
         The images.
@@ -108,7 +108,7 @@ def load(root: Path, wanted: Manifest, *, side: int, progress: Progress) -> tupl
     return pictures, failures
 
 
-def _load(root: Path, wanted: Manifest, side: int, place: int) -> Pixels | ImageError:
+def _load(root: Root, wanted: Manifest, side: int, place: int) -> Pixels | ImageError:
     try:
         data = images.read_bytes(root / wanted.paths[place])
         if images.digest(data) != wanted.digests[place].tobytes():
@@ -118,7 +118,7 @@ def _load(root: Path, wanted: Manifest, side: int, place: int) -> Pixels | Image
         return error
 
 
-def one(path: Path, digest: bytes, side: int) -> Pixels | None:
+def one(path: Root, digest: bytes, side: int) -> Pixels | None:
     """Return one image, shrunk to fit a square of `side` px; None if it cannot be read or has another digest."""
     try:
         data = images.read_bytes(path)
