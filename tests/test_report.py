@@ -195,7 +195,7 @@ def test_every_part_is_there(made):
     assert "Commit abc123 ." in words
     assert "1.2 s" in words
     assert "logistic: search.seed 5" in words
-    assert text.count('class="chart"') == 5  # sizes, layers, the search, loss and accuracy
+    assert text.count('class="chart"') == 7  # sizes, layers, the search, loss and accuracy, calibration twice
 
 
 def test_what_was_not_given_is_left_out_and_the_command_named(world, tmp_path):

@@ -191,8 +191,8 @@ def evaluated(folders: Sequence[Path], trained: Sequence[Path], reports: Path | 
     names = [folder.name for folder in found]
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise InputError(f"OUT_DIR: expected evaluations of different names, received {', '.join(twice)} twice")
-    records = _records(trained)
-    return [_evaluated(folder, records.get(folder.name), reports) for folder in found]
+    made = records(trained)
+    return [_evaluated(folder, made.get(folder.name), reports) for folder in found]
 
 
 def _evaluated(folder: Path, record: Path | None, reports: Path | None) -> Evaluated:
@@ -214,8 +214,19 @@ def _evaluated(folder: Path, record: Path | None, reports: Path | None) -> Evalu
     )
 
 
-def _records(trained: Sequence[Path]) -> dict[str, Path]:
-    """Return ``head.json`` or ``model.json`` by the name of the folder it lies in."""
+def records(trained: Sequence[Path]) -> dict[str, Path]:
+    """Return ``head.json`` or ``model.json`` by the name of the folder it lies in.
+
+    Parameters
+    ----------
+    trained : sequence of Path
+        Heads, models, or folders of such.
+
+    Raises
+    ------
+    ArtefactError
+        A folder is none of these.
+    """
     found: dict[str, Path] = {}
     for folder in trained:
         inside = [path for name in ("head.json", "model.json") for path in _at(folder, name)]
