@@ -1,6 +1,7 @@
 """What the stages left stands on one page, whatever classes are called; it keeps to its size and to its inputs."""
 
 import csv
+import functools
 import hashlib
 import html
 import io
@@ -157,9 +158,15 @@ def known(text):
     return json.loads(re.search(r'<script type="application/json" id="known">(.*?)</script>', text, re.DOTALL)[1])
 
 
+@functools.cache
+def one_world(folder):
+    """The same world for all tests of a session: it takes seconds to make, and no test changes it."""
+    return World(folder / "world of the report")
+
+
 @pytest.fixture(scope="module")
 def world(tmp_path_factory):
-    return World(tmp_path_factory.mktemp("world"))
+    return one_world(tmp_path_factory.getbasetemp())
 
 
 @pytest.fixture(scope="module")

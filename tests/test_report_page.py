@@ -5,7 +5,7 @@ import shutil
 
 import pytest
 
-from tests.test_report import HOSTILE, STRANGE, World, written
+from tests.test_report import HOSTILE, STRANGE, one_world, written
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 QUIET = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
@@ -15,9 +15,9 @@ pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this ma
 
 @pytest.fixture(scope="module")
 def address(tmp_path_factory):
-    root = tmp_path_factory.mktemp("shown")
-    written(World(root).inputs(), root / "report.html")
-    return (root / "report.html").as_uri()
+    path = tmp_path_factory.mktemp("shown") / "report.html"
+    written(one_world(tmp_path_factory.getbasetemp()).inputs(), path)
+    return path.as_uri()
 
 
 @pytest.fixture(scope="module")

@@ -14,6 +14,7 @@ WIDTH, HEIGHT = 400.0, 280.0  # a phone shows it whole, and its letters at four 
 WIDE: Final = 800.0
 LEFT, TOP, BOTTOM = 48.0, 30.0, 44.0
 COLOURS: Final = 10
+SURE: Final = 0.9  # from this confidence on, what differs lies too close to 1 to be seen
 PLANE: Final = 1000.0  # side of the map
 PLANE_MARGIN: Final = 16.0
 
@@ -198,14 +199,18 @@ def reliability(bins: Sequence[Bin], before: Sequence[Bin]) -> Markup:
     before : sequence of Bin
         The same before calibration; maybe none.
     """
-    least = min(min(one.confidence, one.accuracy) for one in (*bins, *before))
-    low = max(0.0, math.floor(10 * least - 1e-9) / 10)
-    x, y = Scale(low, 1.0, LEFT, WIDTH - 14), Scale(low, 1.0, HEIGHT - BOTTOM, TOP)
-    parts: list[Markup] = [axes(x, y, x_title="confidence", y_title="share that is right")]
-    parts.append(line([(x(low), y(low)), (x(1.0), y(1.0))], "guide"))
+    shares = [share for one in (*bins, *before) for share in (one.confidence, one.accuracy)]
+    sure = float(np.median([one.confidence for one in bins])) > SURE
+    total = sum(one.images for one in bins)
+    low, high = odds_ends(shares) if sure else (max(0.0, math.floor(10 * min(shares) - 1e-9) / 10), 1.0)
+    high = min(high, 1 - 0.5 / total) if sure else high  # so many images tell no more
+    kind: Any = "odds" if sure else "linear"
+    x, y = Scale(low, high, LEFT, WIDTH - 14, kind), Scale(low, high, HEIGHT - BOTTOM, TOP, kind)
+    title = "share that is right, on the scale of odds" if sure else "share that is right"
+    parts: list[Markup] = [axes(x, y, x_title="confidence", y_title=title)]
+    parts.append(line([(x(low), y(low)), (x(high), y(high))], "guide"))
     if before:
         parts.append(line([(x(one.confidence), y(one.accuracy)) for one in before], "line c9 dashed"))
-    total = sum(one.images for one in bins)
     parts += [rule(x(one.confidence), y(one.low), x(one.confidence), y(one.high), "span c0") for one in bins]
     for one in bins:
         title = f"sure to {one.confidence:.3f}, right in {one.accuracy:.3f} of {one.images:,.0f}"

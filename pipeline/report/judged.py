@@ -56,15 +56,16 @@ def _parameters(one: Evaluated) -> list[tuple[str, str]]:
     """Return name and value of all that was chosen for it, and what it learned from."""
     record = one.record or {}
     found: dict[str, Any] = dict(record.get("params", {}))
-    found |= dict(record.get("made", {}).get("finetuning") or {})
+    found |= dict(flat(record.get("made", {}).get("finetuning") or {}))
     for name in ("n_features", "n_parameters"):
         if name in record:
             found[name.replace("n_", "", 1)] = record[name]
     for split in ("train", "val"):
         if record.get(split):
             found[f"{split} accuracy"] = f"{record[split]['accuracy']:.4f} of {record[split]['rows']:,}"
-    for name in ("threshold", "calibration"):
-        found |= {f"{name}.{key}": value for key, value in flat(record.get(name) or {})}
+    found |= {f"threshold.{key}": value for key, value in flat(record.get("threshold") or {})}
+    if record.get("calibration"):
+        found["temperature"] = record["calibration"]["temperature"]
     return [(name, _written(value)) for name, value in found.items()]
 
 
@@ -73,7 +74,9 @@ def _written(value: Any) -> str:
         return {True: "yes", False: "no", None: "none"}[value]
     if isinstance(value, list | tuple):
         return ", ".join(map(_written, value)) or "none"
-    return f"{value:,.6g}" if isinstance(value, int | float) else str(value)
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    return f"{value:,}" if isinstance(value, int) else str(value)
 
 
 def _search(rows: Sequence[Row]) -> dict[str, Any] | None:
