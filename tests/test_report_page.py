@@ -189,7 +189,7 @@ def test_arrows_walk_the_matrix(page):
 
 def test_a_tab_shows_its_model_alone(page):
     names = page.locator("[role=tab]").all_inner_texts()
-    assert sorted(names) == ["dense", "logistic"]
+    assert sorted(names) == ["logistic", "ridge"]
     page.locator("[role=tab]").nth(1).click()
     assert page.locator(".panel").evaluate_all("all => all.map(one => one.hidden)") == [True, False]
 
