@@ -164,6 +164,29 @@ def thumbnail(pixels: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
     return np.asarray(image)
 
 
+def preview(data: bytes, *, side: int, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]:
+    """Decode an image no larger than it is to be shown; as `decode` and `thumbnail`, but a large JPEG costs less.
+
+    Parameters
+    ----------
+    data : bytes
+        A whole image file.
+    side : int
+        Of the square that the picture has to fit, px; a smaller image keeps its size.
+
+    Returns
+    -------
+    ndarray of shape (height, width, 3), uint8
+
+    Raises
+    ------
+    ImageError
+        With the reason.
+    """
+    image, _ = _upright_rgb(data, max_pixels, least=JPEG_SCALING * side)
+    return thumbnail(np.asarray(image), side)
+
+
 def _upright_rgb(data: bytes, max_pixels: int, least: int | None = None) -> tuple[Image.Image, str]:
     if not data:
         raise ImageError("an empty file")

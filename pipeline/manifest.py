@@ -18,6 +18,7 @@ from pipeline.errors import ArtefactError
 from pipeline.files import publish_csv
 from pipeline.splits import SPLITS
 
+QUARANTINE: Final = "quarantine.csv"  # beside the manifest: what was not accepted
 COLUMNS: Final = ("path", "digest", "label", "split", "width", "height", "format")
 
 

@@ -18,11 +18,10 @@ from pipeline import manifest as manifests
 from pipeline.addresses import Address, Root, located
 from pipeline.errors import ImageError, InputError
 from pipeline.files import publish_csv
-from pipeline.manifest import Manifest, Row
+from pipeline.manifest import QUARANTINE, Manifest, Row
 from pipeline.perceptual_hash import Signature
 from pipeline.sources import Candidate, Rejected, Source
 
-QUARANTINE: Final = "quarantine.csv"
 QUARANTINE_COLUMNS: Final = ("path", "reason")
 CRASHED: Final = "the decoder crashed on it"
 

@@ -34,7 +34,7 @@ def differences(one: Spec, other: Spec) -> list[tuple[str, Any, Any]]:
     list of (field, value in one, value in other)
         Sorted by field. Nested fields are dotted: ``decoder.version``. A field that is missing counts as None.
     """
-    left, right = dict(_fields(one, "")), dict(_fields(other, ""))
+    left, right = dict(flat(one)), dict(flat(other))
     names = sorted(left.keys() | right.keys())
     return [(name, left.get(name), right.get(name)) for name in names if left.get(name) != right.get(name)]
 
@@ -73,9 +73,10 @@ def _is_tolerated(field: str) -> bool:
     return any(field == name or field.startswith(f"{name}.") for name in TOLERATED)
 
 
-def _fields(spec: Spec, prefix: str) -> Iterator[tuple[str, Any]]:
+def flat(spec: Spec, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield the fields of a spec in its order, nested ones dotted: ``decoder.version``."""
     for key, value in spec.items():
         if isinstance(value, Mapping):
-            yield from _fields(value, f"{prefix}{key}.")
+            yield from flat(value, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}", value

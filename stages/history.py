@@ -45,15 +45,16 @@ def _locks(root: Path) -> tuple[list[str], bool]:
     """Return the text of every ``dvc.lock`` that a commit on any branch or of any experiment holds, and the present."""
     present = [(root / LOCK).read_text(encoding="utf-8")] if (root / LOCK).exists() else []
     try:
-        raw = _git(root, "log", "--all", "-m", "--raw", "--no-abbrev", "--format=", "--", LOCK)
+        raw = git(root, "log", "--all", "-m", "--raw", "--no-abbrev", "--format=", "--", LOCK)
         blobs = sorted(set(re.findall(r"\b[0-9a-f]{40,64}\b", raw)))
         there = [blob for blob in blobs if blob.strip("0")]  # zeros stand for a file that is not there
-        return [*(_git(root, "cat-file", "blob", blob) for blob in there), *present], True
+        return [*(git(root, "cat-file", "blob", blob) for blob in there), *present], True
     except (OSError, subprocess.CalledProcessError):
         return present, False
 
 
-def _git(root: Path, *arguments: str) -> str:
+def git(root: Path, *arguments: str) -> str:
+    """Return what Git prints; OSError where there is none, CalledProcessError where it fails."""
     run = subprocess.run(  # noqa: S603, the arguments are ours, and there is no shell
         ["git", *arguments],  # noqa: S607, whichever Git the user has
         cwd=root,

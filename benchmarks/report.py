@@ -1,0 +1,90 @@
+"""How large the page of `headstart report` becomes, and how long it takes, of many images.
+
+Pictures are written that compress about as badly as photographs, or noise, which nothing compresses; their features are
+random around a centre of each class. One head is trained and judged, so that all is there that fills the page.
+
+    python benchmarks/report.py --images 10000 --kind photo
+"""
+
+import argparse
+import hashlib
+import io
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from pipeline import evaluation, features, heads, manifest, report, training
+from pipeline.report import LARGEST
+from pipeline.spec import canonical
+
+CLASSES, WIDTH = 20, 64
+SIDE = 128  # px
+LONG = "a/rather/long/path/as/collections/of/photographs/have/them"
+
+
+def picture(draw: np.random.Generator, kind: str) -> bytes:
+    """Return a JPEG with detail at every scale, as photographs have, or one of noise."""
+    if kind == "noise":
+        pixels = draw.integers(0, 256, (SIDE, SIDE, 3), dtype=np.uint8)
+    else:
+        layers = np.zeros((SIDE, SIDE, 3))
+        for cells in (4, 8, 16, 32, 64, 128):
+            coarse = Image.fromarray(draw.integers(0, 256, (cells, cells, 3), dtype=np.uint8))
+            layers += np.asarray(coarse.resize((SIDE, SIDE), Image.Resampling.BICUBIC), float) / cells
+        pixels = np.clip(255 * (layers - layers.min()) / np.ptp(layers), 0, 255).astype(np.uint8)
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "JPEG", quality=90)
+    return file.getvalue()
+
+
+def write(root: Path, count: int, kind: str) -> None:
+    """Write images, manifest and features."""
+    draw = np.random.default_rng(0)
+    centres = draw.normal(size=(CLASSES, WIDTH))
+    rows, vectors = [], {}
+    for number in range(count):
+        data, label = picture(draw, kind), number % CLASSES
+        digest = hashlib.sha256(data).digest()
+        split = ("train", "train", "train", "val", "test")[number // CLASSES % 5]
+        path = root / "images" / LONG / f"class-{label:02}" / f"{number:06}.jpg"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+        name = path.relative_to(root / "images").as_posix()
+        rows.append(manifest.Row(name, digest, f"class-{label:02}", split, SIDE, SIDE, "JPEG"))
+        vectors[digest] = centres[label] + draw.normal(scale=1.5, size=WIDTH)
+    manifest.write(manifest.from_rows(rows), root / "manifest.csv")
+    digests = sorted(vectors)
+    block = np.stack([vectors[digest] for digest in digests]).astype(np.float32)
+    kept = {"spec": canonical({"cut": "top"}), "row_shape": (WIDTH,), "dtype": "float32", "blocks": [block]}
+    features.write(root / "features.h5", digests=np.frombuffer(b"".join(digests), np.uint8).reshape(-1, 32), **kept)
+
+
+def main() -> None:
+    """Write the images, make the page, print its size and the time."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--images", type=int, default=10_000)
+    parser.add_argument("--kind", choices=["photo", "noise"], default="photo")
+    chosen = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder)
+        write(root, chosen.images, chosen.kind)
+        paths = (root / "manifest.csv", root / "features.h5", root / "heads/logistic")
+        head = heads.LogisticHead(C=0.01, l1_ratio=0.0, class_weight=None, max_iter=200, seed=0)
+        training.train(*paths, head=head)
+        evaluation.evaluate(root / "images", *paths, root / "out/logistic", tta=False, seed=0, resamples=100)
+        inputs = report.Inputs(root / "images", *paths[:2], [root / "out"], trained=[root / "heads"])
+        settings = report.Settings("many", "auto", map_images=5000, most_pictures=10_000, neighbours=8, seed=0)
+        started = time.perf_counter()
+        silent = {"commit": None, "looks": None, "explain": None, "progress": lambda done, total: None}
+        made = report.report(inputs, root / "report.html", settings, **silent)
+        took = time.perf_counter() - started
+        assert made.bytes <= LARGEST
+        print(f"{chosen.images:,} images of {chosen.kind}: {made.pictures:,} pictures, {made.mapped:,} on the map,")
+        print(f"{made.bytes / 1e6:.2f} MB, {took:.1f} s; {'; '.join(made.warnings) or 'no warnings'}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,117 @@
+"""``headstart report``: one page of all that the stages left, to be looked at."""
+
+import subprocess
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from pipeline.addresses import Root
+from stages import history
+from stages.console import Stage, progress, warn
+from stages.places import PLACE
+
+if TYPE_CHECKING:
+    from pipeline.report import Commit, Looks
+
+CODE = ("pipeline", "stages", "params.yaml")  # dvc.lock changes with every run
+_PATH = click.Path(path_type=Path)
+
+
+@click.command(cls=Stage)
+@click.argument("images", type=PLACE)
+@click.argument("manifest", metavar="MANIFEST.csv", type=_PATH)
+@click.argument("features", metavar="FEATURES.h5", type=_PATH)
+@click.argument("evaluations", metavar="OUT_DIR...", type=_PATH, nargs=-1, required=True)
+@click.argument("page", metavar="REPORT.html", type=_PATH)
+@click.option("--probe", type=_PATH, help="CUT.json of `probe`, with the tables beside it: the plot of layers.")
+@click.option("--extraction", type=_PATH, help="Report of `extract`: images forwarded and reused.")
+@click.option("--audit", type=_PATH, help="Folder that `audit` wrote.")
+@click.option(
+    "--trained", type=_PATH, multiple=True, help="Heads or models, or a folder of such: parameters and search. Repeat."
+)
+@click.option("--comparison", type=_PATH, help="Folder that `compare` wrote: the verdict.")
+@click.option("--reports", type=_PATH, help="Folder with NAME.json of `train --report`: what each training took.")
+@click.option("--title", help="Of the page.  [default: the name of the folder IMAGES]")
+@click.option(
+    "--map",
+    "method",
+    type=click.Choice(["auto", "tsne", "pca"]),
+    default="auto",
+    show_default=True,
+    help="How features are laid out in the plane; auto is t-SNE up to 5,000 images, principal components beyond.",
+)
+@click.option(
+    "--map-images", type=click.IntRange(2), default=5000, show_default=True, help="Images on the map at most."
+)
+@click.option(
+    "--pictures",
+    "most_pictures",
+    type=click.IntRange(2),
+    default=10_000,
+    show_default=True,
+    help="Images with a thumbnail at most; the page stays below 10 MB.",
+)
+@click.option("--neighbours", type=click.IntRange(1), default=8, show_default=True, help="Of each picture.")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the map.")
+@click.option(
+    "--git/--no-git",
+    default=True,
+    show_default=True,
+    help="Tell the commit, and how many results the history holds; without, the page depends on its inputs alone.",
+)
+def report(
+    images: Root,
+    manifest: Path,
+    features: Path,
+    evaluations: tuple[Path, ...],
+    page: Path,
+    title: str | None,
+    git: bool,
+    **options: Any,
+) -> None:
+    """Bring verdict, data, layers, heads, errors, a map and provenance together in one file, REPORT.html.
+
+    OUT_DIRs are folders that `evaluate` wrote, or folders of such folders. The file needs no network.
+    """
+    from pipeline import comparison
+    from pipeline import report as reporting
+
+    settings = ("method", "map_images", "most_pictures", "neighbours", "seed")
+    chosen = {name: options.pop(name) for name in settings}
+    inputs = reporting.Inputs(images, manifest, features, evaluations, **options)
+    with progress("pictures") as advance:
+        summary = reporting.report(
+            inputs,
+            page,
+            reporting.Settings(title=title or images.absolute().stem, **chosen),
+            commit=_commit(Path.cwd()) if git else None,
+            looks=_looks(comparison.expand(evaluations)) if git else None,
+            explain=None,
+            progress=advance,
+        )
+    for warning in summary.warnings:
+        warn(warning)
+    click.echo(f"{summary.pictures:,} pictures, {summary.mapped:,} on the map, {summary.bytes / 1e6:.1f} MB -> {page}")
+
+
+def _commit(root: Path) -> "Commit | None":
+    """Return the commit that the folder is at; None without Git, or where nothing was committed."""
+    from pipeline.report import Commit
+
+    try:
+        name = history.git(root, "rev-parse", "HEAD").strip()
+        changed = bool(history.git(root, "status", "--porcelain", "--untracked-files=no", "--", *CODE).strip())
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return Commit(name, changed)
+
+
+def _looks(folders: list[Path]) -> "Looks":
+    from pipeline.report import Looks
+
+    return Looks(*history.results(folders, Path.cwd()))
+
+
+if __name__ == "__main__":
+    report()

@@ -1,0 +1,570 @@
+"""What the stages left stands on one page, whatever classes are called; it keeps to its size and to its inputs."""
+
+import csv
+import functools
+import hashlib
+import html
+import io
+import json
+import math
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from PIL import Image
+
+from pipeline import (
+    audit,
+    comparison,
+    costs,
+    cut_file,
+    evaluation,
+    features,
+    heads,
+    images,
+    manifest,
+    report,
+    searching,
+    training,
+)
+from pipeline.errors import ArtefactError, InputError
+from pipeline.files import publish_csv
+from pipeline.report import charts, gallery, page, pictures, projection, svg
+from pipeline.spec import canonical
+from stages.report import report as command
+from tests.fakes import quadrant_means
+
+HOSTILE = "</script><script>window.hacked=true</script>"
+CLASSES = ("dark", HOSTILE, 'grey & "light"')
+STRANGE = '<img src=x onerror="window.hacked=true">.png'
+SPEC = {"backbone": {"name": "tiny"}, "cut": "top", "decoder": {"version": "1"}, "size": 32, "weights": {"seed": 7}}
+SETTINGS = report.Settings("pets", method="auto", map_images=100, most_pictures=100, neighbours=3, seed=0)
+SPLITS = ("train",) * 8 + ("val",) * 2 + ("test",) * 4
+SILENT = lambda done, total: None  # noqa: E731
+
+
+def logistic(C=1.0):
+    return heads.LogisticHead(C=C, l1_ratio=0.0, class_weight=None, max_iter=200, seed=3)
+
+
+def ridge():
+    return heads.RidgeHead(alpha=1.0, class_weight=None)
+
+
+CURVES = [[1, 0.9, 0.5, 1.0, 0.4], [2, 0.5, 0.8, 0.7, 0.6], [3, 0.3, 0.9, 0.8, 0.6]]
+
+
+class World:
+    """Pictures of three classes, and all that the stages leave of them but a model."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.rows, vectors = [], {}
+        for place, label in enumerate(CLASSES):
+            for number, split in enumerate(SPLITS):
+                draw = np.random.default_rng((place, number))
+                coarse = np.clip(draw.normal(50 + 80 * place, 22, (4, 4, 3)), 0, 255).astype(np.uint8)
+                picture = Image.fromarray(coarse).resize((48, 36), Image.Resampling.BICUBIC)
+                # Two images of the test split are labelled wrong, so that every head has mistakes.
+                name = STRANGE if (place, number) == (0, 13) else f"{place}-{number:02}.png"
+                called = CLASSES[(place + 2) % 3] if number == 13 and place < 2 else label
+                path = root / "photos" / name
+                path.parent.mkdir(parents=True, exist_ok=True)
+                picture.save(path)
+                digest = hashlib.sha256(path.read_bytes()).digest()
+                self.rows.append(manifest.Row(name, digest, called, split, 48, 36, "PNG"))
+                vectors[digest] = quadrant_means(np.asarray(picture.resize((32, 32)))[None])[0]
+        manifest.write(manifest.from_rows(self.rows), root / "manifest.csv")
+        publish_csv(root / "quarantine.csv", ["path", "reason"], [["<b>broken</b>.png", "damaged: <i>cut</i> off"]])
+        digests = np.frombuffer(b"".join(sorted(vectors)), np.uint8).reshape(-1, 32)
+        block = np.stack([vectors[digest.tobytes()] for digest in digests])
+        kept = {"spec": canonical(SPEC), "digests": digests, "row_shape": (12,), "dtype": "float32"}
+        features.write(root / "features.h5", **kept, blocks=[block])
+        self._probe()
+        self._heads()
+        self._audit()
+        told = {"images": 42, "distinct": 42, "views": 1, "computed": 40, "reused": 2, "quarantined": 0}
+        (root / "extraction.json").write_text(
+            json.dumps(told | {"images_per_second": 12.5, "engine": "openvino 1", "precision": "float32", "spec": "0"})
+        )
+
+    def _probe(self) -> None:
+        why = "top with avg: 0.900 of 30 images right; nothing cheaper does as well"
+        cut_file.write(self.root / "cut.json", backbone="tiny", cut="top_relu", pooling="avg", why=why, figures=None)
+        names = ("cut", "layer", "depth", "pooling", "accuracy", "accuracy_low", "accuracy_high")
+        rows = [
+            [cut, layer, depth, pooling, 0.5 + 0.1 * depth, 0.45 + 0.1 * depth, 0.55 + 0.1 * depth, 0.1, 16, 32, 1e6]
+            for depth, (cut, layer) in enumerate([("block-1", "add"), ("top", "top_relu")], 1)
+            for pooling in ("avg", "max")
+        ]
+        publish_csv(self.root / "layers.csv", [*names, "squared_error", "features", "bytes", "multiply_adds"], rows)
+
+    def _heads(self) -> None:
+        paths = (self.root / "manifest.csv", self.root / "features.h5")
+        search = searching.Search(folds=0, trials=20, fixed=frozenset({"l1_ratio"}), jobs=1, seed=5)
+        for name, head, searched in (("logistic", logistic(), search), ("ridge", ridge(), None)):
+            training.train(*paths, self.root / "heads" / name, head=head, search=searched)
+            evaluation.evaluate(
+                self.root / "photos", *paths, self.root / "heads" / name, self.root / "out" / name,
+                tta=False, seed=0, resamples=100,
+            )  # fmt: skip
+            costs.write(self.root / "reports" / f"{name}.json", costs.Cost("train", 1.25))
+        # As a head with epochs leaves them.
+        publish_csv(self.root / "out/ridge/learning_curves.csv", heads.HISTORY_COLUMNS[-1], CURVES)
+        comparison.compare(
+            [self.root / "out"], self.root / "comparison", reports=self.root / "reports", seed=0, resamples=100
+        )
+
+    def _audit(self) -> None:
+        rules = audit.Rules(hash_distance=0, min_cosine=0.999, neighbours=3, folds=2, seed=0)
+        paths = (self.root / "photos", self.root / "manifest.csv", self.root / "features.h5", self.root / "audit")
+        audit.audit(*paths, rules=rules, head=logistic(), workers=1, progress=SILENT)
+
+    def inputs(self, **changes) -> report.Inputs:
+        given = {
+            "images": self.root / "photos",
+            "manifest": self.root / "manifest.csv",
+            "features": self.root / "features.h5",
+            "evaluations": [self.root / "out"],
+            "probe": self.root / "cut.json",
+            "extraction": self.root / "extraction.json",
+            "audit": self.root / "audit",
+            "trained": [self.root / "heads"],
+            "comparison": self.root / "comparison",
+            "reports": self.root / "reports",
+        }
+        return report.Inputs(**given | changes)
+
+    def bare(self) -> report.Inputs:
+        """Only what is required, and one evaluation."""
+        without = dict.fromkeys(("probe", "extraction", "audit", "comparison", "reports"))
+        return self.inputs(**without, trained=(), evaluations=[self.root / "out/logistic"])
+
+
+def written(inputs, path, settings=SETTINGS, **changes):
+    given = {"commit": report.Commit("abc123", False), "looks": report.Looks(5, True), "explain": None}
+    summary = report.report(inputs, path, settings, **given | changes, progress=SILENT)
+    return summary, path.read_text(encoding="utf-8")
+
+
+def told(text):
+    """What a reader sees: without elements, space as one."""
+    text = re.sub(r"<(style|script).*?</\1>", "", text, flags=re.DOTALL)
+    return re.sub(r"\s+", " ", html.unescape(re.sub(r"<[^>]*>", " ", text)))
+
+
+def known(text):
+    """What the page's script knows."""
+    return json.loads(re.search(r'<script type="application/json" id="known">(.*?)</script>', text, re.DOTALL)[1])
+
+
+@functools.cache
+def one_world(folder):
+    """The same world for all tests of a session: it takes seconds to make, and no test changes it."""
+    return World(folder / "world of the report")
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    return one_world(tmp_path_factory.getbasetemp())
+
+
+@pytest.fixture(scope="module")
+def made(world, tmp_path_factory):
+    return written(world.inputs(), tmp_path_factory.mktemp("page") / "report.html")
+
+
+# --- what stands on it
+
+
+def test_the_verdict_comes_first_and_is_that_of_the_comparison(world, made):
+    _, text = made
+    summary = json.loads((world.root / "comparison/comparison.json").read_text())
+    words = told(text)
+    best = summary["ranking"][0]
+    right = round(best["accuracy"] * summary["images"])
+    assert f"{best['name']} gets {right} of {summary['images']} test images right" in words
+    assert words.index(summary["verdict"]) < words.index("The data")
+    assert "At least 5 results on this test split" in words
+
+
+def test_every_part_is_there(made):
+    _, text = made
+    sections = re.findall(r'<section id="(\w+)"', text)
+    assert sections == ["verdict", "data", "layers", "heads", "errors", "map", "provenance"]
+    words = told(text)
+    assert "1 file was not accepted" in words
+    assert "damaged: <i>cut</i> off" in words
+    assert "top with avg: 0.900 of 30 images right" in words
+    assert "logistic: params.seed 3" in words
+    assert "spec: weights.seed 7" in words
+    assert "40 forwarded" in re.sub(r"forwarded (\d+)", r"\1 forwarded", words)
+    assert "Commit abc123 ." in words
+    assert "1.2 s" in words
+    assert "logistic: search.seed 5" in words
+    assert text.count('class="chart"') == 7  # sizes, layers, the search, loss and accuracy, calibration twice
+
+
+def test_what_was_not_given_is_left_out_and_the_command_named(world, tmp_path):
+    _, text = written(world.bare(), tmp_path / "report.html", commit=None, looks=None)
+    words = told(text)
+    for command_of in ("headstart probe", "headstart audit", "headstart extract --report", "headstart train --report"):
+        assert command_of in words
+    assert "--trained" in words
+    assert "One model was judged: there is nothing to compare it with." in words
+    assert "No commit is known" in words
+    assert "Looked at" not in words
+
+
+def test_a_fixed_cut_is_told_without_a_plot(world, tmp_path):
+    cut_file.write(tmp_path / "cut.json", backbone="tiny", cut="top", pooling="avg", why="as --cut says", figures=None)
+    columns = ("cut", "depth", "pooling", "accuracy", "accuracy_low", "accuracy_high", "bytes", "multiply_adds")
+    publish_csv(tmp_path / "layers.csv", columns, [])
+    _, text = written(world.inputs(probe=tmp_path / "cut.json"), tmp_path / "report.html")
+    assert "as --cut says. The layers were not compared" in told(text)
+
+
+def test_the_confusions_add_up_to_the_test_split(world, made):
+    _, text = made
+    cells = re.findall(r'data-model="(\d)" data-row="(\d)" data-column="(\d)" data-count="(\d+)"', text)
+    for model, name in enumerate(place["name"] for place in known_ranking(world)):
+        own = [(int(row), int(column), int(count)) for number, row, column, count in cells if int(number) == model]
+        assert sum(count for *_, count in own) == 12
+        accuracy = json.loads((world.root / "out" / name / "metrics.json").read_text())["accuracy"]
+        assert sum(count for row, column, count in own if row == column) / 12 == pytest.approx(accuracy, abs=1e-6)
+
+
+def known_ranking(world):
+    return json.loads((world.root / "comparison/comparison.json").read_text())["ranking"]
+
+
+def test_the_script_knows_of_each_test_image_what_each_model_said(world, made):
+    data = known(made[1])
+    for model in data["models"]:
+        with (world.root / "out" / model["name"] / "predictions.csv").open(newline="") as file:
+            judged = {row["path"]: row for row in csv.DictReader(file)}
+        for place, number in enumerate(data["tested"]):
+            row = judged[data["images"]["path"][number]]
+            assert data["classes"][model["predicted"][place]] == row["predicted"]
+            assert model["confidence"][place] == pytest.approx(1000 * float(row["confidence"]), abs=0.51)
+
+
+def test_the_most_confident_mistake_is_chosen_at_first(world, made):
+    data = known(made[1])
+    name = known_ranking(world)[0]["name"]
+    with (world.root / "out" / name / "predictions.csv").open(newline="") as file:
+        wrong = [row for row in csv.DictReader(file) if row["correct"] == "0"]
+    surest = max(wrong, key=lambda row: float(row["confidence"]))
+    assert data["images"]["path"][data["first"]] == surest["path"]
+
+
+def test_reliability_is_drawn_where_an_evaluation_left_it(world, tmp_path):
+    names = ["temperature", "images", "least", "most", "confidence", "accuracy", "accuracy_low", "accuracy_high"]
+    rows = [
+        [1.0, 12, 0.5, 1, 0.9, 0.7, 0.5, 0.9],
+        [1.5, 6, 0.5, 0.7, 0.6, 0.6, 0.4, 0.8],
+        [1.5, 6, 0.7, 1, 0.9, 0.9, 0.7, 1],
+    ]
+    publish_csv(copied(world.root / "out/logistic", tmp_path / "logistic") / "reliability.csv", names, rows)
+    path = tmp_path / "logistic/metrics.json"
+    ece = {"ece": 0.01, "ece_low": 0.0, "ece_high": 0.02, "uncalibrated_ece": 0.2}
+    ece |= {"uncalibrated_ece_low": 0.1, "uncalibrated_ece_high": 0.3}
+    path.write_text(json.dumps(json.loads(path.read_text()) | ece))
+    _, text = written(replace(world.bare(), evaluations=[tmp_path / "logistic"]), tmp_path / "report.html")
+    words = told(text)
+    assert (
+        "calibration error is 0.010 (0.000 to 0.020), at a temperature of 1.500; before (dashed) it was 0.200" in words
+    )
+    assert "sure to 0.600, right in 0.600 of 6" in words
+
+
+def copied(source, target):
+    target.mkdir()
+    for path in source.iterdir():
+        (target / path.name).write_bytes(path.read_bytes())
+    return target
+
+
+def test_heat_maps_stand_beside_the_mistakes_they_are_of(world, tmp_path):
+    asked = []
+
+    def explain(name, files, labels):
+        asked.append((name, [file.name for file in files], list(labels)))
+        return [np.full((20, 20, 3), 200, np.uint8), *[None] * (len(files) - 1)]
+
+    _, text = written(world.bare(), tmp_path / "report.html", explain=explain)
+    (one,) = asked
+    with (world.root / "out/logistic/predictions.csv").open(newline="") as file:
+        said = {row["path"]: row["predicted"] for row in csv.DictReader(file) if row["correct"] == "0"}
+    assert one[0] == "logistic"
+    assert dict(zip(one[1], one[2], strict=True)) == said
+    assert text.count("laid over it") == 1
+    assert "--heat-maps" not in told(text)
+
+
+# --- nothing that was written by others gets out of hand
+
+
+def test_labels_and_paths_are_text(made):
+    _, text = made
+    assert "<script>window.hacked" not in text
+    assert "<img src=x" not in text
+    assert "<b>broken</b>" not in text
+    assert HOSTILE in told(text)
+    data = known(text)
+    assert HOSTILE in data["classes"]
+    assert STRANGE in data["images"]["path"]
+    assert len(re.findall(r"</script>", text)) == 2  # the data and the script
+
+
+def test_the_policy_admits_the_own_style_and_script_alone(made):
+    _, text = made
+    policy = re.search(r'http-equiv="Content-Security-Policy" content="([^"]+)"', text)[1]
+    rules = dict(rule.split(" ", 1) for rule in html.unescape(policy).split("; "))
+    assert rules["default-src"] == "'none'"
+    assert rules["img-src"] == "data:"
+    assert "unsafe" not in policy
+    (script,) = re.findall(r"<script>(.*?)</script>", text, re.DOTALL)
+    styles = re.findall(r"<style>(.*?)</style>", text, re.DOTALL)
+    assert rules["script-src"] == page._hash(script)
+    assert rules["style-src"].split() == [page._hash(style) for style in styles]
+    assert " style=" not in text
+    assert not re.search(r"\son\w+=\"", re.sub(r"<script.*?</script>", "", text, flags=re.DOTALL))
+    assert not re.search(r'(?:src|href)="(?!#|data:)', text)
+
+
+def test_equal_inputs_give_equal_bytes(world, made, tmp_path):
+    again, text = written(world.inputs(), tmp_path / "report.html")
+    assert text == made[1]
+    assert again.bytes == len(text.encode())
+
+
+def test_evaluations_of_other_images_are_refused(world, tmp_path):
+    copied(world.root / "out/logistic", tmp_path / "logistic")
+    path = tmp_path / "logistic/predictions.csv"
+    path.write_text(re.sub(r",[0-9a-f]{64},", f",{'0' * 64},", path.read_text(), count=1))
+    with pytest.raises(
+        ArtefactError, match=r"logistic: expected an evaluation on images and classes of .*manifest\.csv"
+    ):
+        written(replace(world.bare(), evaluations=[tmp_path / "logistic"]), tmp_path / "report.html")
+    assert not (tmp_path / "report.html").exists()
+
+
+def test_a_comparison_of_other_evaluations_is_refused(world, tmp_path):
+    copied(world.root / "comparison", tmp_path / "comparison")
+    path = tmp_path / "comparison/comparison.json"
+    path.write_text(path.read_text().replace('"ridge"', '"other"'))
+    with pytest.raises(
+        ArtefactError, match=r"comparison\.json: expected a comparison of logistic .* received one of .*other"
+    ):
+        written(world.inputs(comparison=tmp_path / "comparison"), tmp_path / "report.html")
+
+
+@pytest.mark.parametrize(
+    ("option", "name", "content", "message"),
+    [
+        ("extraction", "report.json", "{}", "expected an object with images, .* received"),
+        ("extraction", "report.json", "no JSON", "expected JSON written by 'headstart extract --report'"),
+        ("probe", "none.json", None, "none.json: expected JSON written by 'headstart probe'"),
+        ("audit", "audit.json", "{}", "audit.json: expected"),
+    ],
+)
+def test_a_damaged_input_is_named(world, tmp_path, option, name, content, message):
+    if content is not None:
+        (tmp_path / name).write_text(content)
+    path = tmp_path if option == "audit" else tmp_path / name
+    with pytest.raises(ArtefactError, match=message):
+        written(world.inputs(**{option: path}), tmp_path / "report.html")
+
+
+def test_two_evaluations_of_one_name_are_refused(world, tmp_path):
+    copied(world.root / "out/logistic", tmp_path / "logistic")
+    with pytest.raises(InputError, match="logistic twice"):
+        written(world.inputs(evaluations=[world.root / "out", tmp_path / "logistic"]), tmp_path / "report.html")
+
+
+def test_an_image_that_changed_has_no_picture_and_is_named(world, tmp_path):
+    for path in (world.root / "photos").iterdir():
+        (tmp_path / "photos").mkdir(exist_ok=True)
+        (tmp_path / "photos" / path.name).write_bytes(path.read_bytes())
+    (tmp_path / "photos/0-00.png").write_bytes((world.root / "photos/0-01.png").read_bytes())
+    (tmp_path / "photos/0-02.png").unlink()
+    summary, text = written(replace(world.bare(), images=tmp_path / "photos"), tmp_path / "report.html")
+    (warning,) = summary.warnings
+    assert re.fullmatch(r"no picture of 0-0[02]\.png \(.*\) and 1 more", warning)
+    data = known(text)["images"]
+    assert [data["width"][data["path"].index(name)] for name in ("0-00.png", "0-01.png", "0-02.png")] == [0, 48, 0]
+
+
+# --- thumbnails keep to their budget
+
+
+def noise(count, side):
+    """Pictures that compress as badly as any."""
+    draw = np.random.default_rng(0)
+    return [draw.integers(0, 256, (side, side, 3), np.uint8) for _ in range(count)]
+
+
+@pytest.mark.parametrize("budget", [400_000, 100_000, 30_000])
+def test_sheets_keep_to_their_budget_even_of_noise(budget):
+    made = pictures.atlas(noise(60, 48), budget)
+    assert 0 < made.bytes <= budget
+    assert made.bytes == sum(len(pictures.address(sheet)) - len(pictures.address(b"")) for sheet in made.sheets)
+
+
+def test_a_smaller_budget_makes_smaller_pictures_and_in_the_end_none():
+    wide = [pictures.atlas(noise(60, 48), budget).shapes.max() for budget in (400_000, 60_000, 500)]
+    assert wide[0] > wide[1] > wide[2] == 0
+
+
+def test_a_thumbnail_is_found_where_the_page_looks_for_it():
+    shown = [np.full((20, 32, 3), (level, 0, 255 - level), np.uint8) for level in range(0, 250, 5)]
+    made = pictures.atlas([*shown, None], 10**6)
+    assert made.pixelated
+    for number, one in enumerate(shown):
+        sheet = np.asarray(Image.open(io.BytesIO(made.sheets[number // made.columns**2])))
+        place = number % made.columns**2
+        top, left = made.cell * (place // made.columns) + 1, made.cell * (place % made.columns) + 1
+        width, height = made.shapes[number]
+        np.testing.assert_array_equal(sheet[top : top + height, left : left + width], one)
+    assert made.shapes[-1].tolist() == [0, 0]
+
+
+def test_ten_thousand_noisy_pictures_fit_by_arithmetic():
+    """A WebP of noise takes fewer bytes a pixel at the smallest side and least quality than the budget leaves."""
+    side, count = pictures.SIDES[-1], 10_000
+    part = pictures._atlas(noise(400, side), side, pictures.QUALITIES[-1])
+    assert part.bytes / 400 * count < 0.8 * report.LARGEST
+
+
+def test_many_pictures_start_small_and_few_large():
+    assert pictures.first_side(1000, report.LARGEST) == 96
+    assert pictures.first_side(10_000, report.LARGEST) == 48
+    assert pictures.first_side(10**6, report.LARGEST) == 16
+
+
+# --- which images, where
+
+
+def many(count):
+    digests = [hashlib.sha256(bytes([number % 256, number // 256])).digest() for number in range(count)]
+    rows = [
+        manifest.Row(f"{n}.png", digest, "ab"[n % 2], ("train", "test")[n % 5 == 0], 8, 8, "PNG")
+        for n, digest in enumerate(digests)
+    ]
+    return gallery.distinct(manifest.from_rows(rows))
+
+
+def test_named_images_come_before_the_map_and_the_map_before_other_test_images():
+    everything = many(300)
+    last = [everything.digests[row].tobytes() for row in (299, 298)]
+    chosen = gallery.choose(everything, last, map_images=50, most=60)
+    assert len(chosen) == 60
+    assert all(chosen.number(digest) is not None for digest in last)
+    assert chosen.mapped.tolist() == list(range(50))
+    others = [chosen.images.splits[number] for number in range(50, 58)]
+    assert others == ["test"] * 8
+    assert chosen.number(everything.digests[297].tobytes()) is None
+
+
+def test_identical_files_have_one_picture():
+    row = many(1)
+    twice = manifest.from_rows(
+        [manifest.Row(name, row.digests[0].tobytes(), "a", "train", 8, 8, "PNG") for name in "ba"]
+    )
+    assert gallery.distinct(twice).paths == ["a"]
+
+
+def test_neighbours_are_the_nearest_by_direction_and_never_the_image_itself():
+    rows = np.random.default_rng(1).normal(size=(700, 6)).astype(np.float32)
+    places, cosines = projection.nearest(rows, 4)
+    unit = rows - rows.mean(axis=0)
+    unit /= np.linalg.norm(unit, axis=1, keepdims=True)
+    products = unit @ unit.T
+    np.fill_diagonal(products, -np.inf)
+    np.testing.assert_allclose(cosines, -np.sort(-products, axis=1)[:, :4], atol=1e-5)
+    assert (places != np.arange(700)[:, None]).all()
+
+
+@pytest.mark.parametrize("count", [2, 3])
+def test_few_images_have_few_neighbours_and_a_map(count):
+    rows = np.random.default_rng(1).normal(size=(count, 6)).astype(np.float32)
+    places, _ = projection.nearest(rows, 4)
+    assert places.shape == (count, count - 1)
+    assert projection.plane(rows, method="auto", seed=0).places.shape == (count, 2)
+
+
+@pytest.mark.parametrize(
+    ("method", "words"), [("auto", "t-SNE (perplexity 30, seed 0)"), ("pca", "the first 2 principal")]
+)
+def test_the_map_keeps_what_is_alike_together_and_says_how(method, words):
+    draw = np.random.default_rng(0)
+    rows = np.concatenate([draw.normal(centre, 0.1, (50, 8)) for centre in (draw.normal(size=8), draw.normal(size=8))])
+    found = projection.plane(rows.astype(np.float32), method=method, seed=0)
+    assert found.method.startswith(words)
+    assert found.places.min() == 0
+    assert found.places[:, 0].max() == 1
+    assert abs(found.places[:50].mean(axis=0) - found.places[50:].mean(axis=0)).max() > 0.3
+    again = projection.plane(rows.astype(np.float32), method=method, seed=0)
+    np.testing.assert_array_equal(found.places, again.places)
+
+
+# --- charts
+
+
+def test_axes_have_round_numbers():
+    assert svg.Scale(0, 1, 0, 100).ticks(5) == [0, 0.2, 0.4, 0.6, 0.8, 1.0]
+    assert svg.Scale(0.0007, 2, 0, 100, "log").ticks(7) == pytest.approx([0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1])
+    assert svg.Scale(0.6, 0.992, 0, 100, "odds").ticks(6)[-1] == 0.99
+
+
+@pytest.mark.parametrize("kind", ["linear", "log", "odds"])
+def test_a_scale_maps_its_ends_to_its_ends_and_keeps_what_lies_beyond_inside(kind):
+    scale = svg.Scale(0.1, 0.9, 10, 90, kind)
+    assert (scale(0.1), scale(0.9), scale(0.0), scale(1.0)) == pytest.approx((10, 90, 10, 90))
+    assert math.isclose(scale(0.5), 50) == (kind != "log")
+
+
+def test_a_mark_escapes_what_it_says():
+    drawn = svg.tag("circle", svg.tag("title", "<b>"), class_='"x', data_row=3)
+    assert drawn == '<circle class="&#34;x" data-row="3"><title>&lt;b&gt;</title></circle>'
+
+
+def test_sizes_that_differ_much_are_drawn_on_a_scale_of_logarithms():
+    drawn = charts.sizes(np.array([10, 4000]), np.array([10, 3000]))
+    assert ">1,000<" in drawn
+    assert "10 by 10 px: 1 image" in drawn
+
+
+# --- the command
+
+
+def test_the_command_writes_the_page_and_tells_what_is_in_it(world, tmp_path):
+    at = world.root
+    arguments = [at / "photos", at / "manifest.csv", at / "features.h5", at / "out", tmp_path / "report.html"]
+    options = ["--probe", at / "cut.json", "--trained", at / "heads", "--comparison", at / "comparison", "--no-git"]
+    result = CliRunner().invoke(command, [str(argument) for argument in [*arguments, *options, "--map-images", 20]])
+    assert result.exit_code == 0, result.output
+    size = (tmp_path / "report.html").stat().st_size
+    assert re.fullmatch(rf"42 pictures, 20 on the map, {size / 1e6:.1f} MB -> .*report\.html\n", result.stdout)
+    text = (tmp_path / "report.html").read_text()
+    assert "<title>photos: a Headstart report</title>" in text
+    assert "No commit is known" in text
+
+
+def test_the_command_names_what_is_wrong_in_one_line(world, tmp_path):
+    at = world.root
+    arguments = [at / "photos", at / "manifest.csv", at / "features.h5", tmp_path, tmp_path / "report.html"]
+    result = CliRunner().invoke(command, list(map(str, arguments)))
+    assert result.exit_code == 1
+    assert "expected predictions.csv of 'headstart evaluate'" in result.stderr
+
+
+def test_previews_of_large_photos_are_decoded_small_and_keep_their_shape():
+    wide = Image.effect_noise((1600, 800), 40).convert("RGB")
+    file = io.BytesIO()
+    wide.save(file, "JPEG")
+    assert images.preview(file.getvalue(), side=96).shape == (48, 96, 3)
