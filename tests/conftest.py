@@ -17,7 +17,15 @@ def table_of_backbones() -> Iterator[None]:
 
 
 # Slow files go first, so that no process is left with one of them when the others are done.
-SLOW = ("test_readme", "test_end_to_end", "test_recipes", "test_finetuning", "test_executors", "test_audit", "test_faults")
+SLOW = (
+    "test_readme",
+    "test_end_to_end",
+    "test_recipes",
+    "test_finetuning",
+    "test_executors",
+    "test_audit",
+    "test_faults",
+)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
