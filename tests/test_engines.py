@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from pipeline import backbones, engines
+from pipeline.engines import openvino as openvino_engine
 from pipeline.engines.tensorflow import TensorFlowEngine
 from pipeline.errors import InputError
 
@@ -249,6 +250,20 @@ def test_below_float32_a_gpu_shows_in_the_spec(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(engines, "_has_gpu", lambda: True)
     assert engines.described("tensorflow")["device"] == "GPU"
     assert "device" not in engines.described("openvino")
+
+
+def test_a_process_with_a_share_of_the_cores_keeps_to_it_and_pins_no_thread_to_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(openvino_engine, "_cores", lambda: 2)
+    for limit, expected in (
+        ("", {}),
+        ("1", {"INFERENCE_NUM_THREADS": 1, "ENABLE_CPU_PINNING": False}),
+        ("2", {"INFERENCE_NUM_THREADS": 2, "ENABLE_CPU_PINNING": True}),
+    ):
+        monkeypatch.setenv("LOKY_MAX_CPU_COUNT", limit)
+        monkeypatch.setattr("joblib.cpu_count", lambda limit=limit: int(limit))
+        assert openvino_engine._threads() == expected
 
 
 def test_the_version_is_that_of_the_installed_package() -> None:

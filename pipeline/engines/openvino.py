@@ -135,11 +135,18 @@ class OpenVINOEngine:
 def _threads() -> dict[str, object]:
     """Return how many threads to use where that is limited, by the variable that limits decoding, too.
 
-    Threads are pinned to cores by default, in each process to the first ones: two workers would share a core.
+    Threads are pinned to cores by default, in each process to the first ones: workers with a share of the cores each
+    would all take the same.
     """
     if not os.environ.get(LIMIT):
         return {}
-    return {"INFERENCE_NUM_THREADS": joblib.cpu_count(), "ENABLE_CPU_PINNING": False}
+    count = joblib.cpu_count()
+    return {"INFERENCE_NUM_THREADS": count, "ENABLE_CPU_PINNING": count >= _cores()}
+
+
+def _cores() -> int:
+    """Return how many cores this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _padded(piece: NDArray[np.uint8], count: int) -> NDArray[np.uint8]:
