@@ -81,6 +81,17 @@ def test_a_row_is_the_same_to_the_bit_whatever_the_batch_size(name: str) -> None
         np.testing.assert_array_equal(rows, found[0])
 
 
+def test_an_engine_for_single_images_gives_the_same_features() -> None:
+    images, build = pixels(5), builder("mobilenet_v2")
+    usual, prompt = (
+        engines.open_engine("openvino", build, batch_size=BATCH, precision="float32", kept=None, prompt=prompt)
+        for prompt in (False, True)
+    )
+    expected = features(usual, images)
+    np.testing.assert_allclose(features(prompt, images), expected, atol=1e-5 * float(np.abs(expected).max()))
+    np.testing.assert_array_equal(features(prompt, images, 1), features(prompt, images))
+
+
 def test_batches_come_back_in_order_and_as_long_as_they_went_in(engine: engines.Engine) -> None:
     images = pixels(4 * 30 + 1)
     found = list(engine.run(batched(images, BATCH)))
