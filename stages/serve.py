@@ -5,8 +5,10 @@ from typing import Any
 
 import click
 
+from pipeline.addresses import Root
 from stages import settings
 from stages.console import Stage, tell, warn
+from stages.places import PLACE
 
 
 @click.command(cls=Stage)
@@ -16,7 +18,7 @@ from stages.console import Stage, tell, warn
 @click.option("--name", help="Of the model in addresses: /v1/models/NAME.  [default: that of its folder]")
 @click.option("--features", metavar="FEATURES.h5", type=click.Path(path_type=Path), help="To compare photos with.")
 @click.option("--manifest", metavar="MANIFEST.csv", type=click.Path(path_type=Path), help="Which of these train.")
-@click.option("--images", type=click.Path(path_type=Path), help="The folder of the training photos, to show them.")
+@click.option("--images", type=PLACE, help="Where the training photos are, a folder or an address, to show them.")
 @click.option(
     "--neighbours",
     type=click.IntRange(min=1),
@@ -74,7 +76,7 @@ def serve(
     host: str,
     port: int,
     name: str | None,
-    images: Path | None,
+    images: Root | None,
     batch_size: int,
     batch_wait: float,
     max_bytes: int,

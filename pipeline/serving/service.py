@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from pipeline import engines, explanation, images, thresholds, trained
+from pipeline.addresses import Root
 from pipeline.errors import InputError
 from pipeline.familiarity import Neighbour, TrainingPhotos
 
@@ -113,7 +114,7 @@ class Service:
         k, for `pipeline.familiarity`.
     features, manifest : Path or None
         Of the training photos, to compare images with; both or neither.
-    images_root : Path or None
+    images_root : Path, Address or None
         Where the training photos are, to show them.
 
     Raises
@@ -137,7 +138,7 @@ class Service:
         neighbours: int,
         features: Path | None,
         manifest: Path | None,
-        images_root: Path | None,
+        images_root: Root | None,
     ) -> None:
         self._used = trained.load(
             trained_dir, weights=weights, engine=engine, precision=precision, batch_size=batch_size, cache=cache
@@ -226,7 +227,7 @@ class Service:
 
 
 def _training_photos(
-    used: trained.Trained, features: Path | None, manifest: Path | None, images_root: Path | None
+    used: trained.Trained, features: Path | None, manifest: Path | None, images_root: Root | None
 ) -> TrainingPhotos | None:
     given: dict[str, Any] = {"--features": features, "--manifest": manifest}
     missing = [name for name, path in given.items() if path is None]
