@@ -21,6 +21,7 @@ from pipeline import thresholds
 from pipeline.errors import ArtefactError, InputError
 from pipeline.export.formats import FORMATS, Format
 from pipeline.files import published
+from pipeline.images import Geometry
 from pipeline.models import Model
 
 VERSION: Final = 1
@@ -53,7 +54,7 @@ class Exported:
     classes: list[str]
     threshold: dict[str, Any] | None
     size: int
-    geometry: str
+    geometry: Geometry
     formats: dict[str, Format]
 
 
