@@ -47,7 +47,9 @@ def exported(photos: Path, whole: Path, few: Path, base: str, options: list[obje
     name, _, size = base.partition("@")
     weights = ["--weights", "imagenet" if name in WITH_WEIGHTS else "none"]
     cache = ["--cache", work / "cache"]
-    headstart("extract", photos, few, work / "features.h5", "--backbone", name, "--size", size, *weights, *cache)
+    # Random bases end in numbers that float16 does not hold.
+    seen = ["--backbone", name, "--size", size, "--dtype", "float32"]
+    headstart("extract", photos, few, work / "features.h5", *seen, *weights, *cache)
     # What a random base tells is so little that calibrated probabilities would all be one half.
     calibrated = ["--calibrate", "temperature" if name in WITH_WEIGHTS else "none"]
     headstart("train", few, work / "features.h5", work / "head", "--C", 1, *calibrated)
