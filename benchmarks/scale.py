@@ -13,17 +13,20 @@ show whether a step grows faster than the rows, and memory what is held for each
 
 import argparse
 import hashlib
+import io
 import resource
 import struct
 import tempfile
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from functools import cache, partial
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 SIDE = 8
 ADDED = 1000
@@ -47,22 +50,51 @@ class NoCostEngine:
             yield np.resize(batch.reshape(len(batch), -1), (len(batch), *self.row_shape)).astype(np.float32)
 
 
-def write_manifest(path: Path, rows: int) -> None:
+def write_manifest(path: Path, rows: int, photo: Callable[[int], bytes] = bitmap) -> None:
     """Write a manifest of that many numbered photos."""
     with path.open("w", encoding="utf-8") as file:
         file.write("path,digest,label,split,width,height,format\n")
         for number in range(rows):
-            digest = hashlib.sha256(bitmap(number)).hexdigest()
+            digest = hashlib.sha256(photo(number)).hexdigest()
             split = ("test", "val", "train")[min(number % 10, 2)]
             file.write(f"{number % 2}/{number}.bmp,{digest},{number % 2},{split},{SIDE},{SIDE},BMP\n")
 
 
-def extract(folder: Path, width: int) -> str:
-    """Run `headstart extract` as it is, but for the photos and the network."""
-    from pipeline import extraction, images
-    from pipeline.views import Policy
+def opened(width: int, plan: Any) -> NoCostEngine:
+    """Open the network in whichever process it is for, and let photos be made there instead of read."""
+    from pipeline import images
 
     images.read_bytes = lambda path: bitmap(int(path.stem))
+    return NoCostEngine(width)
+
+
+@cache
+def coarse() -> bytes:
+    """Return a JPEG of 500 x 375 pixels of about the size that photos have."""
+    colours = np.random.default_rng(0).integers(0, 256, (47, 63, 3), dtype=np.uint8)
+    file = io.BytesIO()
+    Image.fromarray(colours).resize((500, 375), Image.Resampling.BICUBIC).save(file, "JPEG", quality=90)
+    return file.getvalue()
+
+
+def photo(number: int) -> bytes:
+    """Return that JPEG with a number at its end, so that no other has its digest."""
+    return coarse() + number.to_bytes(8, "little")
+
+
+def developed(width: int, plan: Any) -> NoCostEngine:
+    """Open the network, with photos whose decoding is what takes the time."""
+    from pipeline import images
+
+    images.read_bytes = lambda path: photo(int(path.stem))
+    return NoCostEngine(width)
+
+
+def extract(folder: Path, width: int, network: Any = opened, executor: Any = None) -> str:
+    """Run `headstart extract` as it is, but for the photos and the network."""
+    from pipeline import extraction
+    from pipeline.views import Policy
+
     settings = extraction.Settings(
         backbone="mobilenet",
         alpha=1.0,
@@ -85,9 +117,10 @@ def extract(folder: Path, width: int) -> str:
         cache=folder / "cache",
         batch_size=32,
         progress=lambda done, total: None,
-        engine=lambda _: NoCostEngine(width),
+        engine=partial(network, width),
+        executor=executor,
     )
-    return f"{done.computed:,} computed"
+    return f"{done.computed:,} computed at {done.images_per_second:.1f}"
 
 
 def stream(folder: Path, _: int) -> str:
@@ -125,14 +158,20 @@ def main() -> None:
 
 def show(rows: int, name: str, task: Any, folder: Path, width: int) -> None:
     """Run a task in a new process and print its line."""
+    seconds, peak, what = measured(task, folder, width)
+    print(f"{rows:9,}  {name:14}{seconds:9.1f}{seconds / rows * 1e6:10.1f}{peak:9,.0f}  {what}", flush=True)
+
+
+def measured(task: Any, folder: Path, width: int) -> tuple[float, float, str]:
+    """Run a task in a new process; return its seconds, its peak memory in MB, and what it did."""
     spawn = get_context("spawn")
     ours, theirs = spawn.Pipe()
     process = spawn.Process(target=work, args=(task, folder, width, theirs))
     process.start()
     theirs.close()
-    seconds, peak, what = ours.recv()
+    found: tuple[float, float, str] = ours.recv()
     process.join()
-    print(f"{rows:9,}  {name:14}{seconds:9.1f}{seconds / rows * 1e6:10.1f}{peak:9,.0f}  {what}", flush=True)
+    return found
 
 
 if __name__ == "__main__":

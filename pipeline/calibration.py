@@ -41,9 +41,9 @@ def fit(probabilities: Floats, y: NDArray[np.int64]) -> float:
     certain: each counts (n + 1/2) / (n + 1), and the other classes share the rest. That is the rate of right labels
     which Krichevsky and Trofimov, "The performance of universal encoding" (1981), expect after n right ones. It is the
     remedy of Platt, "Probabilistic outputs for support vector machines" (1999), who takes (n + 1) / (n + 2) of the
-    images of each class: with few of them in each, that is far too modest. `benchmarks/calibration.py` compares them:
-    from 100 images, logistic heads lost on others 0.064 nats (two classes) and 0.364 (ten), where the plain maximum
-    likelihood gave 0.180 and 0.375, Platt's 0.076 and 0.434, and no calibration 0.070 and 0.374.
+    images of each class: with few of them in each, that is far too modest. `benchmarks/calibration.py` compares them.
+    A temperature from 100 images gave logistic heads a log loss on others of 0.064 (photos of two classes) and 0.033
+    (digits), where certain labels gave 0.168 and 0.154, Platt's 0.076 and 0.163, and no temperature 0.071 and 0.060.
 
     Parameters
     ----------

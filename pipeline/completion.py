@@ -7,8 +7,7 @@ smaller tasks, at last one image alone with nothing else under way. Whoever is l
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
 from functools import cached_property, partial
 from typing import Final
 
@@ -17,11 +16,13 @@ from numpy.typing import NDArray
 
 from pipeline import row_cache, tasks
 from pipeline.computing import Advance, Job, compute, compute_in_worker
+from pipeline.digests import as_keys
 from pipeline.engines import Engine
 from pipeline.errors import ArtefactError, StorageError, WorkersError
 from pipeline.executors import Executor, Lost
+from pipeline.manifest import Manifest
 from pipeline.shards import Shard
-from pipeline.tasks import Done, Part, Task
+from pipeline.tasks import Done, Part, Task, Worker
 
 # Images a task, for workers: while nothing happens, and then for what was lost. A worker that is started anew costs
 # seconds and a task milliseconds, so few steps lead from a thousand images to the one that kills whoever reads it.
@@ -33,43 +34,26 @@ MOST_LOST: Final = 20  # beyond the number of tasks that ended
 Progress = Callable[[int, int], None]
 
 
-@dataclass(frozen=True)
-class Worker:
-    """What one process did.
-
-    Attributes
-    ----------
-    host, pid : str, int
-        Which one.
-    images : int
-        Rows that it computed: one a view of an image.
-    images_per_second : float
-        While it was at them; start-up is not in it.
-    """
-
-    host: str
-    pid: int
-    images: int
-    images_per_second: float
-
-
 class Completion:
     """One run: what is wanted, what was computed and by whom, what failed.
 
     Parameters
     ----------
     job : Job
-    digests : ndarray of shape (n, 32), uint8
-        Of the images, sorted and distinct.
-    paths : sequence of str, n
+    table : Manifest
     part : Part
-        Where all of them lie; its rows are held meanwhile.
+        Which of its images; the rows of the part are held meanwhile.
     executor : Executor
     progress : callable
         Called with (rows computed so far, rows to compute).
 
     Attributes
     ----------
+    images : int
+        Rows of the manifest in this part.
+    digests : ndarray of shape (n, 32), uint8
+        Of the distinct ones among them, sorted.
+    paths : list of str, n
     rows : list of RowCache
         One a view.
     done : list of Done
@@ -84,17 +68,13 @@ class Completion:
         From the first image decoded to the last row stored; start-up is not in it.
     """
 
-    def __init__(
-        self,
-        job: Job,
-        digests: NDArray[np.uint8],
-        paths: Sequence[str],
-        *,
-        part: Part,
-        executor: Executor,
-        progress: Progress,
-    ) -> None:
-        self.job, self.digests, self.paths, self.part = job, digests, paths, part
+    def __init__(self, job: Job, table: Manifest, *, part: Part, executor: Executor, progress: Progress) -> None:
+        inside = part.holds(table.digests)
+        _, first = np.unique(as_keys(table.digests), return_index=True)
+        first = first[inside[first]]
+        self.job, self.part, self.images = job, part, int(np.count_nonzero(inside))
+        self.digests = table.digests[first]
+        self.paths = [table.paths[place] for place in first]
         self.executor, self.progress = executor, progress
         self.rows = job.rows
         self.done: list[Done] = []
@@ -127,7 +107,7 @@ class Completion:
                     locks.enter_context(rows.writer(self.part.low, self.part.high, self.job.run))
             missing = self.missing() & needed
             self._total = int(np.count_nonzero(missing))
-            self._settle(needed)
+            self._settle(missing, needed)
             self.computed += self._total - int(np.count_nonzero(missing[list(self.failures)]))
 
     def missing(self) -> NDArray[np.bool_]:
@@ -138,21 +118,15 @@ class Completion:
 
     def workers(self) -> list[Worker]:
         """Return who computed, the busiest first."""
-        found: dict[tuple[str, int], list[Done]] = {}
-        for done in self.done:
-            found.setdefault((done.host, done.pid), []).append(done)
-        summed = []
-        for (host, pid), its in found.items():
-            count, seconds = sum(done.computed for done in its), sum(done.seconds for done in its)
-            summed.append(Worker(host, pid, count, round(count / seconds, 1) if count else 0.0))
-        return sorted(summed, key=lambda worker: (-worker.images, worker.host, worker.pid))
+        return tasks.workers(self.done)
 
-    def _settle(self, needed: NDArray[np.bool_]) -> None:
-        """Have rows computed in smaller and smaller tasks until none is missing; name those that cannot be."""
+    def _settle(self, missing: NDArray[np.bool_], needed: NDArray[np.bool_]) -> None:
+        """Have rows computed in smaller and smaller tasks until none is lost; name what loses every worker."""
         for largest in (TASK_IMAGES, *RETRIED_IMAGES):
-            if not self._compute(self.missing() & needed, largest):
+            if not self._compute(missing, largest):
                 return
-        self._convict(self.missing() & needed)
+            missing = self.missing() & needed
+        self._convict(missing)
 
     def _compute(self, missing: NDArray[np.bool_], largest: int) -> int:
         """Have rows computed, in tasks of so many images at most; return how many tasks were lost."""

@@ -1,13 +1,15 @@
 """One task: read its images, run the trunk over them, keep the rows. The same in this process and in any worker."""
 
 import contextlib
+import itertools
 import os
 import socket
 import threading
 import time
+import uuid
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -26,6 +28,8 @@ from pipeline.row_cache import RowCache
 from pipeline.shelves import Shelf
 from pipeline.tasks import Done, Task
 from pipeline.views import Policy, apply, view_key
+
+SAMPLE_SECONDS: Final = 5.0
 
 Advance = Callable[[int], None]
 
@@ -76,6 +80,23 @@ class Job:
         return (self.open_engine or default)(plan)
 
 
+def job_of(
+    root: Root,
+    plan: Plan,
+    *,
+    views: int,
+    policy: Policy,
+    cache: Path,
+    batch_size: int,
+    engine: Callable[[Plan], Engine] | None,
+) -> Job:
+    """Return a job, named anew, whose paths are found from any working directory."""
+    given = plan.settings.weights
+    if given not in ("imagenet", "none"):
+        plan = replace(plan, settings=replace(plan.settings, weights=str(Path(given).absolute())))
+    return Job(root.absolute(), plan, views, policy, cache.absolute(), batch_size, uuid.uuid4().hex, engine)
+
+
 def compute(job: Job, engine: Engine, task: Task, advance: Advance) -> Done:
     """Compute and keep the rows of a task, holding their range.
 
@@ -97,31 +118,12 @@ def compute(job: Job, engine: Engine, task: Task, advance: Advance) -> Done:
     StorageError
         The disk is full or fails. What was stored stays stored.
     """
-    failures: list[tuple[int, str]] = []
-    in_flight: deque[tuple[NDArray[np.intp], NDArray[np.intp]]] = deque()  # (images, views) of a batch
-
-    def load(place: int) -> list[NDArray[np.uint8]]:
-        return _load(job, task, place)
-
-    def pictures() -> Iterator[tuple[int, np.intp, NDArray[np.uint8]]]:
-        for place, found in decoded(len(task), load, ahead=BATCHES_AHEAD * job.batch_size):
-            if isinstance(found, ImageError):
-                failures.append((int(task.places[place]), str(found)))
-                continue
-            for view, pixels in zip(np.flatnonzero(task.missing[place]), found, strict=True):
-                yield place, view, pixels
-
-    def batches() -> Iterator[NDArray[np.uint8]]:
-        stream = pictures()
-        while batch := list(islice(stream, job.batch_size)):
-            in_flight.append((np.array([one[0] for one in batch]), np.array([one[1] for one in batch])))
-            yield np.stack([pixels for *_, pixels in batch])
-
     started = time.monotonic()
     computed = 0
+    feed = _Feed(job, task)
     with _shelves(job, task) as shelves:
-        for rows in engine.run(batches()):
-            places, views = in_flight.popleft()
+        for rows in engine.run(feed.batches()):
+            places, views = feed.in_flight.popleft()
             for view in np.unique(views):
                 shelves[view].put(task.digests[places[views == view]], rows[views == view])
             computed += len(places)
@@ -133,7 +135,7 @@ def compute(job: Job, engine: Engine, task: Task, advance: Advance) -> Done:
         computed=computed,
         seconds=time.monotonic() - started,
         shards=[f"{path.parent.name}/{path.name}" for shelf in shelves for path in shelf.shards],
-        failures=failures,
+        failures=feed.failures,
     )
 
 
@@ -148,15 +150,60 @@ def _shelves(job: Job, task: Task) -> Iterator[Sequence[Shelf]]:
         yield [opened.enter_context(Shelf(rows)) for rows in job.rows]
 
 
-def _load(job: Job, task: Task, place: int) -> list[NDArray[np.uint8]]:
-    """Return the wanted views of an image, each of shape (size, size, 3)."""
-    data = images.read_bytes(job.root / task.paths[place])
-    digest = task.digests[place].tobytes()
-    if images.digest(data) != digest:
-        raise ImageError("it changed since `headstart prepare`; run that again")
-    pixels = images.fit(data, size=job.plan.size, geometry=job.plan.spec["resize"])
-    wanted = np.flatnonzero(task.missing[place])
-    return [apply(pixels, digest=digest, view=int(view), policy=job.policy) for view in wanted]
+def images_per_second(job: Job, engine: Engine, task: Task) -> float:
+    """Time the rows of a task, keeping none, for some seconds; the first batch is left out, since it warms things up.
+
+    Parameters
+    ----------
+    job, engine, task
+        As for `compute`.
+
+    Returns
+    -------
+    float
+        Rows a second; 0 if no image could be read.
+    """
+    feed = _Feed(job, task)
+    started = time.monotonic()
+    batches = itertools.takewhile(lambda _: time.monotonic() < started + SAMPLE_SECONDS, feed.batches())
+    ended = [(time.monotonic(), len(rows)) for rows in engine.run(batches)]
+    if len(ended) < 2:
+        return sum(count for _, count in ended) / (time.monotonic() - started)
+    return sum(count for _, count in ended[1:]) / (ended[-1][0] - ended[0][0])
+
+
+class _Feed:
+    """The images of a task as batches of pixels, read ahead by threads."""
+
+    def __init__(self, job: Job, task: Task) -> None:
+        self.job, self.task = job, task
+        self.failures: list[tuple[int, str]] = []
+        self.in_flight: deque[tuple[NDArray[np.intp], NDArray[np.intp]]] = deque()  # (images, views) of a batch
+
+    def batches(self) -> Iterator[NDArray[np.uint8]]:
+        """Yield batches of shape (b, size, size, 3); what is in each goes to `in_flight`."""
+        stream = self._pictures()
+        while batch := list(islice(stream, self.job.batch_size)):
+            self.in_flight.append((np.array([one[0] for one in batch]), np.array([one[1] for one in batch])))
+            yield np.stack([pixels for *_, pixels in batch])
+
+    def _pictures(self) -> Iterator[tuple[int, np.intp, NDArray[np.uint8]]]:
+        for place, found in decoded(len(self.task), self._load, ahead=BATCHES_AHEAD * self.job.batch_size):
+            if isinstance(found, ImageError):
+                self.failures.append((int(self.task.places[place]), str(found)))
+                continue
+            for view, pixels in zip(np.flatnonzero(self.task.missing[place]), found, strict=True):
+                yield place, view, pixels
+
+    def _load(self, place: int) -> list[NDArray[np.uint8]]:
+        """Return the wanted views of an image, each of shape (size, size, 3)."""
+        data = images.read_bytes(self.job.root / self.task.paths[place])
+        digest = self.task.digests[place].tobytes()
+        if images.digest(data) != digest:
+            raise ImageError("it changed since `headstart prepare`; run that again")
+        pixels = images.fit(data, size=self.job.plan.size, geometry=self.job.plan.spec["resize"])
+        wanted = np.flatnonzero(self.task.missing[place])
+        return [apply(pixels, digest=digest, view=int(view), policy=self.job.policy) for view in wanted]
 
 
 # --- in a worker process

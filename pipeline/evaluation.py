@@ -24,6 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline import heads, images, judging, manifest, metrics, outcomes, plots, reliability, thresholds
+from pipeline.addresses import Root
 from pipeline.errors import ArtefactError, ImageError, InputError
 from pipeline.files import publish_csv
 from pipeline.judging import Running as Running
@@ -79,7 +80,7 @@ class _Predictions:
 
 
 def evaluate(
-    images_root: Path,
+    images_root: Root,
     manifest_path: Path,
     features_path: Path,
     trained_dir: Path,
@@ -94,7 +95,7 @@ def evaluate(
 
     Parameters
     ----------
-    images_root : Path
+    images_root : Path or Address
         For a head, read only to draw the mistakes.
     manifest_path : Path
         Labels and splits.
@@ -235,7 +236,7 @@ def _write_reliability(out_dir: Path, found: _Predictions, uncalibrated: NDArray
         panels[title] = [(one.confidence, one.accuracy, one.low, one.high) for one in found_bins]
     names = ["images", "least", "most", "confidence", "accuracy", "accuracy_low", "accuracy_high"]
     publish_csv(out_dir / RELIABILITY, ["temperature", *names], rows)
-    title = f"{len(found.actual):,} test images, 95 % intervals"
+    title = f"{len(found.actual):,} test images, 95 % intervals; what holds lies on the dotted line"
     plots.reliability(panels, out_dir / "reliability.png", title)
 
 
@@ -245,7 +246,7 @@ def _write_learning_curves(out_dir: Path, history: list[dict[str, float]]) -> No
     plots.learning_curves(history, out_dir / "learning_curves.png")
 
 
-def _draw(out_dir: Path, found: _Predictions, measured: dict[str, Any], images_root: Path) -> None:
+def _draw(out_dir: Path, found: _Predictions, measured: dict[str, Any], images_root: Root) -> None:
     matrix = metrics.confusion(found.actual, found.predicted, len(found.classes))
     plots.confusion_matrix(matrix, found.classes, out_dir / "confusion_matrix.png")
     _draw_classes(out_dir / "classes.png", measured)
@@ -274,7 +275,7 @@ def _numbers(estimate: dict[str, Any]) -> tuple[float, float, float]:
     return value, low, high
 
 
-def _draw_mistakes(path: Path, found: _Predictions, images_root: Path) -> None:
+def _draw_mistakes(path: Path, found: _Predictions, images_root: Root) -> None:
     wrong = np.flatnonzero(found.predicted != found.actual)
     order = wrong[np.argsort(-found.confidence[wrong], kind="stable")][:MISTAKES_DRAWN]
     n, drawn = len(found.actual), len(order)
@@ -302,7 +303,7 @@ def _draw_mistakes(path: Path, found: _Predictions, images_root: Path) -> None:
     plots.mistakes_grid(pictures, captions, path, title)
 
 
-def _picture(images_root: Path, test: Manifest, image: int) -> tuple[NDArray[np.uint8] | None, list[str]]:
+def _picture(images_root: Root, test: Manifest, image: int) -> tuple[NDArray[np.uint8] | None, list[str]]:
     """Return the image as it is now, or None if it cannot be read, and a remark if it is not what was judged."""
     try:
         data = images.read_bytes(images_root / test.paths[image])

@@ -1,27 +1,25 @@
 """A manifest and a trunk to features: every image forwarded once, and never again under the same spec."""
 
 import json
-import uuid
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
 
 import numpy as np
 
-from pipeline import features, manifest, spec
+from pipeline import features, manifest, spec, speeds
 from pipeline.addresses import Root
-from pipeline.completion import Completion, Progress, Worker
-from pipeline.computing import Job
+from pipeline.completion import Completion, Progress
+from pipeline.computing import job_of
 from pipeline.decoding import BATCHES_AHEAD, decoded
-from pipeline.digests import as_keys
 from pipeline.engines import Engine
 from pipeline.errors import InputError, StorageError
 from pipeline.executors import Executor, Local
 from pipeline.files import published
 from pipeline.plans import Plan, Settings, open_engine, plan, settings_of
 from pipeline.row_cache import DamagedShardError
-from pipeline.tasks import EVERYTHING, Part
+from pipeline.tasks import EVERYTHING, Part, Worker
 from pipeline.views import Policy, check_views
 
 __all__ = [
@@ -146,34 +144,23 @@ def extract(
         The disk is full, fails or cannot be written. What was stored stays stored.
     """
     check_views(views, policy)
-    table = manifest.read(manifest_path)
-    _, first = np.unique(as_keys(table.digests), return_index=True)
-    first = first[part.holds(table.digests[first])]
-    job = Job(root.absolute(), _anywhere(plan), views, policy, cache.absolute(), batch_size, uuid.uuid4().hex, engine)
     run = Completion(
-        job,
-        table.digests[first],
-        [table.paths[place] for place in first],
+        job_of(root, plan, views=views, policy=policy, cache=cache, batch_size=batch_size, engine=engine),
+        manifest.read(manifest_path),
         part=part,
         executor=executor or Local(),
         progress=progress,
     )
     _finish(run, None if part != EVERYTHING else features_path)
-    report = _report(run, int(np.count_nonzero(part.holds(table.digests))))
+    report = _report(run)
     if report_path:
         with published(report_path) as temporary:
             temporary.write_text(json.dumps(asdict(report), indent=2) + "\n", encoding="utf-8")
+    if run.lost == 0:
+        speeds.keep(run.rows[0].folder.parent, run.workers())
     if run.failures:
         raise InputError(_failed([f"{run.paths[place]} ({reason})" for place, reason in sorted(run.failures.items())]))
     return report
-
-
-def _anywhere(plan: Plan) -> Plan:
-    """Name a file of weights such that it is found from any working directory."""
-    given = plan.settings.weights
-    if given in ("imagenet", "none"):
-        return plan
-    return replace(plan, settings=replace(plan.settings, weights=str(Path(given).absolute())))
 
 
 def _finish(run: Completion, features_path: Path | None) -> None:
@@ -221,10 +208,10 @@ def _assemble(run: Completion, path: Path) -> None:
     )
 
 
-def _report(run: Completion, images: int) -> Report:
+def _report(run: Completion) -> Report:
     """Sum a run up."""
     return Report(
-        images=images,
+        images=run.images,
         distinct=len(run.digests),
         views=len(run.rows),
         computed=run.computed,

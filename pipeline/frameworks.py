@@ -1,5 +1,6 @@
 """Load TensorFlow, which greets on stderr past its own log level, without its greetings."""
 
+import logging
 import os
 import sys
 import tempfile
@@ -24,7 +25,13 @@ def tensorflow() -> Any:
         finally:
             os.dup2(kept, 2)
             os.close(kept)
+    logging.getLogger("tensorflow").addFilter(_is_news)
     return tensorflow
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    """Whether a message is more than advice on TensorFlow's use: many networks in a search are as many graphs."""
+    return "tf.function retracing" not in record.getMessage()
 
 
 def openvino() -> Any:

@@ -1,9 +1,9 @@
 """Image files through a network: decoded in threads, run in batches, and a row or the reason for none for each."""
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 from pipeline import engines, extraction
 from pipeline.errors import ImageError
 from pipeline.models import Model
+
+Finished = TypeVar("Finished")
 
 
 def open_model(
@@ -48,8 +50,8 @@ def rows(
     load: Callable[[int], NDArray[np.uint8]],
     *,
     batch_size: int,
-    finish: Callable[[NDArray[np.float32]], NDArray[Any]],
-) -> Iterator[NDArray[Any] | ImageError]:
+    finish: Callable[[NDArray[np.float32]], Iterable[Finished]],
+) -> Iterator[Finished | ImageError]:
     """Yield what a network makes of each image, in order.
 
     Parameters
@@ -62,11 +64,12 @@ def rows(
     batch_size : int
         Images a batch.
     finish : callable
-        Takes what the engine gives for a batch, (n, …), and returns what is wanted of it, one row an image.
+        Takes what the engine gives for a batch, (n, …), and returns what is wanted of it, one item an image: the rows
+        of an array, if it is one.
 
     Yields
     ------
-    ndarray, a row of what `finish` returned, or the ImageError
+    an item of what `finish` returned, or the ImageError
     """
     waiting: deque[ImageError | None] = deque()  # what is known of the images that have not been yielded
 

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline import calibration, heads, images, inference, models, spec, thresholds, views
+from pipeline.addresses import Root
 from pipeline.errors import ImageError, InputError
 from pipeline.features import Features
 from pipeline.manifest import Manifest
@@ -72,13 +73,13 @@ class Judged(Protocol):
     threshold: dict[str, Any] | None
     temperature: float
 
-    def predict(self, table: Manifest, root: Path, features_path: Path, *, tta: bool) -> Said:
+    def predict(self, table: Manifest, root: Root, features_path: Path, *, tta: bool) -> Said:
         """Return the probabilities of the images of `table`, in its order.
 
         Parameters
         ----------
         table : Manifest
-        root : Path
+        root : Path or Address
             The image root.
         features_path : Path
             Rows for a head; of a model, only which views there are, if `tta` asks for them.
@@ -120,7 +121,7 @@ class _Head:
         self.threshold = thresholds.of_record(record, directory)
         self.temperature = calibration.of_record(record, directory)
 
-    def predict(self, table: Manifest, root: Path, features_path: Path, *, tta: bool) -> Said:
+    def predict(self, table: Manifest, root: Root, features_path: Path, *, tta: bool) -> Said:
         with Features(features_path) as features:
             warnings = spec.require_compatible(self._spec, features.spec)
             _check_tta(tta, features)
@@ -137,7 +138,7 @@ class _Model:
         self.classes, self.history = self._model.classes, self._model.history
         self.threshold, self.temperature = self._model.threshold, self._model.temperature
 
-    def predict(self, table: Manifest, root: Path, features_path: Path, *, tta: bool) -> Said:
+    def predict(self, table: Manifest, root: Root, features_path: Path, *, tta: bool) -> Said:
         count, policy = 1, None
         if tta:
             with Features(features_path) as features:

@@ -15,7 +15,7 @@ import csv
 import hashlib
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final, NoReturn
@@ -115,21 +115,53 @@ class Model:
         ArtefactError
             The weights are not those of the network that ``model.json`` describes.
         """
-        trunk, stack = _empty_trunk(self), _empty_stack(self)
-        width = math.prod(trunk.output.shape[1:])
-        if width != len(stack.mean):
-            _refuse(self.directory / MODEL_FILE, f"a head for {width:,} features", f"one for {len(stack.mean):,}")
+        trunk = self.trunk(pooling=None)
+        width, expected = math.prod(trunk.output.shape[1:]), len(_empty_stack(self).mean)
+        if width != expected:
+            _refuse(self.directory / MODEL_FILE, f"a head for {width:,} features", f"one for {expected:,}")
+        return join(flat(trunk), head_network(self.stack()), temperature=self.temperature)
+
+    def trunk(self, *, pooling: str | None) -> Any:
+        """Build what lies below the head and read its weights.
+
+        Parameters
+        ----------
+        pooling : str or None
+            In place of the model's own: ``none`` leaves the activations as they are. None keeps that of the model.
+
+        Returns
+        -------
+        keras.Model
+            From uint8 (B, size, size, 3), RGB, to float32 (B, …).
+
+        Raises
+        ------
+        ArtefactError
+            As for `network`.
+        """
+        trunk = _empty_trunk(self, pooling)
         with hdf5.open_to_read(self.directory / WEIGHTS_FILE, "weights") as file:
-            stack.mean[:] = _array(file, "head.mean", stack.mean.shape, "float64")
-            stack.scale[:] = _array(file, "head.scale", stack.scale.shape, "float64")
-            if stack.scale.min() <= 0:
-                _refuse(self.directory / WEIGHTS_FILE, "head.scale above 0", str(stack.scale.min()))
-            head = head_network(stack)
-            _read_weights(file, _variables(trunk, head))
+            _read_weights(file, _variables(trunk), beside=_arrays(_empty_stack(self)))
         for layer in weighted_layers(trunk):
             if type(layer).__name__ == "Normalization":
                 layer.finalize_state()
-        return join(flat(trunk), head, temperature=self.temperature)
+        return trunk
+
+    def stack(self) -> Stack:
+        """Read the head. TensorFlow is not loaded.
+
+        Raises
+        ------
+        ArtefactError
+            As for `network`.
+        """
+        stack = _empty_stack(self)
+        with hdf5.open_to_read(self.directory / WEIGHTS_FILE, "weights") as file:
+            for name, array in _arrays(stack).items():
+                array[:] = _array(file, name, array.shape, array.dtype.name)
+        if stack.scale.min() <= 0:
+            _refuse(self.directory / WEIGHTS_FILE, "head.scale above 0", str(stack.scale.min()))
+        return stack
 
 
 def normalised(rows: NDArray[np.float32]) -> NDArray[np.float64]:
@@ -258,8 +290,8 @@ def read(directory: Path) -> Model:
     return Model(directory, classes, threshold, temperature, spec, history, document, hashlib.sha256(data).hexdigest())
 
 
-def _empty_trunk(model: Model) -> Any:
-    """Build the trunk that a model's spec names, with weights that are yet to be read."""
+def _empty_trunk(model: Model, pooling: str | None) -> Any:
+    """Build the trunk that a model's spec names, perhaps with another pooling, with weights that are yet to be read."""
     path, spec = model.directory / MODEL_FILE, model.spec
     try:
         backbone = backbones.find(spec["backbone"]["name"])
@@ -272,7 +304,7 @@ def _empty_trunk(model: Model) -> Any:
             _refuse(path, f"preprocessing {backbone.preprocessing}", spec["preprocessing"])
         unread = backbones.Weights(path=None, sha256=None, seed=0)
         base = backbones.load(backbone, size=model.size, alpha=alpha, weights=unread)
-        build = {"cut": str(spec["cut"]), "pooling": str(spec["pooling"])}
+        build = {"cut": str(spec["cut"]), "pooling": pooling or str(spec["pooling"])}
         if widths:
             return backbones.topped(backbone, base, **build, widths=widths, seed=0)
         return backbones.trunk(backbone, base, **build)
@@ -309,11 +341,20 @@ def _empty_stack(model: Model) -> Stack:
     )
 
 
-def _variables(trunk: Any, head: Any) -> dict[str, Any]:
+def _arrays(stack: Stack) -> dict[str, NDArray[Any]]:
+    """Name the arrays of a head as in a file of weights, where its layers are those of `head_network`."""
+    named: dict[str, NDArray[Any]] = {"head.mean": stack.mean, "head.scale": stack.scale}
+    for place, (kernel, bias) in enumerate(zip(stack.kernels, stack.biases, strict=True)):
+        named |= {f"head_dense_{place}.0": kernel, f"head_dense_{place}.1": bias}
+    return named
+
+
+def _variables(*networks: Any) -> dict[str, Any]:
     """Name the variables of all layers."""
     return {
         f"{layer.name}.{place}": variable
-        for layer in [*weighted_layers(trunk), *weighted_layers(head)]
+        for network in networks
+        for layer in weighted_layers(network)
         for place, variable in enumerate(layer.weights)
     }
 
@@ -327,11 +368,15 @@ def _write_weights(path: Path, trunk: Any, head: Any, stack: Stack) -> None:
             require_written()
 
 
-def _read_weights(file: Any, expected: Mapping[str, Any]) -> None:
-    """Give variables the arrays of a file that may be hostile: exactly the expected ones, of the expected shapes."""
-    odd = sorted(set(file) ^ {"head.mean", "head.scale", *expected})
+def _read_weights(file: Any, expected: Mapping[str, Any], *, beside: Iterable[str]) -> None:
+    """Give variables the arrays of a file that may be hostile: exactly the expected ones, of the expected shapes.
+
+    `beside` names the arrays that the file holds for others.
+    """
+    names = {*expected, *beside}
+    odd = sorted(set(file) ^ names)
     if odd:
-        _refuse(Path(file.filename), f"{len(expected) + 2} arrays", f"{len(file)}; not in both: {', '.join(odd[:3])}")
+        _refuse(Path(file.filename), f"{len(names)} arrays", f"{len(file)}; not in both: {', '.join(odd[:3])}")
     for name, variable in expected.items():
         variable.assign(_array(file, name, tuple(variable.shape), variable.dtype))
 

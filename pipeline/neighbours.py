@@ -6,7 +6,7 @@ nearest in 16 s. Time grows with the square of N, memory only with N: a million 
 times as long as 100,000.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Final
 
 import numpy as np
@@ -89,6 +89,37 @@ def nearest(vectors: Vectors, k: int) -> Vectors:
     return best
 
 
+def closest(queries: Vectors, blocks: Iterable[Vectors], k: int) -> tuple[Indices, Vectors]:
+    """Find the k largest dot products of each query with vectors that are handed over block by block, in one pass.
+
+    Parameters
+    ----------
+    queries : ndarray of shape (n, d), float32
+        A few thousand at most: with a block of m vectors it takes n · m numbers.
+    blocks : iterable of ndarray of shape (m, d), float32
+    k : int
+        At least 1; where there are fewer vectors, as many as there are.
+
+    Returns
+    -------
+    places : ndarray of shape (n, k), int
+        Of the vectors, counted from 0 over all blocks, the largest product first, and of equal ones the lower place.
+    products : ndarray of shape (n, k), float32
+    """
+    places, products = np.empty((len(queries), 0), np.intp), np.empty((len(queries), 0), np.float32)
+    start = 0
+    for block in blocks:
+        found = queries @ block.T
+        best = min(k, len(block))
+        at = np.argpartition(-found, best - 1, axis=1)[:, :best] if best else np.empty((len(queries), 0), np.intp)
+        places = np.concatenate([places, at + start], axis=1)
+        products = np.concatenate([products, np.take_along_axis(found, at, axis=1)], axis=1)
+        order = np.lexsort((places, -products), axis=1)[:, :k]
+        places, products = np.take_along_axis(places, order, axis=1), np.take_along_axis(products, order, axis=1)
+        start += len(block)
+    return places, products
+
+
 def directions(rows: NDArray[np.floating[Any]]) -> Vectors:
     """Return features as unit vectors around their mean, whose dot products are centred cosines.
 
@@ -103,10 +134,13 @@ def directions(rows: NDArray[np.floating[Any]]) -> Vectors:
     -------
     ndarray of shape (N, d), float32
     """
-    centred = rows - rows.mean(axis=0, dtype=np.float64).astype(np.float32)
-    lengths = np.linalg.norm(centred, axis=1, keepdims=True)
-    unit = np.divide(centred, lengths, out=np.zeros_like(centred), where=lengths > 0)
-    return np.asarray(unit, np.float32)
+    return unit(rows - rows.mean(axis=0, dtype=np.float64).astype(np.float32))
+
+
+def unit(rows: NDArray[np.floating[Any]]) -> Vectors:
+    """Return rows (N, d) at length 1, float32; a row of zeros stays one."""
+    lengths = np.linalg.norm(rows, axis=1, keepdims=True)
+    return np.asarray(np.divide(rows, lengths, out=np.zeros_like(rows), where=lengths > 0), np.float32)
 
 
 def _slices(n: int, size: int) -> Iterator[slice]:

@@ -136,8 +136,8 @@ def plan(settings: Settings, *, engine: str) -> Plan:
     return Plan(settings, backbone, weights, engine, described)
 
 
-def open_engine(plan: Plan, *, batch_size: int, cache: Path | None) -> engines.Engine:
-    """Build the trunk of a plan and the engine that runs it.
+def open_engine(plan: Plan, *, batch_size: int, cache: Path | None, prompt: bool = False) -> engines.Engine:
+    """Build the trunk of a plan and the engine that runs it; see `pipeline.engines.open_engine`.
 
     This loads TensorFlow, unless the cache holds what the engine kept when it was opened before.
     """
@@ -148,4 +148,6 @@ def open_engine(plan: Plan, *, batch_size: int, cache: Path | None) -> engines.E
         return backbones.trunk(plan.backbone, base, cut=plan.spec["cut"], pooling=plan.spec["pooling"])
 
     kept = cache and cache / "graphs" / spec.identity(plan.spec)
-    return engines.open_engine(plan.engine, build, batch_size=batch_size, precision=plan.spec["precision"], kept=kept)
+    return engines.open_engine(
+        plan.engine, build, batch_size=batch_size, precision=plan.spec["precision"], kept=kept, prompt=prompt
+    )

@@ -1,17 +1,65 @@
-"""Photos in, labels and probabilities out, by a head, whose spec says which trunk it needs, or by a model."""
+"""Photos in, labels and probabilities out, by a head, whose spec says which trunk it needs, or by a model.
 
-from collections.abc import Callable, Iterator, Sequence
+Besides, of each photo: whether to abstain, the training photos it is most like, how familiar it is, and where the
+evidence for its label lies.
+"""
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from functools import partial
+from itertools import islice
 from pathlib import Path
+from typing import Final, NamedTuple
 
+import joblib
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline import calibration, engines, extraction, heads, images, inference, models, spec, thresholds
+from pipeline import engines, explanation, images, inference, thresholds, trained
 from pipeline.errors import ImageError, InputError
+from pipeline.familiarity import Neighbour, TrainingPhotos
 
 Progress = Callable[[int, int], None]
+
+SEARCH_BYTES: Final = 2**25  # of features that are held for one search through training features on disk
+LONGEST_STEM: Final = 80  # characters of a photo's name in that of its heat map
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """What is told of a photo besides its label and probabilities. By itself, nothing.
+
+    Attributes
+    ----------
+    min_confidence : float or None
+        Below this probability of the label that it would be given, a photo gets none.
+    nearest : int
+        So many of the training photos most like it.
+    familiarity : int
+        k: which of its nearest training photos tells how familiar it is; 0 does not ask.
+    features, manifest : Path or None
+        Where the training photos' features and names are, if one of these two is asked for.
+    explain : Path or None
+        A folder for heat maps over the photos.
+    """
+
+    min_confidence: float | None = None
+    nearest: int = 0
+    familiarity: int = 0
+    features: Path | None = None
+    manifest: Path | None = None
+    explain: Path | None = None
+
+    @property
+    def compared(self) -> bool:
+        """Whether photos are compared with training photos."""
+        return bool(self.nearest or self.familiarity)
+
+    @property
+    def depth(self) -> trained.Depth:
+        """How much is needed of the network."""
+        return "maps" if self.explain else "features" if self.compared else "probabilities"
 
 
 @dataclass(frozen=True)
@@ -23,17 +71,30 @@ class Prediction:
     path : Path
         As it was given, or as it was found in a folder that was given.
     label : str or None
-        The most probable class, or the one that the head's threshold gives; None if the file could not be used.
+        The most probable class, or the one that the head's threshold gives; None if the file could not be used, or if
+        its probability is below what was asked for.
     probabilities : dict of str to float
         One a class, calibrated, adding up to 1; empty if the file could not be used.
     error : str or None
-        Why it could not be used.
+        Why it could not be used, or not be drawn.
+    abstained : bool
+        Whether there is no label because none was probable enough.
+    nearest : tuple of Neighbour
+        The most similar training photos, as many as were asked for, the nearest first.
+    familiarity : float or None
+        The fraction of training photos that lie at least as far from the others: `TrainingPhotos.familiarity`.
+    heat_map : Path or None
+        Where the evidence for its most probable label is drawn.
     """
 
     path: Path
     label: str | None
     probabilities: dict[str, float]
     error: str | None
+    abstained: bool = False
+    nearest: tuple[Neighbour, ...] = ()
+    familiarity: float | None = None
+    heat_map: Path | None = None
 
 
 class Predictor:
@@ -41,19 +102,10 @@ class Predictor:
 
     Parameters
     ----------
-    trained_dir : Path
-        Written by `pipeline.training.train` or `pipeline.finetuning.finetune`.
-    weights : str or None
-        For a head, the base's weights, as in `pipeline.extraction.Settings`; their sha256 is checked against the one
-        the head keeps. None: ``none`` if the head was trained on a random base, else ``imagenet``.
-    engine : {"auto", "tensorflow", "openvino"}
-        ``auto`` is the one that the head's spec names, if it names one.
-    precision : {"float32", "bfloat16", "float16"} or None
-        Of the arithmetic; None is the one the head was trained on, and float32 for a model.
-    batch_size : int
-        Images a batch; it changes speed and memory only.
-    cache : Path or None
-        The cache folder, where an engine finds what it kept to start faster.
+    trained_dir, weights, engine, precision, batch_size, cache
+        As for `pipeline.trained.load`.
+    asked : Asked
+        What is told besides labels and probabilities.
 
     Attributes
     ----------
@@ -67,9 +119,9 @@ class Predictor:
     Raises
     ------
     SpecError
-        The weights are not those the head was trained on.
+        The weights are not those the head was trained on; or the features that photos are compared with are not.
     InputError
-        Weights are named for a model, which has its own.
+        Weights are named for a model, which has its own; or a head that is no map of the features is to explain.
     """
 
     def __init__(
@@ -81,21 +133,26 @@ class Predictor:
         precision: engines.Precision | None,
         batch_size: int,
         cache: Path | None,
+        asked: Asked = Asked(),
     ) -> None:
-        self.batch_size = batch_size
+        self.batch_size, self.asked = batch_size, asked
         self._engine: engines.Engine | None = None
-        used: _Head | _Model
-        if models.is_model(trained_dir):
-            if weights is not None:
-                raise InputError(f"--weights: expected none, since {trained_dir} is a model, received {weights!r}")
-            used = _Model(trained_dir, engine, precision or "float32", batch_size, cache)
-        else:
-            used = _Head(trained_dir, weights, engine, precision, batch_size, cache)
-        self._used = used
-        self.classes, self.warnings, self.plan = used.classes, used.warnings, used.plan
+        self._used = trained.load(
+            trained_dir, weights=weights, engine=engine, precision=precision, batch_size=batch_size, cache=cache
+        )
+        self.classes, self.plan = self._used.classes, self._used.plan
+        self.warnings = list(self._used.warnings)
+        if asked.explain:
+            _ = self._used.readout  # refused now rather than after the network was loaded
+        self._training: TrainingPhotos | None = None
+        if asked.compared:
+            self._training = _training_photos(asked, self._used)
+            self.warnings += [line for line in self._training.warnings if line not in self.warnings]
 
     def predict(self, paths: Sequence[Path], *, progress: Progress) -> Iterator[Prediction]:
         """Yield one prediction a path, in order; a file that cannot be used gets one with its error.
+
+        Memory does not grow with the number of paths.
 
         Parameters
         ----------
@@ -110,75 +167,122 @@ class Predictor:
             return images.fit(images.read_bytes(paths[place]), size=size, geometry=geometry)
 
         if self._engine is None:
-            self._engine = self._used.open()
-        outcomes = inference.rows(
-            self._engine, len(paths), load, batch_size=self.batch_size, finish=self._used.probabilities
-        )
-        for done, (path, outcome) in enumerate(zip(paths, outcomes, strict=True), start=1):
-            if isinstance(outcome, ImageError):
-                yield Prediction(path, None, {}, str(outcome))
-            else:
-                named = dict(zip(self.classes, outcome.tolist(), strict=True))
-                (code,) = thresholds.decide(outcome[None], self.classes, self._used.threshold)
-                yield Prediction(path, self.classes[code], named, None)
+            self._engine = self._used.open(self.asked.depth, prompt=self.batch_size == 1)
+            if self.asked.explain:
+                explanation.require_places(self._engine.row_shape)
+        outcomes = inference.rows(self._engine, len(paths), load, batch_size=self.batch_size, finish=self._finished)
+        found = self._drawn(self._compared(zip(paths, outcomes, strict=True)), len(paths))
+        for done, prediction in enumerate(found, start=1):
+            yield prediction
             progress(done, len(paths))
 
+    def _finished(self, rows: NDArray[np.float32]) -> Iterator["_Seen"]:
+        """Make of a batch's rows what is known of each image so far."""
+        answers = self._used.answers(rows, self.asked.depth)
+        codes = thresholds.decide(answers.probabilities, self.classes, self._used.threshold)
+        heat: Sequence[explanation.Heat | None] = [None] * len(rows)
+        if answers.maps is not None:
+            heat = list(explanation.heat(self._used.readout, answers.maps, codes))
+        features = [None] * len(rows) if self._training is None else answers.features
+        return map(_Seen, answers.probabilities, codes.tolist(), features, heat)  # type: ignore[arg-type]
 
-class _Head:
-    """A head, whose features are made by the trunk that its spec names."""
+    def _compared(self, outcomes: Iterable[tuple[Path, "_Seen | ImageError"]]) -> Iterator["_Made"]:
+        """Make predictions; with training photos in memory as they come, else many for one pass over the file."""
+        together = 1
+        if self._training is not None:
+            together = self.batch_size
+            if not self._training.in_memory:
+                together = max(together, SEARCH_BYTES // (4 * self._training.width))
+        stream = iter(outcomes)
+        while group := list(islice(stream, together)):
+            seen = [one for _, one in group if not isinstance(one, ImageError)]
+            extras = iter(self._likeness(seen))
+            for path, one in group:
+                if isinstance(one, ImageError):
+                    yield _Made(Prediction(path, None, {}, str(one)), None)
+                else:
+                    nearest, familiarity = next(extras)
+                    yield _Made(
+                        replace(self._prediction(path, one), nearest=nearest, familiarity=familiarity), one.heat
+                    )
 
-    def __init__(
-        self,
-        head_dir: Path,
-        weights: str | None,
-        engine: str,
-        precision: engines.Precision | None,
-        batch_size: int,
-        cache: Path | None,
-    ) -> None:
-        head, record = heads.load(head_dir)
-        self._head = head
-        self.classes: list[str] = record["classes"]
-        self.threshold = thresholds.of_record(record, head_dir)
-        self._temperature = calibration.of_record(record, head_dir)
-        trained = record["spec"]
-        settings = extraction.settings_of(trained, head_dir, weights=weights)
-        settings = replace(settings, precision=precision or settings.precision)
-        if engine == "auto" and "engine" in trained:
-            engine = trained["engine"]["name"]
-        self.plan = extraction.plan(settings, engine=engine)
-        self.warnings = spec.require_compatible(trained, self.plan.spec)
-        self.size, self.geometry = self.plan.size, settings.resize
-        self._batch_size, self._cache = batch_size, cache
+    def _prediction(self, path: Path, seen: "_Seen") -> Prediction:
+        named = dict(zip(self.classes, seen.probabilities.tolist(), strict=True))
+        label = self.classes[seen.code]
+        least = self.asked.min_confidence
+        abstained = least is not None and named[label] < least
+        return Prediction(path, None if abstained else label, named, None, abstained)
 
-    def open(self) -> engines.Engine:
-        return extraction.open_engine(self.plan, batch_size=self._batch_size, cache=self._cache)
+    def _likeness(self, seen: Sequence["_Seen"]) -> list[tuple[tuple[Neighbour, ...], float | None]]:
+        """Return the nearest training photos of each image, and how familiar it is."""
+        training, asked = self._training, self.asked
+        if training is None or not seen:
+            return [((), None)] * len(seen)
+        rows = np.stack([one.features for one in seen if one.features is not None])
+        found = training.nearest(rows, max(asked.nearest, asked.familiarity))
+        named = training.named(found, asked.nearest)
+        familiar: Sequence[float | None] = [None] * len(seen)
+        if asked.familiarity:
+            familiar = training.familiarity(found, asked.familiarity).tolist()
+        return list(zip(named, familiar, strict=True))
 
-    def probabilities(self, rows: NDArray[np.float32]) -> NDArray[np.float64]:
-        return calibration.apply(self._head.predict_proba(rows.reshape(len(rows), -1)), self._temperature)
+    def _drawn(self, made: Iterable["_Made"], total: int) -> Iterator[Prediction]:
+        """Draw heat maps, in threads, a few photos ahead of whoever takes the predictions."""
+        folder = self.asked.explain
+        if folder is None:
+            yield from (prediction for prediction, _ in made)
+            return
+        workers = joblib.cpu_count()
+        waiting: deque[tuple[Prediction, Future[None] | None]] = deque()
+        pool = ThreadPoolExecutor(workers)
+        try:
+            for number, (prediction, heat) in enumerate(made, start=1):
+                drawing = None
+                if heat is not None:
+                    name = f"{number:0{len(str(total))}}-{prediction.path.stem[:LONGEST_STEM]}.png"
+                    prediction = replace(prediction, heat_map=folder / name)
+                    drawing = pool.submit(
+                        explanation.draw, prediction.path, heat, folder / name, geometry=self._used.geometry
+                    )
+                waiting.append((prediction, drawing))
+                if len(waiting) > 2 * workers:
+                    yield _done(*waiting.popleft())
+            while waiting:
+                yield _done(*waiting.popleft())
+        finally:
+            pool.shutdown(cancel_futures=True)
 
 
-class _Model:
-    """A model, which gives probabilities itself."""
+class _Seen(NamedTuple):
+    """What the network made of one image: probabilities (K,), the class it is given, features (d,), heat (h, w)."""
 
-    plan = None
+    probabilities: NDArray[np.float64]
+    code: int
+    features: NDArray[np.float32] | None
+    heat: explanation.Heat | None
 
-    def __init__(
-        self, directory: Path, engine: str, precision: engines.Precision, batch_size: int, cache: Path | None
-    ) -> None:
-        self._model = models.read(directory)
-        self.classes, self.threshold = self._model.classes, self._model.threshold
-        self.warnings: list[str] = []
-        self.size, self.geometry = self._model.size, self._model.spec["resize"]
-        self._open = partial(
-            inference.open_model, self._model, engine=engine, precision=precision, batch_size=batch_size, cache=cache
-        )
 
-    def open(self) -> engines.Engine:
-        return self._open()
+class _Made(NamedTuple):
+    """A prediction, and the heat that is yet to be drawn."""
 
-    def probabilities(self, rows: NDArray[np.float32]) -> NDArray[np.float64]:
-        return models.normalised(rows)
+    prediction: Prediction
+    heat: explanation.Heat | None
+
+
+def _done(prediction: Prediction, drawing: Future[None] | None) -> Prediction:
+    try:
+        if drawing is not None:
+            drawing.result()
+    except ImageError as error:  # the file has changed since it was predicted
+        return replace(prediction, heat_map=None, error=f"no heat map: {error}")
+    return prediction
+
+
+def _training_photos(asked: Asked, used: trained.Trained) -> TrainingPhotos:
+    if asked.features is None or asked.manifest is None:
+        missing = "--features" if asked.features is None else "--manifest"
+        raise InputError(f"{missing}: expected a file, since photos are to be compared with training photos")
+    return TrainingPhotos(asked.features, asked.manifest, used.spec)
 
 
 def expand(paths: Sequence[Path]) -> list[Path]:

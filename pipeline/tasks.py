@@ -85,6 +85,26 @@ class Done:
     failures: list[tuple[int, str]]
 
 
+@dataclass(frozen=True)
+class Worker:
+    """What one process did.
+
+    Attributes
+    ----------
+    host, pid : str, int
+        Which one.
+    images : int
+        Rows that it computed: one a view of an image.
+    images_per_second : float
+        While it was at them; start-up is not in it.
+    """
+
+    host: str
+    pid: int
+    images: int
+    images_per_second: float
+
+
 class Part(NamedTuple):
     """The part number `number`, from 0, of `of` equal parts of all digests: always the same images."""
 
@@ -143,3 +163,15 @@ def cut(
         places = wanted[start : start + max(smallest, min(largest, share))]
         yield Task(places, digests[places], [paths[place] for place in places], missing[places])
         start += len(places)
+
+
+def workers(done: Sequence[Done]) -> list[Worker]:
+    """Sum tasks up by who did them, the busiest first."""
+    found: dict[tuple[str, int], list[Done]] = {}
+    for one in done:
+        found.setdefault((one.host, one.pid), []).append(one)
+    summed = []
+    for (host, pid), its in found.items():
+        count, seconds = sum(one.computed for one in its), sum(one.seconds for one in its)
+        summed.append(Worker(host, pid, count, round(count / seconds, 1) if count else 0.0))
+    return sorted(summed, key=lambda worker: (-worker.images, worker.host, worker.pid))

@@ -20,6 +20,7 @@ COMMANDS = {
     "report": "Bring all results together in one page to look at, with their pictures.",
     "results": "Show the test results of several heads side by side.",
     "predict": "Label photos with a trained head or a model.",
+    "serve": "Try a head or a model on a page, and reach it over HTTP.",
     "recipe": "Run a well-known recipe through DVC, or list them.",
     "cache": "List, verify, prune or explain the rows kept from earlier extractions.",
     "doctor": "Look at this machine: versions, engines, GPU, weights, cache, disk, locks.",

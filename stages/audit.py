@@ -4,8 +4,10 @@ from pathlib import Path
 
 import click
 
+from pipeline.addresses import Root
 from stages.console import Stage, progress
 from stages.likeness import hash_distance
+from stages.places import PLACE
 
 FAULTS = {
     "leakage": "test images whose picture is also in train or val",
@@ -22,7 +24,7 @@ def _faults(ctx: click.Context, parameter: click.Parameter, text: str) -> tuple[
 
 
 @click.command(cls=Stage)
-@click.argument("images", type=click.Path(path_type=Path))
+@click.argument("images", type=PLACE)
 @click.argument("manifest", metavar="MANIFEST.csv", type=click.Path(path_type=Path))
 @click.argument("features", metavar="FEATURES.h5", type=click.Path(path_type=Path))
 @click.argument("out_dir", type=click.Path(path_type=Path))
@@ -60,7 +62,7 @@ def _faults(ctx: click.Context, parameter: click.Parameter, text: str) -> tuple[
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the folds.")
 @click.option("--workers", type=click.IntRange(min=1), help="Processes that decode.  [default: one a core]")
 def audit(
-    images: Path,
+    images: Root,
     manifest: Path,
     features: Path,
     out_dir: Path,

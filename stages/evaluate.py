@@ -5,8 +5,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from pipeline.addresses import Root
 from stages import settings, tables
 from stages.console import Stage, progress, warn
+from stages.places import PLACE
 
 if TYPE_CHECKING:
     from pipeline import evaluation
@@ -23,7 +25,7 @@ CLASSES_PRINTED = 20
 
 
 @click.command(cls=Stage)
-@click.argument("images", type=click.Path(path_type=Path))
+@click.argument("images", type=PLACE)
 @click.argument("manifest", metavar="MANIFEST.csv", type=click.Path(path_type=Path))
 @click.argument("features", metavar="FEATURES.h5", type=click.Path(path_type=Path))
 @click.argument("trained_dir", metavar="HEAD_DIR|MODEL_DIR", type=click.Path(path_type=Path))
@@ -45,7 +47,7 @@ CLASSES_PRINTED = 20
 @click.option("--batch-size", type=click.IntRange(min=1), default=32, show_default=True, help="Images a batch.")
 @settings.cache
 def evaluate(
-    images: Path,
+    images: Root,
     manifest: Path,
     features: Path,
     trained_dir: Path,

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 @click.option(
     "--shard", metavar="I/N", callback=lambda _, __, text: _part(text), help="Only the I-th of N parts, from 0."
 )
+@click.option("--plan", "planned", is_flag=True, help="Only say what is missing and how long it takes.")
 @settings.cache
 @click.option("--report", type=click.Path(path_type=Path), help="Write what was done as JSON.")
 def extract(
@@ -34,6 +35,7 @@ def extract(
     views: int,
     batch_size: int,
     shard: "Part",
+    planned: bool,
     cache: Path,
     report: Path | None,
     **chosen: Any,
@@ -45,6 +47,9 @@ def extract(
     """
     from pipeline import cache_contents, extraction
 
+    if planned:
+        _forecast(images, manifest, views, batch_size, shard, cache, chosen)
+        return
     with settings.executor_of(chosen) as executor, progress("rows") as advance:
         policy, plan = settings.policy(chosen), settings.plan(chosen)
         done = extraction.extract(
@@ -78,6 +83,27 @@ def _summary(done: "Report", where: Path) -> str:
     if done.lost:
         lines.append(f"  {done.lost:,} times a worker was lost, and its rows were computed again")
     return "\n".join(lines)
+
+
+def _forecast(
+    images: Root, manifest: Path, views: int, batch_size: int, shard: "Part", cache: Path, chosen: dict[str, Any]
+) -> None:
+    from pipeline import computing, forecast
+
+    policy, plan = settings.policy(chosen), settings.plan(chosen)
+    job = computing.job_of(images, plan, views=views, policy=policy, cache=cache, batch_size=batch_size, engine=None)
+    found = forecast.forecast(job, manifest, part=shard)
+    click.echo(f"{found.images:,} images in {views} views: {found.rows:,} rows, {found.missing:,} of them missing")
+    click.echo(
+        f"on disk: {found.cached_bytes / 1e6:,.1f} MB of rows, {found.missing_bytes / 1e6:,.1f} MB more to come, and "
+        f"{found.features_bytes / 1e6:,.1f} MB of features"
+    )
+    for machines in sorted({1, chosen["workers"] or 1}):
+        name = "1 machine" if machines == 1 else f"{machines:,} machines, at best"
+        click.echo(
+            f"{name}: {found.hours(machines):.3g} hours at {found.images_per_second * machines:,.0f} images a second"
+        )
+    click.echo(f"speed of one machine: {found.source}")
 
 
 def _part(text: str | None) -> "Part":

@@ -5,16 +5,18 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from pipeline.addresses import Root
 from stages import settings, tables
 from stages.console import Stage, progress, tell, warn
 from stages.lists import names, widths
+from stages.places import PLACE
 
 if TYPE_CHECKING:
     from pipeline.finetuning import Summary
 
 
 @click.command(cls=Stage)
-@click.argument("images", type=click.Path(path_type=Path))
+@click.argument("images", type=PLACE)
 @click.argument("manifest", metavar="MANIFEST.csv", type=click.Path(path_type=Path))
 @click.argument("features", metavar="FEATURES.h5", type=click.Path(path_type=Path))
 @click.argument("head_dir", type=click.Path(path_type=Path))
@@ -123,7 +125,7 @@ if TYPE_CHECKING:
 @settings.cache
 @click.option("--report", type=click.Path(path_type=Path), help="Write what was done, and how long it took, as JSON.")
 def finetune(
-    images: Path,
+    images: Root,
     manifest: Path,
     features: Path,
     head_dir: Path,

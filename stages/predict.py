@@ -13,9 +13,10 @@ import click
 from stages.console import Stage, progress, warn
 
 if TYPE_CHECKING:
-    from pipeline.prediction import Prediction
+    from pipeline.prediction import Asked, Prediction
 
-Write = Callable[[Iterable["Prediction"], Sequence[str], TextIO], int]
+Write = Callable[[Iterable["Prediction"], Sequence[str], "Asked", TextIO], int]
+ABSTAINED = "?"
 
 
 @click.command(cls=Stage)
@@ -41,21 +42,77 @@ Write = Callable[[Iterable["Prediction"], Sequence[str], TextIO], int]
     help="Of the arithmetic.  [default: as the head was trained; for a model float32]",
 )
 @click.option("--batch-size", type=click.IntRange(min=1), default=32, show_default=True, help="Images a batch.")
+@click.option(
+    "--min-confidence",
+    type=click.FloatRange(0.0, 1.0),
+    help="Abstain, with an empty label, where the label's probability is below this.  [default: never]",
+)
+@click.option(
+    "--nearest",
+    type=click.IntRange(min=0),
+    default=0,
+    show_default=True,
+    help="Name so many of the most similar training photos; needs --features and --manifest.",
+)
+@click.option(
+    "--familiarity",
+    is_flag=True,
+    help="Tell which fraction of the training photos lies at least as far from the others; near 0, a photo is of "
+    "another kind. Needs --features and --manifest.",
+)
+@click.option(
+    "--neighbours",
+    type=click.IntRange(min=1),
+    default=10,
+    show_default=True,
+    help="By the distance to the so manieth nearest training photo, --familiarity goes.",
+)
+@click.option(
+    "--features", metavar="FEATURES.h5", type=click.Path(path_type=Path), help="What the head was trained on."
+)
+@click.option("--manifest", metavar="MANIFEST.csv", type=click.Path(path_type=Path), help="Which of these train.")
+@click.option(
+    "--explain",
+    metavar="DIR",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Write a PNG a photo to DIR that shows where the evidence for its label lies.",
+)
 @click.option("--cache", type=click.Path(path_type=Path), help="[default: $HEADSTART_CACHE, else .headstart]")
-def predict(trained: Path, paths: tuple[Path, ...], output: str, cache: Path | None, **options: Any) -> None:
+def predict(
+    trained: Path,
+    paths: tuple[Path, ...],
+    output: str,
+    cache: Path | None,
+    weights: str | None,
+    engine: str,
+    precision: Any,
+    batch_size: int,
+    familiarity: bool,
+    neighbours: int,
+    **asked: Any,
+) -> None:
     """Label PATHS, image files or folders of them, with a trained head or a model.
 
     A file that cannot be used gets a row with its error; the exit status is then 1.
     """
     from pipeline import prediction, row_cache
 
+    wanted = prediction.Asked(familiarity=neighbours if familiarity else 0, **asked)
     write = _writer(output)
     files = prediction.expand(paths)
-    predictor = prediction.Predictor(trained, cache=cache or row_cache.default_root(Path.cwd()), **options)
+    predictor = prediction.Predictor(
+        trained,
+        weights=weights,
+        engine=engine,
+        precision=precision,
+        batch_size=batch_size,
+        cache=cache or row_cache.default_root(Path.cwd()),
+        asked=wanted,
+    )
     for warning in predictor.warnings:
         warn(warning)
     with _opened(output) as target, progress("images") as advance:
-        failed = write(predictor.predict(files, progress=advance), predictor.classes, target)
+        failed = write(predictor.predict(files, progress=advance), predictor.classes, wanted, target)
     if failed:
         raise click.ClickException(f"{failed:,} of {len(files):,} files could not be used; their rows say why")
 
@@ -79,46 +136,79 @@ def _opened(output: str) -> Iterator[TextIO]:
             yield file
 
 
-def _csv(predictions: "Iterable[Prediction]", classes: Sequence[str], target: TextIO) -> int:
+def _csv(predictions: "Iterable[Prediction]", classes: Sequence[str], asked: "Asked", target: TextIO) -> int:
     writer = csv.writer(target, lineterminator="\n")
-    writer.writerow(["path", "label", *(f"p_{name}" for name in classes), "error"])
+    writer.writerow(["path", "label", *(f"p_{name}" for name in classes), *_extra_columns(asked), "error"])
     failed = 0
     for found in predictions:
-        probabilities = [f"{found.probabilities[name]:.6f}" if found.label else "" for name in classes]
-        writer.writerow([_name(found), found.label or "", *probabilities, found.error or ""])
+        probabilities = [f"{found.probabilities[name]:.6f}" if found.probabilities else "" for name in classes]
+        extra = _extra_fields(found, asked)
+        writer.writerow([_name(found.path), found.label or "", *probabilities, *extra, found.error or ""])
         failed += found.error is not None
     return failed
 
 
-def _json_lines(predictions: "Iterable[Prediction]", classes: Sequence[str], target: TextIO) -> int:
+def _extra_columns(asked: "Asked") -> list[str]:
+    names = ["abstained"] if asked.min_confidence is not None else []
+    for place in range(1, asked.nearest + 1):
+        names += [f"nearest_{place}", f"similarity_{place}"]
+    return names + ["familiarity"] * bool(asked.familiarity) + ["heat_map"] * bool(asked.explain)
+
+
+def _extra_fields(found: "Prediction", asked: "Asked") -> list[str]:
+    fields = []
+    if asked.min_confidence is not None:
+        fields.append(str(int(found.abstained)) if found.probabilities else "")
+    for one in found.nearest:
+        fields += [one.path, f"{one.similarity:.6f}"]
+    fields += [""] * (2 * (asked.nearest - len(found.nearest)))
+    if asked.familiarity:
+        fields.append("" if found.familiarity is None else f"{found.familiarity:.6f}")
+    if asked.explain:
+        fields.append(_name(found.heat_map) if found.heat_map else "")
+    return fields
+
+
+def _json_lines(predictions: "Iterable[Prediction]", classes: Sequence[str], asked: "Asked", target: TextIO) -> int:
     failed = 0
     for found in predictions:
-        row = {
-            "path": _name(found),
+        row: dict[str, Any] = {
+            "path": _name(found.path),
             "label": found.label,
             "probabilities": found.probabilities,
-            "error": found.error,
         }
-        target.write(json.dumps(row, ensure_ascii=False) + "\n")
+        if asked.min_confidence is not None:
+            row["abstained"] = found.abstained
+        if asked.nearest:
+            row["nearest"] = [one._asdict() for one in found.nearest]
+        if asked.familiarity:
+            row["familiarity"] = found.familiarity
+        if asked.explain:
+            row["heat_map"] = _name(found.heat_map) if found.heat_map else None
+        target.write(json.dumps(row | {"error": found.error}, ensure_ascii=False) + "\n")
         failed += found.error is not None
     return failed
 
 
-def _table(predictions: "Iterable[Prediction]", classes: Sequence[str], target: TextIO) -> int:
+def _table(predictions: "Iterable[Prediction]", classes: Sequence[str], asked: "Asked", target: TextIO) -> int:
     failed = 0
-    width = max(map(len, classes))
+    width = max(map(len, [*classes, ABSTAINED]))
     for found in predictions:
-        if found.label is None:
-            target.write(f"{'-':{width}}         {_name(found)}: {found.error}\n")
-        else:
-            target.write(f"{found.label:{width}}  {found.probabilities[found.label]:6.3f}  {_name(found)}\n")
         failed += found.error is not None
+        if not found.probabilities:
+            target.write(f"{'-':{width}}         {_name(found.path)}: {found.error}\n")
+            continue
+        best = max(found.probabilities.values()) if found.label is None else found.probabilities[found.label]
+        familiar = "" if found.familiarity is None else f"  familiarity {found.familiarity:.3f}"
+        target.write(f"{found.label or ABSTAINED:{width}}  {best:6.3f}  {_name(found.path)}{familiar}\n")
+        for one in found.nearest:
+            target.write(f"{'':{width}}  {one.similarity:6.3f}    like {one.path} ({one.label})\n")
     return failed
 
 
-def _name(found: "Prediction") -> str:
+def _name(path: Path) -> str:
     r"""Return the path as text that any output takes; bytes that are no UTF-8 become ``\xNN``."""
-    return str(found.path).encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    return str(path).encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 if __name__ == "__main__":

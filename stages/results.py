@@ -7,7 +7,13 @@ import click
 from stages import tables
 from stages.console import Stage
 
-TITLES = {"accuracy": "accuracy", "balanced_accuracy": "balanced", "macro_f1": "macro F1", "log_loss": "log loss"}
+TITLES = {
+    "accuracy": "accuracy",
+    "balanced_accuracy": "balanced",
+    "macro_f1": "macro F1",
+    "log_loss": "log loss",
+    "ece": "calibration error",
+}
 
 
 @click.command(cls=Stage)

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 import pytest
 
-from pipeline import addresses, executors, extraction, images, preparation, sources
+from pipeline import addresses, audit, executors, extraction, images, perceptual_hash, preparation, sources
 from pipeline.addresses import Address, Entry, located
 from pipeline.errors import ImageError, InputError, StorageError
 from tests.fakes import NO_POLICY, CountingEngine, plan, write_classes
@@ -135,6 +135,13 @@ def test_worker_processes_read_from_an_address(photos: Path, bucket: Address, tm
     prepare(photos, tmp_path)
     with executors.open_executor("processes", workers=2, scheduler=None, patience=60) as crew:
         assert extract(bucket, tmp_path, executor=crew).computed == 11
+
+
+def test_what_looks_at_pictures_reads_them_from_an_address(photos: Path, remote: Address) -> None:
+    data = (photos / "dog%20#1" / "001.png").read_bytes()
+    there = audit.sign((str(remote / "dog%20#1/001.png"), images.digest(data)))
+    assert there == audit.sign((str(photos / "dog%20#1" / "001.png"), images.digest(data)))
+    assert isinstance(there, perceptual_hash.Signature)
 
 
 def test_what_is_listed_are_names(remote: Address) -> None:

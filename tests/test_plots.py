@@ -51,10 +51,14 @@ def draw(path, kind, labels, seed=0):
     elif kind == "intervals":
         rows = [(label, value, value / 2, 1.0) for label, value in zip(labels, rng.random(k), strict=True)]
         plots.intervals({"precision": rows, "recall": rows}, path, "metrics")
+    elif kind == "reliability":
+        bins = [(value, (value + 1) / 2, value / 2, 1.0) for value in np.sort(rng.random(min(k, 10)))]
+        panels = {"before $x$\nof one": bins, "after": [(1.0, 1.0, 0.9, 1.0), (0.0, 0.0, 0.0, 0.3)]}
+        plots.reliability(panels, path, "bins")
     return path
 
 
-KINDS = ["sample_grid", "mistakes_grid", "pairs_grid", "class_counts", "confusion_matrix", "intervals"]
+KINDS = ["sample_grid", "mistakes_grid", "pairs_grid", "class_counts", "confusion_matrix", "intervals", "reliability"]
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -7,17 +7,32 @@ import subprocess
 import sys
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
+from PIL import Image
 
-from pipeline import assembly, backbones, calibration, extraction, heads, images, models, prediction
+from pipeline import (
+    assembly,
+    backbones,
+    calibration,
+    extraction,
+    familiarity,
+    features,
+    heads,
+    images,
+    manifest,
+    models,
+    prediction,
+    spec,
+)
 from pipeline.errors import ArtefactError, InputError, SpecError, StorageError
-from pipeline.prediction import Prediction, Predictor
+from pipeline.prediction import Asked, Prediction, Predictor
 from stages import predict as stage
 from stages.predict import predict as command
-from tests.fakes import CountingEngine, plan, quadrant_means, register_tiny, write_photo
+from tests.fakes import CountingEngine, plan, quadrant_means, register_tiny, write_classes, write_photo
 
 ROOT = Path(__file__).parents[1]
 SIZE = 32
@@ -48,9 +63,15 @@ def head_dir(tmp_path: Path) -> Path:
     return tmp_path / "head"
 
 
-def predictor(head_dir: Path, *, weights: str | None = None, batch_size: int = 4) -> Predictor:
+def predictor(head_dir: Path, *, weights: str | None = None, batch_size: int = 4, **asked: Any) -> Predictor:
     return Predictor(
-        head_dir, weights=weights, engine="tensorflow", precision=None, batch_size=batch_size, cache=head_dir / "cache"
+        head_dir,
+        weights=weights,
+        engine="tensorflow",
+        precision=None,
+        batch_size=batch_size,
+        cache=head_dir / "cache",
+        asked=Asked(**asked),
     )
 
 
@@ -147,6 +168,104 @@ def test_progress_ends_with_all_files(tmp_path: Path, head_dir: Path, engine: Co
     assert told == sorted(told)
 
 
+# --- abstaining, and what else is told
+
+
+def test_a_label_that_is_not_probable_enough_is_left_empty(
+    tmp_path: Path, head_dir: Path, engine: CountingEngine
+) -> None:
+    paths = files(tmp_path, "ooxooo")
+    sure = {one.path: one for one in predicted(predictor(head_dir), paths)}
+    values = sorted(max(one.probabilities.values()) for one in sure.values() if not one.error)
+    least = values[2]  # two are below it, and one is at it
+    for one in predicted(predictor(head_dir, min_confidence=least), paths):
+        assert one.probabilities == sure[one.path].probabilities
+        assert one.abstained == (not one.error and max(one.probabilities.values()) < least)
+        assert one.label == (None if one.abstained else sure[one.path].label)
+    assert sum(one.abstained for one in predicted(predictor(head_dir, min_confidence=least), paths)) == 2
+
+
+def test_confidence_is_that_of_the_label_which_a_threshold_gives(
+    tmp_path: Path, head_dir: Path, engine: CountingEngine
+) -> None:
+    head, record = heads.load(head_dir)
+    heads.save(head, head_dir, record | {"threshold": {"positive": "bright", "value": 0.0}})
+    for one in predicted(predictor(head_dir, min_confidence=0.5), files(tmp_path, "oooo")):
+        assert one.abstained == (one.probabilities["bright"] < 0.5)
+
+
+@pytest.fixture
+def training(tmp_path: Path, head_dir: Path) -> dict[str, Path]:
+    """Six training photos and a test photo, with the fake's features."""
+    root = write_classes(tmp_path / "photos", {"dark": 4, "bright": 3})
+    paths = sorted(root.rglob("*.png"))
+    rows = [
+        manifest.Row(
+            path.relative_to(root).as_posix(),
+            images.digest(path.read_bytes()),
+            path.parent.name,
+            "train",
+            40,
+            30,
+            "PNG",
+        )
+        for path in paths
+    ]
+    rows[0] = rows[0]._replace(split="test")
+    manifest.write(manifest.from_rows(rows), tmp_path / "manifest.csv")
+    by_digest = sorted(zip((row.digest for row in rows), paths, strict=True))
+    pixels = np.stack([images.fit(path.read_bytes(), size=SIZE, geometry="squash") for _, path in by_digest])
+    features.write(
+        tmp_path / "features.h5",
+        spec=spec.canonical(plan(size=SIZE).spec),
+        digests=np.stack([np.frombuffer(digest, np.uint8) for digest, _ in by_digest]),
+        row_shape=(12,),
+        dtype="float16",
+        blocks=[quadrant_means(pixels)],
+    )
+    return {"features": tmp_path / "features.h5", "manifest": tmp_path / "manifest.csv"}
+
+
+def test_a_training_photo_is_most_like_itself(
+    tmp_path: Path, head_dir: Path, engine: CountingEngine, training: dict[str, Path]
+) -> None:
+    photo = tmp_path / "photos" / "bright" / "001.png"
+    broken = files(tmp_path, "x")[0]
+    first, second = predicted(predictor(head_dir, nearest=2, familiarity=3, **training), [broken, photo])
+    assert (first.nearest, first.familiarity) == ((), None)
+    nearest, other = second.nearest
+    assert (nearest.path, nearest.label) == ("bright/001.png", "bright")
+    assert nearest.similarity == pytest.approx(1, abs=1e-4)
+    assert other.path != nearest.path
+    assert second.familiarity is not None
+    assert 0 < second.familiarity <= 1
+
+
+def test_photos_of_the_other_splits_are_not_among_the_nearest(
+    tmp_path: Path, head_dir: Path, engine: CountingEngine, training: dict[str, Path]
+) -> None:
+    (one,) = predicted(predictor(head_dir, nearest=100, **training), [tmp_path / "photos/dark/000.png"])
+    paths = [neighbour.path for neighbour in one.nearest]
+    assert len(paths) == len(set(paths)) == 6
+    assert "bright/000.png" not in paths
+
+
+def test_the_answers_do_not_depend_on_where_the_training_features_are(
+    tmp_path: Path, head_dir: Path, engine: CountingEngine, training: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paths = [*files(tmp_path, "oxooo"), *sorted((tmp_path / "photos").rglob("*.png"))]
+    in_memory = predicted(predictor(head_dir, nearest=3, familiarity=2, **training), paths)
+    monkeypatch.setattr(familiarity, "MEMORY", 0)
+    monkeypatch.setattr(prediction, "SEARCH_BYTES", 4 * 12 * 5)
+    assert predicted(predictor(head_dir, nearest=3, familiarity=2, **training), paths) == in_memory
+
+
+@pytest.mark.parametrize("missing", ["features", "manifest"])
+def test_to_compare_photos_takes_features_and_manifest(head_dir: Path, training: dict[str, Path], missing: str) -> None:
+    with pytest.raises(InputError, match=f"--{missing}: expected a file"):
+        predictor(head_dir, nearest=1, **{name: path for name, path in training.items() if name != missing})
+
+
 # --- which trunk
 
 
@@ -238,6 +357,35 @@ def test_json_lines_are_published_even_if_some_files_were_broken(
     assert (sound["error"], sum(sound["probabilities"].values())) == (None, pytest.approx(1))
 
 
+def test_what_is_asked_for_gets_its_columns(
+    tmp_path: Path, head_dir: Path, engine: CountingEngine, training: dict[str, Path]
+) -> None:
+    asked = ["--min-confidence", "1", "--nearest", "2", "--familiarity", "--neighbours", "3"]
+    asked += [f"--{name}={path}" for name, path in training.items()]
+    paths = files(tmp_path, "ox")
+    header, sound, broken = csv.reader(io.StringIO(run(head_dir, paths, *asked).stdout))
+    extra = ["abstained", "nearest_1", "similarity_1", "nearest_2", "similarity_2", "familiarity"]
+    assert header == ["path", "label", "p_bright", "p_dark", *extra, "error"]
+    assert (sound[1], sound[4], sound[-1]) == ("", "1", "")
+    assert float(sound[6]) >= float(sound[8]) > 0
+    assert 0 <= float(sound[9]) <= 1
+    assert (broken[1:-1], broken[-1][:7]) == ([""] * 9, "damaged")
+    result = run(head_dir, paths, *asked, "--output", str(tmp_path / "labels.jsonl"))
+    assert result.exit_code == 1
+    lines = [json.loads(line) for line in (tmp_path / "labels.jsonl").read_text().splitlines()]
+    assert lines[0]["abstained"] is True
+    assert lines[0]["label"] is None
+    assert [one["path"] for one in lines[0]["nearest"]] == [sound[5], sound[7]]
+    assert (lines[1]["nearest"], lines[1]["familiarity"], lines[1]["abstained"]) == ([], None, False)
+    target = io.StringIO()
+    found = predictor(head_dir, min_confidence=1.0, nearest=1, familiarity=3, **training)
+    stage._table(predicted(found, paths[:1]), found.classes, found.asked, target)
+    first, second = target.getvalue().splitlines()
+    assert first.startswith("?")
+    assert "familiarity 0." in first or "familiarity 1." in first
+    assert f"like {sound[5]} (" in second
+
+
 def test_all_sound_is_status_0(tmp_path: Path, head_dir: Path, engine: CountingEngine) -> None:
     result = run(head_dir, files(tmp_path, "oo"), "--output", str(tmp_path / "labels.csv"))
     assert (result.exit_code, result.stderr) == (0, "")
@@ -261,7 +409,7 @@ def test_another_kind_of_output_is_a_usage_error(tmp_path: Path, head_dir: Path)
 def test_a_terminal_gets_a_table(tmp_path: Path, head_dir: Path, engine: CountingEngine) -> None:
     target = io.StringIO()
     found = predictor(head_dir).predict(files(tmp_path, "ox"), progress=lambda done, total: None)
-    assert stage._table(found, ["bright", "dark"], target) == 1
+    assert stage._table(found, ["bright", "dark"], Asked(), target) == 1
     first, second = target.getvalue().splitlines()
     assert first.split()[0] in ("bright", "dark")
     assert first.endswith("00.png")
@@ -322,6 +470,50 @@ def test_a_model_whose_graph_was_kept_predicts_without_tensorflow(tmp_path: Path
     again = subprocess.run([sys.executable, "-c", script, *options], capture_output=True, text=True, cwd=ROOT)
     assert again.returncode == 0, again.stderr
     assert f"{photo},{expected.label}," in again.stdout
+
+
+def test_a_model_gives_the_same_whatever_else_is_asked(tmp_path: Path, model_dir: Path) -> None:
+    paths = files(tmp_path / "new", "oxo")
+    plain = predicted(predictor(model_dir), paths)
+    explained = predicted(predictor(model_dir, explain=tmp_path / "maps"), paths)
+    for one, other in zip(plain, explained, strict=True):
+        assert (one.path, one.label, one.error) == (other.path, other.label, other.error)
+        assert other.probabilities == pytest.approx(one.probabilities, abs=1e-5)
+    assert [one.heat_map and one.heat_map.name for one in explained] == ["1-00.png", None, "3-02.png"]
+    assert sorted(path.name for path in (tmp_path / "maps").iterdir()) == ["1-00.png", "3-02.png"]
+    assert Image.open(tmp_path / "maps" / "1-00.png").size == (240, 180)
+
+
+def test_photos_are_compared_by_the_features_of_a_model_that_was_only_joined(tmp_path: Path, model_dir: Path) -> None:
+    described = models.read(model_dir).spec
+    paths = files(tmp_path / "photos", "ooo")
+    trunk = models.read(model_dir).trunk(pooling=None)
+    rows = {
+        images.digest(path.read_bytes()): trunk(images.fit(path.read_bytes(), size=SIZE, geometry="squash")[None])
+        for path in paths
+    }
+    digests = sorted(rows)
+    features.write(
+        tmp_path / "features.h5",
+        spec=spec.canonical(described),
+        digests=np.stack([np.frombuffer(digest, np.uint8) for digest in digests]),
+        row_shape=(16,),
+        dtype="float16",
+        blocks=[np.concatenate([np.array(rows[digest]) for digest in digests])],
+    )
+    table = [
+        manifest.Row(path.name, images.digest(path.read_bytes()), "dark", "train", 40, 30, "PNG") for path in paths
+    ]
+    manifest.write(manifest.from_rows(table), tmp_path / "manifest.csv")
+    asked = {"features": tmp_path / "features.h5", "manifest": tmp_path / "manifest.csv", "nearest": 1}
+    found = predicted(predictor(model_dir, **asked), paths)
+    assert [one.nearest[0].path for one in found] == [path.name for path in paths]
+    assert [one.nearest[0].similarity for one in found] == pytest.approx([1, 1, 1], abs=1e-3)
+    document = json.loads((model_dir / "model.json").read_text())
+    document["spec"]["weights"]["finetuned"] = "0" * 64
+    (model_dir / "model.json").write_text(json.dumps(document))
+    with pytest.raises(SpecError, match="which its base made before it was trained on"):
+        predictor(model_dir, **asked)
 
 
 def test_a_model_takes_no_weights(model_dir: Path) -> None:

@@ -28,6 +28,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline import heads, images, isolation, manifest, near_duplicates, perceptual_hash
+from pipeline.addresses import Root, located
 from pipeline.audit import confusable, label_issues, out_of_fold, outliers, pictures, tables
 from pipeline.audit.findings import Duplicates, Findings
 from pipeline.errors import ArtefactError, ImageError, InputError
@@ -74,7 +75,7 @@ class Rules:
 
 
 def audit(
-    images_root: Path,
+    images_root: Root,
     manifest_path: Path,
     features_path: Path,
     out_dir: Path,
@@ -88,7 +89,7 @@ def audit(
 
     Parameters
     ----------
-    images_root : Path
+    images_root : Path or Address
         Every image of the manifest is read once.
     manifest_path, features_path : Path
         Labels and splits, and a row for each image; of several views the image itself is used.
@@ -157,7 +158,7 @@ def sign(job: tuple[str, bytes]) -> Signature | str:
     """Return the signature of a file with this digest, or the reason why there is none."""
     path, digest = job
     try:
-        data = images.read_bytes(Path(path))
+        data = images.read_bytes(located(path))
         if images.digest(data) != digest:
             return "it changed since"
         return perceptual_hash.sign(images.decode(data)[0])
@@ -177,8 +178,8 @@ def _distinct(everything: Manifest) -> tuple[Manifest, list[tuple[str, int]]]:
     return everything.take([first[digest] for digest in place]), [(path, place[digest]) for path, digest in further]
 
 
-def _signatures(root: Path, distinct: Manifest, workers: int | None, progress: Progress) -> Signatures:
-    top = root.resolve()
+def _signatures(root: Root, distinct: Manifest, workers: int | None, progress: Progress) -> Signatures:
+    top = root.absolute()
     jobs = [(str(top / path), one.tobytes()) for path, one in zip(distinct.paths, distinct.digests, strict=True)]
     signed: list[Signature] = []
     failed: list[str] = []

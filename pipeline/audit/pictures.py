@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline import images, plots
+from pipeline.addresses import Root
 from pipeline.audit.findings import Findings
 from pipeline.errors import ImageError
 from pipeline.near_duplicates import Pairs
@@ -19,7 +20,7 @@ Thumbnail = NDArray[np.uint8] | None
 Rows = Iterable[int]
 
 
-def draw(found: Findings, images_root: Path, out_dir: Path) -> None:
+def draw(found: Findings, images_root: Root, out_dir: Path) -> None:
     """Publish ``duplicates.png``, ``leakage.png``, ``conflicts.png``, ``label_issues.png`` and ``outliers.png``."""
     same, cosines = found.duplicates.same, found.duplicates.cosines
     joined = _joined(same, found.duplicates.alike)
@@ -43,7 +44,7 @@ def _joined(one: Pairs, other: Pairs) -> Pairs:
     )
 
 
-def _draw_pairs(found: Findings, pairs: Pairs, cosines: NDArray[np.float32], root: Path, path: Path, what: str) -> None:
+def _draw_pairs(found: Findings, pairs: Pairs, cosines: NDArray[np.float32], root: Root, path: Path, what: str) -> None:
     pictures, captions = [], []
     for place in range(min(DRAWN, len(pairs))):
         a, b = int(pairs.first[place]), int(pairs.second[place])
@@ -55,7 +56,7 @@ def _draw_pairs(found: Findings, pairs: Pairs, cosines: NDArray[np.float32], roo
     plots.pairs_grid(pictures, captions, path, _title(len(pictures), len(pairs), what))
 
 
-def _draw_issues(found: Findings, root: Path, path: Path) -> None:
+def _draw_issues(found: Findings, root: Root, path: Path) -> None:
     classes, sure = found.images.classes, int(found.issues.confident.sum())
     drawn = found.issues.images[: min(DRAWN, sure)].tolist()
     captions = [
@@ -67,7 +68,7 @@ def _draw_issues(found: Findings, root: Path, path: Path) -> None:
     plots.mistakes_grid([_thumbnail(found, root, image) for image in drawn], captions, path, title)
 
 
-def _draw_outliers(found: Findings, root: Path, path: Path) -> None:
+def _draw_outliers(found: Findings, root: Root, path: Path) -> None:
     distances = found.distances
     drawn = np.argsort(-distances.scores, kind="stable")[:DRAWN].tolist()
     captions = [
@@ -91,7 +92,7 @@ def _title(drawn: int, total: int, what: str) -> str:
     return f"{what[0].upper()}{what[1:]}: {f'the first {drawn} of {total:,}' if drawn < total else f'{total:,}'}"
 
 
-def _thumbnail(found: Findings, root: Path, image: int) -> Thumbnail:
+def _thumbnail(found: Findings, root: Root, image: int) -> Thumbnail:
     try:
         pixels, _ = images.decode(images.read_bytes(root / found.images.paths[image]))
     except ImageError:  # it was read a minute ago: a file that goes away meanwhile costs its picture only

@@ -1,6 +1,6 @@
 """The pretrained bases: a table of them, their weights, and how to cut one into a trunk."""
 
-from pipeline.backbones.cutting import POOLINGS, cut_points, trunk, trunks
+from pipeline.backbones.cutting import GRIDS, POOLINGS, cell_weights, cut_points, trunk, trunks
 from pipeline.backbones.layers import LayerRow, layer_table, rungs
 from pipeline.backbones.table import BACKBONES, Backbone, find, resolve_cut
 from pipeline.backbones.tails import replayed, tail, topped
@@ -8,10 +8,12 @@ from pipeline.backbones.weights import Weights, find_weights, load, offline_path
 
 __all__ = [
     "BACKBONES",
+    "GRIDS",
     "POOLINGS",
     "Backbone",
     "LayerRow",
     "Weights",
+    "cell_weights",
     "cut_points",
     "find",
     "find_weights",

@@ -73,7 +73,13 @@ def described(name: str) -> dict[str, str]:
 
 
 def open_engine(
-    name: str, build: Callable[[], Any], *, batch_size: int, precision: Precision, kept: Path | None
+    name: str,
+    build: Callable[[], Any],
+    *,
+    batch_size: int,
+    precision: Precision,
+    kept: Path | None,
+    prompt: bool = False,
 ) -> Engine:
     """Load an engine and compile a trunk with it.
 

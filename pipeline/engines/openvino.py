@@ -63,6 +63,8 @@ class OpenVINOEngine:
         From `graph`.
     precision : {"float32", "bfloat16", "float16"}
         Of the arithmetic.
+    images : int
+        In one run of the graph: `GRAPH_IMAGES` for many images, 1 for one image soon; lacking ones are computed, too.
 
     Raises
     ------
@@ -70,12 +72,15 @@ class OpenVINOEngine:
         This processor would silently run the precision as another.
     """
 
-    def __init__(self, model: Any, *, precision: str) -> None:
+    def __init__(self, model: Any, *, precision: str, images: int = GRAPH_IMAGES) -> None:
         openvino = frameworks.openvino()
 
         core = openvino.Core()
         if CAPABILITIES[precision] not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
             raise InputError(f"--precision: this processor has no {precision} arithmetic and would run another")
+        if images != GRAPH_IMAGES:
+            model.reshape([images, *(int(side) for side in model.input(0).shape[1:])])
+        self._images = images
         self.row_shape: tuple[int, ...] = tuple(int(side) for side in model.output(0).shape[1:])
         # Left to itself the plugin runs bfloat16 wherever the processor has it.
         hints = {"INFERENCE_PRECISION_HINT": HINTS[precision], "PERFORMANCE_HINT": "THROUGHPUT", **_threads()}
@@ -100,7 +105,7 @@ class OpenVINOEngine:
         def pieces() -> Iterator[NDArray[np.uint8]]:
             for batch in batches:
                 lengths.append(len(batch))
-                yield from (batch[start : start + GRAPH_IMAGES] for start in range(0, len(batch), GRAPH_IMAGES))
+                yield from (batch[start : start + self._images] for start in range(0, len(batch), self._images))
 
         parts: list[NDArray[np.float32]] = []
         for features in self._stream(pieces()):
@@ -115,7 +120,7 @@ class OpenVINOEngine:
         busy: deque[tuple[Any, int, NDArray[np.uint8]]] = deque()  # (request, images in it, its pixels), oldest first
         try:
             for piece in pieces:
-                request, pixels = idle.pop(), _padded(piece)
+                request, pixels = idle.pop(), _padded(piece, self._images)
                 request.start_async([pixels], share_inputs=True)
                 busy.append((request, len(piece), pixels))
                 if not idle:
@@ -132,8 +137,8 @@ def _threads() -> dict[str, int]:
     return {"INFERENCE_NUM_THREADS": joblib.cpu_count()} if os.environ.get(LIMIT) else {}
 
 
-def _padded(piece: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    lacking = GRAPH_IMAGES - len(piece)
+def _padded(piece: NDArray[np.uint8], count: int) -> NDArray[np.uint8]:
+    lacking = count - len(piece)
     return np.pad(piece, [(0, lacking), (0, 0), (0, 0), (0, 0)]) if lacking else piece
 
 

@@ -18,6 +18,7 @@ from pipeline.executors.crew import Crew, WorkerLostError, processors, sharing
 
 CONNECT_SECONDS: Final = 10
 RESTART_SECONDS: Final = 10
+LEAST_WAIT_SECONDS: Final = 60  # for a worker, while there is none
 # A cluster made here tells the first death of a worker at once: a task that kills one is found without killing more.
 DEATHS_HERE: Final = 0
 
@@ -32,7 +33,7 @@ class Dask(Crew):
     scheduler : str or None
         Address of a scheduler, as ``tcp://host:8786``. It and its workers stay when the executor is closed.
     patience : float
-        Seconds after which a worker that stored no row is given up, and the longest wait for a first worker.
+        Seconds after which a worker that stored no row is given up.
     """
 
     def __init__(self, workers: int | None, *, scheduler: str | None, patience: float) -> None:
@@ -46,11 +47,12 @@ class Dask(Crew):
     @property
     def workers(self) -> int:
         """How many there are now; they may come and go."""
-        deadline = time.monotonic() + self.patience
+        longest = max(self.patience, LEAST_WAIT_SECONDS)
+        deadline = time.monotonic() + longest
         while not (sound := self._sound()):
             if time.monotonic() > deadline:
                 raise WorkersError(
-                    f"{self._name}: expected workers, received none for {self.patience:g} s. What was computed is "
+                    f"{self._name}: expected workers, received none for {longest:g} s. What was computed is "
                     "kept: start some, and run this again"
                 )
             time.sleep(0.1)
@@ -126,7 +128,7 @@ class Dask(Crew):
             return LocalCluster(
                 n_workers=self._count,
                 threads_per_worker=1,
-                dashboard_address=None,
+                dashboard_address="127.0.0.1:0",
                 memory_limit=0,
                 silence_logs=logging.CRITICAL,
                 env=sharing(self._count),
@@ -154,6 +156,9 @@ class Dask(Crew):
         error = future.exception()
         if isinstance(error, KilledWorker):
             outcome.set_exception(WorkerLostError("its worker was killed"))
+        elif isinstance(error, ImportError) or isinstance(getattr(error, "__cause__", None), ImportError):
+            expected = "expected the environment of whoever started the run on every machine"
+            outcome.set_exception(WorkersError(f"{self._name}: {expected}, received {error.__cause__ or error}"))
         elif error is not None:
             outcome.set_exception(error)
         else:

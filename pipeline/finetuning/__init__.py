@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline import costs, manifest
+from pipeline.addresses import Root
 from pipeline.finetuning import checkpoints
 from pipeline.finetuning.checkpoints import Row
 from pipeline.finetuning.epochs import FrozenWeightsError, Outcome
@@ -74,7 +75,7 @@ class Summary:
 
 
 def finetune(
-    images_root: Path,
+    images_root: Root,
     manifest_path: Path,
     features_path: Path,
     head_dir: Path,
@@ -91,7 +92,8 @@ def finetune(
 
     Parameters
     ----------
-    images_root, manifest_path : Path
+    images_root : Path or Address
+    manifest_path : Path
         As for `pipeline.extraction.extract`; without epochs neither is read.
     features_path, head_dir : Path
         What the head was trained on, of which the spec is read, and the head.

@@ -1,13 +1,13 @@
 """What an epoch of fine-tuning is fed: batches of cached activations, or of pixels read anew, in a seeded order."""
 
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any, Final, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pipeline import extraction, frameworks, images, views
+from pipeline.addresses import Root
 from pipeline.errors import ImageError, InputError
 from pipeline.features import Features
 from pipeline.manifest import Manifest
@@ -92,7 +92,7 @@ class LivePixels:
 
     Parameters
     ----------
-    root : Path
+    root : Path or Address
         The image root.
     table : Manifest
         The split, one row an image, in the order of the digests.
@@ -106,7 +106,7 @@ class LivePixels:
     dtype = "uint8"
 
     def __init__(
-        self, root: Path, table: Manifest, *, size: int, geometry: images.Geometry, policy: views.Policy | None
+        self, root: Root, table: Manifest, *, size: int, geometry: images.Geometry, policy: views.Policy | None
     ) -> None:
         self.count = len(table)
         self.row_shape: tuple[int, ...] = (size, size, 3)

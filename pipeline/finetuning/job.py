@@ -26,6 +26,7 @@ from pipeline import (
     thresholds,
     views,
 )
+from pipeline.addresses import Root
 from pipeline.engines.tensorflow import computing_in
 from pipeline.errors import ArtefactError, InputError
 from pipeline.features import Features
@@ -154,7 +155,7 @@ class Job:
             "versions": _versions(),
         }
 
-    def train(self, root: Path, table: Manifest, folder: Path) -> Outcome:
+    def train(self, root: Root, table: Manifest, folder: Path) -> Outcome:
         """Train tail and head."""
         with self._open(root, table, folder) as (train, val):
             data = _labelled(train, table, "train", self.classes, self.settings.class_weight)
@@ -236,7 +237,7 @@ class Job:
         return extraction.plan(chosen, engine=self.run.engine)
 
     @contextlib.contextmanager
-    def _open(self, root: Path, table: Manifest, folder: Path) -> Iterator[tuple[feeding.Source, feeding.Source]]:
+    def _open(self, root: Root, table: Manifest, folder: Path) -> Iterator[tuple[feeding.Source, feeding.Source]]:
         """Yield the rows of train and val: activations, computed first where the cache lacks them, or pixels."""
         train, val = table.distinct("train"), table.distinct("val")
         if self.settings.from_pixels:

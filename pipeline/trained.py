@@ -1,0 +1,207 @@
+"""What was trained, as something that runs: a head with the trunk of its spec, or a model; one shape for both.
+
+How much is wanted of an image decides which network runs: probabilities alone come out of a whole model fastest;
+features, to compare the image with others, leave its trunk; activations, to see where the evidence lies, leave it
+before the pooling. Whatever runs, the probabilities are the same up to rounding.
+"""
+
+from dataclasses import replace
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline import calibration, engines, extraction, heads, images, models, spec, thresholds
+from pipeline.errors import InputError
+from pipeline.readout import Readout
+
+Depth = Literal["probabilities", "features", "maps"]
+
+
+class Answers(NamedTuple):
+    """What is known of n images.
+
+    Attributes
+    ----------
+    probabilities : ndarray of shape (n, K), float64
+        Calibrated; rows sum to 1.
+    features : ndarray of shape (n, d), float32, or None
+        If the depth is ``features`` or ``maps``.
+    maps : ndarray of shape (n, h, w, C), float32, or None
+        If the depth is ``maps``.
+    """
+
+    probabilities: NDArray[np.float64]
+    features: NDArray[np.float32] | None
+    maps: NDArray[np.float32] | None
+
+
+class Trained(Protocol):
+    """What gives answers for pixels.
+
+    Attributes
+    ----------
+    classes : list of str
+        In the order of the probabilities.
+    threshold : dict or None
+        For `thresholds.decide`.
+    size : int
+        Side of the square that it takes, px.
+    geometry : {"squash", "crop", "pad"}
+        How a rectangle becomes that square.
+    warnings : list of str
+        Where this machine differs from the one that trained, but only up to rounding.
+    """
+
+    classes: list[str]
+    threshold: dict[str, Any] | None
+    size: int
+    geometry: images.Geometry
+    warnings: list[str]
+
+    @property
+    def spec(self) -> spec.Spec:
+        """All that can change its features."""
+
+    @property
+    def plan(self) -> extraction.Plan | None:
+        """How the features of a head are made; None for a model."""
+
+    def open(self, depth: Depth, *, prompt: bool = False) -> engines.Engine:
+        """Load the network that gives as much as is wanted; `prompt` as for `engines.open_engine`."""
+
+    def answers(self, rows: NDArray[np.float32], depth: Depth) -> Answers:
+        """Make answers of what an engine of that depth gave for n images, (n, …)."""
+
+    @property
+    def readout(self) -> Readout:
+        """Pooling and head; InputError for a head that is no map of the features."""
+
+
+def load(
+    directory: Path,
+    *,
+    weights: str | None,
+    engine: str,
+    precision: engines.Precision | None,
+    batch_size: int,
+    cache: Path | None,
+) -> Trained:
+    """Read a head or a model; networks are built when they are opened.
+
+    Parameters
+    ----------
+    directory : Path
+        Written by `pipeline.training.train` or `pipeline.finetuning.finetune`.
+    weights : str or None
+        For a head, the base's weights, as in `pipeline.extraction.Settings`; their sha256 is checked against the one
+        the head keeps. None: ``none`` if the head was trained on a random base, else ``imagenet``.
+    engine : {"auto", "tensorflow", "openvino"}
+        ``auto`` is the one that the head's spec names, if it names one.
+    precision : {"float32", "bfloat16", "float16"} or None
+        Of the arithmetic; None is the one the head was trained on, and float32 for a model.
+    batch_size : int
+        The most images of a batch; it changes speed and memory only.
+    cache : Path or None
+        The cache folder, where an engine finds what it kept to start faster.
+
+    Raises
+    ------
+    SpecError
+        The weights are not those the head was trained on.
+    InputError
+        Weights are named for a model, which has its own.
+    ArtefactError
+        It is neither a head nor a model, or damaged.
+    """
+    if not models.is_model(directory):
+        return _Head(directory, weights, engine, precision, batch_size, cache)
+    if weights is not None:
+        raise InputError(f"--weights: expected none, since {directory} is a model, received {weights!r}")
+    return _Model(directory, engine, precision or "float32", batch_size, cache)
+
+
+class _Head:
+    """A head, whose features are made by the trunk that its spec names."""
+
+    def __init__(
+        self,
+        directory: Path,
+        weights: str | None,
+        engine: str,
+        precision: engines.Precision | None,
+        batch_size: int,
+        cache: Path | None,
+    ) -> None:
+        self._head, record = heads.load(directory)
+        self.classes: list[str] = record["classes"]
+        self.threshold = thresholds.of_record(record, directory)
+        self._temperature = calibration.of_record(record, directory)
+        self.spec: spec.Spec = record["spec"]
+        settings = extraction.settings_of(self.spec, directory, weights=weights)
+        self._settings = replace(settings, precision=precision or settings.precision)
+        if engine == "auto" and "engine" in self.spec:
+            engine = self.spec["engine"]["name"]
+        self.plan = extraction.plan(self._settings, engine=engine)
+        self.warnings = spec.require_compatible(self.spec, self.plan.spec)
+        self.size, self.geometry = self.plan.size, settings.resize
+        self._batch_size, self._cache = batch_size, cache
+
+    def open(self, depth: Depth, *, prompt: bool = False) -> engines.Engine:
+        plan = self.plan
+        if depth == "maps":
+            plan = extraction.plan(replace(self._settings, pooling="none"), engine=plan.engine)
+        return extraction.open_engine(plan, batch_size=self._batch_size, cache=self._cache, prompt=prompt)
+
+    def answers(self, rows: NDArray[np.float32], depth: Depth) -> Answers:
+        features = self.readout.features(rows) if depth == "maps" else rows.reshape(len(rows), -1)
+        probabilities = calibration.apply(self._head.predict_proba(features), self._temperature)
+        return Answers(probabilities, features, rows if depth == "maps" else None)
+
+    @cached_property
+    def readout(self) -> Readout:
+        return Readout(self._head.stack(), self.plan.spec["pooling"])
+
+
+class _Model:
+    """A model: a whole network, or its trunk and its head apart."""
+
+    plan = None
+
+    def __init__(
+        self, directory: Path, engine: str, precision: engines.Precision, batch_size: int, cache: Path | None
+    ) -> None:
+        self._model = models.read(directory)
+        self.classes, self.threshold = self._model.classes, self._model.threshold
+        self.spec, self.size = self._model.spec, self._model.size
+        self.geometry: images.Geometry = self.spec["resize"]
+        self.warnings: list[str] = []
+        self._engine, self._precision, self._batch_size, self._cache = engine, precision, batch_size, cache
+
+    def open(self, depth: Depth, *, prompt: bool = False) -> engines.Engine:
+        build, name = self._model.network, self._model.identity
+        if depth != "probabilities":
+            build = partial(self._model.trunk, pooling="none" if depth == "maps" else None)
+            name = f"{name}-{depth}"
+        return engines.open_engine(
+            engines.choose(self._engine),
+            build,
+            batch_size=self._batch_size,
+            precision=self._precision,
+            kept=self._cache and self._cache / "graphs" / name,
+            prompt=prompt,
+        )
+
+    def answers(self, rows: NDArray[np.float32], depth: Depth) -> Answers:
+        if depth == "probabilities":
+            return Answers(models.normalised(rows), None, None)
+        readout = self.readout
+        features = readout.features(rows) if depth == "maps" else rows.reshape(len(rows), -1)
+        probabilities = calibration.apply(readout.probabilities(features), self._model.temperature)
+        return Answers(probabilities, features, rows if depth == "maps" else None)
+
+    @cached_property
+    def readout(self) -> Readout:
+        return Readout(self._model.stack(), self.spec["pooling"])

@@ -1,0 +1,110 @@
+"""``headstart serve``: a page to try a head or a model on, and an HTTP interface to it."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from stages import settings
+from stages.console import Stage, tell, warn
+
+
+@click.command(cls=Stage)
+@click.argument("trained", metavar="HEAD_DIR|MODEL_DIR", type=click.Path(path_type=Path))
+@click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on; 0.0.0.0 is all.")
+@click.option("--port", type=click.IntRange(0, 65535), default=8501, show_default=True, help="0 is any that is free.")
+@click.option("--name", help="Of the model in addresses: /v1/models/NAME.  [default: that of its folder]")
+@click.option("--features", metavar="FEATURES.h5", type=click.Path(path_type=Path), help="To compare photos with.")
+@click.option("--manifest", metavar="MANIFEST.csv", type=click.Path(path_type=Path), help="Which of these train.")
+@click.option("--images", type=click.Path(path_type=Path), help="The folder of the training photos, to show them.")
+@click.option(
+    "--neighbours",
+    type=click.IntRange(min=1),
+    default=10,
+    show_default=True,
+    help="By the distance to the so manieth nearest training photo, familiarity goes.",
+)
+@click.option(
+    "--batch-size", type=click.IntRange(min=1), default=8, show_default=True, help="The most images that run at once."
+)
+@click.option(
+    "--batch-wait",
+    type=click.FloatRange(min=0.0, max=1.0),
+    default=0.0,
+    show_default=True,
+    help="Seconds that a batch which is not full waits for more.",
+)
+@click.option(
+    "--max-bytes", type=click.IntRange(min=1), default=2**24, show_default=True, help="Of the body of a request."
+)
+@click.option("--max-pixels", type=click.IntRange(min=1), default=50_000_000, show_default=True, help="Of an image.")
+@click.option(
+    "--max-images", type=click.IntRange(min=1), default=128, show_default=True, help="Of one request; others have one."
+)
+@click.option(
+    "--at-once",
+    type=click.IntRange(min=1),
+    default=128,
+    show_default=True,
+    help="Requests under way; further ones are told to come again.",
+)
+@click.option(
+    "--timeout",
+    type=click.FloatRange(min=0.0, min_open=True),
+    default=30.0,
+    show_default=True,
+    help="Seconds for a request to arrive and be answered.",
+)
+@click.option("--weights", help="As in extract, checked by digest.  [default: those the head was trained on]")
+@click.option(
+    "--engine",
+    type=click.Choice(["auto", "tensorflow", "openvino"]),
+    default="auto",
+    show_default=True,
+    help="What runs the network; auto is OpenVINO on a CPU, TensorFlow on a GPU.",
+)
+@click.option(
+    "--precision",
+    type=click.Choice(["float32", "bfloat16", "float16"]),
+    help="Of the arithmetic.  [default: as the head was trained; for a model float32]",
+)
+@settings.cache
+def serve(
+    trained: Path,
+    host: str,
+    port: int,
+    name: str | None,
+    images: Path | None,
+    batch_size: int,
+    batch_wait: float,
+    max_bytes: int,
+    max_pixels: int,
+    max_images: int,
+    at_once: int,
+    timeout: float,
+    **options: Any,
+) -> None:
+    """Serve a trained head or a model: a page, and an HTTP interface.
+
+    With --features and --manifest the page shows the most similar training photos, too, and how familiar a photo is.
+    """
+    from pipeline import serving
+
+    serving.require_installed()
+    from pipeline.serving import app, limits, server, service
+
+    answering = service.Service(trained, batch_size=batch_size, max_pixels=max_pixels, images_root=images, **options)
+    for warning in answering.warnings:
+        warn(warning)
+    bounds = limits.Limits(body_bytes=max_bytes, instances=max_images, at_once=at_once, seconds=timeout)
+    called = name or trained.resolve().name
+    application = app.create_app(
+        answering, name=called, limits=bounds, batch_size=batch_size, batch_wait=batch_wait, hosts=server.hosts(host)
+    )
+    server.serve(
+        application, host=host, port=port, seconds=timeout, told=lambda address: tell(f"serving {called} at {address}")
+    )
+
+
+if __name__ == "__main__":
+    serve()
