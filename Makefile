@@ -30,7 +30,7 @@ run: $(READY)
 	@$(BIN)/headstart results $$($(BIN)/dvc stage list --name-only | sed -n 's#^evaluate@#data/evaluation/#p')
 
 test: lint
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 lint: $(READY)
 	$(BIN)/ruff format --check .

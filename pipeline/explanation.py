@@ -52,9 +52,9 @@ def heat(readout: Readout, maps: NDArray[np.float32], codes: NDArray[np.int64]) 
     Returns
     -------
     ndarray of shape (n, h, w), float32
-        In logits (of two classes, log odds). If ``readout.linear``, the mean over an image and the logit of features
-        that are all zero add up to the image's logit, and what speaks against the class is below zero; else no place
-        is below zero.
+        In logits (of two classes, log odds), before a temperature divides them. If ``readout.linear``, the mean over an
+        image and the logit of features that are all zero add up to the image's logit, and what speaks against the class
+        is below zero; else no place is below zero.
     """
     gradient = readout.spread(readout.gradient(readout.features(maps), codes), maps)
     places = maps.shape[1] * maps.shape[2]

@@ -158,6 +158,8 @@ def extract(
             temporary.write_text(json.dumps(asdict(report), indent=2) + "\n", encoding="utf-8")
     if run.lost == 0:
         speeds.keep(run.rows[0].folder.parent, run.workers())
+    if run.failures and isinstance(root, Path) and not root.is_dir():
+        raise InputError(f"{root}: expected the folder of images to which {manifest_path} refers, found none")
     if run.failures:
         raise InputError(_failed([f"{run.paths[place]} ({reason})" for place, reason in sorted(run.failures.items())]))
     return report

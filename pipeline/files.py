@@ -3,6 +3,7 @@
 import contextlib
 import csv
 import os
+import shutil
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -34,6 +35,41 @@ def published(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
         raise
     _fsync(path.parent)
+
+
+@contextlib.contextmanager
+def published_folder(path: Path) -> Iterator[Path]:
+    """Yield an empty folder beside `path`; when the block ends without an error, it takes the name `path`.
+
+    Its files are fsynced first. A folder that stood at `path` steps aside and is removed, in two renames: a kill
+    between them leaves nothing at `path`, and the old folder whole under a hidden name beside it. If the block raises,
+    the new folder is removed and the old one was never touched.
+
+    Parameters
+    ----------
+    path : Path
+        The name to publish under. Its parent is made if it is missing.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
+    new, old = aside / "new", aside / "old"
+    try:
+        new.mkdir()
+        yield new
+        for file in new.rglob("*"):
+            _fsync(file)
+        _fsync(new)
+        if path.exists():
+            path.replace(old)
+        try:
+            new.replace(path)
+        except OSError:
+            if old.exists():
+                old.replace(path)
+            raise
+        _fsync(path.parent)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
 
 
 def publish_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:

@@ -1,10 +1,40 @@
 """Load TensorFlow, which greets on stderr past its own log level, without its greetings."""
 
+import contextlib
+import importlib
 import logging
 import os
 import sys
 import tempfile
+from collections.abc import Iterator
 from typing import Any
+
+
+@contextlib.contextmanager
+def hushed(*, shown: bool) -> Iterator[None]:
+    """Drop what is written to stderr within the block, past Python's own stream too.
+
+    Parameters
+    ----------
+    shown : bool
+        Whether it is written after all if the block raises.
+    """
+    sys.stderr.flush()
+    kept = os.dup(2)
+    with tempfile.TemporaryFile() as said:
+        os.dup2(said.fileno(), 2)
+        try:
+            yield
+        except BaseException:
+            sys.stderr.flush()
+            if shown:
+                said.seek(0)
+                os.write(kept, said.read())
+            raise
+        finally:
+            sys.stderr.flush()
+            os.dup2(kept, 2)
+            os.close(kept)
 
 
 def tensorflow() -> Any:
@@ -12,21 +42,11 @@ def tensorflow() -> Any:
 
     Import it here first, wherever Keras or TensorFlow is about to be used: once loaded, both are quiet.
     """
-    sys.stderr.flush()
-    kept = os.dup(2)
-    with tempfile.TemporaryFile() as said:
-        os.dup2(said.fileno(), 2)
-        try:
-            import tensorflow
-        except BaseException:
-            said.seek(0)
-            os.write(kept, said.read())
-            raise
-        finally:
-            os.dup2(kept, 2)
-            os.close(kept)
+    if "tensorflow" not in sys.modules:
+        with hushed(shown=True):
+            importlib.import_module("tensorflow")
     logging.getLogger("tensorflow").addFilter(_is_news)
-    return tensorflow
+    return sys.modules["tensorflow"]
 
 
 def _is_news(record: logging.LogRecord) -> bool:

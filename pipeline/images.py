@@ -157,6 +157,34 @@ def fit(data: bytes, *, size: int, geometry: Geometry, max_pixels: int = MAX_PIX
     return np.asarray(_square(image, size, geometry))
 
 
+def decode_near(data: bytes, *, size: int, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]:
+    """Decode as `fit` does before it resizes: a large JPEG at a scale that still has twice the side wanted.
+
+    Parameters
+    ----------
+    data : bytes
+        A whole image file.
+    size : int
+        Side of the square that it is to become, px.
+
+    Returns
+    -------
+    ndarray of shape (height, width, 3), uint8
+        Upright RGB.
+
+    Raises
+    ------
+    ImageError
+        With the reason.
+    """
+    return np.asarray(_upright_rgb(data, max_pixels, least=JPEG_SCALING * size)[0])
+
+
+def square(pixels: NDArray[np.uint8], *, size: int, geometry: Geometry) -> NDArray[np.uint8]:
+    """Bring upright RGB of shape (height, width, 3) to a square, (size, size, 3), as `fit` does."""
+    return np.asarray(_square(Image.fromarray(pixels), size, geometry))
+
+
 def thumbnail(pixels: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
     """Shrink pixels of shape (height, width, 3) to fit a square of `side` px; the aspect ratio is kept."""
     image = Image.fromarray(pixels)

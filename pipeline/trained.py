@@ -1,4 +1,4 @@
-"""What was trained, as something that runs: a head with the trunk of its spec, or a model; one shape for both.
+"""What was trained, as something that runs: a head with the trunk of its spec, a model or an export; one shape.
 
 How much is wanted of an image decides which network runs: probabilities alone come out of a whole model fastest;
 features, to compare the image with others, leave its trunk; activations, to see where the evidence lies, leave it
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from pipeline import calibration, engines, extraction, heads, images, models, spec, thresholds
 from pipeline.errors import InputError
+from pipeline.export import running
 from pipeline.readout import Readout
 
 Depth = Literal["probabilities", "features", "maps"]
@@ -89,12 +90,13 @@ def load(
     batch_size: int,
     cache: Path | None,
 ) -> Trained:
-    """Read a head or a model; networks are built when they are opened.
+    """Read a head, a model or an export; networks are built when they are opened.
 
     Parameters
     ----------
     directory : Path
-        Written by `pipeline.training.train` or `pipeline.finetuning.finetune`.
+        Written by `pipeline.training.train`, `pipeline.finetuning.finetune` or `pipeline.export.export`; of an export
+        also one of its files, else it is the fastest whose runtime is installed.
     weights : str or None
         For a head, the base's weights, as in `pipeline.extraction.Settings`; their sha256 is checked against the one
         the head keeps. None: ``none`` if the head was trained on a random base, else ``imagenet``.
@@ -112,10 +114,12 @@ def load(
     SpecError
         The weights are not those the head was trained on.
     InputError
-        Weights are named for a model, which has its own.
+        Weights are named for a model, which has its own; or weights, engine or precision for an export.
     ArtefactError
-        It is neither a head nor a model, or damaged.
+        It is none of them, or damaged.
     """
+    if running.is_export(directory):
+        return _Exported(directory, weights, engine, precision)
     if not models.is_model(directory):
         return _Head(directory, weights, engine, precision, batch_size, cache)
     if weights is not None:
@@ -205,3 +209,40 @@ class _Model:
     @cached_property
     def readout(self) -> Readout:
         return Readout(self._model.stack(), self.spec["pooling"])
+
+
+class _Exported:
+    """A file of an export, which gives probabilities by its own runtime and nothing else."""
+
+    plan = None
+
+    def __init__(self, path: Path, weights: str | None, engine: str, precision: engines.Precision | None) -> None:
+        self._path = path
+        for option, given in (("--weights", weights), ("--engine", engine), ("--precision", precision)):
+            if given not in (None, "auto"):
+                raise InputError(f"{option}: expected none, since {path} is an export, received {given!r}")
+        self._found, self._row = running.chosen(path)
+        self.classes, self.threshold = self._found.classes, self._found.threshold
+        self.size, self.geometry = self._found.size, self._found.geometry
+        self.warnings: list[str] = []
+
+    def open(self, depth: Depth, *, prompt: bool = False) -> engines.Engine:
+        if depth != "probabilities":
+            raise self._lacking()
+        return running.ExportedEngine(self._found, self._row)
+
+    def answers(self, rows: NDArray[np.float32], depth: Depth) -> Answers:
+        return Answers(models.normalised(rows), None, None)
+
+    @property
+    def spec(self) -> spec.Spec:
+        raise self._lacking()
+
+    @property
+    def readout(self) -> Readout:
+        raise self._lacking()
+
+    def _lacking(self) -> InputError:
+        return InputError(
+            f"{self._path}: expected a head or a model to tell more than probabilities, received an export"
+        )

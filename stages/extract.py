@@ -93,7 +93,8 @@ def _forecast(
     policy, plan = settings.policy(chosen), settings.plan(chosen)
     job = computing.job_of(images, plan, views=views, policy=policy, cache=cache, batch_size=batch_size, engine=None)
     found = forecast.forecast(job, manifest, part=shard)
-    click.echo(f"{found.images:,} images in {views} views: {found.rows:,} rows, {found.missing:,} of them missing")
+    each = f" in {views} views" if views > 1 else ""
+    click.echo(f"{found.images:,} images{each}: {found.rows:,} rows, {found.missing:,} of them missing")
     click.echo(
         f"on disk: {found.cached_bytes / 1e6:,.1f} MB of rows, {found.missing_bytes / 1e6:,.1f} MB more to come, and "
         f"{found.features_bytes / 1e6:,.1f} MB of features"
@@ -101,9 +102,17 @@ def _forecast(
     for machines in sorted({1, chosen["workers"] or 1}):
         name = "1 machine" if machines == 1 else f"{machines:,} machines, at best"
         click.echo(
-            f"{name}: {found.hours(machines):.3g} hours at {found.images_per_second * machines:,.0f} images a second"
+            f"{name}: {_time(found.hours(machines))} at {found.images_per_second * machines:,.0f} images a second"
         )
     click.echo(f"speed of one machine: {found.source}")
+
+
+def _time(hours: float) -> str:
+    """Return a time in the unit in which it is not below 2."""
+    for unit, length in (("hours", 1.0), ("minutes", 60.0)):
+        if hours * length >= 2:
+            return f"{hours * length:,.1f} {unit}"
+    return f"{hours * 3600:,.0f} seconds"
 
 
 def _part(text: str | None) -> "Part":

@@ -20,7 +20,7 @@ ABSTAINED = "?"
 
 
 @click.command(cls=Stage)
-@click.argument("trained", metavar="HEAD_DIR|MODEL_DIR", type=click.Path(path_type=Path))
+@click.argument("trained", metavar="HEAD_DIR|MODEL_DIR|EXPORT", type=click.Path(path_type=Path))
 @click.argument("paths", type=click.Path(path_type=Path), nargs=-1, required=True)
 @click.option(
     "--output",

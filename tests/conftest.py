@@ -14,3 +14,22 @@ def table_of_backbones() -> Iterator[None]:
     yield
     BACKBONES.clear()  # type: ignore[attr-defined]
     BACKBONES.update(before)  # type: ignore[attr-defined]
+
+
+# Slow files go first, so that no process is left with one of them when the others are done.
+SLOW = (
+    "test_readme",
+    "test_end_to_end",
+    "test_recipes",
+    "test_finetuning",
+    "test_executors",
+    "test_audit",
+    "test_faults",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    def turn(item: pytest.Item) -> int:
+        return SLOW.index(item.path.stem) if item.path.stem in SLOW else len(SLOW)
+
+    items.sort(key=turn)

@@ -122,3 +122,11 @@ def tiny_base(*, include_top: bool, weights: None, input_shape: tuple[int, int, 
     for number in (1, 2, 3):
         x = layers.Add(name=f"block{number}_add")([x, convolved(x, f"block{number}", 8, 3)])
     return Model(inputs, convolved(x, "top", 16, 1), name="tiny")
+
+
+def shrinking_base(*, include_top: bool, weights: None, input_shape: tuple[int, int, int]) -> Any:
+    """The same with a layer on top that converters do not know."""
+    from keras import Model, layers
+
+    base = tiny_base(include_top=include_top, weights=weights, input_shape=input_shape)
+    return Model(base.input, layers.Resizing(1, 1, antialias=True, name="shrink")(base.output), name="shrinking")

@@ -135,7 +135,8 @@ def project(first_run: tuple[Project, set[str]]) -> Project:
 def test_one_run_prepares_trains_and_judges_every_head(first_run: tuple[Project, set[str]]) -> None:
     project, ran = first_run
     heads = {f"{stage}@{name}" for stage in ("train", "evaluate") for name in HEADS}
-    assert {"prepare", "probe", "extract", "finetune", "evaluate-model", "compare", "report"} | heads <= ran
+    ends = {"finetune", "evaluate-model", "export", "compare", "report"}
+    assert {"prepare", "probe", "extract"} | ends | heads <= ran
     shown = json.loads(project.dvc("metrics", "show", "--json"))[""]["data"]
     for name in HEADS:
         numbers = shown[f"data/evaluation/{name}/metrics.json"]["data"]
@@ -166,7 +167,7 @@ def test_bytecode_beside_the_code_is_no_change_of_the_code(project: Project) -> 
 
 def test_a_parameter_of_one_head_concerns_that_head_only(project: Project) -> None:
     project.edit(train__logistic__C=10.0)
-    expected = {"train@logistic", "evaluate@logistic", "finetune", "evaluate-model", "compare", "report"}
+    expected = {"train@logistic", "evaluate@logistic", "finetune", "evaluate-model", "export", "compare", "report"}
     assert project.ran() == expected
     changed = json.loads(project.dvc("metrics", "diff", "--json"))
     assert set(changed) <= {f"data/evaluation/{name}/metrics.json" for name in ("logistic", "model")}

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from pipeline import backbones, engines
+from pipeline.engines import openvino as openvino_engine
 from pipeline.engines.tensorflow import TensorFlowEngine
 from pipeline.errors import InputError
 
@@ -78,6 +79,17 @@ def test_a_row_is_the_same_to_the_bit_whatever_the_batch_size(name: str) -> None
         found.append(features(running, images, size))
     for rows in found[1:]:
         np.testing.assert_array_equal(rows, found[0])
+
+
+def test_an_engine_for_single_images_gives_the_same_features() -> None:
+    images, build = pixels(5), builder("mobilenet_v2")
+    usual, prompt = (
+        engines.open_engine("openvino", build, batch_size=BATCH, precision="float32", kept=None, prompt=prompt)
+        for prompt in (False, True)
+    )
+    expected = features(usual, images)
+    np.testing.assert_allclose(features(prompt, images), expected, atol=1e-5 * float(np.abs(expected).max()))
+    np.testing.assert_array_equal(features(prompt, images, 1), features(prompt, images))
 
 
 def test_batches_come_back_in_order_and_as_long_as_they_went_in(engine: engines.Engine) -> None:
@@ -238,6 +250,20 @@ def test_below_float32_a_gpu_shows_in_the_spec(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(engines, "_has_gpu", lambda: True)
     assert engines.described("tensorflow")["device"] == "GPU"
     assert "device" not in engines.described("openvino")
+
+
+def test_a_process_with_a_share_of_the_cores_keeps_to_it_and_pins_no_thread_to_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(openvino_engine, "_cores", lambda: 2)
+    for limit, expected in (
+        ("", {}),
+        ("1", {"INFERENCE_NUM_THREADS": 1, "ENABLE_CPU_PINNING": False}),
+        ("2", {"INFERENCE_NUM_THREADS": 2, "ENABLE_CPU_PINNING": True}),
+    ):
+        monkeypatch.setenv("LOKY_MAX_CPU_COUNT", limit)
+        monkeypatch.setattr("joblib.cpu_count", lambda limit=limit: int(limit))
+        assert openvino_engine._threads() == expected
 
 
 def test_the_version_is_that_of_the_installed_package() -> None:

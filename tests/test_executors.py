@@ -90,7 +90,7 @@ def site(tmp_path: Path) -> Site:
 def small_tasks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(completion, "TASK_IMAGES", 4)
     monkeypatch.setattr(completion, "LEAST_TASK_IMAGES", 2)
-    monkeypatch.setattr(completion, "RETRIED_IMAGES", (2, 1))
+    monkeypatch.setattr(completion, "RETRIED_IMAGES", (1,))
 
 
 def two(name: str, **options: Any) -> Executor:
@@ -406,10 +406,10 @@ def test_a_scheduler_that_is_not_there_is_a_clear_error(site: Site, monkeypatch:
 def test_a_worker_without_this_package_is_a_clear_error(error: Exception, expected: type, message: str) -> None:
     crew = two("dask", workers=None, scheduler="tcp://a:1")
     outcome: Any = Future()
-    crew._remote[outcome] = None  # type: ignore[attr-defined]
+    crew._remote[outcome] = object()  # type: ignore[attr-defined]
     crew._landed(outcome, SimpleNamespace(status="error", exception=lambda: error))  # type: ignore[attr-defined]
     with pytest.raises(expected, match=message):
-        outcome.result()
+        outcome.result(timeout=5)
 
 
 # --- parts

@@ -16,6 +16,7 @@ from pipeline.readout import DERIVATIVES, Readout
 from tests.fakes import plan, register_tiny
 
 SIZE = 32
+TEMPERATURE = 2.0  # of the models, which divides their logits before they become probabilities
 CHANNELS = 16  # of the tiny base at its top, whose maps are 8 by 8 there
 
 
@@ -117,6 +118,7 @@ def saved_model(folder: Path, *, widths: list[int], pooling: str, tuned: bool) -
         stack,
         classes=["bright", "dark"] if widths[-1] == 1 else ["a", "b", "c"],
         threshold=None,
+        calibration={"temperature": TEMPERATURE},
         spec=spec,
         new_conv=new_conv,
         layers=[],
@@ -145,7 +147,8 @@ def test_the_shares_of_a_model_add_up_to_what_its_network_gives(tmp_path: Path, 
     bias = asked._trained.readout.logits(np.zeros((1, CHANNELS), np.float32))[0]
     logits = np.stack([asked.heat(pixels, np.full(5, code)).mean(axis=(1, 2)) + bias[code] for code in range(3)], 1)
     assert asked.exact
-    assert np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True) == pytest.approx(probability, abs=1e-4)
+    odds = np.exp(logits / TEMPERATURE)
+    assert odds / odds.sum(axis=1, keepdims=True) == pytest.approx(probability, abs=1e-4)
 
 
 def test_a_model_with_hidden_layers_is_explained_by_gradients(tmp_path: Path) -> None:

@@ -203,6 +203,12 @@ def test_an_image_that_disappeared_is_named_and_all_others_are_stored(project: P
     assert project.run().computed == 0
 
 
+def test_a_folder_of_images_that_is_not_there_is_one_error_and_not_one_for_each_image(project: Project) -> None:
+    project.root.rename(project.root.with_name("elsewhere"))
+    with pytest.raises(InputError, match=rf"^{project.root}: expected the folder of images to which .* refers"):
+        project.run()
+
+
 def test_many_failures_are_counted_and_the_first_ones_named(tmp_path: Path) -> None:
     project = Project(tmp_path, 15)
     for path in project.root.iterdir():

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.files import published
+from pipeline.files import published, published_folder
 
 
 def test_the_name_appears_only_when_the_block_is_over(tmp_path: Path) -> None:
@@ -53,3 +53,43 @@ def test_the_file_and_then_its_folder_are_synced_around_the_rename(
     with published(tmp_path / "a.txt") as temporary:
         temporary.write_text("x")
     assert events == ["sync file", "rename", "sync folder"]
+
+
+def test_a_folder_is_published_whole_and_replaces_the_old_one(tmp_path: Path) -> None:
+    for content in ("first", "second"):
+        with published_folder(tmp_path / "out") as new:
+            (new / "inner").mkdir()
+            (new / "inner" / content).write_text(content)
+    assert [path.relative_to(tmp_path).as_posix() for path in sorted(tmp_path.rglob("*"))] == [
+        "out",
+        "out/inner",
+        "out/inner/second",
+    ]
+
+
+def test_a_folder_that_was_not_finished_leaves_the_old_one_untouched(tmp_path: Path) -> None:
+    with published_folder(tmp_path / "out") as new:
+        (new / "file").write_text("old")
+    with pytest.raises(RuntimeError), published_folder(tmp_path / "out") as new:
+        (new / "file").write_text("half")
+        raise RuntimeError
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+    assert (tmp_path / "out" / "file").read_text() == "old"
+
+
+def test_a_folder_comes_back_if_its_successor_cannot_take_the_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with published_folder(tmp_path / "out") as new:
+        (new / "file").write_text("old")
+    replace = Path.replace
+
+    def failing(self: Path, target: Path) -> Path:
+        if self.name == "new":
+            raise OSError("the disk fails")
+        return replace(self, target)
+
+    monkeypatch.setattr(Path, "replace", failing)
+    with pytest.raises(OSError, match="the disk fails"), published_folder(tmp_path / "out") as new:
+        (new / "file").write_text("new")
+    assert (tmp_path / "out" / "file").read_text() == "old"

@@ -472,7 +472,10 @@ def test_a_model_whose_graph_was_kept_predicts_without_tensorflow(tmp_path: Path
     assert f"{photo},{expected.label}," in again.stdout
 
 
-def test_a_model_gives_the_same_whatever_else_is_asked(tmp_path: Path, model_dir: Path) -> None:
+@pytest.mark.parametrize("temperature", [1.0, 3.0])
+def test_a_model_gives_the_same_whatever_else_is_asked(tmp_path: Path, model_dir: Path, temperature: float) -> None:
+    document = json.loads((model_dir / "model.json").read_text())
+    (model_dir / "model.json").write_text(json.dumps(document | {"calibration": {"temperature": temperature}}))
     paths = files(tmp_path / "new", "oxo")
     plain = predicted(predictor(model_dir), paths)
     explained = predicted(predictor(model_dir, explain=tmp_path / "maps"), paths)

@@ -32,7 +32,7 @@ def test_parts_are_computed_then_assembled_and_a_plan_says_what_is_left(project:
     planned = run(project, "--plan", "--workers", "4")
     assert planned.exit_code == 0, planned.output
     lines = planned.output.splitlines()
-    assert lines[0].startswith("16 images in 1 views: 16 rows, ")
+    assert lines[0].startswith("16 images: 16 rows, ")
     assert lines[0].endswith("of them missing")
     assert [line.split(":")[0] for line in lines[1:]] == [
         "on disk",

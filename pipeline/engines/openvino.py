@@ -132,9 +132,21 @@ class OpenVINOEngine:
                 request.wait()
 
 
-def _threads() -> dict[str, int]:
-    """Return how many threads to use where that is limited, by the variable that limits decoding, too."""
-    return {"INFERENCE_NUM_THREADS": joblib.cpu_count()} if os.environ.get(LIMIT) else {}
+def _threads() -> dict[str, object]:
+    """Return how many threads to use where that is limited, by the variable that limits decoding, too.
+
+    Threads are pinned to cores by default, in each process to the first ones: workers with a share of the cores each
+    would all take the same.
+    """
+    if not os.environ.get(LIMIT):
+        return {}
+    count = joblib.cpu_count()
+    return {"INFERENCE_NUM_THREADS": count, "ENABLE_CPU_PINNING": count >= _cores()}
+
+
+def _cores() -> int:
+    """Return how many cores this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _padded(piece: NDArray[np.uint8], count: int) -> NDArray[np.uint8]:
@@ -150,17 +162,24 @@ def _finished(work: tuple[Any, int, NDArray[np.uint8]]) -> NDArray[np.float32]:
 
 
 def _convert(trunk: Any) -> Any:
+    tf = frameworks.tensorflow()
+    signature = tf.TensorSpec((GRAPH_IMAGES, *trunk.input_shape[1:]), tf.uint8)
+    call = tf.function(lambda batch: trunk(batch, training=False), input_signature=[signature])
+    return converted(call.get_concrete_function())
+
+
+def converted(function: Any) -> Any:
+    """Return a TensorFlow function, concrete and of one output, as an openvino.Model."""
     openvino, tf = frameworks.openvino(), frameworks.tensorflow()
     from openvino.frontend.tensorflow import utils
 
     # OpenVINO looks up TensorFlow's version by `exec`, whose names Python 3.13 does not keep.
     utils.get_environment_setup = lambda _: {"tensorflow": tf.__version__}
-    signature = tf.TensorSpec((GRAPH_IMAGES, *trunk.input_shape[1:]), tf.uint8)
-    call = tf.function(lambda batch: trunk(batch, training=False), input_signature=[signature])
-    function = call.get_concrete_function()
     model = openvino.convert_model(function)
     # Activations with a gradient of their own (swish) leave outputs behind: keep the one the function returns.
-    returned = model.output(function.outputs[0].name).get_node()
+    given = function.structured_outputs
+    names = {function.outputs[0].name, *(given if isinstance(given, dict) else ())}
+    (returned,) = (output.get_node() for output in model.outputs if names & output.names)
     return openvino.Model([returned], model.get_parameters())
 
 

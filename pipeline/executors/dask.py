@@ -9,7 +9,7 @@ import contextlib
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from typing import Any, Final
 
@@ -19,8 +19,12 @@ from pipeline.executors.crew import Crew, WorkerLostError, processors, sharing
 CONNECT_SECONDS: Final = 10
 RESTART_SECONDS: Final = 10
 LEAST_WAIT_SECONDS: Final = 60  # for a worker, while there is none
-# A cluster made here tells the first death of a worker at once: a task that kills one is found without killing more.
-DEATHS_HERE: Final = 0
+# A cluster made here tells the first death of a worker at once, so that a task that kills one is found without killing
+# more, and does not look into its workers every ten milliseconds, which slows decoding down.
+SETTINGS_HERE: Final = {
+    "distributed.scheduler.allowed-failures": 0,
+    "distributed.worker.profile.enabled": False,
+}
 
 
 class Dask(Crew):
@@ -60,13 +64,9 @@ class Dask(Crew):
 
     def submit(self, function: Callable[[Any], Any], task: Any) -> "Future[Any]":
         """Send a task to the workers that do not hang."""
-        client = self._client()
-        among = sorted(self._sound()) if self._hanging else None
-        try:
+        with self._connected() as client:
+            among = sorted(self._sound()) if self._hanging else None
             remote = client.submit(function, task, pure=False, workers=among)
-        except Exception as error:
-            self._check_connection(error)
-            raise
         outcome: Future[Any] = Future()
         self._remote[outcome] = remote
         remote.add_done_callback(lambda future: self._landed(outcome, future))
@@ -77,9 +77,9 @@ class Dask(Crew):
         remote = self._remote.pop(future, None)
         if remote is None:
             return
-        client = self._client()
-        hanging = [address for address, keys in client.processing().items() if remote.key in keys]
-        remote.cancel(force=True)
+        with self._connected() as client:
+            hanging = [address for address, keys in client.processing().items() if remote.key in keys]
+            remote.cancel(force=True)
         self._hanging.update(hanging)
         threading.Thread(target=self._restart, args=(client, hanging), daemon=True).start()  # it takes seconds
 
@@ -91,8 +91,9 @@ class Dask(Crew):
     def close(self) -> None:
         """Leave the scheduler, and end the cluster that was made here."""
         for opened in (self._opened, self._cluster):
-            if opened is not None:
-                opened.close(timeout=RESTART_SECONDS)
+            with contextlib.suppress(OSError):  # it was lost before
+                if opened is not None:
+                    opened.close(timeout=RESTART_SECONDS)
         self._opened = self._cluster = None
 
     @property
@@ -100,10 +101,8 @@ class Dask(Crew):
         return f"--scheduler {self._address}" if self._address else "--executor dask"
 
     def _sound(self) -> set[str]:
-        client = self._client()
-        self._check_connection(None)
-        known = client.scheduler_info(n_workers=-1)["workers"]
-        return set(known) - self._hanging
+        with self._connected() as client:
+            return set(client.nthreads()) - self._hanging
 
     def _client(self) -> Any:
         if self._opened is None:
@@ -124,7 +123,7 @@ class Dask(Crew):
         import dask
         from distributed import LocalCluster
 
-        with dask.config.set({"distributed.scheduler.allowed-failures": DEATHS_HERE}):
+        with dask.config.set(SETTINGS_HERE):
             return LocalCluster(
                 n_workers=self._count,
                 threads_per_worker=1,
@@ -134,9 +133,16 @@ class Dask(Crew):
                 env=sharing(self._count),
             )
 
-    def _check_connection(self, error: Exception | None) -> None:
-        if self._opened.status != "running":
+    @contextlib.contextmanager
+    def _connected(self) -> Iterator[Any]:
+        """Yield the client; whatever fails because its scheduler is gone is one error."""
+        client = self._client()
+        try:
+            yield client
+        except OSError as error:
             raise self._disconnected() from error
+        if client.status != "running":
+            raise self._disconnected()
 
     def _disconnected(self) -> WorkersError:
         return WorkersError(

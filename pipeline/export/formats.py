@@ -1,0 +1,198 @@
+"""The formats that a graph is written in: a file or a folder each, what makes it, and what it takes to run it.
+
+The same command on the same model writes the same bytes on one machine: dates, addresses and counts of what the
+process did before are taken out of the files. In a SavedModel, TFLite and ONNX such counts stay in names and orders, so
+there bytes also depend on which formats were written before.
+"""
+
+import json
+import re
+import zipfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline import frameworks
+from pipeline.engines.openvino import converted
+from pipeline.export.graphs import IMAGE_BYTES, PIXELS, PROBABILITIES, Graph
+
+Quantization = Literal["none", "dynamic", "int8"]
+QUANTIZATIONS: Final = get_args(Quantization)
+OPSET: Final = 17  # of ONNX; onnxruntime knows it since 1.12
+ZIP_DATE: Final = (1980, 1, 1, 0, 0, 0)  # the first that a ZIP file can hold
+COUNTED: Final = re.compile(r"__(\d+)")  # in an automatic name of tf2onnx
+Samples = Callable[[], Iterator[NDArray[np.uint8]]]
+
+
+@dataclass(frozen=True)
+class Format:
+    """One way to write a graph.
+
+    Attributes
+    ----------
+    name : str
+        As `headstart export --format` takes it; of a quantised TFLite file, with the kind behind a hyphen.
+    path : str
+        Of the file, or the folder, in the folder of an export.
+    files : tuple of str
+        All that is written, files and folders.
+    needs : tuple of str
+        Modules that write it and run it, besides TensorFlow.
+    runtime : str
+        What runs it: a name in `pipeline.export.runtimes.RUNTIMES`.
+    size : {"any", "model"}
+        Whether it takes images of any size or only squares of the model's.
+    exact : bool
+        Whether its arithmetic is the model's, float32.
+    write : callable
+        Takes a Graph, the path and, for int8, what yields the images (1, size, size, 3) to calibrate on.
+    """
+
+    name: str
+    path: str
+    files: tuple[str, ...]
+    needs: tuple[str, ...]
+    runtime: str
+    size: Literal["any", "model"]
+    exact: bool
+    write: Callable[[Graph, Path, Samples | None], None]
+
+
+def _keras(graph: Graph, path: Path, samples: Samples | None) -> None:
+    graph.functional().save(path)
+    _undated(path)
+
+
+def _undated(path: Path) -> None:
+    """Write a .keras file again without the dates and the addresses in memory that Keras puts into it."""
+    with zipfile.ZipFile(path) as dated:
+        parts = {name: dated.read(name) for name in dated.namelist()}
+    metadata = json.loads(parts["metadata.json"])
+    parts["metadata.json"] = json.dumps({**metadata, "date_saved": None}, sort_keys=True).encode()
+    addresses: dict[bytes, int] = {}
+    parts["config.json"] = re.sub(
+        rb'("shared_object_id": )(\d+)',
+        lambda found: b"%b%d" % (found[1], addresses.setdefault(found[2], len(addresses))),
+        parts["config.json"],
+    )
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as file:
+        for name in sorted(parts):
+            file.writestr(zipfile.ZipInfo(name, ZIP_DATE), parts[name])
+
+
+def _saved_model(graph: Graph, path: Path, samples: Samples | None) -> None:
+    tf = frameworks.tensorflow()
+    module = graph.module()
+    signatures = {PIXELS: graph.of_one_or_more(), IMAGE_BYTES: graph.of_files()}
+    tf.saved_model.save(module, str(path), signatures=signatures)
+    (path / "fingerprint.pb").unlink(missing_ok=True)  # random, and needed by nobody
+
+
+def _tflite(quantize: Quantization) -> Callable[[Graph, Path, Samples | None], None]:
+    def write(graph: Graph, path: Path, samples: Samples | None) -> None:
+        tf = frameworks.tensorflow()
+        module = graph.module()
+        # In int8 the whole numbers of the resize would be rounded, too: the graph starts behind it.
+        module.function = graph.of_squares() if quantize == "int8" else graph.of_pixels(branches=True)
+        converter = tf.lite.TFLiteConverter.from_concrete_functions([module.function], module)
+        if quantize != "none":
+            converter.optimizations = [tf.lite.Optimize.DEFAULT]
+        if quantize == "int8":
+            if samples is None:
+                raise ValueError("int8 without samples")
+            converter.representative_dataset = lambda: ([batch] for batch in samples())
+        path.write_bytes(converter.convert())
+
+    return write
+
+
+def _onnx(graph: Graph, path: Path, samples: Samples | None) -> None:
+    frameworks.tensorflow()
+    import onnx
+    import tf2onnx
+    from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
+
+    # Frozen here: tf2onnx takes small constants of the trace, such as the mean colour of a preprocessing, for inputs.
+    frozen = convert_variables_to_constants_v2(graph.of_pixels(branches=True), lower_control_flow=False)
+    (output,) = frozen.outputs
+    written, _ = tf2onnx.convert.from_graph_def(
+        frozen.graph.as_graph_def(),
+        name="headstart",
+        input_names=[f"{PIXELS}:0"],
+        output_names=[output.name],
+        tensors_to_rename={f"{PIXELS}:0": PIXELS, output.name: PROBABILITIES},
+        opset=OPSET,
+    )
+    (entering,), (leaving,) = written.graph.input, written.graph.output
+    _name_sides(entering, ("n", "height", "width"))
+    _name_sides(leaving, ("n",))
+    _renumber(written.graph, {})
+    onnx.checker.check_model(written)
+    path.write_bytes(written.SerializeToString(deterministic=True))
+
+
+def _name_sides(value: Any, names: Sequence[str]) -> None:
+    for side, name in zip(value.type.tensor_type.shape.dim, names, strict=False):
+        side.dim_param = name
+
+
+def _renumber(graph: Any, numbers: dict[str, str]) -> None:
+    """Count the automatic names of an ONNX graph, which end in __ and a number, from its start."""
+
+    def renamed(name: str) -> str:
+        return COUNTED.sub(lambda found: f"__{numbers.setdefault(found[1], str(len(numbers)))}", name)
+
+    for value in [*graph.input, *graph.output, *graph.value_info, *graph.initializer]:
+        value.name = renamed(value.name)
+    for node in graph.node:
+        node.name = renamed(node.name)
+        node.input[:] = [renamed(name) for name in node.input]
+        node.output[:] = [renamed(name) for name in node.output]
+        for attribute in node.attribute:
+            if attribute.HasField("g"):
+                _renumber(attribute.g, numbers)
+    graph.name = renamed(graph.name)
+
+
+def _openvino(graph: Graph, path: Path, samples: Samples | None) -> None:
+    openvino = frameworks.openvino()
+    model = converted(graph.of_pixels(branches=False))
+    model.inputs[0].set_names({PIXELS})
+    model.outputs[0].set_names({PROBABILITIES})
+    model.set_friendly_name("headstart")
+    for place, step in enumerate(model.get_ordered_ops()):
+        if re.fullmatch(r"[A-Z][A-Za-z]*_\d+", step.get_friendly_name()):
+            step.set_friendly_name(f"{step.get_type_name()}_{place}")
+    openvino.save_model(model, path, compress_to_fp16=False)
+
+
+_LITE: Final = ("ai_edge_litert",)
+FORMATS: Final[Mapping[str, Format]] = {
+    row.name: row
+    for row in (
+        Format("keras", "model.keras", ("model.keras",), (), "keras", "any", True, _keras),
+        Format("saved_model", "saved_model", ("saved_model",), (), "tensorflow", "any", True, _saved_model),
+        Format("tflite", "model.tflite", ("model.tflite",), _LITE, "litert", "any", True, _tflite("none")),
+        Format(
+            "tflite-dynamic",
+            "model-dynamic.tflite",
+            ("model-dynamic.tflite",),
+            _LITE,
+            "litert",
+            "any",
+            False,
+            _tflite("dynamic"),
+        ),
+        Format(
+            "tflite-int8", "model-int8.tflite", ("model-int8.tflite",), _LITE, "litert", "model", False, _tflite("int8")
+        ),
+        Format(
+            "onnx", "model.onnx", ("model.onnx",), ("onnx", "onnxruntime", "tf2onnx"), "onnxruntime", "any", True, _onnx
+        ),
+        Format("openvino", "model.xml", ("model.xml", "model.bin"), ("openvino",), "openvino", "any", True, _openvino),
+    )
+}
