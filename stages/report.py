@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from pipeline.addresses import Root
-from stages import history
+from stages import history, settings
 from stages.console import Stage, progress, warn
 from stages.places import PLACE
 
 if TYPE_CHECKING:
     from pipeline.report import Commit, Looks
 
+SETTINGS = ("method", "map_images", "most_pictures", "neighbours", "seed")
 CODE = ("pipeline", "stages", "params.yaml")  # dvc.lock changes with every run
 _PATH = click.Path(path_type=Path)
 
@@ -32,6 +33,12 @@ _PATH = click.Path(path_type=Path)
 )
 @click.option("--comparison", type=_PATH, help="Folder that `compare` wrote: the verdict.")
 @click.option("--reports", type=_PATH, help="Folder with NAME.json of `train --report`: what each training took.")
+@click.option(
+    "--heat-maps",
+    is_flag=True,
+    help="Show where in a mistaken picture a model saw what it took it for; it is run for that. Needs --trained.",
+)
+@click.option("--weights", help="Of the base, for --heat-maps, as in extract.  [default: those of the training]")
 @click.option("--title", help="Of the page.  [default: the name of the folder IMAGES]")
 @click.option(
     "--map",
@@ -60,6 +67,7 @@ _PATH = click.Path(path_type=Path)
     show_default=True,
     help="Tell the commit, and how many results the history holds; without, the page depends on its inputs alone.",
 )
+@settings.cache
 def report(
     images: Root,
     manifest: Path,
@@ -68,6 +76,9 @@ def report(
     page: Path,
     title: str | None,
     git: bool,
+    heat_maps: bool,
+    weights: str | None,
+    cache: Path,
     **options: Any,
 ) -> None:
     """Bring verdict, data, layers, heads, errors, a map and provenance together in one file, REPORT.html.
@@ -77,9 +88,9 @@ def report(
     from pipeline import comparison
     from pipeline import report as reporting
 
-    settings = ("method", "map_images", "most_pictures", "neighbours", "seed")
-    chosen = {name: options.pop(name) for name in settings}
+    chosen = {name: options.pop(name) for name in SETTINGS}
     inputs = reporting.Inputs(images, manifest, features, evaluations, **options)
+    explain = reporting.HeatMaps(inputs.trained, weights=weights, cache=cache) if heat_maps else None
     with progress("pictures") as advance:
         summary = reporting.report(
             inputs,
@@ -87,10 +98,10 @@ def report(
             reporting.Settings(title=title or images.absolute().stem, **chosen),
             commit=_commit(Path.cwd()) if git else None,
             looks=_looks(comparison.expand(evaluations)) if git else None,
-            explain=None,
+            explain=explain,
             progress=advance,
         )
-    for warning in summary.warnings:
+    for warning in (*summary.warnings, *(explain.warnings if explain else ())):
         warn(warning)
     click.echo(f"{summary.pictures:,} pictures, {summary.mapped:,} on the map, {summary.bytes / 1e6:.1f} MB -> {page}")
 

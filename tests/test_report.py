@@ -305,6 +305,43 @@ def test_heat_maps_stand_beside_the_mistakes_they_are_of(world, tmp_path):
     assert "--heat-maps" not in told(text)
 
 
+class Upper:
+    """An explainer of any head, which finds all evidence in the upper half."""
+
+    classes, size, geometry = sorted(CLASSES), 16, "squash"
+
+    def __init__(self, folder, **how):
+        self.asked = []
+        if folder.name == "ridge":
+            raise InputError("ridge: no map of places")
+
+    def heat(self, pixels, codes):
+        assert pixels.shape[1:] == (16, 16, 3)
+        assert codes.tolist() == [2] * len(pixels)
+        return np.repeat(np.array([[[1.0, 1.0], [0.0, 0.0]]], np.float32), len(pixels), axis=0)
+
+
+def test_a_heat_map_is_drawn_over_each_picture_that_can_be_read(world, monkeypatch):
+    monkeypatch.setattr("pipeline.report.heat.Explainer", Upper)
+    draw = report.HeatMaps([world.root / "heads"], weights=None, cache=None)
+    files = [world.root / "photos" / name for name in ("2-00.png", "gone.png", "2-01.png")]
+    first, none, second = draw("logistic", files, [sorted(CLASSES)[2]] * 3)
+    assert none is None
+    for drawn, file in ((first, files[0]), (second, files[2])):
+        plain = np.asarray(Image.open(file).convert("RGB"))
+        assert drawn.shape == (72, 96, 3)  # twice its size: a picture of few pixels is enlarged
+        np.testing.assert_array_equal(drawn[-2:, ::2], plain.repeat(2, axis=0)[-2:])
+        assert (drawn[0, ::2] != plain[0]).any()
+
+
+def test_what_cannot_be_explained_is_left_out_and_said(world, monkeypatch):
+    monkeypatch.setattr("pipeline.report.heat.Explainer", Upper)
+    draw = report.HeatMaps([world.root / "heads"], weights=None, cache=None)
+    assert draw("ridge", [world.root / "photos/2-00.png"], ["dark"]) == [None]
+    assert draw("unknown", [world.root / "photos/2-00.png"], ["dark"]) == [None]
+    assert draw.warnings == ["no heat maps of ridge: ridge: no map of places"]
+
+
 # --- nothing that was written by others gets out of hand
 
 

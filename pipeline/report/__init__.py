@@ -11,6 +11,7 @@ from typing import Final
 
 from pipeline.files import published
 from pipeline.report import contents, gallery, mapped, page, pictures, provenance
+from pipeline.report.heat import HeatMaps
 from pipeline.report.inputs import Inputs, read
 from pipeline.report.judged import Explain
 from pipeline.report.overview import Looks
@@ -18,7 +19,7 @@ from pipeline.report.pictures import Progress
 from pipeline.report.projection import Method
 from pipeline.report.provenance import Commit
 
-__all__ = ["Commit", "Explain", "Inputs", "Looks", "Method", "Settings", "Summary", "report"]
+__all__ = ["Commit", "Explain", "HeatMaps", "Inputs", "Looks", "Method", "Settings", "Summary", "report"]
 
 LARGEST: Final = 10_000_000  # bytes of the page, as long as what is no thumbnail leaves room for any
 SPARE: Final = 1000  # bytes: numbers that are longer once the thumbnails are there
