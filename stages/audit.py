@@ -48,7 +48,7 @@ def _faults(ctx: click.Context, parameter: click.Parameter, text: str) -> tuple[
     type=click.IntRange(1),
     default=10,
     show_default=True,
-    help="An outlier is far from its so manieth neighbour.",
+    help="An outlier is far from its neighbour of this rank.",
 )
 @click.option("--folds", type=click.IntRange(2), default=5, show_default=True, help="Of the heads that judge labels.")
 @click.option(

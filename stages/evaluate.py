@@ -37,13 +37,7 @@ CLASSES_PRINTED = 20
 @click.option(
     "--resamples", type=click.IntRange(100), default=2000, show_default=True, help="Of the bootstrap behind intervals."
 )
-@click.option(
-    "--engine",
-    type=click.Choice(["auto", "tensorflow", "openvino"]),
-    default="auto",
-    show_default=True,
-    help="What runs a model; auto is OpenVINO on a CPU, TensorFlow on a GPU.",
-)
+@settings.engine
 @click.option("--batch-size", type=click.IntRange(min=1), default=32, show_default=True, help="Images a batch.")
 @settings.cache
 def evaluate(

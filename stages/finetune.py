@@ -114,14 +114,8 @@ if TYPE_CHECKING:
 @click.option("--deterministic", is_flag=True, help="The same bits again on this machine; up to twice as slow.")
 @click.option("--live-augment", is_flag=True, help="Read pixels anew in each epoch, changed at random as below.")
 @settings.augmentation
-@click.option("--weights", help="As in extract, checked by digest.  [default: those the head was trained on]")
-@click.option(
-    "--engine",
-    type=click.Choice(["auto", "tensorflow", "openvino"]),
-    default="auto",
-    show_default=True,
-    help="What runs the network below the cut.",
-)
+@settings.trained_weights
+@settings.engine
 @settings.cache
 @click.option("--report", type=click.Path(path_type=Path), help="Write what was done, and how long it took, as JSON.")
 def finetune(

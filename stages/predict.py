@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
+from stages import settings
 from stages.console import Stage, progress, warn
 
 if TYPE_CHECKING:
@@ -28,19 +29,7 @@ ABSTAINED = "?"
     show_default=True,
     help="A .csv or .jsonl file; - is a table on a terminal, and CSV in a pipe.",
 )
-@click.option("--weights", help="As in extract, checked by digest.  [default: those the head was trained on]")
-@click.option(
-    "--engine",
-    type=click.Choice(["auto", "tensorflow", "openvino"]),
-    default="auto",
-    show_default=True,
-    help="What runs the network; auto is OpenVINO on a CPU, TensorFlow on a GPU.",
-)
-@click.option(
-    "--precision",
-    type=click.Choice(["float32", "bfloat16", "float16"]),
-    help="Of the arithmetic.  [default: as the head was trained; for a model float32]",
-)
+@settings.trained
 @click.option("--batch-size", type=click.IntRange(min=1), default=32, show_default=True, help="Images a batch.")
 @click.option(
     "--min-confidence",
@@ -65,7 +54,7 @@ ABSTAINED = "?"
     type=click.IntRange(min=1),
     default=10,
     show_default=True,
-    help="By the distance to the so manieth nearest training photo, --familiarity goes.",
+    help="--familiarity goes by the distance to the nearest training photo of this rank.",
 )
 @click.option(
     "--features", metavar="FEATURES.h5", type=click.Path(path_type=Path), help="What the head was trained on."
@@ -77,12 +66,12 @@ ABSTAINED = "?"
     type=click.Path(path_type=Path, file_okay=False),
     help="Write a PNG a photo to DIR that shows where the evidence for its label lies.",
 )
-@click.option("--cache", type=click.Path(path_type=Path), help="[default: $HEADSTART_CACHE, else .headstart]")
+@settings.cache
 def predict(
     trained: Path,
     paths: tuple[Path, ...],
     output: str,
-    cache: Path | None,
+    cache: Path,
     weights: str | None,
     engine: str,
     precision: Any,
@@ -95,7 +84,7 @@ def predict(
 
     A file that cannot be used gets a row with its error; the exit status is then 1.
     """
-    from pipeline import prediction, row_cache
+    from pipeline import prediction
 
     wanted = prediction.Asked(familiarity=neighbours if familiarity else 0, **asked)
     write = _writer(output)
@@ -106,7 +95,7 @@ def predict(
         engine=engine,
         precision=precision,
         batch_size=batch_size,
-        cache=cache or row_cache.default_root(Path.cwd()),
+        cache=cache,
         asked=wanted,
     )
     for warning in predictor.warnings:

@@ -24,7 +24,7 @@ from stages.places import PLACE
     type=click.IntRange(min=1),
     default=10,
     show_default=True,
-    help="By the distance to the so manieth nearest training photo, familiarity goes.",
+    help="Familiarity goes by the distance to the nearest training photo of this rank.",
 )
 @click.option(
     "--batch-size", type=click.IntRange(min=1), default=8, show_default=True, help="The most images that run at once."
@@ -57,19 +57,7 @@ from stages.places import PLACE
     show_default=True,
     help="Seconds for a request to arrive and be answered.",
 )
-@click.option("--weights", help="As in extract, checked by digest.  [default: those the head was trained on]")
-@click.option(
-    "--engine",
-    type=click.Choice(["auto", "tensorflow", "openvino"]),
-    default="auto",
-    show_default=True,
-    help="What runs the network; auto is OpenVINO on a CPU, TensorFlow on a GPU.",
-)
-@click.option(
-    "--precision",
-    type=click.Choice(["float32", "bfloat16", "float16"]),
-    help="Of the arithmetic.  [default: as the head was trained; for a model float32]",
-)
+@settings.trained
 @settings.cache
 def serve(
     trained: Path,

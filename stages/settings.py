@@ -15,6 +15,18 @@ if TYPE_CHECKING:
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
+engine = click.option(
+    "--engine",
+    type=click.Choice(["auto", "tensorflow", "openvino"]),
+    default="auto",
+    show_default=True,
+    help="What runs the network; auto is OpenVINO on a CPU, TensorFlow on a GPU.",
+)
+
+trained_weights = click.option(
+    "--weights", help="As in extract, checked by digest.  [default: those the head was trained on]"
+)
+
 BASE: Final = (
     click.option("--backbone", default="efficientnet_lite0", show_default=True, help="A name: `headstart backbones`."),
     click.option("--alpha", default=1.0, show_default=True, help="Width multiplier, for backbones that have one."),
@@ -28,12 +40,16 @@ BASE: Final = (
         show_default=True,
         help="How a rectangle becomes a square: stretched, its centre, or whole on black.",
     ),
+    engine,
+)
+
+TRAINED: Final = (
+    trained_weights,
+    engine,
     click.option(
-        "--engine",
-        type=click.Choice(["auto", "tensorflow", "openvino"]),
-        default="auto",
-        show_default=True,
-        help="What runs the network; auto is OpenVINO on a CPU, TensorFlow on a GPU.",
+        "--precision",
+        type=click.Choice(["float32", "bfloat16", "float16"]),
+        help="Of the arithmetic.  [default: as the head was trained; for a model float32]",
     ),
 )
 
@@ -116,6 +132,11 @@ def settings(function: Function) -> Function:
 def base(function: Function) -> Function:
     """Give a command the options that say which network sees what, and those alone."""
     return _with(BASE, function)
+
+
+def trained(function: Function) -> Function:
+    """Give a command the options that say how a head, with its base, or a model is run."""
+    return _with(TRAINED, function)
 
 
 def views(function: Function) -> Function:

@@ -55,7 +55,7 @@ class Rules:
     min_cosine : float
         From this centred cosine of their features on, two pictures are listed as alike; above 0, at most 1.
     neighbours : int
-        An image's distance is that to its so manieth neighbour.
+        An image's distance is that to its neighbour of this rank.
     folds, seed : int
         Of the out-of-fold predictions.
     """

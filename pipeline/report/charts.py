@@ -34,7 +34,7 @@ class Rung(NamedTuple):
 
 
 def colour(place: int) -> str:
-    """Return the class that gives a mark the so manieth colour."""
+    """Return the class that gives a mark the colour of that number."""
     return f"c{place % COLOURS}"
 
 
