@@ -2,8 +2,8 @@
 
 The same command on the same model writes the same bytes on one machine: dates, addresses and counts of what the
 process did before are taken out of the files. In a SavedModel and in TFLite such counts stay, in names of functions, so
-there bytes also depend on which formats were written before. The converter to ONNX goes through sets of names: its
-nodes come in another order each time, unless PYTHONHASHSEED is set.
+there bytes also depend on which formats were written before. The converter to ONNX gives the same graph in another
+order of its nodes each time.
 """
 
 import json
