@@ -1,8 +1,9 @@
 """The formats that a graph is written in: a file or a folder each, what makes it, and what it takes to run it.
 
 The same command on the same model writes the same bytes on one machine: dates, addresses and counts of what the
-process did before are taken out of the files. In a SavedModel, TFLite and ONNX such counts stay in names and orders, so
-there bytes also depend on which formats were written before.
+process did before are taken out of the files. In a SavedModel and in TFLite such counts stay, in names of functions, so
+there bytes also depend on which formats were written before. The converter to ONNX gives the same graph in another
+order of its nodes each time.
 """
 
 import json
@@ -24,7 +25,6 @@ Quantization = Literal["none", "dynamic", "int8"]
 QUANTIZATIONS: Final = get_args(Quantization)
 OPSET: Final = 17  # of ONNX; onnxruntime knows it since 1.12
 ZIP_DATE: Final = (1980, 1, 1, 0, 0, 0)  # the first that a ZIP file can hold
-COUNTED: Final = re.compile(r"__(\d+)")  # in an automatic name of tf2onnx
 Samples = Callable[[], Iterator[NDArray[np.uint8]]]
 
 
@@ -130,7 +130,6 @@ def _onnx(graph: Graph, path: Path, samples: Samples | None) -> None:
     (entering,), (leaving,) = written.graph.input, written.graph.output
     _name_sides(entering, ("n", "height", "width"))
     _name_sides(leaving, ("n",))
-    _renumber(written.graph, {})
     onnx.checker.check_model(written)
     path.write_bytes(written.SerializeToString(deterministic=True))
 
@@ -138,24 +137,6 @@ def _onnx(graph: Graph, path: Path, samples: Samples | None) -> None:
 def _name_sides(value: Any, names: Sequence[str]) -> None:
     for side, name in zip(value.type.tensor_type.shape.dim, names, strict=False):
         side.dim_param = name
-
-
-def _renumber(graph: Any, numbers: dict[str, str]) -> None:
-    """Count the automatic names of an ONNX graph, which end in __ and a number, from its start."""
-
-    def renamed(name: str) -> str:
-        return COUNTED.sub(lambda found: f"__{numbers.setdefault(found[1], str(len(numbers)))}", name)
-
-    for value in [*graph.input, *graph.output, *graph.value_info, *graph.initializer]:
-        value.name = renamed(value.name)
-    for node in graph.node:
-        node.name = renamed(node.name)
-        node.input[:] = [renamed(name) for name in node.input]
-        node.output[:] = [renamed(name) for name in node.output]
-        for attribute in node.attribute:
-            if attribute.HasField("g"):
-                _renumber(attribute.g, numbers)
-    graph.name = renamed(graph.name)
 
 
 def _openvino(graph: Graph, path: Path, samples: Samples | None) -> None:
