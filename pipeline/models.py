@@ -268,6 +268,10 @@ def read(directory: Path) -> Model:
         data = path.read_bytes()
         document = json.loads(data)
     except (FileNotFoundError, NotADirectoryError):
+        if (directory / heads.HEAD_FILE).is_file():
+            raise ArtefactError(
+                f"{directory}: expected a model, received a head: `headstart finetune` makes a model of it"
+            ) from None
         _refuse(path, "a model", "no such file")
     except (ValueError, RecursionError) as error:
         _refuse(path, "JSON", str(error))

@@ -8,6 +8,7 @@ from pipeline.addresses import Root
 from stages.console import Stage, progress
 from stages.likeness import hash_distance
 from stages.places import PLACE
+from stages.ranges import FloatRange
 
 FAULTS = {
     "leakage": "test images whose picture is also in train or val",
@@ -38,7 +39,7 @@ def _faults(ctx: click.Context, parameter: click.Parameter, text: str) -> tuple[
 @hash_distance
 @click.option(
     "--min-cosine",
-    type=click.FloatRange(0.0, 1.0, min_open=True),
+    type=FloatRange(0.0, 1.0, min_open=True),
     default=0.9,
     show_default=True,
     help="Pictures whose centred features are this close are listed as alike.",
@@ -54,7 +55,7 @@ def _faults(ctx: click.Context, parameter: click.Parameter, text: str) -> tuple[
 @click.option(
     "--C",
     "C",
-    type=click.FloatRange(0.0, min_open=True),
+    type=FloatRange(0.0, min_open=True),
     default=0.01,
     show_default=True,
     help="Inverse strength of the penalty of the heads that judge labels.",

@@ -56,9 +56,17 @@ class Stage(click.Command):
         try:
             return super().invoke(ctx)
         except (HeadstartError, OSError) as error:
-            raise click.ClickException(" ".join(str(error).split())) from error
+            raise click.ClickException(" ".join(_in_words(error).split())) from error
         finally:
             LOGGER.removeHandler(handler)
+
+
+def _in_words(error: Exception) -> str:
+    """Return a message; of the file system's errors the file, under the name it was to get, and what is wrong."""
+    if isinstance(error, OSError) and error.filename is not None and error.strerror:
+        named = error.filename if error.filename2 is None else error.filename2
+        return f"{os.fsdecode(named)}: {error.strerror}"
+    return str(error)
 
 
 def _tell(ctx: click.Context, parameter: click.Parameter, count: int) -> None:

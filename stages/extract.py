@@ -8,7 +8,7 @@ import click
 from pipeline.addresses import Root
 from stages import settings
 from stages.console import Stage, progress
-from stages.places import PLACE
+from stages.places import FILE, PLACE
 
 if TYPE_CHECKING:
     from pipeline.extraction import Part, Report
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 )
 @click.option("--plan", "planned", is_flag=True, help="Only say what is missing and how long it takes.")
 @settings.cache
-@click.option("--report", type=click.Path(path_type=Path), help="Write what was done as JSON.")
+@click.option("--report", type=FILE, help="Write what was done as JSON.")
 def extract(
     images: Root,
     manifest: Path,

@@ -9,7 +9,8 @@ from pipeline.addresses import Root
 from stages import settings, tables
 from stages.console import Stage, progress, tell, warn
 from stages.lists import names, widths
-from stages.places import PLACE
+from stages.places import FILE, FOLDER, PLACE
+from stages.ranges import FloatRange
 
 if TYPE_CHECKING:
     from pipeline.finetuning import Summary
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 @click.argument("manifest", metavar="MANIFEST.csv", type=click.Path(path_type=Path))
 @click.argument("features", metavar="FEATURES.h5", type=click.Path(path_type=Path))
 @click.argument("head_dir", type=click.Path(path_type=Path))
-@click.argument("model_dir", type=click.Path(path_type=Path))
+@click.argument("model_dir", type=FOLDER)
 @click.option("--head", help="The kind that HEAD_DIR must hold.  [default: any]")
 @click.option(
     "--epochs", type=click.IntRange(0), default=0, show_default=True, help="Passes at most; 0 joins trunk and head."
@@ -51,7 +52,7 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--learning-rate",
-    type=click.FloatRange(0.0, min_open=True),
+    type=FloatRange(0.0, min_open=True),
     default=1e-5,
     show_default=True,
     help="Of the head, at its highest.",
@@ -65,24 +66,24 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--warmup-epochs",
-    type=click.FloatRange(0.0),
+    type=FloatRange(0.0),
     default=0.0,
     show_default=True,
     help="In which the rate rises from 0.",
 )
 @click.option(
     "--layer-decay",
-    type=click.FloatRange(0.0, 1.0),
+    type=FloatRange(0.0, 1.0),
     default=1.0,
     show_default=True,
     help="Each block's share of the rate of the block above it.",
 )
 @click.option(
-    "--weight-decay", type=click.FloatRange(0.0), default=0.0, show_default=True, help="Of kernels, times the rate."
+    "--weight-decay", type=FloatRange(0.0), default=0.0, show_default=True, help="Of kernels, times the rate."
 )
 @click.option(
     "--label-smoothing",
-    type=click.FloatRange(0.0, 1.0, max_open=True),
+    type=FloatRange(0.0, 1.0, max_open=True),
     default=0.0,
     show_default=True,
     help="Share of each target that is spread over the classes.",
@@ -117,7 +118,7 @@ if TYPE_CHECKING:
 @settings.trained_weights
 @settings.engine
 @settings.cache
-@click.option("--report", type=click.Path(path_type=Path), help="Write what was done, and how long it took, as JSON.")
+@click.option("--report", type=FILE, help="Write what was done, and how long it took, as JSON.")
 def finetune(
     images: Root,
     manifest: Path,

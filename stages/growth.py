@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import click
 
 from stages.console import Stage, progress
+from stages.ranges import FloatRange
 
 if TYPE_CHECKING:
     from pipeline.growth import Estimate
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 @click.option(
     "--C",
     "C",
-    type=click.FloatRange(0.0, min_open=True),
+    type=FloatRange(0.0, min_open=True),
     default=0.01,
     show_default=True,
     help="Inverse strength of the penalty of the logistic head.",

@@ -1,6 +1,7 @@
-"""The place of images on the command line: a folder, or an address such as ``s3://bucket/photos``."""
+"""Places on the command line: of images, a folder or an address such as ``s3://bucket/photos``; of what is written."""
 
-from typing import Any
+from pathlib import Path
+from typing import Any, Final
 
 import click
 
@@ -17,4 +18,7 @@ class Place(click.ParamType):  # type: ignore[type-arg]  # older releases of cli
         return located(value) if isinstance(value, str) else value
 
 
-PLACE = Place()
+PLACE: Final = Place()
+# Of results: what stands there and is of the other kind is refused before any work.
+FILE: Final = click.Path(path_type=Path, dir_okay=False)
+FOLDER: Final = click.Path(path_type=Path, file_okay=False)

@@ -12,6 +12,7 @@ import click
 
 from stages import settings
 from stages.console import Stage, progress, warn
+from stages.ranges import FloatRange
 
 if TYPE_CHECKING:
     from pipeline.prediction import Asked, Prediction
@@ -33,7 +34,7 @@ ABSTAINED = "?"
 @click.option("--batch-size", type=click.IntRange(min=1), default=32, show_default=True, help="Images a batch.")
 @click.option(
     "--min-confidence",
-    type=click.FloatRange(0.0, 1.0),
+    type=FloatRange(0.0, 1.0),
     help="Abstain, with an empty label, where the label's probability is below this.  [default: never]",
 )
 @click.option(
@@ -111,6 +112,8 @@ def _writer(output: str) -> Write:
     writers: dict[str, Write] = {".csv": _csv, ".jsonl": _json_lines, "terminal": _table}
     if kind not in writers:
         raise click.UsageError(f"--output: expected a name ending in .csv or .jsonl, or -, received {output}")
+    if kind != "terminal" and Path(output).is_dir():
+        raise click.UsageError(f"--output: expected a file, received the folder {output}")
     return writers[kind]
 
 

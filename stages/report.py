@@ -9,7 +9,7 @@ import click
 from pipeline.addresses import Root
 from stages import history, settings
 from stages.console import Stage, progress, warn
-from stages.places import PLACE
+from stages.places import FILE, PLACE
 
 if TYPE_CHECKING:
     from pipeline.report import Commit, Looks
@@ -24,7 +24,7 @@ _PATH = click.Path(path_type=Path)
 @click.argument("manifest", metavar="MANIFEST.csv", type=_PATH)
 @click.argument("features", metavar="FEATURES.h5", type=_PATH)
 @click.argument("evaluations", metavar="OUT_DIR...", type=_PATH, nargs=-1, required=True)
-@click.argument("page", metavar="REPORT.html", type=_PATH)
+@click.argument("page", metavar="REPORT.html", type=FILE)
 @click.option("--probe", type=_PATH, help="CUT.json of `probe`, with the tables beside it: the plot of layers.")
 @click.option("--extraction", type=_PATH, help="Report of `extract`: images forwarded and reused.")
 @click.option("--audit", type=_PATH, help="Folder that `audit` wrote.")

@@ -9,6 +9,7 @@ from pipeline.addresses import Root
 from stages import settings
 from stages.console import Stage, tell, warn
 from stages.places import PLACE
+from stages.ranges import FloatRange
 
 
 @click.command(cls=Stage)
@@ -31,7 +32,7 @@ from stages.places import PLACE
 )
 @click.option(
     "--batch-wait",
-    type=click.FloatRange(min=0.0, max=1.0),
+    type=FloatRange(min=0.0, max=1.0),
     default=0.0,
     show_default=True,
     help="Seconds that a batch which is not full waits for more.",
@@ -52,7 +53,7 @@ from stages.places import PLACE
 )
 @click.option(
     "--timeout",
-    type=click.FloatRange(min=0.0, min_open=True),
+    type=FloatRange(min=0.0, min_open=True),
     default=30.0,
     show_default=True,
     help="Seconds for a request to arrive and be answered.",
@@ -88,6 +89,8 @@ def serve(
         warn(warning)
     bounds = limits.Limits(body_bytes=max_bytes, instances=max_images, at_once=at_once, seconds=timeout)
     called = name or trained.resolve().name
+    if "/" in called or ":" in called:
+        raise click.BadParameter(f"expected a name without / and :, received {called!r}", param_hint="--name")
     application = app.create_app(
         answering, name=called, limits=bounds, batch_size=batch_size, batch_wait=batch_wait, hosts=server.hosts(host)
     )

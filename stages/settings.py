@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import click
 from click.core import ParameterSource
 
+from stages.ranges import FloatRange
+
 if TYPE_CHECKING:
     from pipeline.executors import Executor
     from pipeline.extraction import Plan
@@ -116,7 +118,7 @@ EXECUTOR: Final = (
     click.option("--scheduler", metavar="ADDRESS", help="Dask's scheduler, as tcp://host:8786, and its workers."),
     click.option(
         "--task-timeout",
-        type=click.FloatRange(min=0, min_open=True),
+        type=FloatRange(min=0, min_open=True),
         default=300.0,
         show_default=True,
         help="Seconds after which a worker that stored nothing is given up.",

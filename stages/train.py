@@ -14,6 +14,8 @@ from pipeline.heads.dense import ACTIVATIONS, OPTIMIZERS, STANDARDIZE
 from pipeline.heads.knn import METRICS
 from stages.console import Stage, progress, warn
 from stages.lists import widths
+from stages.places import FILE, FOLDER
+from stages.ranges import FloatRange
 
 
 def _folds(ctx: click.Context, parameter: click.Parameter, folds: int) -> int:
@@ -30,13 +32,13 @@ def _bytes(ctx: click.Context, parameter: click.Parameter, text: str) -> int:
     return int(float(found[1]) * 1000 ** ("kMGT".index(found[2]) + 1 if found[2] else 0))
 
 
-FRACTION = click.FloatRange(0.0, 1.0, min_open=True)
+FRACTION = FloatRange(0.0, 1.0, min_open=True)
 
 
 @click.command(cls=Stage)
 @click.argument("manifest", metavar="MANIFEST.csv", type=click.Path(path_type=Path))
 @click.argument("features", metavar="FEATURES.h5", type=click.Path(path_type=Path))
-@click.argument("head_dir", type=click.Path(path_type=Path))
+@click.argument("head_dir", type=FOLDER)
 @click.option(
     "--head", type=click.Choice(list(heads.HEADS)), default="logistic", show_default=True, help="Kind of head."
 )
@@ -49,18 +51,18 @@ FRACTION = click.FloatRange(0.0, 1.0, min_open=True)
     help="Whether rare classes weigh more.",
 )
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of all that is random.")
-@click.option("--report", type=click.Path(path_type=Path), help="Write how long it took as JSON.")
+@click.option("--report", type=FILE, help="Write how long it took as JSON.")
 @click.option(
     "--C",
     "C",
-    type=click.FloatRange(0.0, min_open=True),
+    type=FloatRange(0.0, min_open=True),
     default=0.01,
     show_default=True,
     help="logistic: inverse strength of the penalty.",
 )
 @click.option(
     "--l1-ratio",
-    type=click.FloatRange(0.0, 1.0),
+    type=FloatRange(0.0, 1.0),
     default=0.0,
     show_default=True,
     help="logistic: share of the L1 penalty; the rest is L2.",
@@ -74,7 +76,7 @@ FRACTION = click.FloatRange(0.0, 1.0, min_open=True)
 )
 @click.option(
     "--alpha",
-    type=click.FloatRange(0.0, min_open=True),
+    type=FloatRange(0.0, min_open=True),
     default=1000.0,
     show_default=True,
     help="ridge: strength of the penalty.",
@@ -103,17 +105,17 @@ FRACTION = click.FloatRange(0.0, 1.0, min_open=True)
 )
 @click.option(
     "--dropout",
-    type=click.FloatRange(0.0, 1.0, max_open=True),
+    type=FloatRange(0.0, 1.0, max_open=True),
     default=0.5,
     show_default=True,
     help="dense: fraction dropped before each layer but the first; of the features if there are no hidden layers.",
 )
-@click.option("--l1", type=click.FloatRange(0.0), default=0.0, show_default=True, help="dense: L1 penalty on kernels.")
-@click.option("--l2", type=click.FloatRange(0.0), default=0.0, show_default=True, help="dense: L2 penalty on kernels.")
+@click.option("--l1", type=FloatRange(0.0), default=0.0, show_default=True, help="dense: L1 penalty on kernels.")
+@click.option("--l2", type=FloatRange(0.0), default=0.0, show_default=True, help="dense: L2 penalty on kernels.")
 @click.option("--optimizer", type=click.Choice(OPTIMIZERS), default="adam", show_default=True, help="dense.")
 @click.option(
     "--learning-rate",
-    type=click.FloatRange(0.0, min_open=True),
+    type=FloatRange(0.0, min_open=True),
     default=0.001,
     show_default=True,
     help="dense: of the optimizer.",

@@ -45,7 +45,8 @@ def stage_that(raises: BaseException) -> click.Command:
             InputError("photos: expected a folder,\n received a file"),
             "Error: photos: expected a folder, received a file\n",
         ),
-        (OSError(28, "No space left on device", "a.h5"), "Error: [Errno 28] No space left on device: 'a.h5'\n"),
+        (OSError(28, "No space left on device", "a.h5"), "Error: a.h5: No space left on device\n"),
+        (OSError(21, "Is a directory", ".r-x", None, "r.html"), "Error: r.html: Is a directory\n"),
     ],
 )
 def test_a_foreseen_error_is_one_line_and_status_1(error: BaseException, line: str) -> None:

@@ -366,6 +366,8 @@ def test_what_cannot_be_exported_is_said_at_once(model_dir: Path, data: export.D
     int8 = dataclasses.replace(ALL, formats=("tflite",), quantize=("int8",))
     with pytest.raises(InputError, match="--quantize int8: expected --images and --manifest"):
         run(model_dir, tmp_path / "out", int8)
+    with pytest.raises(InputError, match="--quantize int8: expected --format tflite with it, received onnx"):
+        run(model_dir, tmp_path / "out", dataclasses.replace(int8, formats=("onnx",)))
     with pytest.raises(InputError, match="--format: expected among keras"):
         run(model_dir, tmp_path / "out", only("coreml"))
     with pytest.raises(ArtefactError, match="expected a model, received no such file"):
@@ -382,6 +384,34 @@ def test_the_margin_of_a_threshold_is_twice_the_way_to_it(model_dir: Path) -> No
     np.testing.assert_allclose(parity._margins(rows, model), [0.6, 0.0])
     model = dataclasses.replace(model, threshold={"positive": "b", "value": 0.7})
     np.testing.assert_allclose(parity._margins(rows, model), [0.2, 0.4])
+
+
+@pytest.mark.parametrize(
+    ("classes", "temperature", "message"),
+    [
+        (["a", "z"], 1.7, "received one of other classes: a, z"),
+        (CLASSES, 0.6, r"whose temperature is 1\.7, received one at temperature 0\.6"),
+    ],
+)
+def test_an_evaluation_of_another_model_is_refused_before_anything_is_converted(
+    classes: list[str], temperature: float, message: str, model_dir: Path, tmp_path: Path
+) -> None:
+    from pipeline import outcomes
+
+    rows = np.full((1, len(classes)), 1 / len(classes))
+    outcomes.write_predictions(tmp_path, outcomes.Predictions(["p"], ["0" * 64], ["a"], ["a"], classes, rows))
+    outcomes.write_metrics(tmp_path, {"images": 1, "accuracy": 1.0, "temperature": temperature})
+    with pytest.raises(ArtefactError, match=message):
+        export.export(
+            model_dir,
+            tmp_path / "out",
+            settings=only("onnx"),
+            data=None,
+            evaluation=tmp_path,
+            cache=None,
+            progress=lambda done, total: pytest.fail("something was converted"),
+        )
+    assert not (tmp_path / "out").exists()
 
 
 def test_the_card_tells_data_metrics_calibration_and_threshold(

@@ -400,6 +400,20 @@ def test_a_name_that_is_no_utf8_is_written_as_its_bytes(tmp_path: Path, head_dir
     assert r"caf\xe9.png" in result.stdout
 
 
+@pytest.mark.parametrize("least", ["nan", "inf", "1.5"])
+def test_a_confidence_that_is_no_fraction_is_a_usage_error(least: str, tmp_path: Path, head_dir: Path) -> None:
+    result = CliRunner().invoke(command, [str(head_dir), str(tmp_path), "--min-confidence", least])
+    assert result.exit_code == 2
+    assert "--min-confidence" in result.stderr
+
+
+def test_an_output_that_is_a_folder_is_a_usage_error(tmp_path: Path, head_dir: Path) -> None:
+    (tmp_path / "o.csv").mkdir()
+    result = CliRunner().invoke(command, [str(head_dir), str(tmp_path), "--output", str(tmp_path / "o.csv")])
+    assert result.exit_code == 2
+    assert f"--output: expected a file, received the folder {tmp_path / 'o.csv'}" in result.stderr
+
+
 def test_another_kind_of_output_is_a_usage_error(tmp_path: Path, head_dir: Path) -> None:
     result = run(head_dir, files(tmp_path, "o"), "--output", "labels.txt")
     assert result.exit_code == 2

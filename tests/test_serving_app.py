@@ -130,7 +130,7 @@ def test_a_query_that_is_not_as_described_has_status_400(query: str, reason: str
 def test_a_form_without_an_image_has_status_400() -> None:
     assert said(app_of(Brightness()), "POST", "/predict", files={"photo": png(9)}) == (
         400,
-        {"error": "body.image: Field required"},
+        {"error": "expected multipart/form-data with a file named image, received multipart/form-data"},
     )
     status, answer = said(
         app_of(Brightness()),

@@ -68,6 +68,9 @@ class Settings:
         """Return the formats to write, those of TFLite for each kind; InputError if there is none of a name."""
         if odd := [name for name in self.formats if name not in NAMES]:
             raise InputError(f"--format: expected among {', '.join(NAMES)}, received {', '.join(odd)}")
+        if set(self.quantize) - {"none"} and "tflite" not in self.formats:
+            asked, formats = ",".join(self.quantize), ",".join(self.formats)
+            raise InputError(f"--quantize {asked}: expected --format tflite with it, received {formats}")
         kinds = ["tflite" if kind == "none" else f"tflite-{kind}" for kind in self.quantize]
         wanted = {name for name in self.formats if name != "tflite"} | set(kinds if "tflite" in self.formats else [])
         if not wanted:
@@ -147,6 +150,8 @@ def export(
     folder.require_replaceable(out_dir)
     _require_installed(rows)
     model = models.read(model_dir)
+    if evaluation is not None:
+        card.require_its_evaluation(model, evaluation)
     table = manifest.read(data.manifest) if data else None
     calibration = _calibration(model, rows, settings, data, table)
     steps = len(rows) * (2 if data else 1)

@@ -1,12 +1,14 @@
 """The model card: what was exported, what it was measured to do, what it is not for, and how to call it."""
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from pipeline import manifest, outcomes
+from pipeline.errors import ArtefactError
 from pipeline.export.folder import sha256
 from pipeline.export.formats import Format
 from pipeline.export.parity import Row
@@ -133,6 +135,22 @@ def _data(facts: Facts) -> list[str]:
         lines.append(f"| {_cell(label)} | " + " | ".join(f"{of_split[split]:,}" for split in SPLITS) + " |")
     digest = sha256(facts.manifest_path)
     return [f"{len(table):,} images, by a manifest with sha256 `{digest}`:", "", *lines]
+
+
+def require_its_evaluation(model: Model, evaluation: Path) -> None:
+    """Raise ArtefactError if an evaluation cannot be that of a model: of other classes, or at another temperature."""
+    classes = outcomes.read_predictions(evaluation).classes
+    if sorted(classes) != sorted(model.classes):
+        raise ArtefactError(
+            f"--evaluation {evaluation}: expected one of {model.directory}, received one of other classes: "
+            f"{', '.join(classes)[:200]}"
+        )
+    found = outcomes.read_metrics(evaluation).get("temperature")
+    if found is None or not math.isclose(found, model.temperature, rel_tol=1e-4):
+        raise ArtefactError(
+            f"--evaluation {evaluation}: expected one of {model.directory}, whose temperature is "
+            f"{model.temperature:.6g}, received one at temperature {found}: run `headstart evaluate` on the model"
+        )
 
 
 def _metrics(evaluation: Path | None) -> list[str]:

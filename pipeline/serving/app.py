@@ -249,12 +249,12 @@ def _tensorflow_serving(desk: Desk, served: str) -> APIRouter:
 def _running(desk: Desk) -> APIRouter:
     router = APIRouter(tags=["the server itself"])
 
-    @router.get("/healthz")
+    @router.api_route("/healthz", methods=["GET", "HEAD"])
     async def healthz() -> dict[str, str]:
         """Tell that the server runs."""
         return {"status": "ok"}
 
-    @router.get("/readyz", responses={503: FAILURES[503]})
+    @router.api_route("/readyz", methods=["GET", "HEAD"], responses={503: FAILURES[503]})
     async def readyz() -> dict[str, str]:
         """Tell whether photos are answered."""
         if not desk.ready:
@@ -273,7 +273,7 @@ def _page(desk: Desk, name: str) -> APIRouter:
     router = APIRouter(include_in_schema=False)
     service = desk.service
 
-    @router.get("/")
+    @router.api_route("/", methods=["GET", "HEAD"])
     async def page() -> FileResponse:
         return FileResponse(PAGE / "index.html", media_type="text/html", headers=PAGE_HEADERS)
 
@@ -304,6 +304,11 @@ async def _http_error(request: Request, error: AnyHTTPException) -> JSONResponse
 
 async def _not_as_expected(request: Request, error: RequestValidationError) -> JSONResponse:
     """Say in one line what of a request is not as described."""
+    if request.url.path == "/predict" and any(one["loc"] == ("body", "image") for one in error.errors()):
+        received = request.headers.get("content-type", "no Content-Type").partition(";")[0]
+        return JSONResponse(
+            {"error": f"expected multipart/form-data with a file named image, received {received}"}, 400
+        )
     return JSONResponse({"error": protocol.told(error.errors())}, 400)
 
 
