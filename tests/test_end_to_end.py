@@ -154,6 +154,15 @@ def test_what_runs_leave_behind_is_ignored_by_git(project: Project) -> None:
     assert project.git("status", "--porcelain") == ""
 
 
+def test_a_run_leaves_a_fresh_clone_as_it_was(first_run: tuple[Project, set[str]]) -> None:
+    """DVC writes its outputs into these files as it first sees them; so they are in Git with all of them."""
+    project, _ = first_run
+    for path in sorted((project.root / "data").rglob(".gitignore")):
+        kept = ROOT / path.relative_to(project.root)
+        assert kept.is_file(), kept
+        assert sorted(path.read_text().split()) == sorted(kept.read_text().split()), kept
+
+
 def test_a_second_run_does_nothing(project: Project) -> None:
     assert project.ran() == set()
 
