@@ -1,7 +1,6 @@
 """Nearest class mean: nothing to tune, and hard to beat with a handful of photos a class."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, Self
 
 import numpy as np
@@ -9,13 +8,11 @@ from numpy.typing import NDArray
 
 from pipeline.heads.affine import AffineHead
 from pipeline.heads.parameters import require_choice
-from pipeline.heads.parts import fit_separately
+from pipeline.heads.parts import FittedSeparately
 from pipeline.heads.rows import (
-    Candidates,
     ClassWeight,
     Codes,
     Floats,
-    Part,
     Progress,
     Standardised,
     Table,
@@ -27,7 +24,7 @@ from pipeline.heads.temperature import certainty, fit_factor
 
 
 @dataclass(kw_only=True, eq=False)
-class CentroidHead(AffineHead):
+class CentroidHead(FittedSeparately, AffineHead):
     """Softmax of negative squared distances from the class means of standardised columns.
 
     It is the nearest class mean classifier of Mensink et al., "Distance-based image classification: generalizing to
@@ -95,27 +92,6 @@ class CentroidHead(AffineHead):
     def grid() -> dict[str, tuple[Any, ...]]:
         """Return nothing: there is nothing to search."""
         return {}
-
-    def fit_grid(
-        self,
-        X: Table,
-        y: Codes,
-        parts: Sequence[Part],
-        candidates: Candidates,
-        *,
-        jobs: int,
-        progress: Progress | None,
-    ) -> list[list[Self]]:
-        """Fit on the rows of each part; see `RidgeHead.fit_grid`."""
-        return fit_separately(
-            lambda candidate, rows, codes: replace(self, **candidate).fit(rows, codes, None),
-            X,
-            y,
-            parts,
-            candidates,
-            jobs=jobs,
-            progress=progress,
-        )
 
 
 def _scores_left_out(rows: Standardised, y: Codes, centres: Floats, counts: NDArray[np.int64]) -> Floats:

@@ -1,7 +1,6 @@
 """The votes of the nearest training images: no training at all, and it keeps every row."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, Final, Literal, NoReturn, Self
 
 import numpy as np
@@ -9,13 +8,11 @@ from numpy.typing import NDArray
 
 from pipeline.errors import InputError
 from pipeline.heads.parameters import require_choice, require_whole
-from pipeline.heads.parts import fit_separately
+from pipeline.heads.parts import FittedSeparately
 from pipeline.heads.rows import (
-    Candidates,
     ClassWeight,
     Codes,
     Floats,
-    Part,
     Progress,
     Rows,
     Slot,
@@ -34,7 +31,7 @@ SEARCHED_NEIGHBOURS: Final = (50, 20, 10, 5, 3, 1)
 
 
 @dataclass(kw_only=True, eq=False)
-class KnnHead:
+class KnnHead(FittedSeparately):
     """k nearest neighbours among the standardised training rows.
 
     A class gets the weights of its rows among the neighbours, and of one more neighbour that is shared as the classes
@@ -116,27 +113,6 @@ class KnnHead:
     def grid() -> dict[str, tuple[Any, ...]]:
         """Return the values that a search tries, the simplest first."""
         return {"neighbors": SEARCHED_NEIGHBOURS, "metric": METRICS}
-
-    def fit_grid(
-        self,
-        X: Table,
-        y: Codes,
-        parts: Sequence[Part],
-        candidates: Candidates,
-        *,
-        jobs: int,
-        progress: Progress | None,
-    ) -> list[list[Self]]:
-        """Fit each candidate on the rows of each part; see `RidgeHead.fit_grid`."""
-        return fit_separately(
-            lambda candidate, rows, codes: replace(self, **candidate).fit(rows, codes, None),
-            X,
-            y,
-            parts,
-            candidates,
-            jobs=jobs,
-            progress=progress,
-        )
 
     def predict_proba(self, X: Rows) -> Floats:
         """Return the probability of each class.

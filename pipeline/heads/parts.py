@@ -3,7 +3,8 @@
 import contextlib
 import os
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, TypeVar
+from dataclasses import replace
+from typing import Any, Self, TypeVar
 
 from pipeline.heads.rows import Candidates, Codes, Part, Progress, Table, take
 
@@ -45,31 +46,44 @@ def each_part(
     return done
 
 
-def fit_separately(
-    fit: Callable[[dict[str, Any], Table, Codes], Fitted],
-    X: Table,
-    y: Codes,
-    parts: Sequence[Part],
-    candidates: Candidates,
-    *,
-    jobs: int,
-    progress: Progress | None,
-) -> list[list[Fitted]]:
-    """Fit each candidate on each part on its own: the grid of a head whose candidates share no work.
+class FittedSeparately:
+    """The grid of a head whose candidates share no work: each is fitted on each part on its own."""
 
-    Parameters
-    ----------
-    fit : callable
-        From a candidate's parameters, rows and codes to a fitted head.
-    X, y, parts, candidates, jobs, progress
-        As for `each_part`.
-    """
+    def fit_grid(
+        self,
+        X: Table,
+        y: Codes,
+        parts: Sequence[Part],
+        candidates: Candidates,
+        *,
+        jobs: int,
+        progress: Progress | None,
+    ) -> list[list[Self]]:
+        """Fit each candidate on the rows of each part.
 
-    def fit_all(part: Part) -> list[Fitted]:
-        rows, codes = take(X, part.rows), y[part.rows]
-        return [fit(candidate, rows, codes) for candidate in candidates]
+        Parameters
+        ----------
+        X, y
+            As for `fit`.
+        parts : sequence of Part
+        candidates : sequence of dict
+            Parameters to replace.
+        jobs : int
+            Parts that are fitted at a time.
+        progress : callable or None
+            Called with (fits done, fits).
 
-    return each_part(fit_all, parts, candidates, jobs=jobs, progress=progress)
+        Returns
+        -------
+        list (a part) of list (a candidate) of fitted heads
+        """
+        head: Any = self  # a dataclass, with `fit`
+
+        def fit_all(part: Part) -> list[Self]:
+            rows, codes = take(X, part.rows), y[part.rows]
+            return [replace(head, **candidate).fit(rows, codes, None) for candidate in candidates]
+
+        return each_part(fit_all, parts, candidates, jobs=jobs, progress=progress)
 
 
 @contextlib.contextmanager
