@@ -31,8 +31,9 @@ def published(path: Path) -> Iterator[Path]:
         temporary.chmod(0o666 & ~_umask())
         _fsync(temporary)
         temporary.replace(path)
-    except BaseException:
+    except BaseException as error:
         temporary.unlink(missing_ok=True)
+        _name(error, path)
         raise
     _fsync(path.parent)
 
@@ -68,6 +69,9 @@ def published_folder(path: Path) -> Iterator[Path]:
                 old.replace(path)
             raise
         _fsync(path.parent)
+    except OSError as error:
+        _name(error, path)
+        raise
     finally:
         shutil.rmtree(aside, ignore_errors=True)
 
@@ -91,6 +95,12 @@ def publish_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[objec
         for row in rows:
             # The writer does not quote a carriage return unless it ends lines, but the reader takes one for an end.
             (quoted if any("\r" in str(value) for value in row) else plain).writerow(row)
+
+
+def _name(error: BaseException, path: Path) -> None:
+    """Let an error of the file system that names no file, as a write to a full disk, name the one it was for."""
+    if isinstance(error, OSError) and error.errno is not None and error.filename is None:
+        error.filename = os.fspath(path)
 
 
 def _fsync(path: Path) -> None:

@@ -182,6 +182,22 @@ def test_a_cache_that_cannot_be_written_does_not_stop_an_engine(tmp_path: Path) 
     assert len(features(engine, pixels(3))) == 3
 
 
+def test_a_disk_that_is_full_when_a_graph_is_kept_does_not_stop_an_engine(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import openvino
+
+    def full(model: object, path: Path, **_: object) -> None:
+        path.write_text("half of it")
+        raise RuntimeError("basic_ios::clear: iostream error")  # what OpenVINO raises then
+
+    monkeypatch.setattr(openvino, "save_model", full)
+    kept = tmp_path / "graphs" / "k"
+    engine = engines.open_engine("openvino", builder("mobilenet_v2"), batch_size=4, precision="float32", kept=kept)
+    assert len(features(engine, pixels(3))) == 3
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+
+
 def test_auto_is_openvino_on_a_cpu_and_tensorflow_on_a_gpu_or_without_openvino(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(engines, "_has_gpu", lambda: False)
     assert engines.choose("auto") == "openvino"

@@ -1,6 +1,7 @@
 import os
 import stat
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -93,3 +94,13 @@ def test_a_folder_comes_back_if_its_successor_cannot_take_the_name(
     with pytest.raises(OSError, match="the disk fails"), published_folder(tmp_path / "out") as new:
         (new / "file").write_text("new")
     assert (tmp_path / "out" / "file").read_text() == "old"
+
+
+@pytest.mark.parametrize("publish", [published, published_folder])
+def test_a_write_to_a_full_disk_names_what_was_to_be_published(publish: Any, tmp_path: Path) -> None:
+    path = tmp_path / "a"
+    with pytest.raises(OSError, match=f"No space left on device: '{path}'"), publish(path):
+        raise OSError(28, "No space left on device")  # a write knows no name
+    with pytest.raises(OSError, match="No such file or directory: 'b'"), publish(path):
+        raise OSError(2, "No such file or directory", "b")
+    assert os.listdir(tmp_path) == []

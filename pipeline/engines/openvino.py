@@ -49,7 +49,8 @@ def graph(build: Callable[[], Any], *, kept: Path | None) -> Any:
     if model is None:
         model = _convert(build())
         if kept:
-            with contextlib.suppress(OSError):  # a cache that is full or read-only costs seconds, not the run
+            # A cache that is full or read-only costs seconds, not the run; OpenVINO says RuntimeError of a full disk.
+            with contextlib.suppress(OSError, RuntimeError):
                 _keep(model, kept)
     return model
 
