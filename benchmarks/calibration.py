@@ -13,9 +13,14 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline import calibration, heads, intervals, judging, manifest, reliability, training
-from pipeline.features import Features
-from pipeline.heads.temperature import certainty, fit_factor
+from pipeline import heads
+from pipeline.evaluation import judging
+from pipeline.features.features_file import Features
+from pipeline.heads import train
+from pipeline.heads.calibration import calibrate
+from pipeline.heads.calibration.temperature import certainty, fit_factor
+from pipeline.photos import manifest
+from pipeline.stats import calibration_error, intervals
 
 Floats = NDArray[np.float64]
 
@@ -74,8 +79,8 @@ def simulate(sets: int, resamples: int) -> None:
             wrong = (rng.random(n) >= sigmoid(margin)).astype(np.int64)
             sure = sigmoid(margin * temperature)
             probabilities = np.stack([sure, 1 - sure], axis=1)
-            one = reliability.calibration_error(wrong, probabilities, seed=number, resamples=resamples)
-            bins = reliability.bins(wrong, probabilities)
+            one = calibration_error.calibration_error(wrong, probabilities, seed=number, resamples=resamples)
+            bins = calibration_error.bins(wrong, probabilities)
             plain = sum(part.images * abs(part.accuracy - part.confidence) for part in bins) / n
             found.append((plain, one["value"], one["low"] <= truth <= one["high"], one["high"] - one["low"]))
         plain, value, held, length = np.mean(found, axis=0)
@@ -103,7 +108,7 @@ def measure(manifest_path: Path, features_path: Path) -> None:
     with tempfile.TemporaryDirectory() as folder:
         for name, params in HEADS.items():
             head = heads.HEADS[name](**params)  # type: ignore[arg-type]
-            training.train(manifest_path, features_path, Path(folder) / name, head=head, calibrate="temperature")
+            train.train(manifest_path, features_path, Path(folder) / name, head=head, calibrate="temperature")
             evaluated(name, Path(folder) / name, table, features_path)
         print(f"\nlog loss on other images, {DRAWS} draws; labels certain, by class, by all (1), by all (1/2), no fit")
         for name in HEADS:
@@ -117,9 +122,9 @@ def evaluated(name: str, folder: Path, table: manifest.Manifest, features_path: 
     said = judged.predict(test, Path(), features_path, tta=False)
     cells = []
     for probabilities in (said.uncalibrated, said.probabilities):
-        one = reliability.calibration_error(y, probabilities, seed=0, resamples=2000)
+        one = calibration_error.calibration_error(y, probabilities, seed=0, resamples=2000)
         cells.append(
-            f"{one['value']:.4f} [{one['low']:.4f}, {one['high']:.4f}] {calibration.log_loss(probabilities, y):.4f}"
+            f"{one['value']:.4f} [{one['low']:.4f}, {one['high']:.4f}] {calibrate.log_loss(probabilities, y):.4f}"
         )
     print(f"{name:9} temperature {judged.temperature:.3f}  {'  ->  '.join(cells)}  ({len(y)} images)", flush=True)
 
@@ -140,8 +145,8 @@ def few(name: str, folder: Path, table: manifest.Manifest, features_path: Path) 
             ways = [np.full(n, 1 - 1e-9), certainty(y[own], given.shape[1]), np.full(n, (n + 1) / (n + 2))]
             factors = [fit_factor(logits, y[own], np.ones(n), np.zeros(given.shape[1]), sure) for sure in ways]
             temperatures = [np.clip(1 / factor, 0.01, 100) for factor in factors]
-            temperatures += [calibration.fit(given[own], y[own]), 1.0]
-            losses.append([calibration.log_loss(calibration.apply(given[other], t), y[other]) for t in temperatures])
+            temperatures += [calibrate.fit(given[own], y[own]), 1.0]
+            losses.append([calibrate.log_loss(calibrate.apply(given[other], t), y[other]) for t in temperatures])
         print(f"{name:9} {n:4} images: {'  '.join(f'{loss:.4f}' for loss in np.mean(losses, axis=0))}", flush=True)
 
 

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import optimize, stats
 
-from pipeline import intervals, metrics
+from pipeline.stats import intervals, metrics
 
 Floats = NDArray[np.float64]
 Ends = tuple[Floats, Floats]

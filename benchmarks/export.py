@@ -15,7 +15,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from pipeline import manifest
+from pipeline.photos import manifest
 
 BASES = "efficientnet_lite0@224,mobilenet_v2@160,vgg16@150,resnet50@224,efficientnet_b0@224,xception@150"
 FEW = {"train": 60, "val": 50}  # images that a head is trained on, and calibrated

@@ -49,9 +49,9 @@ class Job:
 
     def plan(self, precision: str, engine: str) -> Any:
         """Return the plan of an extraction with average pooling at the top."""
-        from pipeline import extraction
+        from pipeline.features import extract
 
-        settings = extraction.Settings(
+        settings = extract.Settings(
             backbone=self.backbone,
             alpha=1.0,
             weights=self.weights,
@@ -63,7 +63,7 @@ class Job:
             precision=precision,  # type: ignore[arg-type]
             dtype="float32",
         )
-        return extraction.plan(settings, engine=engine)
+        return extract.plan(settings, engine=engine)
 
     def trunk(self) -> Any:
         """Return the same network that ours runs, with its own preprocessing inside, as a plain Keras model."""
@@ -139,17 +139,17 @@ def ours(precision: str) -> Callable[[Job], ROUND]:
     """Run `headstart extract` from an empty cache: read, hash, decode, forward, store, verify, assemble."""
 
     def prepare(job: Job) -> ROUND:
-        from pipeline import extraction, features
-        from pipeline.views import Policy
+        from pipeline.features import extract, features_file
+        from pipeline.photos.augmentation import Policy
 
         plan = job.plan(precision, "auto")
-        engine = extraction.open_engine(plan, batch_size=job.batch_size, cache=None)
+        engine = extract.open_engine(plan, batch_size=job.batch_size, cache=None)
         list(engine.run([np.zeros((job.batch_size, job.size, job.size, 3), np.uint8)] * 2))
 
         def run() -> np.ndarray:
             with tempfile.TemporaryDirectory() as folder:
                 out = Path(folder) / "features.h5"
-                extraction.extract(
+                extract.extract(
                     job.root,
                     job.manifest,
                     out,
@@ -161,7 +161,7 @@ def ours(precision: str) -> Callable[[Job], ROUND]:
                     progress=lambda done, total: None,
                     engine=lambda _: engine,
                 )
-                with features.Features(out) as read:
+                with features_file.Features(out) as read:
                     return read.gather(_digests(job))
 
         return run
@@ -171,7 +171,8 @@ def ours(precision: str) -> Callable[[Job], ROUND]:
 
 def decoding(job: Job) -> ROUND:
     """Read, hash, decode and resize only, in as many threads as extraction uses."""
-    from pipeline import extraction, images
+    from pipeline.features import extract
+    from pipeline.photos import decode as images
 
     def load(place: int) -> np.ndarray:
         data = images.read_bytes(job.files[place])
@@ -179,7 +180,7 @@ def decoding(job: Job) -> ROUND:
         return images.fit(data, size=job.size, geometry="squash")
 
     def run() -> None:
-        for _ in extraction.decoded(len(job.files), load, ahead=3 * job.batch_size):
+        for _ in extract.decoded(len(job.files), load, ahead=3 * job.batch_size):
             pass
 
     return run
@@ -189,9 +190,10 @@ def engine(precision: str) -> Callable[[Job], ROUND]:
     """Run the engine only, on pixels that are in memory."""
 
     def prepare(job: Job) -> ROUND:
-        from pipeline import extraction, images
+        from pipeline.features import extract
+        from pipeline.photos import decode as images
 
-        running = extraction.open_engine(job.plan(precision, "auto"), batch_size=job.batch_size, cache=None)
+        running = extract.open_engine(job.plan(precision, "auto"), batch_size=job.batch_size, cache=None)
         pixels = np.stack([images.fit(file.read_bytes(), size=job.size, geometry="squash") for file in job.files])
         batches = [pixels[start : start + job.batch_size] for start in range(0, len(pixels), job.batch_size)]
         list(running.run(batches[:2]))
@@ -220,7 +222,7 @@ SAME_PIXELS = {
 
 
 def _digests(job: Job) -> np.ndarray:
-    from pipeline import manifest
+    from pipeline.photos import manifest
 
     table = manifest.read(job.manifest)
     place = {path: number for number, path in enumerate(table.paths)}
@@ -257,7 +259,8 @@ def main() -> None:
 
 
 def _job(arguments: argparse.Namespace, path: Path) -> Job:
-    from pipeline import manifest, preparation
+    from pipeline.photos import manifest
+    from pipeline.photos import prepare as preparation
 
     preparation.prepare(
         arguments.images,

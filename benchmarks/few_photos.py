@@ -14,8 +14,9 @@ from typing import Any
 import click
 import numpy as np
 
-from pipeline import heads, manifest
-from pipeline.features import Features
+from pipeline import heads
+from pipeline.features.features_file import Features
+from pipeline.photos import manifest
 from stages.train import train
 
 

@@ -54,7 +54,11 @@ class Job:
 
     def prepare(self) -> None:
         """Make manifest, features and head."""
-        from pipeline import extraction, heads, manifest, preparation, training, views
+        from pipeline import heads
+        from pipeline.features import extract
+        from pipeline.heads import train
+        from pipeline.photos import augmentation, manifest
+        from pipeline.photos import prepare as preparation
 
         preparation.prepare(
             self.images,
@@ -74,25 +78,25 @@ class Job:
         used = [place for place, split in enumerate(table.splits) if split != "test"]
         chosen = np.random.default_rng(SEED).permutation(used)[: self.limit]
         manifest.write(table.take(sorted(chosen.tolist())), self.manifest)
-        extraction.extract(
+        extract.extract(
             self.images,
             self.manifest,
             self.folder / "features.h5",
             self.plan(),
             views=1,
-            policy=views.Policy(flip="none", rotation=0, zoom=0, shift=0, brightness=0, contrast=0),
+            policy=augmentation.Policy(flip="none", rotation=0, zoom=0, shift=0, brightness=0, contrast=0),
             cache=self.folder / "cache",
             batch_size=32,
             progress=lambda done, total: None,
         )
         head = heads.LogisticHead(C=0.01, l1_ratio=0.0, class_weight=None, max_iter=1000, seed=SEED)
-        training.train(self.manifest, self.folder / "features.h5", self.folder / "head", head=head)
+        train.train(self.manifest, self.folder / "features.h5", self.folder / "head", head=head)
 
     def plan(self) -> Any:
         """Return the plan of the features under the head."""
-        from pipeline import extraction
+        from pipeline.features import extract
 
-        settings = extraction.Settings(
+        settings = extract.Settings(
             backbone=self.backbone,
             alpha=1.0,
             weights=self.weights,
@@ -104,12 +108,13 @@ class Job:
             precision="float32",
             dtype="float32",
         )
-        return extraction.plan(settings, engine="auto")
+        return extract.plan(settings, engine="auto")
 
 
 def cached(job: Job) -> Iterator[Row]:
     """Train tail and head from activations, as `headstart finetune` does; first yield the seconds of the extraction."""
-    from pipeline import finetuning, views
+    from pipeline.models import finetuning
+    from pipeline.photos import augmentation
 
     def run(epochs: int, told: Callable[[Row], None]) -> Any:
         settings = finetuning.Settings(
@@ -132,7 +137,7 @@ def cached(job: Job) -> Iterator[Row]:
             seed=SEED,
             deterministic=False,
             live_augment=False,
-            policy=views.Policy(flip="none", rotation=0, zoom=0, shift=0, brightness=0, contrast=0),
+            policy=augmentation.Policy(flip="none", rotation=0, zoom=0, shift=0, brightness=0, contrast=0),
         )
         silent: Callable[[int, int], None] = lambda done, total: None  # noqa: E731
         how = finetuning.Run(
@@ -166,9 +171,12 @@ def cached(job: Job) -> Iterator[Row]:
 
 def ordinary(job: Job) -> Iterator[Row]:
     """Train the whole network with its lower layers frozen, from pixels."""
-    from pipeline import assembly, backbones, frameworks, heads, images, manifest
+    from pipeline import backbones, heads
+    from pipeline.backbones import quiet_imports
+    from pipeline.models import assemble
+    from pipeline.photos import decode, manifest
 
-    tf = frameworks.tensorflow()
+    tf = quiet_imports.tensorflow()
     import keras
 
     plan = job.plan()
@@ -187,7 +195,7 @@ def ordinary(job: Job) -> Iterator[Row]:
     inputs = keras.Input((job.size, job.size, 3))
     x = base(plan.backbone.preprocess(inputs), training=False)
     x = keras.layers.GlobalAveragePooling2D()(x)
-    model = Inferring(inputs, assembly.head_network(head.stack())(x))
+    model = Inferring(inputs, assemble.head_network(head.stack())(x))
     if len(record["classes"]) == 2:
         loss = keras.losses.BinaryCrossentropy(from_logits=True)
     else:
@@ -196,7 +204,7 @@ def ordinary(job: Job) -> Iterator[Row]:
     table = manifest.read(job.manifest)
 
     def decoded(path: bytes) -> np.ndarray:
-        return images.fit((job.images / path.decode()).read_bytes(), size=job.size, geometry="squash")
+        return decode.fit((job.images / path.decode()).read_bytes(), size=job.size, geometry="squash")
 
     def load(path: Any, code: Any) -> Any:
         pixels = tf.ensure_shape(tf.numpy_function(decoded, [path], tf.uint8), (job.size, job.size, 3))

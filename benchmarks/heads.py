@@ -31,8 +31,10 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression, LogisticRegressionCV
 from sklearn.model_selection import PredefinedSplit
 
-from pipeline import heads, manifest, searching
-from pipeline.features import Features
+from pipeline import heads
+from pipeline.features.features_file import Features
+from pipeline.heads.selection import grid_search
+from pipeline.photos import manifest
 
 
 def features(rows: int, columns: int, classes: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -144,8 +146,8 @@ def main() -> None:
     else:
         X, y = features(chosen.rows, chosen.columns, chosen.classes, chosen.seed)
     digests = np.random.default_rng(chosen.seed).integers(0, 256, (len(y), 32), dtype=np.uint8)
-    search = searching.Search(chosen.folds, 1000, frozenset(), 1, chosen.seed)
-    folds = searching.assign_folds(digests, y, search)
+    search = grid_search.Search(chosen.folds, 1000, frozenset(), 1, chosen.seed)
+    folds = grid_search.assign_folds(digests, y, search)
     strengths = np.logspace(-5, 2, chosen.strengths).tolist()
     ratio = chosen.l1_ratio
     tolerances = (1e-4, chosen.tolerance)

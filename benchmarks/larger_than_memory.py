@@ -21,7 +21,9 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline import features, heads, manifest
+from pipeline import heads
+from pipeline.features import features_file
+from pipeline.photos import manifest
 
 BLOCK = 8192
 SPEC = {"synthetic": "larger_than_memory"}
@@ -30,7 +32,7 @@ SPEC = {"synthetic": "larger_than_memory"}
 def write(folder: Path, rows: int, columns: int, classes: int) -> None:
     """Write a manifest and its features; a class is a centre, two rows in ten are for validation and for the test."""
     if (folder / "features.h5").exists():
-        with features.Features(folder / "features.h5") as file:
+        with features_file.Features(folder / "features.h5") as file:
             if (len(file), file.row_shape) == (rows, (columns,)):
                 return
         raise SystemExit(f"{folder}: expected features of {rows:,} x {columns:,}, found others; remove them")
@@ -62,7 +64,7 @@ def write(folder: Path, rows: int, columns: int, classes: int) -> None:
             hidden = draw.standard_normal((len(own), 64), np.float32) @ mixing + centres[own]
             yield np.maximum(hidden + draw.standard_normal((len(own), columns), np.float32), 0)
 
-    features.write(
+    features_file.write(
         folder / "features.h5",
         spec=json.dumps(SPEC),
         digests=digests,
@@ -114,7 +116,7 @@ def main() -> None:
     if not chosen.skip_tenth:
         tenth = chosen.folder / "tenth"
         write(tenth, rows // 10, chosen.columns, chosen.classes)
-        with features.Features(tenth / "features.h5") as file:
+        with features_file.Features(tenth / "features.h5") as file:
             first = file.gather(file.digests[:2000])
         for head in chosen.heads:
             pair = [line(tenth, rows // 10, head, memory) for memory in ("100MB", "1TB")]

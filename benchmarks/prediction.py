@@ -24,9 +24,13 @@ from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
-from pipeline import extraction, heads, manifest, prediction, preparation, training, views
+from pipeline import heads
+from pipeline.features import extract as extraction
+from pipeline.heads import train
+from pipeline.inference import predict
+from pipeline.photos import augmentation, manifest, prepare
 
-AS_IS = views.Policy(flip="none", rotation=0, zoom=0, shift=0, brightness=0, contrast=0)
+AS_IS = augmentation.Policy(flip="none", rotation=0, zoom=0, shift=0, brightness=0, contrast=0)
 
 
 def silent(*_: object) -> None:
@@ -54,7 +58,7 @@ class Job:
             dtype="auto",
         )
         self.plan = extraction.plan(settings, engine="auto")
-        preparation.prepare(
+        prepare.prepare(
             self.root,
             self.manifest,
             labels_csv=None,
@@ -71,7 +75,7 @@ class Job:
         self.files = [self.root / path for path in manifest.read(self.manifest).paths]
         self.extract(folder / "cache")
         head = heads.LogisticHead(C=0.01, l1_ratio=0.0, class_weight=None, max_iter=1000, seed=0)
-        training.train(self.manifest, self.features, self.head, head=head)
+        train.train(self.manifest, self.features, self.head, head=head)
         joined = [str(path) for path in (self.root, self.manifest, self.features, self.head, self.model)]
         subprocess.run([sys.executable, "-m", "stages", "finetune", *joined], check=True, capture_output=True)
 
@@ -101,14 +105,14 @@ class Job:
 
     def predictor(self, trained: Path, **asked: object) -> Callable[[], float]:
         """Return a call that labels all photos and returns images a second."""
-        found = prediction.Predictor(
+        found = predict.Predictor(
             trained,
             weights=None,
             engine="auto",
             precision=self.precision,
             batch_size=self.batch_size,
             cache=self.folder / "cache",
-            asked=prediction.Asked(**asked),  # type: ignore[arg-type]
+            asked=predict.Asked(**asked),  # type: ignore[arg-type]
         )
         list(found.predict(self.files[: self.batch_size], progress=silent))
 

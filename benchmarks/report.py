@@ -16,9 +16,13 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from pipeline import evaluation, features, heads, manifest, report, training
+from pipeline import heads, report
+from pipeline.evaluation import evaluate
+from pipeline.features import features_file
+from pipeline.features.spec import canonical
+from pipeline.heads import train
+from pipeline.photos import manifest
 from pipeline.report import LARGEST
-from pipeline.spec import canonical
 
 CLASSES, WIDTH = 20, 64
 SIDE = 128  # px
@@ -59,7 +63,9 @@ def write(root: Path, count: int, kind: str) -> None:
     digests = sorted(vectors)
     block = np.stack([vectors[digest] for digest in digests]).astype(np.float32)
     kept = {"spec": canonical({"cut": "top"}), "row_shape": (WIDTH,), "dtype": "float32", "blocks": [block]}
-    features.write(root / "features.h5", digests=np.frombuffer(b"".join(digests), np.uint8).reshape(-1, 32), **kept)
+    features_file.write(
+        root / "features.h5", digests=np.frombuffer(b"".join(digests), np.uint8).reshape(-1, 32), **kept
+    )
 
 
 def main() -> None:
@@ -73,8 +79,8 @@ def main() -> None:
         write(root, chosen.images, chosen.kind)
         paths = (root / "manifest.csv", root / "features.h5", root / "heads/logistic")
         head = heads.LogisticHead(C=0.01, l1_ratio=0.0, class_weight=None, max_iter=200, seed=0)
-        training.train(*paths, head=head)
-        evaluation.evaluate(root / "images", *paths, root / "out/logistic", tta=False, seed=0, resamples=100)
+        train.train(*paths, head=head)
+        evaluate.evaluate(root / "images", *paths, root / "out/logistic", tta=False, seed=0, resamples=100)
         inputs = report.Inputs(root / "images", *paths[:2], [root / "out"], trained=[root / "heads"])
         settings = report.Settings("many", "auto", map_images=5000, most_pictures=10_000, neighbours=8, seed=0)
         started = time.perf_counter()

@@ -62,9 +62,9 @@ def write_manifest(path: Path, rows: int, photo: Callable[[int], bytes] = bitmap
 
 def opened(width: int, plan: Any) -> NoCostEngine:
     """Open the network in whichever process it is for, and let photos be made there instead of read."""
-    from pipeline import images
+    from pipeline.photos import decode
 
-    images.read_bytes = lambda path: bitmap(int(path.stem))
+    decode.read_bytes = lambda path: bitmap(int(path.stem))
     return NoCostEngine(width)
 
 
@@ -84,16 +84,16 @@ def photo(number: int) -> bytes:
 
 def developed(width: int, plan: Any) -> NoCostEngine:
     """Open the network, with photos whose decoding is what takes the time."""
-    from pipeline import images
+    from pipeline.photos import decode
 
-    images.read_bytes = lambda path: photo(int(path.stem))
+    decode.read_bytes = lambda path: photo(int(path.stem))
     return NoCostEngine(width)
 
 
 def extract(folder: Path, width: int, network: Any = opened, executor: Any = None) -> str:
     """Run `headstart extract` as it is, but for the photos and the network."""
-    from pipeline import extraction
-    from pipeline.views import Policy
+    from pipeline.features import extract as extraction
+    from pipeline.photos.augmentation import Policy
 
     settings = extraction.Settings(
         backbone="mobilenet",
@@ -125,7 +125,7 @@ def extract(folder: Path, width: int, network: Any = opened, executor: Any = Non
 
 def stream(folder: Path, _: int) -> str:
     """Read every feature once, in blocks, as training does."""
-    from pipeline.features import Features
+    from pipeline.features.features_file import Features
 
     with Features(folder / "features.h5") as features:
         return f"{sum(map(len, features.stream())):,} read"

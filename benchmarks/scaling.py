@@ -25,9 +25,11 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from pipeline import completion, executors, extraction, manifest
-from pipeline.executors import Executor
-from pipeline.views import Policy
+from pipeline.features import extract as extraction
+from pipeline.features.workers import executors, retry
+from pipeline.features.workers.executors import Executor
+from pipeline.photos import manifest
+from pipeline.photos.augmentation import Policy
 
 NOTHING = Policy(flip="none", rotation=0.0, zoom=0.0, shift=0.0, brightness=0.0, contrast=0.0)
 SUFFIXES = (".jpg", ".jpeg", ".png")
@@ -118,7 +120,7 @@ def round_trip(crew: Executor) -> float:
 
 def tiny_task(crew: Executor, folder: Path, plan: extraction.Plan) -> float:
     """Return the milliseconds that a task of one tiny image costs."""
-    completion.TASK_IMAGES = completion.LEAST_TASK_IMAGES = 1  # type: ignore[misc]
+    retry.TASK_IMAGES = retry.LEAST_TASK_IMAGES = 1  # type: ignore[misc]
     bench = Bench(folder / "tiny", folder, plan)
     bench.extract(crew, no_cost)
     started = time.perf_counter()

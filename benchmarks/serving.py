@@ -62,9 +62,9 @@ async def load(port: int, uploads: list[bytes], clients: int, seconds: float) ->
 
 def one_at_a_time(trained: Path, photos: list[Path], cache: Path, seconds: float) -> list[float]:
     """Label photos one by one in this process; return the latencies."""
-    from pipeline import prediction
+    from pipeline.inference import predict
 
-    predictor = prediction.Predictor(trained, weights=None, engine="auto", precision=None, batch_size=1, cache=cache)
+    predictor = predict.Predictor(trained, weights=None, engine="auto", precision=None, batch_size=1, cache=cache)
     latencies: list[float] = []
     until = time.monotonic() + seconds
     for place in count():
@@ -102,9 +102,9 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=10.0)
     parser.add_argument("--clients", type=int, nargs="+", default=[1, 8, 64])
     arguments, options = parser.parse_known_args()
-    from pipeline import prediction
+    from pipeline.inference import predict
 
-    photos = prediction.expand([arguments.images])
+    photos = predict.expand([arguments.images])
     uploads = [request(photo) for photo in photos[:200]]
     command = [sys.executable, "-m", "stages", "serve", str(arguments.trained), "--port", "0"]
     command += ["--cache", str(arguments.cache), *options]

@@ -4,7 +4,7 @@
 
 A run is a serial part in the driver (read the manifest, look up what is there, assemble the features), and tasks that
 workers share. What both cost is measured here at small sizes. A simulation then hands tasks, cut as
-`pipeline.tasks.cut` cuts them, to workers of which each has its own speed. What it says for sizes that it was not
+`pipeline.features.workers.partition.cut` cuts them, to workers of which each has its own speed. What it says for sizes that it was not
 fitted to is set beside measurements; without that the rest of its table would be worth nothing.
 
 --rate is the images a second of one worker with a real base (`benchmarks/extraction.py`); the network here costs
@@ -80,12 +80,12 @@ def simulated(images: int, workers: int, rate: float, costs: Costs, *, bytes_rea
 
 
 def sizes(images: int, workers: int) -> Iterator[int]:
-    """Yield the images of each task, as `pipeline.tasks.cut` makes them."""
-    from pipeline import completion, tasks
+    """Yield the images of each task, as `pipeline.features.workers.partition.cut` makes them."""
+    from pipeline.features.workers import partition, retry
 
     while images > 0:
-        share = -(-images // (tasks.SHARES_A_WORKER * workers))
-        size = min(images, max(completion.LEAST_TASK_IMAGES, min(completion.TASK_IMAGES, share)))
+        share = -(-images // (partition.SHARES_A_WORKER * workers))
+        size = min(images, max(retry.LEAST_TASK_IMAGES, min(retry.TASK_IMAGES, share)))
         yield size
         images -= size
 
@@ -134,9 +134,9 @@ def task_cost(width: int) -> float:
 
 def spread(images: int, folder: Path, width: int, network: Any = scale.opened) -> str:
     """Extract with two worker processes, in tasks of so many images."""
-    from pipeline import completion, executors
+    from pipeline.features.workers import executors, retry
 
-    completion.TASK_IMAGES = completion.LEAST_TASK_IMAGES = images
+    retry.TASK_IMAGES = retry.LEAST_TASK_IMAGES = images
     with executors.open_executor("processes", workers=2, scheduler=None, patience=600.0) as executor:
         return scale.extract(folder, width, network, executor)
 
@@ -149,9 +149,9 @@ def alone(folder: Path, width: int) -> str:
 
 def together(folder: Path, width: int) -> str:
     """Extract photos with two workers, one core each."""
-    from pipeline import completion
+    from pipeline.features.workers import retry
 
-    return spread(completion.TASK_IMAGES, folder, width, scale.developed)
+    return spread(retry.TASK_IMAGES, folder, width, scale.developed)
 
 
 def decoding(task: Any, photos: int, width: int) -> tuple[float, float]:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from pipeline.addresses import Root
+from pipeline.photos.remote import Root
 from stages.console import Stage, progress
 from stages.likeness import hash_distance
 from stages.places import PLACE

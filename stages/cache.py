@@ -11,7 +11,7 @@ from stages import settings, tables
 from stages.console import Stage, progress, warn
 
 if TYPE_CHECKING:
-    from pipeline.cache_contents import Cached
+    from pipeline.features.cache.inventory import Cached
 
 SETTINGS: Final = ("backbone.name", "size", "resize", "cut", "pooling", "precision", "dtype")
 NAMED: Final = "features, a head, a spec.json, or a cached spec's first digits"
@@ -26,9 +26,9 @@ def cache() -> None:
 @settings.cache
 def list_(cache: Path) -> None:
     """List the cached specs: rows, size, settings, damaged files, writers at work."""
-    from pipeline import cache_contents
+    from pipeline.features.cache import inventory
 
-    held = cache_contents.contents(cache)
+    held = inventory.contents(cache)
     header = ("spec", "rows", "shards", "disk", *(name.removesuffix(".name") for name in SETTINGS))
     numbers = [(one.short, f"{one.rows:,}", f"{one.shards:,}", _size(one.bytes)) for one in held]
     rows = [first + _settings(one.spec) for first, one in zip(numbers, held, strict=True)]
@@ -45,10 +45,10 @@ def list_(cache: Path) -> None:
 @settings.cache
 def verify(cache: Path) -> None:
     """Read every shard in full and set the damaged ones aside; their rows will be computed again."""
-    from pipeline import cache_contents
+    from pipeline.features.cache import inventory
 
     with progress("shards") as advance:
-        damaged = cache_contents.verify(cache, advance)
+        damaged = inventory.verify(cache, advance)
     if damaged:
         raise click.ClickException(f"damaged, and set aside as .damaged: {', '.join(map(str, damaged))}")
     click.echo(f"{cache}: every shard is sound")
@@ -65,21 +65,21 @@ def prune(specs: tuple[str, ...], keep: tuple[str, ...], everything: bool, dry_r
 
     A spec to which a process is adding rows stays.
     """
-    from pipeline import cache_contents
+    from pipeline.features.cache import inventory
 
     if sum(map(bool, (specs, keep, everything))) > 1:
         raise click.UsageError("expected one of SPEC, --keep and --all, received several")
-    held = cache_contents.contents(cache)
+    held = inventory.contents(cache)
     kept = {_identity(name, held) for name in keep}
     unneeded = {one.identity for one in held if everything or (keep and one.identity not in kept)}
-    unneeded |= {cache_contents.find(held, digits).identity for digits in specs}
+    unneeded |= {inventory.find(held, digits).identity for digits in specs}
     for one in held:
         if one.identity in unneeded and one.writers:
             warn(f"{one.short} stays: {one.writers[0]} is adding rows")
-    wasted = cache_contents.waste(cache, unneeded)
+    wasted = inventory.waste(cache, unneeded)
     for item in wasted:
         if not dry_run:
-            cache_contents.remove(item)
+            inventory.remove(item)
         click.echo(f"{item.path.relative_to(cache)}: {item.what}, {_size(item.bytes)}")
     click.echo(f"{_size(sum(item.bytes for item in wasted))} {'can be' if dry_run else 'were'} freed")
 
@@ -95,32 +95,34 @@ def explain(manifest: Path | None, of: str | None, views: int, cache: Path, **ch
 
     The settings are those of `headstart extract`.
     """
-    from pipeline import cache_contents, spec
-    from pipeline.manifest import read
-    from pipeline.views import view_key
+    from pipeline.features import spec
+    from pipeline.features.cache import inventory
+    from pipeline.photos.augmentation import view_key
+    from pipeline.photos.manifest import read
 
     policy = settings.policy(chosen)
-    held = cache_contents.contents(cache)
+    held = inventory.contents(cache)
     asked = _spec(of, held) if of else settings.plan(chosen).spec
     identity = spec.identity(asked)
     stored = sum(one.rows for one in held if one.identity == identity)
     found = wanted = stored
     if manifest:
         keys = [view_key(policy, view) for view in range(views)]
-        found, wanted = cache_contents.count(cache, asked, read(manifest).digests, keys)
+        found, wanted = inventory.count(cache, asked, read(manifest).digests, keys)
     total = f" of {wanted:,}" if manifest else ""
-    click.echo(f"{found:,}{total} rows cached under {identity[: cache_contents.SHORT]}")
+    click.echo(f"{found:,}{total} rows cached under {identity[: inventory.SHORT]}")
     if not stored:
-        click.echo(cache_contents.explain(cache, asked) or f"nothing is cached in {cache}")
+        click.echo(inventory.explain(cache, asked) or f"nothing is cached in {cache}")
     elif found < wanted:
         click.echo("the settings are known: what is missing are new or edited images, or views under another policy")
 
 
 def _spec(name: str, held: "Sequence[Cached]") -> dict[str, Any]:
     """Return the spec of a features file, a head's folder, a JSON file, or the cached one that begins with `name`."""
-    from pipeline import cache_contents, heads
+    from pipeline import heads
     from pipeline.errors import ArtefactError
-    from pipeline.features import Features
+    from pipeline.features.cache import inventory
+    from pipeline.features.features_file import Features
 
     path = Path(name)
     if path.is_dir():
@@ -130,16 +132,17 @@ def _spec(name: str, held: "Sequence[Cached]") -> dict[str, Any]:
     if path.exists():
         with Features(path) as features:
             return features.spec
-    one = cache_contents.find(held, name)
+    one = inventory.find(held, name)
     if one.spec is None:
         raise ArtefactError(f"{one.folder}: expected a description of the spec, found none")
     return one.spec
 
 
 def _identity(name: str, held: "Sequence[Cached]") -> str:
-    from pipeline import cache_contents, spec
+    from pipeline.features import spec
+    from pipeline.features.cache import inventory
 
-    return spec.identity(_spec(name, held)) if Path(name).exists() else cache_contents.find(held, name).identity
+    return spec.identity(_spec(name, held)) if Path(name).exists() else inventory.find(held, name).identity
 
 
 def _settings(described: Mapping[str, Any] | None) -> tuple[str, ...]:

@@ -9,8 +9,8 @@ from stages import history, tables
 from stages.console import Stage
 
 if TYPE_CHECKING:
-    from pipeline.comparison import Summary
-    from pipeline.verdict import Place
+    from pipeline.evaluation.compare import Summary
+    from pipeline.evaluation.verdict import Place
 
 PAIRS_PRINTED = 15
 
@@ -36,7 +36,8 @@ def compare(out_dirs: tuple[Path, ...], result_dir: Path, **options: Any) -> Non
 
     OUT_DIRS are folders that `evaluate` wrote from the same test images, or folders of such folders.
     """
-    from pipeline import comparison, verdict
+    from pipeline.evaluation import compare as comparison
+    from pipeline.evaluation import verdict
 
     folders = comparison.expand(out_dirs)
     summary = comparison.compare(folders, result_dir, **options)
@@ -63,7 +64,7 @@ def _pairs(summary: "Summary") -> str:
 
 
 def _outcome(better: str) -> str:
-    from pipeline.verdict import NO_DIFFERENCE
+    from pipeline.evaluation.verdict import NO_DIFFERENCE
 
     return better if better == NO_DIFFERENCE else f"{better} is better"
 

@@ -11,7 +11,7 @@ from stages.console import Stage
 @click.argument("folder", type=click.Path(path_type=Path, file_okay=False))
 def digits(folder: Path) -> None:
     """Write scikit-learn's 1,797 handwritten digits to FOLDER as PNG files, one folder a class."""
-    from pipeline.digits import write
+    from pipeline.photos.example_digits import write
 
     click.echo(f"{write(folder):,} images of handwritten digits -> {folder}")
 

@@ -15,7 +15,7 @@ MARKS: Final = {"ok": ("ok", "green"), "note": ("note", "yellow"), "wrong": ("wr
 @settings.cache
 def doctor(cache: Path) -> None:
     """Look at versions, engines, GPU, weights, cache, disk and locks; status 1 if something would stop a run."""
-    from pipeline import diagnosis
+    from stages import diagnosis
 
     wrong = 0
     for finding in diagnosis.diagnose(cache):

@@ -5,13 +5,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from pipeline.addresses import Root
+from pipeline.photos.remote import Root
 from stages import settings, tables
 from stages.console import Stage, progress, warn
 from stages.places import PLACE
 
 if TYPE_CHECKING:
-    from pipeline import evaluation
+    from pipeline.evaluation import evaluate as evaluation
 
 TITLES = {
     "accuracy": "accuracy",
@@ -55,7 +55,7 @@ def evaluate(
 
     A head is judged by FEATURES; IMAGES is then read only to draw the mistakes. A model is run over the IMAGES.
     """
-    from pipeline import evaluation
+    from pipeline.evaluation import evaluate as evaluation
 
     with progress("images") as advance:
         running = evaluation.Running(engine=engine, batch_size=batch_size, cache=cache, progress=advance)

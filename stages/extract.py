@@ -5,13 +5,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from pipeline.addresses import Root
+from pipeline.photos.remote import Root
 from stages import settings
 from stages.console import Stage, progress
 from stages.places import FILE, PLACE
 
 if TYPE_CHECKING:
-    from pipeline.extraction import Part, Report
+    from pipeline.features.extract import Part, Report
 
 
 @click.command(cls=Stage)
@@ -45,7 +45,8 @@ def extract(
     Rows computed before, under the same settings, come from the cache. With --shard rows are computed and FEATURES is
     left alone: when all parts are done, the same command without --shard assembles it.
     """
-    from pipeline import cache_contents, extraction
+    from pipeline.features import extract as extraction
+    from pipeline.features.cache import inventory
 
     if planned:
         _forecast(images, manifest, views, batch_size, shard, cache, chosen)
@@ -67,7 +68,7 @@ def extract(
             part=shard,
         )
     click.echo(_summary(done, features if shard.of == 1 else cache))
-    if done.computed and not done.reused and (reason := cache_contents.explain(cache, plan.spec)):
+    if done.computed and not done.reused and (reason := inventory.explain(cache, plan.spec)):
         click.echo(f"nothing was cached under these settings: {reason}")
 
 
@@ -88,7 +89,8 @@ def _summary(done: "Report", where: Path) -> str:
 def _forecast(
     images: Root, manifest: Path, views: int, batch_size: int, shard: "Part", cache: Path, chosen: dict[str, Any]
 ) -> None:
-    from pipeline import computing, forecast
+    from pipeline.features import forecast
+    from pipeline.features.workers import worker as computing
 
     policy, plan = settings.policy(chosen), settings.plan(chosen)
     job = computing.job_of(images, plan, views=views, policy=policy, cache=cache, batch_size=batch_size, engine=None)
@@ -116,7 +118,7 @@ def _time(hours: float) -> str:
 
 
 def _part(text: str | None) -> "Part":
-    from pipeline.extraction import EVERYTHING, Part
+    from pipeline.features.extract import EVERYTHING, Part
 
     if text is None:
         return EVERYTHING

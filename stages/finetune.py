@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from pipeline.addresses import Root
+from pipeline.photos.remote import Root
 from stages import settings, tables
 from stages.console import Stage, progress, tell, warn
 from stages.lists import names, widths
@@ -13,7 +13,7 @@ from stages.places import FILE, FOLDER, PLACE
 from stages.ranges import FloatRange
 
 if TYPE_CHECKING:
-    from pipeline.finetuning import Summary
+    from pipeline.models.finetuning import Summary
 
 
 @click.command(cls=Stage)
@@ -136,7 +136,7 @@ def finetune(
 
     With --epochs above 0, first train the head and the layers above --cut; a run that was killed goes on at the epoch.
     """
-    from pipeline import finetuning
+    from pipeline.models import finetuning
 
     _require_kind(head_dir, head)
     chosen = finetuning.Settings(policy=settings.policy(options), **options)

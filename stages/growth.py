@@ -9,7 +9,7 @@ from stages.console import Stage, progress
 from stages.ranges import FloatRange
 
 if TYPE_CHECKING:
-    from pipeline.growth import Estimate
+    from pipeline.heads.selection.learning_curve import Estimate
 
 
 @click.command(cls=Stage)
@@ -33,8 +33,8 @@ if TYPE_CHECKING:
 )
 def growth(manifest: Path, features: Path, out_dir: Path, parts: int, seeds: int, folds: int | None, C: float) -> None:
     """Fit a logistic head on growing parts of the training split, and forecast what twice the photos would bring."""
-    from pipeline import growth as growing
     from pipeline import heads
+    from pipeline.heads.selection import learning_curve as growing
 
     head = heads.LogisticHead(C=C, l1_ratio=0.0, class_weight=None, max_iter=1000, seed=0)
     with progress("fits") as report:

@@ -5,7 +5,7 @@ from typing import Any, Final
 
 import click
 
-from pipeline.addresses import Root, located
+from pipeline.photos.remote import Root, located
 
 
 class Place(click.ParamType):  # type: ignore[type-arg]  # older releases of click know no argument

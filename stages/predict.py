@@ -15,7 +15,7 @@ from stages.console import Stage, progress, warn
 from stages.ranges import FloatRange
 
 if TYPE_CHECKING:
-    from pipeline.prediction import Asked, Prediction
+    from pipeline.inference.predict import Asked, Prediction
 
 Write = Callable[[Iterable["Prediction"], Sequence[str], "Asked", TextIO], int]
 ABSTAINED = "?"
@@ -85,7 +85,7 @@ def predict(
 
     A file that cannot be used gets a row with its error; the exit status is then 1.
     """
-    from pipeline import prediction
+    from pipeline.inference import predict as prediction
 
     wanted = prediction.Asked(familiarity=neighbours if familiarity else 0, **asked)
     write = _writer(output)
@@ -119,7 +119,7 @@ def _writer(output: str) -> Write:
 
 @contextlib.contextmanager
 def _opened(output: str) -> Iterator[TextIO]:
-    from pipeline.files import published
+    from pipeline.storage.atomic import published
 
     if output == "-":
         yield sys.stdout

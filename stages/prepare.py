@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from pipeline.addresses import Root
+from pipeline.photos.remote import Root
 from stages.console import Stage, progress, warn
 from stages.likeness import hash_distance
 from stages.places import PLACE
@@ -46,7 +46,7 @@ def prepare(
     IMAGES holds one folder a class, or train, val and test folders of such; or see --label-pattern and --labels.
     MANIFEST is the CSV to write; quarantine.csv and three pictures appear beside it.
     """
-    from pipeline.preparation import prepare as prepare_images
+    from pipeline.photos.prepare import prepare as prepare_images
 
     with progress("images") as report:
         summary = prepare_images(

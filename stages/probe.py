@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from pipeline.addresses import Root
+from pipeline.photos.remote import Root
 from stages import settings
 from stages.console import Stage, progress
 from stages.places import PLACE
 
 if TYPE_CHECKING:
-    from pipeline.extraction import Settings
+    from pipeline.features.extract import Settings
 
 AUTO = "auto"
 
@@ -54,7 +54,7 @@ def probe(images: Root, manifest: Path, cut_json: Path, cut: str, pooling: str, 
     Beside it go layers.csv and layers.png: the accuracy of a quick head at every cut and pooling, and what each costs;
     and backbones.csv and backbones.png: the bases of --compare.
     """
-    from pipeline import probing
+    from pipeline.features.probe import probe as probing
 
     compared, engine, sample = options.pop("compare"), options.pop("engine"), options.pop("sample")
     if cut != AUTO:
@@ -86,7 +86,7 @@ def probe(images: Root, manifest: Path, cut_json: Path, cut: str, pooling: str, 
 
 def _bases(compared: tuple[str, ...], options: dict[str, Any]) -> Iterator["Settings"]:
     """Yield the base of the options, and after it those that are compared, else with the same options."""
-    from pipeline.extraction import Settings
+    from pipeline.features.extract import Settings
 
     seed = options.pop("weights_seed")
     first = Settings(**options, seed=seed, cut="top", pooling="avg", precision="float32", dtype="auto")

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from pipeline.addresses import Root
+from pipeline.photos.remote import Root
 from stages import history, settings
 from stages.console import Stage, progress, warn
 from stages.places import FILE, PLACE
@@ -85,8 +85,8 @@ def report(
 
     OUT_DIRs are folders that `evaluate` wrote, or folders of such folders. The file needs no network.
     """
-    from pipeline import comparison
     from pipeline import report as reporting
+    from pipeline.evaluation import compare
 
     chosen = {name: options.pop(name) for name in SETTINGS}
     inputs = reporting.Inputs(images, manifest, features, evaluations, **options)
@@ -97,7 +97,7 @@ def report(
             page,
             reporting.Settings(title=title or images.absolute().stem, **chosen),
             commit=_commit(Path.cwd()) if git else None,
-            looks=_looks(comparison.expand(evaluations)) if git else None,
+            looks=_looks(compare.expand(evaluations)) if git else None,
             explain=explain,
             progress=advance,
         )

@@ -20,9 +20,9 @@ TITLES = {
 @click.argument("out_dirs", type=click.Path(path_type=Path), nargs=-1, required=True)
 def results(out_dirs: tuple[Path, ...]) -> None:
     """Print a table of the test results in OUT_DIRS, folders that `evaluate` wrote, with their 95 % intervals."""
-    from pipeline import outcomes
+    from pipeline.evaluation import predictions_file
 
-    measured = {path: outcomes.read_metrics(path) for path in out_dirs}
+    measured = {path: predictions_file.read_metrics(path) for path in out_dirs}
     rows = [
         (path.name, f"{numbers['images']:,.0f}", *(_cell(numbers, metric) for metric in TITLES))
         for path, numbers in measured.items()

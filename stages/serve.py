@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from pipeline.addresses import Root
+from pipeline.photos.remote import Root
 from stages import settings
 from stages.console import Stage, tell, warn
 from stages.places import PLACE
@@ -79,19 +79,21 @@ def serve(
 
     With --features and --manifest the page shows the most similar training photos, too, and how familiar a photo is.
     """
-    from pipeline import serving
+    from pipeline.inference import serving
 
     serving.require_installed()
-    from pipeline.serving import app, limits, server, service
+    from pipeline.inference.serving import limits, model_service, routes, server
 
-    answering = service.Service(trained, batch_size=batch_size, max_pixels=max_pixels, images_root=images, **options)
+    answering = model_service.Service(
+        trained, batch_size=batch_size, max_pixels=max_pixels, images_root=images, **options
+    )
     for warning in answering.warnings:
         warn(warning)
     bounds = limits.Limits(body_bytes=max_bytes, instances=max_images, at_once=at_once, seconds=timeout)
     called = name or trained.resolve().name
     if "/" in called or ":" in called:
         raise click.BadParameter(f"expected a name without / and :, received {called!r}", param_hint="--name")
-    application = app.create_app(
+    application = routes.create_app(
         answering, name=called, limits=bounds, batch_size=batch_size, batch_wait=batch_wait, hosts=server.hosts(host)
     )
     server.serve(

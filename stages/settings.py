@@ -11,9 +11,9 @@ from click.core import ParameterSource
 from stages.ranges import FloatRange
 
 if TYPE_CHECKING:
-    from pipeline.executors import Executor
-    from pipeline.extraction import Plan
-    from pipeline.views import Policy
+    from pipeline.features.extract import Plan
+    from pipeline.features.workers.executors import Executor
+    from pipeline.photos.augmentation import Policy
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -164,25 +164,25 @@ def _with(options: Iterable[Callable[[Function], Function]], function: Function)
 
 def policy(chosen: dict[str, Any]) -> "Policy":
     """Take the options of a policy out of those chosen, and return it."""
-    from pipeline.views import Policy
+    from pipeline.photos.augmentation import Policy
 
     return Policy(**{field.name: chosen.pop(field.name) for field in dataclasses.fields(Policy)})
 
 
 def plan(chosen: dict[str, Any]) -> "Plan":
     """Take the options of `settings` out of those chosen, and resolve them to a plan, without TensorFlow."""
-    from pipeline import extraction
+    from pipeline.features import extract
 
     engine, seed, cut_file = chosen.pop("engine"), chosen.pop("weights_seed"), chosen.pop("cut_file")
     if cut_file:
         chosen["cut"], chosen["pooling"] = _read_cut(cut_file, chosen["backbone"])
-    names = [field.name for field in dataclasses.fields(extraction.Settings) if field.name != "seed"]
-    return extraction.plan(extraction.Settings(seed=seed, **{name: chosen.pop(name) for name in names}), engine=engine)
+    names = [field.name for field in dataclasses.fields(extract.Settings) if field.name != "seed"]
+    return extract.plan(extract.Settings(seed=seed, **{name: chosen.pop(name) for name in names}), engine=engine)
 
 
 def executor_of(chosen: dict[str, Any]) -> "Executor":
     """Take the options of an executor out of those chosen, and return it; nothing is started yet."""
-    from pipeline import executors
+    from pipeline.features.workers import executors
 
     name, patience = chosen.pop("executor"), chosen.pop("task_timeout")
     workers, scheduler = chosen.pop("workers"), chosen.pop("scheduler")
@@ -190,7 +190,7 @@ def executor_of(chosen: dict[str, Any]) -> "Executor":
 
 
 def _read_cut(path: Path, backbone: str) -> tuple[str, str]:
-    from pipeline import cut_file
+    from pipeline.features.probe import cut_file
 
     context = click.get_current_context()
     for name in ("cut", "pooling"):
@@ -207,6 +207,6 @@ def cache(function: Function) -> Function:
 
 
 def _root() -> Path:
-    from pipeline import row_cache
+    from pipeline.features.cache import row_cache
 
     return row_cache.default_root(Path.cwd())

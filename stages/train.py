@@ -9,9 +9,13 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
-from pipeline import calibration, costs, heads, searching, thresholds, training
+from pipeline import heads
+from pipeline.heads import train as training
+from pipeline.heads import training_time
+from pipeline.heads.calibration import calibrate, thresholds
 from pipeline.heads.dense import ACTIVATIONS, OPTIMIZERS, STANDARDIZE
 from pipeline.heads.knn import METRICS
+from pipeline.heads.selection import grid_search
 from stages.console import Stage, progress, warn
 from stages.lists import widths
 from stages.places import FILE, FOLDER
@@ -159,7 +163,7 @@ FRACTION = FloatRange(0.0, 1.0, min_open=True)
 )
 @click.option(
     "--calibrate",
-    type=click.Choice([*calibration.METHODS, "none"]),
+    type=click.Choice([*calibrate.METHODS, "none"]),
     default="temperature",
     show_default=True,
     callback=lambda _, __, value: None if value == "none" else value,
@@ -204,8 +208,8 @@ def train(
             progress=advance,
         )
     if report:
-        cost = costs.Cost(stage="train", seconds=round(time.monotonic() - started, 3))
-        costs.write(report, cost, **_calibration(summary))
+        cost = training_time.Cost(stage="train", seconds=round(time.monotonic() - started, 3))
+        training_time.write(report, cost, **_calibration(summary))
     for warning in summary.warnings:
         warn(warning)
     for line in (*_searched(summary), *_threshold(summary)):
@@ -218,13 +222,13 @@ def train(
     click.echo(f"{head}: {summary.n_parameters:,} parameters, {scores} -> {head_dir}")
 
 
-def _search(ctx: click.Context, options: dict[str, Any]) -> searching.Search | None:
+def _search(ctx: click.Context, options: dict[str, Any]) -> grid_search.Search | None:
     """Return how to search, if it was asked for: parameters that were given keep their value."""
     if not options["search"]:
         return None
     given = {name for name in options if ctx.get_parameter_source(name) is not ParameterSource.DEFAULT}
     jobs = options["jobs"] or os.cpu_count() or 1
-    return searching.Search(options["folds"], options["trials"], frozenset(given), jobs, options["seed"])
+    return grid_search.Search(options["folds"], options["trials"], frozenset(given), jobs, options["seed"])
 
 
 def _wish(options: dict[str, Any]) -> thresholds.Wish | None:

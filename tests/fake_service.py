@@ -14,12 +14,13 @@ import numpy as np
 from fastapi import FastAPI
 from numpy.typing import NDArray
 
-from pipeline import explanation, images
-from pipeline.familiarity import Neighbour
-from pipeline.serving import server
-from pipeline.serving.app import create_app
-from pipeline.serving.limits import Limits
-from pipeline.serving.service import Answer, Ask, jpeg
+from pipeline.inference import class_activation
+from pipeline.inference.out_of_distribution import Neighbour
+from pipeline.inference.serving import server
+from pipeline.inference.serving.limits import Limits
+from pipeline.inference.serving.model_service import Answer, Ask, jpeg
+from pipeline.inference.serving.routes import create_app
+from pipeline.photos import decode
 
 SIZE = 8
 MAX_PIXELS = 500_000
@@ -38,7 +39,7 @@ class Brightness:
         self.free.set()
 
     def fit(self, data: bytes) -> NDArray[np.uint8]:
-        return images.fit(data, size=SIZE, geometry="squash", max_pixels=MAX_PIXELS)
+        return decode.fit(data, size=SIZE, geometry="squash", max_pixels=MAX_PIXELS)
 
     def answer(self, asks: Sequence[Ask]) -> list[Answer]:
         self.batches.append(len(asks))
@@ -54,7 +55,7 @@ class Brightness:
         return Answer(int(bright < 0.5), [bright, 1 - bright], heat, nearest, bright if ask.compare else None)
 
     def drawn(self, data: bytes, heat: NDArray[np.float32]) -> bytes:
-        return jpeg(explanation.overlay(images.decode(data)[0], heat))
+        return jpeg(class_activation.overlay(decode.decode(data)[0], heat))
 
     def thumbnail(self, path: str) -> bytes:
         if path not in {f"bright/{place}.png" for place in range(6)}:

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from pipeline.plans import Plan
+from pipeline.features.resolve import Plan
 from tests.fakes import CountingEngine, write_photo
 
 KILLER = (250, 0, 0)

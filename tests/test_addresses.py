@@ -10,9 +10,15 @@ from typing import Any, ClassVar
 
 import pytest
 
-from pipeline import addresses, audit, executors, extraction, images, perceptual_hash, preparation, sources
-from pipeline.addresses import Address, Entry, located
+from pipeline import audit
 from pipeline.errors import ImageError, InputError, StorageError
+from pipeline.features import extract as extraction
+from pipeline.features.workers import executors
+from pipeline.photos import decode, layouts
+from pipeline.photos import prepare as preparation
+from pipeline.photos import remote as addresses
+from pipeline.photos.duplicates import perceptual_hash
+from pipeline.photos.remote import Address, Entry, located
 from tests.fakes import NO_POLICY, CountingEngine, plan, write_classes
 
 COUNTS = {"a cat & co": 6, "dog%20#1": 5}
@@ -139,8 +145,8 @@ def test_worker_processes_read_from_an_address(photos: Path, bucket: Address, tm
 
 def test_what_looks_at_pictures_reads_them_from_an_address(photos: Path, remote: Address) -> None:
     data = (photos / "dog%20#1" / "001.png").read_bytes()
-    there = audit.sign((str(remote / "dog%20#1/001.png"), images.digest(data)))
-    assert there == audit.sign((str(photos / "dog%20#1" / "001.png"), images.digest(data)))
+    there = audit.sign((str(remote / "dog%20#1/001.png"), decode.digest(data)))
+    assert there == audit.sign((str(photos / "dog%20#1" / "001.png"), decode.digest(data)))
     assert isinstance(there, perceptual_hash.Signature)
 
 
@@ -152,12 +158,12 @@ def test_what_is_listed_are_names(remote: Address) -> None:
 
 def test_a_file_that_is_not_there_is_the_images_fault(remote: Address) -> None:
     with pytest.raises(ImageError, match=r"^file not found$"):
-        images.read_bytes(remote / "none.png")
+        decode.read_bytes(remote / "none.png")
 
 
 def test_a_file_that_may_not_be_read_is_the_images_fault(web: Address) -> None:
     with pytest.raises(ImageError, match=r"^permission denied$"):
-        images.read_bytes(web / "secret")
+        decode.read_bytes(web / "secret")
 
 
 def test_a_server_that_is_out_of_order_for_a_moment_is_asked_again(
@@ -165,9 +171,9 @@ def test_a_server_that_is_out_of_order_for_a_moment_is_asked_again(
 ) -> None:
     monkeypatch.setattr(addresses, "PAUSES", (0.01,))
     Quiet.broken.add("001.png")
-    assert images.read_bytes(web / "dog%20#1" / "001.png") == (photos / "dog%20#1" / "001.png").read_bytes()
+    assert decode.read_bytes(web / "dog%20#1" / "001.png") == (photos / "dog%20#1" / "001.png").read_bytes()
     with pytest.raises(StorageError, match=r"^http://.*/down: cannot be read: 503"):
-        images.read_bytes(web / "down")
+        decode.read_bytes(web / "down")
 
 
 def test_a_server_that_does_not_answer_stops_the_run(
@@ -192,7 +198,7 @@ def test_an_image_that_changed_there_is_named(photos: Path, bucket: Address, tmp
 
 def test_a_place_with_nothing_in_it_is_refused(bucket: Address) -> None:
     with pytest.raises(InputError, match="s3://photos/none: expected a folder of images, received nothing"):
-        sources.discover(Address("s3://photos/none"), labels_csv=None, label_pattern=None)
+        layouts.discover(Address("s3://photos/none"), labels_csv=None, label_pattern=None)
 
 
 def test_a_text_is_a_folder_unless_it_names_a_protocol() -> None:

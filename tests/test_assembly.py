@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
-from pipeline import assembly, backbones, heads
-from pipeline.heads.rows import probabilities
+from pipeline import backbones, heads
+from pipeline.heads.standardise import probabilities
+from pipeline.models import assemble
 from tests import fakes
 from tests.test_heads import blobs, fitted
 
@@ -14,9 +15,9 @@ from tests.test_heads import blobs, fitted
 def test_a_head_as_keras_layers_gives_its_probabilities(name: str, n_classes: int) -> None:
     head = fitted(name, n_classes)
     X, _ = blobs(n_classes, seed=5)
-    network = assembly.head_network(head.stack())
+    network = assemble.head_network(head.stack())
     np.testing.assert_allclose(probabilities(np.array(network(X))), head.predict_proba(X), atol=2e-6)
-    assert next(layer.name for layer in assembly.weighted_layers(network)) == "head_dense_0"
+    assert next(layer.name for layer in assemble.weighted_layers(network)) == "head_dense_0"
 
 
 def test_a_renewed_stack_has_random_kernels_and_keeps_the_standardisation_of_the_same_features() -> None:
@@ -36,7 +37,7 @@ def test_the_joined_network_gives_probabilities_and_has_no_nested_layers(widths:
     fakes.register_tiny()
     plan = fakes.plan(size=32, backbone="tiny")
     base = backbones.load(plan.backbone, size=32, alpha=1.0, weights=plan.weights)
-    trunk = assembly.flat(backbones.trunk(plan.backbone, base, cut="block-1", pooling="none"))
+    trunk = assemble.flat(backbones.trunk(plan.backbone, base, cut="block-1", pooling="none"))
     draw = np.random.default_rng(0)
     stack = heads.Stack(
         mean=np.zeros(512),
@@ -48,10 +49,10 @@ def test_the_joined_network_gives_probabilities_and_has_no_nested_layers(widths:
         l1=0.0,
         l2=0.0,
     )
-    head = assembly.head_network(stack)
+    head = assemble.head_network(stack)
     pixels = draw.integers(0, 256, (4, 32, 32, 3), dtype=np.uint8)
     expected = probabilities(np.array(head(trunk(pixels))))
-    network = assembly.join(trunk, head)
+    network = assemble.join(trunk, head)
     np.testing.assert_allclose(np.array(network(pixels)), expected, atol=1e-6)
     assert not any(hasattr(layer, "layers") for layer in network.layers)
     names = [layer.name for layer in network.layers]

@@ -11,9 +11,11 @@ from click.testing import CliRunner
 from PIL import Image, ImageOps
 
 from pipeline import audit as auditing
-from pipeline import features, heads, manifest
+from pipeline import heads
 from pipeline.audit import confusable, label_issues, out_of_fold, outliers
 from pipeline.errors import ArtefactError, InputError
+from pipeline.features import features_file
+from pipeline.photos import manifest
 from stages.audit import audit as command
 
 RULES = {"hash_distance": 31, "min_cosine": 0.99, "neighbours": 5, "folds": 5, "seed": 0}
@@ -62,7 +64,7 @@ class Project:
     def write(self):
         manifest.write(manifest.from_rows(self.rows), self.manifest)
         digests = sorted(self.vectors)
-        features.write(
+        features_file.write(
             self.features,
             spec="{}",
             digests=np.frombuffer(b"".join(digests), np.uint8).reshape(-1, 32),

@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 
 from pipeline import backbones
-from pipeline.backbones import BACKBONES, Backbone, building, table
+from pipeline.backbones import BACKBONES, Backbone, table
+from pipeline.backbones import builder as building
 from pipeline.errors import CutError, InputError
 
 SMALL = {"xception": 75, "inception_v3": 75, "inception_resnet_v2": 75, "nasnet_mobile": 224, "nasnet_large": 331}

@@ -9,7 +9,7 @@ import pytest
 from keras import layers
 
 from pipeline import backbones
-from pipeline.backbones import Backbone, building, cutting, graph
+from pipeline.backbones import Backbone, builder, cutting, layer_graph
 from pipeline.errors import CutError
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (3, 8, 8, 3), dtype=np.uint8)
@@ -68,11 +68,11 @@ def random_graph(seed, size=9):
 def test_articulation_points_are_those_whose_removal_separates_image_and_top(seed):
     parents = random_graph(seed)
     expected = [node for node in range(len(parents)) if separates(parents, node)]
-    assert graph.articulation_points(parents) == expected
+    assert layer_graph.articulation_points(parents) == expected
 
 
 def test_articulation_points_of_a_chain_are_all_its_nodes():
-    assert graph.articulation_points([[], [0], [1], [2]]) == [0, 1, 2, 3]
+    assert layer_graph.articulation_points([[], [0], [1], [2]]) == [0, 1, 2, 3]
 
 
 def test_branches_are_no_cuts():
@@ -81,7 +81,7 @@ def test_branches_are_no_cuts():
 
 def test_layers_of_nested_models_are_cuts_and_the_nested_model_is_none():
     base = nested()
-    building.name_layers(base)
+    builder.name_layers(base)
     assert backbones.cut_points(base) == ["input_layer", "conv", "norm", "add", "last"]
 
 
@@ -122,7 +122,7 @@ def test_image_is_the_preprocessed_pixels():
 @pytest.mark.parametrize("base", [branching, nested])
 def test_several_trunks_in_one_give_what_each_gives_alone(base):
     base = base()
-    building.name_layers(base)
+    builder.name_layers(base)
     points = [point for point in backbones.cut_points(base) if point != "last"]
     cuts = [(cut, pooling) for cut in (*points, "top") for pooling in ("avg", "grid2", "flatten")]
     model, widths = backbones.trunks(TINY, base, cuts=cuts)

@@ -6,7 +6,7 @@ import keras
 import pytest
 from keras import layers
 
-from pipeline.backbones import LayerRow, building, find, layer_table, rungs
+from pipeline.backbones import LayerRow, builder, find, layer_table, rungs
 
 PUBLISHED = {  # multiply-adds of one image without the classifier, in 10^9
     ("vgg16", 224): 15.35,
@@ -21,7 +21,7 @@ PUBLISHED = {  # multiply-adds of one image without the classifier, in 10^9
 @pytest.mark.parametrize(("name", "size"), PUBLISHED)
 def test_multiply_adds_agree_with_the_papers(name, size):
     with keras.StatelessScope():
-        base = building.build(find(name), size=size, alpha=1.0, seed=0)
+        base = builder.build(find(name), size=size, alpha=1.0, seed=0)
     assert layer_table(base)[-1].multiply_adds_below / 1e9 == pytest.approx(PUBLISHED[name, size], rel=2e-3)
 
 
@@ -47,7 +47,7 @@ def test_rows_by_hand():
 
 
 def test_parameters_add_up_over_nested_models():
-    base = building.build(find("convnext_tiny"), size=32, alpha=1.0, seed=0)
+    base = builder.build(find("convnext_tiny"), size=32, alpha=1.0, seed=0)
     assert sum(row.parameters for row in layer_table(base)) == 27_820_128
 
 
@@ -98,7 +98,7 @@ def test_of_too_many_rungs_evenly_spread_ones_are_taken_the_topmost_among_them(m
 def test_every_kind_of_base_has_rungs_up_to_the_top(name, count):
     backbone = find(name)
     with keras.StatelessScope():
-        base = building.build(backbone, size=224, alpha=1.0, seed=0)
+        base = builder.build(backbone, size=224, alpha=1.0, seed=0)
     found = rungs(layer_table(base), blocks=backbone.cuts.values(), most=18)
     assert found[-1].name == backbone.cuts["top"]
     assert len(found) == count

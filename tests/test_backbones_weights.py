@@ -19,9 +19,9 @@ from pipeline.backbones import (
     efficientnet_lite,
     find,
     find_weights,
+    keras_weights,
     load,
     offline_path,
-    weights_files,
 )
 from pipeline.backbones.weights import IMAGENET_STDDEV
 from pipeline.errors import InputError, WeightsError
@@ -419,4 +419,4 @@ def test_every_row_can_say_whether_it_is_offline(keras_home):
 
 def test_weights_files_are_told_by_their_first_bytes(tmp_path):
     (tmp_path / "text.h5").write_text("no HDF5")
-    assert not weights_files.is_weights_file(tmp_path / "text.h5")
+    assert not keras_weights.is_weights_file(tmp_path / "text.h5")

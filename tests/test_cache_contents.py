@@ -5,10 +5,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline import cache_contents, spec
-from pipeline.cache_contents import contents, count, explain, find, nearest, remove, verify, waste
 from pipeline.errors import BusyError, InputError, StorageError
-from pipeline.row_cache import RowCache
+from pipeline.features import spec
+from pipeline.features.cache import inventory
+from pipeline.features.cache.inventory import contents, count, explain, find, nearest, remove, verify, waste
+from pipeline.features.cache.row_cache import RowCache
 from tests.test_row_cache import digests_of, rows_of
 
 BASE = {"dtype": "float16", "size": 224, "pooling": "avg", "decoder": {"name": "pillow", "version": "12"}}
@@ -245,4 +246,4 @@ def test_a_field_that_only_one_of_the_two_has_and_a_long_digest_are_shown_readab
 def test_the_description_is_what_its_sha256_says(tmp_path: Path) -> None:
     cache = filled(tmp_path)
     (cache.folder.parent / "spec.json").write_text(json.dumps(BASE | {"size": 1}))
-    assert cache_contents.contents(tmp_path)[0].spec is None
+    assert inventory.contents(tmp_path)[0].spec is None

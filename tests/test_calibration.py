@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline import calibration
 from pipeline.errors import ArtefactError
-from pipeline.heads.rows import probabilities as softmax
+from pipeline.heads.calibration import calibrate
+from pipeline.heads.standardise import probabilities as softmax
 
 
 def sampled(n: int, k: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -21,55 +21,55 @@ def sampled(n: int, k: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
 @pytest.mark.parametrize("k", [2, 5])
 def test_logits_scaled_by_three_get_three_times_the_temperature(k: int) -> None:
     logits, y = sampled(500, k)
-    once, thrice = (calibration.fit(calibration.apply(softmax(logits), 1 / scale), y) for scale in (1.0, 3.0))
+    once, thrice = (calibrate.fit(calibrate.apply(softmax(logits), 1 / scale), y) for scale in (1.0, 3.0))
     assert thrice == pytest.approx(3 * once, rel=1e-6)
 
 
 @pytest.mark.parametrize("k", [2, 5])
 def test_probabilities_that_hold_have_a_temperature_of_one(k: int) -> None:
     logits, y = sampled(30_000, k)
-    assert calibration.fit(softmax(logits), y) == pytest.approx(1.0, abs=0.02)
+    assert calibrate.fit(softmax(logits), y) == pytest.approx(1.0, abs=0.02)
 
 
 def test_no_other_temperature_makes_the_labels_more_likely() -> None:
     logits, y = sampled(3_000, 4)
     sure = softmax(5 * logits)
-    best = calibration.fit(sure, y)
-    losses = [calibration.log_loss(calibration.apply(sure, best * factor), y) for factor in (0.98, 1.0, 1.02)]
+    best = calibrate.fit(sure, y)
+    losses = [calibrate.log_loss(calibrate.apply(sure, best * factor), y) for factor in (0.98, 1.0, 1.02)]
     assert losses[1] == min(losses)
 
 
 def test_the_temperature_stays_finite_where_every_image_is_given_its_class() -> None:
     y = np.arange(100) % 2
     right = np.where(y[:, None] == np.arange(2), 0.9, 0.1)
-    found = calibration.apply(right, calibration.fit(right, y))
+    found = calibrate.apply(right, calibrate.fit(right, y))
     np.testing.assert_allclose(found.max(axis=1), 100.5 / 101, rtol=1e-6)
 
 
 def test_probabilities_that_say_nothing_stay_as_they_are() -> None:
-    assert calibration.fit(np.full((60, 3), 1 / 3), np.zeros(60, np.int64)) == 1.0
+    assert calibrate.fit(np.full((60, 3), 1 / 3), np.zeros(60, np.int64)) == 1.0
 
 
 def test_probabilities_that_are_worse_than_chance_get_the_largest_temperature() -> None:
     y = np.arange(100) % 2
     wrong = np.where(y[:, None] == np.arange(2), 0.001, 0.999)
-    assert calibration.fit(wrong, y) == calibration.LARGEST
+    assert calibrate.fit(wrong, y) == calibrate.LARGEST
 
 
 def test_a_temperature_is_the_softmax_of_logits_divided_by_it() -> None:
     logits, _ = sampled(50, 3)
-    np.testing.assert_allclose(calibration.apply(softmax(logits), 2.5), softmax(logits / 2.5), rtol=1e-12)
+    np.testing.assert_allclose(calibrate.apply(softmax(logits), 2.5), softmax(logits / 2.5), rtol=1e-12)
 
 
 def test_a_temperature_of_one_gives_the_same_bits_and_its_inverse_undoes_another() -> None:
     given = softmax(sampled(50, 3)[0])
-    assert calibration.apply(given, 1.0) is given
-    np.testing.assert_allclose(calibration.apply(calibration.apply(given, 3.0), 1 / 3.0), given, rtol=1e-12)
+    assert calibrate.apply(given, 1.0) is given
+    np.testing.assert_allclose(calibrate.apply(calibrate.apply(given, 3.0), 1 / 3.0), given, rtol=1e-12)
 
 
 def test_no_row_changes_its_class_and_certainty_is_no_trouble() -> None:
     given = np.array([[1.0, 0.0, 0.0], [0.2, 0.5, 0.3]])
-    found = calibration.apply(np.stack([given, given]), 0.5)
+    found = calibrate.apply(np.stack([given, given]), 0.5)
     assert found.shape == (2, 2, 3)
     assert found.argmax(axis=-1).tolist() == [[0, 1], [0, 1]]
     np.testing.assert_allclose(found[0], [[1, 0, 0], np.array([4, 25, 9]) / 38], atol=1e-12)
@@ -78,10 +78,10 @@ def test_no_row_changes_its_class_and_certainty_is_no_trouble() -> None:
 @pytest.mark.parametrize("damaged", [0.0, -1.0, float("nan"), float("inf"), 1e6, "2.0", True, None, []])
 def test_a_damaged_temperature_is_refused(damaged: object) -> None:
     with pytest.raises(ArtefactError, match=r"head: expected a calibration with a temperature from 0[.]01 to 100"):
-        calibration.of_record({"calibration": {"temperature": damaged}}, Path("head"))
+        calibrate.of_record({"calibration": {"temperature": damaged}}, Path("head"))
 
 
 def test_a_record_without_calibration_has_a_temperature_of_one() -> None:
-    assert calibration.of_record({}, Path("head")) == calibration.of_record({"calibration": None}, Path("head")) == 1.0
+    assert calibrate.of_record({}, Path("head")) == calibrate.of_record({"calibration": None}, Path("head")) == 1.0
     with pytest.raises(ArtefactError):
-        calibration.of_record({"calibration": 2.0}, Path("head"))
+        calibrate.of_record({"calibration": 2.0}, Path("head"))

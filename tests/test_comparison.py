@@ -7,8 +7,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline import comparison, costs, metrics, outcomes
 from pipeline.errors import ArtefactError, InputError
+from pipeline.evaluation import compare as comparison
+from pipeline.evaluation import predictions_file
+from pipeline.heads import training_time
+from pipeline.stats import metrics
 
 N = 200
 
@@ -25,11 +28,13 @@ def evaluated(folder, wrong, *, n=N, sure=0.9, order=None, **changes):
         "labels": [["cat", "dog"][code] for code in actual[order]],
         "predicted": [["cat", "dog"][code] for code in predicted[order]],
     }
-    found = outcomes.Predictions(**columns | changes, classes=["cat", "dog"], probabilities=probabilities[order])
-    outcomes.write_predictions(folder, found)
+    found = predictions_file.Predictions(
+        **columns | changes, classes=["cat", "dog"], probabilities=probabilities[order]
+    )
+    predictions_file.write_predictions(folder, found)
     measured = metrics.measure(actual, probabilities, found.classes, seed=0, resamples=100)
     flat = {f"{name}{end}": measured[name][key] for name in ("accuracy", "log_loss") for end, key in ENDS.items()}
-    outcomes.write_metrics(folder, {"images": n} | flat)
+    predictions_file.write_metrics(folder, {"images": n} | flat)
     return folder
 
 
@@ -138,14 +143,14 @@ def test_other_labels_are_refused_with_both_folders_named(three, tmp_path):
 
 
 def test_a_folder_with_files_of_two_runs_is_refused(three, tmp_path):
-    numbers = outcomes.read_metrics(three[0]) | {"accuracy": 0.5}
-    outcomes.write_metrics(three[0], numbers)
+    numbers = predictions_file.read_metrics(three[0]) | {"accuracy": 0.5}
+    predictions_file.write_metrics(three[0], numbers)
     with pytest.raises(ArtefactError, match=r"logistic: expected metrics\.json and predictions\.csv of one evaluation"):
         compare(three, tmp_path / "result")
 
 
 def test_an_evaluation_without_a_number_that_the_ranking_needs_is_refused(three, tmp_path):
-    outcomes.write_metrics(three[0], {"images": N, "accuracy": 0.975})
+    predictions_file.write_metrics(three[0], {"images": N, "accuracy": 0.975})
     with pytest.raises(
         ArtefactError, match=r"logistic/metrics\.json: expected numbers for .*received none for accuracy_low"
     ):
@@ -172,7 +177,7 @@ def test_folders_of_one_name_are_told_apart_by_their_paths(tmp_path):
 
 
 def test_costs_stand_in_the_ranking(three, tmp_path):
-    costs.write(tmp_path / "reports/dense.json", costs.Cost("train", 12.5))
+    training_time.write(tmp_path / "reports/dense.json", training_time.Cost("train", 12.5))
     summary = compare(three, tmp_path / "result", tmp_path / "reports")
     assert [place.seconds for place in summary.ranking] == [12.5, None, None]
 
@@ -187,13 +192,13 @@ def test_costs_stand_in_the_ranking(three, tmp_path):
 )
 def test_of_a_fine_tuned_model_it_is_said_whether_it_was_worth_its_time(three, tmp_path, wrong, expected):
     evaluated(tmp_path / "tuned", wrong)
-    costs.write(tmp_path / "reports/centroid.json", costs.Cost("train", 0.4))
-    costs.write(tmp_path / "reports/tuned.json", costs.Cost("finetune", 130.0, "centroid"))
+    training_time.write(tmp_path / "reports/centroid.json", training_time.Cost("train", 0.4))
+    training_time.write(tmp_path / "reports/tuned.json", training_time.Cost("finetune", 130.0, "centroid"))
     (sentence,) = compare([tmp_path], tmp_path / "result", tmp_path / "reports").fine_tuning
     assert sentence.startswith(f"{expected}, ")
     assert sentence.endswith("; it took 130 s beside 0.4 s for the head")
 
 
 def test_of_a_model_that_is_only_joined_nothing_is_said_about_fine_tuning(three, tmp_path):
-    costs.write(tmp_path / "reports/dense.json", costs.Cost("join", 0.0, "logistic"))
+    training_time.write(tmp_path / "reports/dense.json", training_time.Cost("join", 0.0, "logistic"))
     assert compare(three, tmp_path / "result", tmp_path / "reports").fine_tuning == []

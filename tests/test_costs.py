@@ -2,20 +2,20 @@
 
 import pytest
 
-from pipeline import costs
 from pipeline.errors import ArtefactError
+from pipeline.heads import training_time
 
 
 def test_a_cost_is_read_as_it_was_written(tmp_path):
-    for cost in (costs.Cost("train", 0.4), costs.Cost("finetune", 31.5, "dense")):
-        costs.write(tmp_path / "one.json", cost)
-        assert costs.read(tmp_path / "one.json") == cost
+    for cost in (training_time.Cost("train", 0.4), training_time.Cost("finetune", 31.5, "dense")):
+        training_time.write(tmp_path / "one.json", cost)
+        assert training_time.read(tmp_path / "one.json") == cost
 
 
 def test_what_else_a_report_tells_is_no_part_of_the_cost(tmp_path):
-    costs.write(tmp_path / "one.json", costs.Cost("join", 0.0, "dense"), epochs=0)
+    training_time.write(tmp_path / "one.json", training_time.Cost("join", 0.0, "dense"), epochs=0)
     assert '"epochs": 0' in (tmp_path / "one.json").read_text()
-    assert costs.read(tmp_path / "one.json") == costs.Cost("join", 0.0, "dense")
+    assert training_time.read(tmp_path / "one.json") == training_time.Cost("join", 0.0, "dense")
 
 
 @pytest.mark.parametrize("text", ["", "[]", '{"seconds": 1}', '{"stage": "train", "seconds": "1", "head": null}'])
@@ -23,4 +23,4 @@ def test_what_is_no_report_is_refused_by_name(tmp_path, text):
     path = tmp_path / "one.json"
     path.write_text(text)
     with pytest.raises(ArtefactError, match=r"one\.json: expected a report written by 'headstart train --report'"):
-        costs.read(path)
+        training_time.read(path)

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import cut_file
 from pipeline.errors import ArtefactError, InputError
+from pipeline.features.probe import cut_file
 
 
 def written(path: Path) -> Path:

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from pipeline import diagnosis
-from pipeline.row_cache import RowCache
+from pipeline.features.cache.row_cache import RowCache
+from stages import diagnosis
 from stages.__main__ import main
 
 

@@ -3,7 +3,7 @@ import hashlib
 import numpy as np
 import pytest
 
-from pipeline.digests import as_keys, find, fractions
+from pipeline.storage.digests import as_keys, find, fractions
 
 
 def test_keys_compare_as_the_bytes_do_even_with_zeros_at_the_end() -> None:

@@ -9,7 +9,7 @@ from click.testing import CliRunner
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from pipeline.digits import write
+from pipeline.photos.example_digits import write
 from stages.digits import digits as command
 
 

@@ -17,7 +17,8 @@ import yaml
 from click.testing import CliRunner, Result
 from numpy.typing import NDArray
 
-from pipeline import backbones, heads, images
+from pipeline import backbones, heads
+from pipeline.photos import decode
 from stages.__main__ import main
 from tests.fakes import write_classes, write_photo
 
@@ -284,7 +285,7 @@ def test_predictions_are_those_of_base_and_head_in_keras(chain: Chain) -> None:
     assert [row["path"] for row in rows] == list(map(str, photos))
     _, record = heads.load(chain.head_dir)
     received = np.array([[float(row[f"p_{label}"]) for label in record["classes"]] for row in rows])
-    pixels = np.stack([images.fit(photo.read_bytes(), size=SIZE, geometry="squash") for photo in photos])
+    pixels = np.stack([decode.fit(photo.read_bytes(), size=SIZE, geometry="squash") for photo in photos])
     np.testing.assert_allclose(received, by_keras(chain, pixels), atol=1e-4)
 
 

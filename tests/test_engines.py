@@ -10,9 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline import backbones, engines
-from pipeline.engines import openvino as openvino_engine
-from pipeline.engines.tensorflow import TensorFlowEngine
+from pipeline import backbones
+from pipeline.backbones import engines
+from pipeline.backbones.engines import openvino as openvino_engine
+from pipeline.backbones.engines.tensorflow import TensorFlowEngine
 from pipeline.errors import InputError
 
 SIZE, BATCH = 64, 4
@@ -220,7 +221,7 @@ def test_batches_dealt_out_to_several_devices_come_back_in_order_with_the_same_b
     program = """
 import numpy as np
 from pipeline import frameworks
-from pipeline.engines.tensorflow import TensorFlowEngine, devices
+from pipeline.backbones.engines.tensorflow import TensorFlowEngine, devices
 from tests.test_engines import batched, builder, pixels
 tf = frameworks.tensorflow()
 (cpu,) = tf.config.list_physical_devices("CPU")
@@ -242,7 +243,7 @@ assert where == {"device:CPU:0", "device:CPU:1", "device:CPU:2"}, where
 def test_compiled_by_xla_as_on_a_gpu_the_features_are_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     build, images = builder("mobilenet_v2"), pixels(6)
     plain = features(TensorFlowEngine(build, batch_size=8, devices=["CPU:0"]), images, 8)
-    monkeypatch.setattr("pipeline.engines.tensorflow._is_gpu", lambda device: True)
+    monkeypatch.setattr("pipeline.backbones.engines.tensorflow._is_gpu", lambda device: True)
     compiled = features(TensorFlowEngine(build, batch_size=8, devices=["CPU:0"]), images, 8)
     assert np.abs(compiled - plain).max() <= 1e-4 * np.abs(plain).max()
 

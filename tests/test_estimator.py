@@ -5,8 +5,8 @@ import pytest
 from sklearn.model_selection import cross_val_score
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from pipeline.estimator import HeadClassifier
 from pipeline.heads import HEADS
+from pipeline.heads.sklearn_estimator import HeadClassifier
 from tests.test_heads import blobs, make
 
 

@@ -11,22 +11,15 @@ import pytest
 from click.testing import CliRunner
 from PIL import Image
 
-from pipeline import (
-    assembly,
-    backbones,
-    calibration,
-    evaluation,
-    features,
-    heads,
-    images,
-    manifest,
-    metrics,
-    models,
-    outcomes,
-    plots,
-    views,
-)
+from pipeline import backbones, heads, plots
 from pipeline.errors import ArtefactError, InputError, SpecError
+from pipeline.evaluation import evaluate as evaluation
+from pipeline.evaluation import predictions_file
+from pipeline.features import features_file
+from pipeline.heads.calibration import calibrate
+from pipeline.models import assemble, store
+from pipeline.photos import augmentation, decode, manifest
+from pipeline.stats import metrics
 from stages.evaluate import evaluate as command
 from tests.fakes import plan, register_tiny
 
@@ -96,7 +89,7 @@ class Project:
         manifest.write(table, self.manifest)
         order = sorted({digest: place for place, digest in enumerate(digests)}.items())
         kept = [place for _, place in order]
-        features.write(
+        features_file.write(
             self.features,
             spec=json.dumps(self.spec),
             digests=codes[kept],
@@ -118,10 +111,10 @@ class Project:
 
     def add_view(self, seed):
         """Give every image a second view, in which the head sees something else."""
-        with features.Features(self.features) as read:
+        with features_file.Features(self.features) as read:
             rows, digests = read.gather(read.digests), read.digests
         other = np.random.default_rng(seed).permuted(rows, axis=1)
-        features.write(
+        features_file.write(
             self.features,
             spec=json.dumps(self.spec),
             digests=digests,
@@ -204,9 +197,9 @@ def test_tta_without_views_is_an_error_that_names_the_option(project):
 
 def test_metrics_can_be_read_again_and_only_from_where_they_are(project, tmp_path):
     summary = project.write().evaluate()
-    assert outcomes.read_metrics(project.out)["accuracy"] == summary.metrics["accuracy"]["value"]
+    assert predictions_file.read_metrics(project.out)["accuracy"] == summary.metrics["accuracy"]["value"]
     with pytest.raises(ArtefactError, match=r"nowhere/metrics\.json: expected metrics written by 'headstart evaluate'"):
-        outcomes.read_metrics(tmp_path / "nowhere")
+        predictions_file.read_metrics(tmp_path / "nowhere")
 
 
 def test_metrics_json_is_flat_and_holds_numbers_only(project):
@@ -356,7 +349,7 @@ def test_probabilities_are_those_at_the_temperature_of_the_head(project):
     head, record = heads.load(project.head)
     heads.save(head, project.head, record | {"calibration": {"temperature": 4.0}})
     after = project.evaluate().metrics
-    np.testing.assert_allclose(probabilities(project), calibration.apply(said, 4.0), atol=1e-6)
+    np.testing.assert_allclose(probabilities(project), calibrate.apply(said, 4.0), atol=1e-6)
     assert after["accuracy"] == before["accuracy"]
     assert after["log_loss"] != before["log_loss"]
 
@@ -389,7 +382,7 @@ def test_the_mean_over_views_is_that_of_calibrated_probabilities(project):
     heads.save(head, project.head, record | {"calibration": {"temperature": 2.0}})
     *views_of, digests = project.add_view(1)
     project.evaluate(tta=True)
-    mean = np.mean([calibration.apply(one.astype(np.float64), 2.0) for one in views_of], axis=0)
+    mean = np.mean([calibrate.apply(one.astype(np.float64), 2.0) for one in views_of], axis=0)
     expected = {digest.tobytes().hex(): row for digest, row in zip(digests, mean, strict=True)}
     for row, found in zip(project.table("predictions.csv"), probabilities(project), strict=True):
         np.testing.assert_allclose(found, expected[row["digest"]], atol=1e-6)
@@ -496,16 +489,16 @@ def judged_model(tmp_path):
     draw = np.random.default_rng(0)
     stack = replace(dense, mean=np.zeros(16), scale=np.ones(16), kernels=[draw.normal(size=(16, 1)).astype(np.float32)])
     described = {"spec": chosen.spec, "new_conv": (), "layers": [], "history": HISTORY, "made": {}}
-    head = assembly.head_network(stack)
+    head = assemble.head_network(stack)
     project.head = tmp_path / "model"
-    models.save(project.head, trunk, head, stack, classes=["a", "b"], threshold=None, **described)
-    network = models.read(project.head).network()
+    store.save(project.head, trunk, head, stack, classes=["a", "b"], threshold=None, **described)
+    network = store.read(project.head).network()
 
     def given(path, view=0, policy=None):
         data = (project.images / path).read_bytes()
-        pixels = images.fit(data, size=32, geometry="squash")
+        pixels = decode.fit(data, size=32, geometry="squash")
         if policy:
-            pixels = views.apply(pixels, digest=hashlib.sha256(data).digest(), view=view, policy=policy)
+            pixels = augmentation.apply(pixels, digest=hashlib.sha256(data).digest(), view=view, policy=policy)
         return np.array(network(pixels[None]))[0]
 
     return project, given
@@ -536,10 +529,10 @@ def test_a_model_is_judged_by_the_images_and_leaves_the_files_that_a_head_leaves
 
 def test_tta_of_a_model_averages_over_the_views_that_the_features_have(judged_model):
     project, given = judged_model
-    policy = views.Policy(flip="horizontal", rotation=0.1, zoom=0.0, shift=0.0, brightness=0.0, contrast=0.0)
-    with features.Features(project.features) as read:
+    policy = augmentation.Policy(flip="horizontal", rotation=0.1, zoom=0.0, shift=0.0, brightness=0.0, contrast=0.0)
+    with features_file.Features(project.features) as read:
         rows, digests = read.gather(read.digests), read.digests
-    features.write(
+    features_file.write(
         project.features,
         spec=json.dumps(SPEC),
         digests=digests,

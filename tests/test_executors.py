@@ -21,10 +21,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipeline import cache_contents, completion, computing, executors, extraction, manifest, row_cache, tasks
 from pipeline.errors import BusyError, InputError, StorageError, WorkersError
-from pipeline.executors import Executor, Lost
-from pipeline.tasks import Done, Part
+from pipeline.features import extract as extraction
+from pipeline.features.cache import inventory, row_cache
+from pipeline.features.workers import executors, partition, retry
+from pipeline.features.workers import worker as computing
+from pipeline.features.workers.executors import Executor, Lost
+from pipeline.features.workers.partition import Done, Part
+from pipeline.photos import manifest
 from tests import faulty
 from tests.fakes import NO_POLICY, plan, write_photo
 
@@ -78,7 +82,7 @@ class Site:
         return alone.features.read_bytes()
 
     def kept(self) -> int:
-        return sum(one.rows for one in cache_contents.contents(self.cache))
+        return sum(one.rows for one in inventory.contents(self.cache))
 
 
 @pytest.fixture
@@ -88,9 +92,9 @@ def site(tmp_path: Path) -> Site:
 
 @pytest.fixture(autouse=True)
 def small_tasks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(completion, "TASK_IMAGES", 4)
-    monkeypatch.setattr(completion, "LEAST_TASK_IMAGES", 2)
-    monkeypatch.setattr(completion, "RETRIED_IMAGES", (1,))
+    monkeypatch.setattr(retry, "TASK_IMAGES", 4)
+    monkeypatch.setattr(retry, "LEAST_TASK_IMAGES", 2)
+    monkeypatch.setattr(retry, "RETRIED_IMAGES", (1,))
 
 
 def two(name: str, **options: Any) -> Executor:
@@ -152,7 +156,7 @@ def test_no_worker_is_started_for_a_run_that_has_nothing_to_compute(site: Site) 
 
 
 def test_threads_are_shared_out_among_the_workers_of_a_machine(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pipeline.executors.crew.processors", lambda: 8)
+    monkeypatch.setattr("pipeline.features.workers.executors.crew.processors", lambda: 8)
     given = executors.crew.sharing(3)
     assert given["TF_NUM_INTRAOP_THREADS"] == given["LOKY_MAX_CPU_COUNT"] == "2"
     assert executors.crew.sharing(20)["TF_NUM_INTRAOP_THREADS"] == "1"
@@ -211,7 +215,7 @@ def test_an_error_in_a_worker_names_its_process(site: Site, crew: Executor) -> N
 def test_workers_that_are_always_killed_end_the_run_with_a_clear_error(
     site: Site, crews: dict[str, Executor], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(completion, "MOST_LOST", 1)
+    monkeypatch.setattr(retry, "MOST_LOST", 1)
     for path in site.photos.iterdir():
         faulty.write_killer(path)
         path.write_bytes(path.read_bytes() + path.name.encode())  # the same picture, another digest
@@ -260,14 +264,14 @@ def test_a_worker_that_outlives_its_driver_is_named_and_what_it_stores_counts(si
     assert found is not None
     assert int(found[1]) in faulty.noted(site.faults / faulty.SEEN)
     site.fault(faulty.GO)
-    while any(one.writers for one in cache_contents.contents(site.cache)):
+    while any(one.writers for one in inventory.contents(site.cache)):
         pass
     assert 0 < site.kept() < COUNT
     assert site.extract().reused > 0
     assert site.features.read_bytes() == site.bytes_of_one_process()
 
 
-def completed(site: Site, executor: Any) -> completion.Completion:
+def completed(site: Site, executor: Any) -> retry.Completion:
     job = computing.job_of(
         site.photos,
         plan(size=32),
@@ -278,11 +282,11 @@ def completed(site: Site, executor: Any) -> completion.Completion:
         engine=partial(faulty.opened, str(site.faults)),
     )
     table = manifest.read(site.manifest)
-    return completion.Completion(job, table, part=tasks.EVERYTHING, executor=executor, progress=lambda *_: None)
+    return retry.Completion(job, table, part=partition.EVERYTHING, executor=executor, progress=lambda *_: None)
 
 
 def test_a_worker_that_was_given_up_and_finishes_late_does_no_harm(site: Site) -> None:
-    late: list[tasks.Task] = []
+    late: list[partition.Task] = []
 
     class Impatient(executors.Local):
         def run(self, function: Any, wanted: Any, **given: Any) -> Iterator[Any]:
@@ -331,7 +335,7 @@ def test_a_worker_with_other_libraries_is_refused_and_the_field_named(site: Site
     run = completed(site, executors.Local())
     described = {**run.job.plan.spec, "decoder": {**run.job.plan.spec["decoder"], "version": "0.1"}}
     job = replace(run.job, plan=replace(run.job.plan, spec=described))
-    (task,) = tasks.cut(run.digests, run.paths, run.missing(), smallest=99, largest=99, workers=1)
+    (task,) = partition.cut(run.digests, run.paths, run.missing(), smallest=99, largest=99, workers=1)
     with pytest.raises(InputError, match=r"decoder\.version: expected '0\.1', received '.*\(process"):
         computing.compute_in_worker(job, task)
 
@@ -388,7 +392,7 @@ def test_a_lost_scheduler_is_a_clear_error_everything_is_kept_and_running_again_
 
 
 def test_a_scheduler_that_is_not_there_is_a_clear_error(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pipeline.executors.dask.CONNECT_SECONDS", 0.2)
+    monkeypatch.setattr("pipeline.features.workers.executors.dask.CONNECT_SECONDS", 0.2)
     with (
         two("dask", workers=None, scheduler="tcp://127.0.0.1:9") as crew,
         pytest.raises(WorkersError, match=r"--scheduler tcp://127\.0\.0\.1:9: expected a scheduler there"),
@@ -446,7 +450,7 @@ PART = """
     import sys
     from pathlib import Path
     from pipeline import row_cache
-    from pipeline.extraction import Part
+    from pipeline.features.extract import Part
     from tests.test_executors import Site
     row_cache.SHARD_ROWS = 2
     Site(Path(sys.argv[1])).extract(part=Part(1, 3))

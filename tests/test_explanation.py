@@ -8,11 +8,13 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from pipeline import assembly, backbones, explanation, heads, models
+from pipeline import backbones, heads
 from pipeline.errors import ArtefactError, InputError
-from pipeline.explanation import Explainer, overlay, placed
 from pipeline.heads.dense import ACTIVATIONS
-from pipeline.readout import DERIVATIVES, Readout
+from pipeline.inference import class_activation
+from pipeline.inference.class_activation import Explainer, overlay, placed
+from pipeline.models import assemble, store
+from pipeline.models.numpy_head import DERIVATIVES, Readout
 from tests.fakes import plan, register_tiny
 
 SIZE = 32
@@ -51,7 +53,7 @@ def test_of_a_linear_head_the_mean_of_the_map_and_the_bias_are_the_logit(pooling
     bias = readout.logits(np.zeros_like(features))
     assert readout.linear
     for code in range(classes):
-        heat = explanation.heat(readout, maps, np.full(3, code))
+        heat = class_activation.heat(readout, maps, np.full(3, code))
         assert heat.shape == (3, 6, 7)
         assert heat.mean(axis=(1, 2)) + bias[:, code] == pytest.approx(readout.logits(features)[:, code], abs=1e-4)
 
@@ -60,7 +62,7 @@ def test_with_average_pooling_it_is_the_class_activation_map() -> None:
     stack = random_stack(5, [3])
     maps = random_maps(2, 4, 4, 5)
     expected = maps @ (stack.kernels[0][:, 1] / stack.scale)
-    assert explanation.heat(Readout(stack, "avg"), maps, np.array([1, 1])) == pytest.approx(expected, abs=1e-4)
+    assert class_activation.heat(Readout(stack, "avg"), maps, np.array([1, 1])) == pytest.approx(expected, abs=1e-4)
 
 
 @pytest.mark.parametrize(("pooling", "widths"), [("avg", [8, 3]), ("grid2", [8, 1]), ("max", [3]), ("flatten", [6, 3])])
@@ -76,7 +78,7 @@ def test_otherwise_it_is_the_positive_part_of_the_channels_weighed_by_their_mean
         apart = [readout.logits(readout.features(maps + sign * step))[[0, 1], codes] for sign in (1, -1)]
         gradient[:, *place] = (apart[0] - apart[1]) / 2e-2
     expected = np.maximum(np.einsum("nhwc,nc->nhw", maps, gradient.sum(axis=(1, 2))), 0)
-    found = explanation.heat(readout, maps, codes)
+    found = class_activation.heat(readout, maps, codes)
     assert not readout.linear
     assert found == pytest.approx(expected, abs=1e-2 * float(expected.max()))
     assert found.max() > found.min() >= 0
@@ -109,11 +111,11 @@ def saved_model(folder: Path, *, widths: list[int], pooling: str, tuned: bool) -
     else:
         trunk = backbones.trunk(chosen.backbone, base, cut="top", pooling=pooling)
     spec = chosen.spec | ({"cut": "block-1"} if tuned else {})
-    stack = random_stack(assembly.flat(trunk).output.shape[1], widths, activation="relu" if widths[1:] else "linear")
-    head = assembly.head_network(stack)
-    models.save(
+    stack = random_stack(assemble.flat(trunk).output.shape[1], widths, activation="relu" if widths[1:] else "linear")
+    head = assemble.head_network(stack)
+    store.save(
         folder,
-        assembly.flat(trunk),
+        assemble.flat(trunk),
         head,
         stack,
         classes=["bright", "dark"] if widths[-1] == 1 else ["a", "b", "c"],
@@ -143,7 +145,7 @@ def explainer(folder: Path, engine: str = "tensorflow", batch_size: int = 2) -> 
 def test_the_shares_of_a_model_add_up_to_what_its_network_gives(tmp_path: Path, tuned: bool, engine: str) -> None:
     folder = saved_model(tmp_path / "model", widths=[3], pooling="avg", tuned=tuned)
     asked, pixels = explainer(folder, engine), noise(5)
-    probability = np.array(models.read(folder).network()(pixels), np.float64)
+    probability = np.array(store.read(folder).network()(pixels), np.float64)
     bias = asked._trained.readout.logits(np.zeros((1, CHANNELS), np.float32))[0]
     logits = np.stack([asked.heat(pixels, np.full(5, code)).mean(axis=(1, 2)) + bias[code] for code in range(3)], 1)
     assert asked.exact
@@ -156,9 +158,9 @@ def test_a_model_with_hidden_layers_is_explained_by_gradients(tmp_path: Path) ->
 
     folder = saved_model(tmp_path / "model", widths=[4, 1], pooling="grid2", tuned=False)
     asked, pixels = explainer(folder), noise(3)
-    model = models.read(folder)
+    model = store.read(folder)
     maps = tf.constant(model.trunk(pooling="none")(pixels))
-    head = assembly.head_network(model.stack())
+    head = assemble.head_network(model.stack())
     with tf.GradientTape() as tape:
         tape.watch(maps)
         cells = tf.reshape(maps, (-1, 2, 4, 2, 4, CHANNELS))
@@ -226,5 +228,5 @@ def test_what_does_not_speak_for_the_class_stays_as_it_is() -> None:
 )
 def test_small_photos_are_enlarged_and_large_ones_reduced(size: tuple[int, int], expected: tuple[int, int]) -> None:
     pixels = np.zeros((size[1], size[0], 3), np.uint8)
-    found = explanation.shown(pixels, np.ones((2, 2), np.float32), geometry="squash")
+    found = class_activation.shown(pixels, np.ones((2, 2), np.float32), geometry="squash")
     assert found.shape == (expected[1], expected[0], 3)

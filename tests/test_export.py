@@ -19,11 +19,13 @@ import pytest
 from click.testing import CliRunner
 from PIL import Image
 
-from pipeline import assembly, backbones, export, frameworks, images, manifest, models
-from pipeline.backbones import BACKBONES
+from pipeline import backbones, export
+from pipeline.backbones import BACKBONES, quiet_imports
 from pipeline.errors import ArtefactError, HeadstartError, InputError
-from pipeline.export import folder, formats, graphs, parity, resizing, running, runtimes
-from pipeline.manifest import Row
+from pipeline.export import build_graph, bundle, exported_model, formats, in_graph_resizing, parity, runtimes
+from pipeline.models import assemble, store
+from pipeline.photos import decode, manifest
+from pipeline.photos.manifest import Row
 from stages.export import export as command
 from stages.predict import predict
 from tests import fakes, test_models
@@ -55,7 +57,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> export.Data:
         path = root / f"{place:02}.png"
         Image.fromarray(photo(place, sides)).save(path)
         split = "test" if place < len(SIDES) else "train"
-        rows.append(Row(path.name, images.digest(path.read_bytes()), CLASSES[place % 3], split, *sides, "PNG"))
+        rows.append(Row(path.name, decode.digest(path.read_bytes()), CLASSES[place % 3], split, *sides, "PNG"))
     manifest.write(manifest.from_rows(rows), root.parent / "manifest.csv")
     return export.Data(root, root.parent / "manifest.csv")
 
@@ -88,40 +90,40 @@ def only(name: str, **changes: Any) -> export.Settings:
 # The resize
 
 
-def one(condition: Any, planes: Any, if_true: resizing.Order, if_false: resizing.Order) -> Any:
+def one(condition: Any, planes: Any, if_true: in_graph_resizing.Order, if_false: in_graph_resizing.Order) -> Any:
     return if_true(planes) if condition.numpy().all() else if_false(planes)
 
 
 def shortened(condition: Any, *rest: Any) -> Any:
-    graph = graphs.Graph.__new__(graphs.Graph)
-    graph._tf = frameworks.tensorflow()
+    graph = build_graph.Graph.__new__(build_graph.Graph)
+    graph._tf = quiet_imports.tensorflow()
     return graph._shortened(condition, *rest)
 
 
 @pytest.mark.parametrize("geometry", ["squash", "crop", "pad"])
-@pytest.mark.parametrize("choose", [resizing.both, one, shortened])
-def test_the_resize_gives_the_pixels_of_pillow_bit_for_bit(geometry: str, choose: resizing.Choose) -> None:
-    policy = resizing.policy_of(fakes.plan(size=SIZE, backbone="tiny", resize=geometry).spec)
+@pytest.mark.parametrize("choose", [in_graph_resizing.both, one, shortened])
+def test_the_resize_gives_the_pixels_of_pillow_bit_for_bit(geometry: str, choose: in_graph_resizing.Choose) -> None:
+    policy = in_graph_resizing.policy_of(fakes.plan(size=SIZE, backbone="tiny", resize=geometry).spec)
     for place, sides in enumerate([*SIDES, (1, 1), (1, 9), (500, 11), (33, 700), (31, 33), (640, 410), (66, 131)]):
         pixels = photo(place, sides)
         pixels = np.where(pixels > 128, 255, 0).astype(np.uint8) if place % 2 else pixels
-        found = np.asarray(resizing.resized(pixels[None], policy, choose))[0]
-        assert np.array_equal(found, images.square(pixels, size=SIZE, geometry=geometry)), sides
+        found = np.asarray(in_graph_resizing.resized(pixels[None], policy, choose))[0]
+        assert np.array_equal(found, decode.square(pixels, size=SIZE, geometry=geometry)), sides
 
 
 def test_an_older_pillow_resized_columns_first_always() -> None:
     spec = fakes.plan(size=SIZE, backbone="tiny").spec
-    assert resizing.policy_of({**spec, "decoder": {"name": "pillow", "version": "13.0.0"}}).rows_first
-    assert not resizing.policy_of({**spec, "decoder": {"name": "pillow", "version": "11.3.0"}}).rows_first
+    assert in_graph_resizing.policy_of({**spec, "decoder": {"name": "pillow", "version": "13.0.0"}}).rows_first
+    assert not in_graph_resizing.policy_of({**spec, "decoder": {"name": "pillow", "version": "11.3.0"}}).rows_first
     with pytest.raises(InputError, match="expected a bilinear, antialiased"):
-        resizing.policy_of({**spec, "interpolation": "nearest"})
+        in_graph_resizing.policy_of({**spec, "interpolation": "nearest"})
 
 
 # The formats
 
 
 def test_every_float_format_is_the_model_by_its_own_runtime(exported: Path) -> None:
-    report = json.loads((exported / folder.PARITY_JSON).read_text())
+    report = json.loads((exported / bundle.PARITY_JSON).read_text())
     rows = {row["format"]: row for row in report["formats"]}
     assert list(rows) == MADE
     for name in FLOAT:
@@ -132,7 +134,7 @@ def test_every_float_format_is_the_model_by_its_own_runtime(exported: Path) -> N
     quantised = rows["tflite-int8"]
     assert 2e-6 < quantised["largest_difference"] < 0.1
     assert quantised["accuracy_low"] <= quantised["accuracy"] <= quantised["accuracy_high"]
-    with (exported / folder.PARITY_CSV).open() as file:
+    with (exported / bundle.PARITY_CSV).open() as file:
         assert [row["format"] for row in csv.DictReader(file)] == list(rows)
 
 
@@ -140,7 +142,7 @@ def test_every_float_format_is_the_model_by_its_own_runtime(exported: Path) -> N
 def test_the_snippet_of_the_card_runs_alone_and_names_the_classes(
     name: str, exported: Path, data: export.Data, model_dir: Path, tmp_path: Path
 ) -> None:
-    card = (exported / folder.CARD).read_text()
+    card = (exported / bundle.CARD).read_text()
     code = card.split(f"\n{name}:\n\n```python\n")[1].split("```")[0]
     assert len(code.splitlines()) == 5
     here = Path(shutil.copytree(exported, tmp_path / "here"))
@@ -149,8 +151,8 @@ def test_the_snippet_of_the_card_runs_alone_and_names_the_classes(
     assert done.returncode == 0, done.stderr
     found = eval(done.stdout)
     assert list(found) == CLASSES
-    square = images.fit((data.images / "01.png").read_bytes(), size=SIZE, geometry="squash")
-    expected = np.asarray(models.read(model_dir).network()(square[None]))[0]
+    square = decode.fit((data.images / "01.png").read_bytes(), size=SIZE, geometry="squash")
+    expected = np.asarray(store.read(model_dir).network()(square[None]))[0]
     np.testing.assert_allclose(list(found.values()), expected, atol=0.02 if "int8" in name else 2e-6)
 
 
@@ -167,10 +169,10 @@ def test_a_keras_file_loads_in_safe_mode_has_no_class_of_ours_and_is_the_model(
     config = zipfile.ZipFile(keras_file).read("config.json").decode()
     assert '"pipeline' not in config
     assert "Lambda" not in config
-    judged, network = runtimes.opened(keras_file), models.read(model_dir).network()
+    judged, network = runtimes.opened(keras_file), store.read(model_dir).network()
     for place, sides in enumerate(SIDES):
         pixels = photo(place, sides)
-        square = images.square(pixels, size=SIZE, geometry="squash")
+        square = decode.square(pixels, size=SIZE, geometry="squash")
         np.testing.assert_allclose(judged(pixels[None]), np.asarray(network(square[None])), atol=1e-6)
 
 
@@ -204,14 +206,14 @@ def encoded(image: Image.Image, kind: str, **options: Any) -> bytes:
     ids=["large JPEG", "progressive JPEG", "grey JPEG", "PNG with alpha", "PNG with a palette"],
 )
 def test_files_decode_in_the_graph_as_they_do_here(data: bytes) -> None:
-    from pipeline.export.decoding import decoded
+    from pipeline.export.in_graph_decoding import decoded
 
-    assert np.array_equal(np.asarray(decoded(data, SIZE)), images.decode_near(data, size=SIZE))
+    assert np.array_equal(np.asarray(decoded(data, SIZE)), decode.decode_near(data, size=SIZE))
 
 
 def test_a_graph_refuses_what_is_no_image_and_what_is_too_large() -> None:
-    tf = frameworks.tensorflow()
-    from pipeline.export.decoding import decoded
+    tf = quiet_imports.tensorflow()
+    from pipeline.export.in_graph_decoding import decoded
 
     small = encoded(Image.new("RGB", (4, 4)), "PNG")
     bomb = small[:16] + (20_000).to_bytes(4, "big") * 2 + small[24:]
@@ -234,11 +236,11 @@ def test_what_the_process_did_before_does_not_show_in_a_keras_or_openvino_file(m
 
 
 def test_reading_an_export_tells_what_was_written(exported: Path) -> None:
-    found = folder.read(exported)
+    found = bundle.read(exported)
     assert (found.classes, found.threshold, found.size, found.geometry) == (CLASSES, None, SIZE, "squash")
     assert sorted(found.formats) == sorted(MADE)
-    assert (exported / folder.CLASSES_TEXT).read_text() == "a\nb\nc\n"
-    assert json.loads((exported / folder.CLASSES_JSON).read_text()) == CLASSES
+    assert (exported / bundle.CLASSES_TEXT).read_text() == "a\nb\nc\n"
+    assert json.loads((exported / bundle.CLASSES_JSON).read_text()) == CLASSES
 
 
 def damaged(path: Path) -> None:
@@ -268,7 +270,7 @@ def test_a_damaged_export_is_refused_by_the_name_of_the_file(
     here = Path(shutil.copytree(exported, tmp_path / "here"))
     change(here)
     with pytest.raises(ArtefactError, match=message):
-        folder.read(here)
+        bundle.read(here)
 
 
 def edited(here: Path, **changes: Any) -> None:
@@ -279,19 +281,19 @@ def edited(here: Path, **changes: Any) -> None:
 def kept(out: Path) -> Path:
     """An export that stands there already, as far as it shows."""
     out.mkdir()
-    (out / folder.DOCUMENT).write_text("{}")
+    (out / bundle.DOCUMENT).write_text("{}")
     return out
 
 
 def is_untouched(out: Path) -> bool:
-    return [path.name for path in out.parent.iterdir()] == [out.name] and (out / folder.DOCUMENT).read_text() == "{}"
+    return [path.name for path in out.parent.iterdir()] == [out.name] and (out / bundle.DOCUMENT).read_text() == "{}"
 
 
 def test_a_full_disk_leaves_the_old_export(model_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*args: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(folder, "write_classes", full)
+    monkeypatch.setattr(bundle, "write_classes", full)
     out = kept(tmp_path / "out")
     with pytest.raises(OSError, match="No space left"):
         run(model_dir, out, only("keras"))
@@ -301,16 +303,16 @@ def test_a_full_disk_leaves_the_old_export(model_dir: Path, tmp_path: Path, monk
 def test_a_format_that_is_not_the_model_is_an_error_and_leaves_the_old_export(
     model_dir: Path, data: export.Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    read = models.Model.network
+    read = store.Model.network
 
-    def other(model: models.Model) -> Any:
+    def other(model: store.Model) -> Any:
         network = read(model)
         network.get_layer("head_dense_1").kernel.assign_add(0.2 * np.eye(5, 3))
         return network
 
-    monkeypatch.setattr(models.Model, "network", other)
-    graph = graphs.Graph(models.read(model_dir))
-    monkeypatch.setattr(models.Model, "network", read)
+    monkeypatch.setattr(store.Model, "network", other)
+    graph = build_graph.Graph(store.read(model_dir))
+    monkeypatch.setattr(store.Model, "network", read)
     monkeypatch.setattr(export, "Graph", lambda model: graph)
     out = kept(tmp_path / "out")
     with pytest.raises(ArtefactError, match=r"model.xml: expected the probabilities of the model to 0.001, received"):
@@ -323,7 +325,7 @@ def test_a_file_that_its_runtime_cannot_run_is_an_error(
 ) -> None:
     here = Path(shutil.copytree(exported, tmp_path / "here"))
     (here / "model.onnx").write_bytes(b"no model")
-    model, table = models.read(model_dir), manifest.read(data.manifest).distinct("test")
+    model, table = store.read(model_dir), manifest.read(data.manifest).distinct("test")
     with (
         parity.reference(model, data.images, table, cache=None) as expected,
         pytest.raises(ArtefactError, match=r"model.onnx: expected its runtime to run it, received .*Protobuf"),
@@ -337,9 +339,9 @@ def test_a_converter_that_cannot_take_a_layer_is_an_error_that_names_it(name: st
     BACKBONES["shrinking"] = dataclasses.replace(shrinking, cuts={**fakes.TINY.cuts, "top": "shrink"})  # type: ignore[index]
     plan, stack = fakes.plan(size=SIZE, backbone="shrinking"), test_models.stack(16, 3)
     base = backbones.load(plan.backbone, size=SIZE, alpha=1.0, weights=plan.weights)
-    trunk = assembly.flat(backbones.trunk(plan.backbone, base, cut=plan.spec["cut"], pooling="avg"))
+    trunk = assemble.flat(backbones.trunk(plan.backbone, base, cut=plan.spec["cut"], pooling="avg"))
     rest = {"classes": CLASSES, "threshold": None, "new_conv": (), "layers": [], "history": [], "made": {}}
-    models.save(tmp_path / "m", trunk, assembly.head_network(stack), stack, spec=plan.spec, **rest)  # type: ignore[arg-type]
+    store.save(tmp_path / "m", trunk, assemble.head_network(stack), stack, spec=plan.spec, **rest)  # type: ignore[arg-type]
     with pytest.raises(
         InputError, match=rf"--format {name}: .* layer shrink \(Resizing, operation ScaleAndTranslate\)"
     ):
@@ -379,7 +381,7 @@ def test_what_cannot_be_exported_is_said_at_once(model_dir: Path, data: export.D
 
 
 def test_the_margin_of_a_threshold_is_twice_the_way_to_it(model_dir: Path) -> None:
-    model = dataclasses.replace(models.read(model_dir), classes=["a", "b"], threshold=None)
+    model = dataclasses.replace(store.read(model_dir), classes=["a", "b"], threshold=None)
     rows = np.array([[0.2, 0.8], [0.5, 0.5]])
     np.testing.assert_allclose(parity._margins(rows, model), [0.6, 0.0])
     model = dataclasses.replace(model, threshold={"positive": "b", "value": 0.7})
@@ -396,11 +398,13 @@ def test_the_margin_of_a_threshold_is_twice_the_way_to_it(model_dir: Path) -> No
 def test_an_evaluation_of_another_model_is_refused_before_anything_is_converted(
     classes: list[str], temperature: float, message: str, model_dir: Path, tmp_path: Path
 ) -> None:
-    from pipeline import outcomes
+    from pipeline.evaluation import predictions_file
 
     rows = np.full((1, len(classes)), 1 / len(classes))
-    outcomes.write_predictions(tmp_path, outcomes.Predictions(["p"], ["0" * 64], ["a"], ["a"], classes, rows))
-    outcomes.write_metrics(tmp_path, {"images": 1, "accuracy": 1.0, "temperature": temperature})
+    predictions_file.write_predictions(
+        tmp_path, predictions_file.Predictions(["p"], ["0" * 64], ["a"], ["a"], classes, rows)
+    )
+    predictions_file.write_metrics(tmp_path, {"images": 1, "accuracy": 1.0, "temperature": temperature})
     with pytest.raises(ArtefactError, match=message):
         export.export(
             model_dir,
@@ -417,17 +421,17 @@ def test_an_evaluation_of_another_model_is_refused_before_anything_is_converted(
 def test_the_card_tells_data_metrics_calibration_and_threshold(
     model_dir: Path, data: export.Data, tmp_path: Path
 ) -> None:
-    from pipeline import outcomes
-    from pipeline.export import card
+    from pipeline.evaluation import predictions_file
+    from pipeline.export import model_card
 
-    outcomes.write_metrics(tmp_path, {"images": 6, "accuracy": 0.5, "accuracy_low": 0.2, "accuracy_high": 0.8})
-    model = models.read(model_dir)
+    predictions_file.write_metrics(tmp_path, {"images": 6, "accuracy": 0.5, "accuracy_low": 0.2, "accuracy_high": 0.8})
+    model = store.read(model_dir)
     model = dataclasses.replace(
         model,
         threshold={"positive": "b", "value": 0.7},
         document={**model.document, "calibration": {"temperature": 1.25}},
     )
-    text = card.written(model, card.Facts(data.manifest, tmp_path, [formats.FORMATS["onnx"]], [], None))
+    text = model_card.written(model, model_card.Facts(data.manifest, tmp_path, [formats.FORMATS["onnx"]], [], None))
     for line in (
         "12 images, by a manifest with sha256 `",
         "| b | 2 | 0 | 2 |",
@@ -444,45 +448,45 @@ def test_the_card_tells_data_metrics_calibration_and_threshold(
 
 @pytest.mark.parametrize("name", ["model.onnx", "model.tflite", "model-int8.tflite", "model.xml", ""])
 def test_an_export_runs_as_an_engine_over_batches(name: str, exported: Path, model_dir: Path) -> None:
-    found, row = running.chosen(exported / name)
+    found, row = exported_model.chosen(exported / name)
     assert row.path == name or (not name and row.name == "onnx")
-    engine = running.ExportedEngine(found, row)
+    engine = exported_model.ExportedEngine(found, row)
     squares = test_models.pixels(5)
-    expected = np.asarray(models.read(model_dir).network()(squares))
+    expected = np.asarray(store.read(model_dir).network()(squares))
     rows = np.concatenate(list(engine.run([squares[:3], squares[3:]])))
     assert engine.row_shape == rows.shape[1:]
     np.testing.assert_allclose(rows, expected, atol=0.05 if "int8" in name else 2e-6)
 
 
 def test_what_is_no_format_of_an_export_is_refused(exported: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert running.is_export(exported)
-    assert running.is_export(exported / "model.onnx")
-    assert not running.is_export(exported.parent)
+    assert exported_model.is_export(exported)
+    assert exported_model.is_export(exported / "model.onnx")
+    assert not exported_model.is_export(exported.parent)
     with pytest.raises(InputError, match=r"MODEL_CARD.md: expected one of .*model.onnx"):
-        running.chosen(exported / "MODEL_CARD.md")
-    monkeypatch.setattr(running.importlib.util, "find_spec", lambda name: None)
+        exported_model.chosen(exported / "MODEL_CARD.md")
+    monkeypatch.setattr(exported_model.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(InputError, match=r"expected onnxruntime to run it, received none: pip install"):
-        running.chosen(exported / "model.onnx")
+        exported_model.chosen(exported / "model.onnx")
 
 
 def test_an_engine_notices_that_a_file_has_other_classes(exported: Path) -> None:
-    found, row = running.chosen(exported)
+    found, row = exported_model.chosen(exported)
     fewer = dataclasses.replace(found, classes=found.classes[:2])
     with pytest.raises(ArtefactError, match=r"model.onnx: expected probabilities of shape \(5, 2\), received \(5, 3\)"):
-        list(running.ExportedEngine(fewer, row).run([test_models.pixels(5)]))
+        list(exported_model.ExportedEngine(fewer, row).run([test_models.pixels(5)]))
 
 
 @pytest.mark.parametrize("name", ["", "model.xml"])
 def test_predict_takes_an_export_or_a_file_of_it(
     name: str, exported: Path, model_dir: Path, data: export.Data, tmp_path: Path
 ) -> None:
-    network = models.read(model_dir).network()
+    network = store.read(model_dir).network()
     result = CliRunner().invoke(predict, [str(exported / name), str(data.images), "--cache", str(tmp_path)])
     assert result.exit_code == 0, result.output
     rows = list(csv.DictReader(result.stdout.splitlines()))
     assert [row["path"] for row in rows] == [str(path) for path in sorted(data.images.iterdir())]
     for row in rows:
-        square = images.fit(Path(row["path"]).read_bytes(), size=SIZE, geometry="squash")
+        square = decode.fit(Path(row["path"]).read_bytes(), size=SIZE, geometry="squash")
         expected = np.asarray(network(square[None]))[0]
         np.testing.assert_allclose([float(row[f"p_{label}"]) for label in CLASSES], expected, atol=2e-6)
         assert row["label"] == CLASSES[expected.argmax()]
@@ -516,7 +520,7 @@ def test_the_command_prints_the_parity_and_where_the_files_are(
     assert result.exit_code == 0, result.output
     assert "6 test images, each format by its own runtime" in result.stdout
     assert result.stdout.splitlines()[-1] == f"model.xml -> {out}"
-    assert folder.read(out).classes == CLASSES
+    assert bundle.read(out).classes == CLASSES
 
 
 @pytest.mark.parametrize(

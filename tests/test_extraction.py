@@ -14,11 +14,15 @@ import h5py
 import numpy as np
 import pytest
 
-from pipeline import computing, engines, extraction, images, manifest, row_cache, spec, views
+from pipeline.backbones import engines
 from pipeline.errors import BusyError, InputError, StorageError
-from pipeline.features import Features
-from pipeline.manifest import Manifest
-from pipeline.views import Policy
+from pipeline.features import extract, spec
+from pipeline.features.cache import row_cache
+from pipeline.features.features_file import Features
+from pipeline.features.workers import worker
+from pipeline.photos import augmentation, decode, manifest
+from pipeline.photos.augmentation import Policy
+from pipeline.photos.manifest import Manifest
 from tests.fakes import NO_POLICY, CountingEngine, plan, quadrant_means, write_photo
 
 SIZE = 32
@@ -57,9 +61,9 @@ class Project:
         views: int = 1,
         policy: Policy = NO_POLICY,
         **changes: object,
-    ) -> extraction.Report:
+    ) -> extract.Report:
         self.engine = engine or CountingEngine()
-        return extraction.extract(
+        return extract.extract(
             self.root,
             self.manifest,
             self.features,
@@ -77,7 +81,7 @@ class Project:
         found = {}
         for path in self.root.rglob("*.png"):
             data = path.read_bytes()
-            pixels = images.fit(data, size=SIZE, geometry="squash")
+            pixels = decode.fit(data, size=SIZE, geometry="squash")
             found[hashlib.sha256(data).digest()] = quadrant_means(pixels[None])[0]
         return found
 
@@ -221,7 +225,7 @@ def test_a_disk_that_starts_to_fail_stops_the_run_and_keeps_what_was_stored(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     project = Project(tmp_path, 20)
-    sound = images.read_bytes
+    sound = decode.read_bytes
     count = iter(range(10**6))
 
     def failing(path: Path) -> bytes:
@@ -229,12 +233,12 @@ def test_a_disk_that_starts_to_fail_stops_the_run_and_keeps_what_was_stored(
             raise StorageError(f"{path}: the disk fails: Input/output error")
         return sound(path)
 
-    monkeypatch.setattr(images, "read_bytes", failing)
+    monkeypatch.setattr(decode, "read_bytes", failing)
     monkeypatch.setattr(row_cache, "SHARD_ROWS", 2)
-    monkeypatch.setattr(computing, "BATCHES_AHEAD", 1)
+    monkeypatch.setattr(worker, "BATCHES_AHEAD", 1)
     with pytest.raises(StorageError, match="the disk fails"):
         project.run(batch_size=2)
-    monkeypatch.setattr(images, "read_bytes", sound)
+    monkeypatch.setattr(decode, "read_bytes", sound)
     assert 4 <= project.run().computed <= 10
 
 
@@ -268,7 +272,7 @@ def test_a_full_disk_while_assembling_leaves_the_old_features(
     def full(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(extraction.features, "write", full)
+    monkeypatch.setattr(extract.features, "write", full)
     with pytest.raises(StorageError, match=r"features\.h5: cannot be written: No space left on device"):
         project.run(pooling="max")
     assert sha256(project.features) == before
@@ -369,7 +373,7 @@ def test_a_feature_that_is_no_number_is_an_error(project: Project) -> None:
 
 def test_progress_ends_at_the_whole(project: Project) -> None:
     seen: list[tuple[int, int]] = []
-    extraction.extract(
+    extract.extract(
         project.root,
         project.manifest,
         project.features,
@@ -396,10 +400,10 @@ def test_each_view_is_the_feature_of_that_view_of_its_own_image(project: Project
         for path in project.root.iterdir():
             data = path.read_bytes()
             digest = hashlib.sha256(data).digest()
-            pixels = images.fit(data, size=SIZE, geometry="squash")
+            pixels = decode.fit(data, size=SIZE, geometry="squash")
             place = [one.tobytes() for one in read.digests].index(digest)
             for view in range(3):
-                expected = quadrant_means(views.apply(pixels, digest=digest, view=view, policy=FLIPS)[None])[0]
+                expected = quadrant_means(augmentation.apply(pixels, digest=digest, view=view, policy=FLIPS)[None])[0]
                 np.testing.assert_array_equal(rows[place, view], expected)
 
 

@@ -7,9 +7,12 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from pipeline import familiarity, features, manifest, neighbours, spec
 from pipeline.errors import InputError, SpecError
-from pipeline.familiarity import TrainingPhotos
+from pipeline.features import features_file, spec
+from pipeline.inference import out_of_distribution
+from pipeline.inference.out_of_distribution import TrainingPhotos
+from pipeline.photos import manifest
+from pipeline.stats import nearest_neighbours
 
 SPEC: dict[str, Any] = {"backbone": {"name": "b"}, "weights": {"sha256": "0"}, "precision": "float32"}
 
@@ -18,7 +21,7 @@ def written(folder: Path, rows: NDArray[np.floating[Any]], splits: list[str], *,
     """Features whose digests ascend with the rows, and a manifest in another order."""
     digests = np.zeros((len(rows), 32), np.uint8)
     digests[:, 0], digests[:, 1] = np.divmod(np.arange(len(rows)), 256)
-    features.write(
+    features_file.write(
         folder / "features.h5",
         spec=spec.canonical(SPEC),
         digests=digests,
@@ -44,8 +47,8 @@ def draw(*shape: int, seed: int = 0) -> NDArray[np.float32]:
 
 @pytest.fixture(params=[2**29, 0], ids=["in memory", "on disk"])
 def where(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(familiarity, "MEMORY", request.param)
-    monkeypatch.setattr(familiarity, "BLOCK_BYTES", 4 * 6 * 7)  # seven rows
+    monkeypatch.setattr(out_of_distribution, "MEMORY", request.param)
+    monkeypatch.setattr(out_of_distribution, "BLOCK_BYTES", 4 * 6 * 7)  # seven rows
 
 
 @pytest.mark.usefixtures("where")
@@ -70,15 +73,15 @@ def test_the_nearest_are_those_of_a_sort_of_all(tmp_path: Path, k: int) -> None:
 def test_familiarity_is_the_fraction_that_lies_as_far_from_its_own_neighbours(
     tmp_path: Path, scale: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(familiarity, "SCALE_PHOTOS", scale)
+    monkeypatch.setattr(out_of_distribution, "SCALE_PHOTOS", scale)
     rows, k = draw(40, 6), 3
     written(tmp_path, rows, ["train"] * 40)
     photos, queries = opened(tmp_path), np.concatenate([draw(5, 6, seed=1), -rows.sum(axis=0, keepdims=True)])
-    unit = neighbours.unit(rows)
+    unit = nearest_neighbours.unit(rows)
     own = unit @ unit.T - 9 * np.eye(40)
     sample = np.linspace(0, 39, min(40, scale)).astype(int)
     kth = np.sort(own, axis=1)[sample, -k]
-    cosine = np.sort(neighbours.unit(queries) @ unit.T, axis=1)[:, -k]
+    cosine = np.sort(nearest_neighbours.unit(queries) @ unit.T, axis=1)[:, -k]
     expected = [(kth <= value).mean() for value in cosine]
     assert photos.familiarity(photos.nearest(queries, k), k).tolist() == pytest.approx(expected)
 

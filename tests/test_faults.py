@@ -27,9 +27,13 @@ import h5py
 import numpy as np
 import pytest
 
-from pipeline import cache_contents, extraction, features, hdf5, manifest, row_cache, shards
 from pipeline.errors import BusyError, HeadstartError, StorageError
-from pipeline.row_cache import RowCache
+from pipeline.features import extract as extraction
+from pipeline.features import features_file
+from pipeline.features.cache import inventory, row_cache, shard
+from pipeline.features.cache.row_cache import RowCache
+from pipeline.photos import manifest
+from pipeline.storage import hdf5
 from tests.fakes import NO_POLICY, CountingEngine, plan, write_photo
 
 ROOT = Path(__file__).parents[1]
@@ -43,7 +47,7 @@ INTERRUPTED = 130
 def as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
     """What `Site.extract` sets, here and in the processes that are killed, ends with the test."""
     monkeypatch.setattr(row_cache, "SHARD_ROWS", row_cache.SHARD_ROWS)
-    monkeypatch.setattr(features, "LEFTOVER_SECONDS", features.LEFTOVER_SECONDS)
+    monkeypatch.setattr(features_file, "LEFTOVER_SECONDS", features_file.LEFTOVER_SECONDS)
 
 
 class Site:
@@ -82,7 +86,7 @@ class Site:
 
     def extract(self, engine: CountingEngine | None = None) -> extraction.Report:
         row_cache.SHARD_ROWS = SHARD  # type: ignore[misc]
-        features.LEFTOVER_SECONDS = -1  # type: ignore[misc]
+        features_file.LEFTOVER_SECONDS = -1  # type: ignore[misc]
         return extraction.extract(
             self.photos,
             self.manifest,
@@ -100,15 +104,15 @@ class Site:
         return hashlib.sha256(self.features.read_bytes()).hexdigest() if self.features.exists() else None
 
     def published(self) -> int:
-        return sum(one.rows for one in cache_contents.contents(self.cache))
+        return sum(one.rows for one in inventory.contents(self.cache))
 
     def litter(self) -> list[str]:
         """What is neither a sound shard nor a description nor the features, after the cache was pruned."""
-        for item in cache_contents.waste(self.cache, []):
-            cache_contents.remove(item)
+        for item in inventory.waste(self.cache, []):
+            inventory.remove(item)
         known = {"spec.json", "mutex", "features.h5", "report.json"}
         files = [path for path in self.trial.rglob("*") if path.is_file()]
-        return [path.name for path in files if path.name not in known and not path.name.endswith(shards.SUFFIX)]
+        return [path.name for path in files if path.name not in known and not path.name.endswith(shard.SUFFIX)]
 
 
 def forked(action: Callable[[], object]) -> int:
@@ -136,7 +140,7 @@ def wide_features(path: Path) -> None:
     """Write a features file of many chunks, 1.3 MB."""
     keys = np.arange(500, dtype=">u4").view(np.uint8).reshape(500, 4)
     rows = np.arange(500 * 1280, dtype=np.float32).reshape(500, 1280) % 1000
-    features.write(
+    features_file.write(
         path,
         spec="{}",
         digests=np.pad(keys, ((0, 0), (0, 28))),
@@ -333,7 +337,7 @@ def test_a_disk_that_is_really_full_is_a_clean_error_and_with_room_again_the_byt
 
 def use_a_read_only_cache(root: str) -> None:
     site = Site(Path(root))
-    say(site.extract().computed, cache_contents.verify(site.cache, lambda done, total: None))
+    say(site.extract().computed, inventory.verify(site.cache, lambda done, total: None))
     write_photo(site.photos / "new.png", 99)
     site.list_photos()
     forked(site.extract)
@@ -356,7 +360,7 @@ def test_a_damaged_shard_in_a_read_only_cache_is_a_clean_error_that_names_it(tmp
     site = Site(tmp_path).make()
     site.fresh()
     site.extract()
-    path = next(site.cache.rglob(f"*{shards.SUFFIX}"))
+    path = next(site.cache.rglob(f"*{shard.SUFFIX}"))
     path.write_bytes(path.read_bytes()[:-1] + b"x")
     site.features.unlink()
     lines = mounted(site.cache, ["--bind SELF", "-o remount,ro,bind"], damage_in_a_read_only_cache, str(tmp_path))
@@ -446,7 +450,7 @@ def test_a_stage_orphaned_by_a_killed_dvc_repro_is_named_to_the_next_and_its_row
     assert again.returncode != 0
     assert f"process {orphan} on" in again.stderr
     (site.trial / "go").touch()
-    until(lambda: not cache_contents.contents(site.cache)[0].writers)
+    until(lambda: not inventory.contents(site.cache)[0].writers)
     subprocess.run([*dvc, "repro"], cwd=tmp_path, check=True, capture_output=True)
     assert site.extract().computed == 0
 
@@ -485,12 +489,12 @@ def test_verify_and_prune_while_a_writer_is_at_work_neither_disturb_nor_are_dist
 
     def administer() -> None:
         while not stop.is_set():
-            assert cache_contents.verify(site.cache, lambda done, total: None) == []
-            held = cache_contents.contents(site.cache)
+            assert inventory.verify(site.cache, lambda done, total: None) == []
+            held = inventory.contents(site.cache)
             everything = {one.identity for one in held} if not (site.trial / "go").exists() else set()
-            for item in cache_contents.waste(site.cache, everything):
+            for item in inventory.waste(site.cache, everything):
                 with contextlib.suppress(BusyError):
-                    cache_contents.remove(item)
+                    inventory.remove(item)
             seen.append(sum(len(one.writers) for one in held))
 
     with ThreadPoolExecutor(1) as pool, started(tmp_path) as writer:
@@ -513,18 +517,16 @@ def test_rows_pruned_while_they_are_assembled_are_computed_again(
     site.extract()
     expected = site.sha256()
     site.features.unlink()
-    write, pruned = features.write, []
+    write, pruned = features_file.write, []
 
     def write_late(*arguments: object, **named: object) -> None:
         if not pruned:
-            pruned.extend(
-                cache_contents.waste(site.cache, {one.identity for one in cache_contents.contents(site.cache)})
-            )
+            pruned.extend(inventory.waste(site.cache, {one.identity for one in inventory.contents(site.cache)}))
             for item in pruned:
-                cache_contents.remove(item)
+                inventory.remove(item)
         write(*arguments, **named)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(features, "write", write_late)
+    monkeypatch.setattr(features_file, "write", write_late)
     assert site.extract().computed == COUNT
     assert site.sha256() == expected
 
@@ -560,10 +562,10 @@ def test_a_hostile_hdf5_file_among_the_shards_is_set_aside_and_not_followed(tmp_
     view = next(site.cache.rglob("view-0"))
     honest = row_cache.shard_paths(view)[0]
     honest.write_bytes(data)  # in the place of a shard
-    strayed = view / shards.name_of(data)
+    strayed = view / shard.name_of(data)
     strayed.write_bytes(data)  # under the name that its bytes ask for
     report = site.extract()
     assert 0 < report.computed < COUNT
     assert site.sha256() == expected
     assert strayed.with_suffix(".damaged").exists()
-    assert cache_contents.verify(site.cache, lambda done, total: None) == []
+    assert inventory.verify(site.cache, lambda done, total: None) == []

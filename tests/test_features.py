@@ -7,9 +7,9 @@ import h5py
 import numpy as np
 import pytest
 
-from pipeline import features
 from pipeline.errors import ArtefactError
-from pipeline.features import Features
+from pipeline.features import features_file
+from pipeline.features.features_file import Features
 
 SPEC = '{"size":32}'
 
@@ -25,7 +25,9 @@ def rows_of(count: int, shape: tuple[int, ...] = (5,), dtype: str = "float16") -
 
 def write(path: Path, digests: np.ndarray, rows: np.ndarray, block: int = 7) -> Path:
     blocks = (rows[start : start + block] for start in range(0, len(rows), block))
-    features.write(path, spec=SPEC, digests=digests, row_shape=rows.shape[1:], dtype=str(rows.dtype), blocks=blocks)
+    features_file.write(
+        path, spec=SPEC, digests=digests, row_shape=rows.shape[1:], dtype=str(rows.dtype), blocks=blocks
+    )
     return path
 
 
@@ -53,7 +55,7 @@ def test_the_same_rows_give_the_same_bytes_however_they_arrive(tmp_path: Path) -
 
 
 def test_many_blocks_are_gathered_as_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(features, "READ_BYTES", 10 * 5 * 2)
+    monkeypatch.setattr(features_file, "READ_BYTES", 10 * 5 * 2)
     digests, rows = digests_of(1000), rows_of(1000)
     path = write(tmp_path / "f.h5", digests, rows)
     with Features(path) as read:
@@ -100,7 +102,7 @@ def test_an_error_while_rows_are_produced_comes_out_and_publishes_nothing(tmp_pa
         raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
-        features.write(
+        features_file.write(
             tmp_path / "f.h5", spec=SPEC, digests=digests_of(10), row_shape=(5,), dtype="float16", blocks=failing()
         )
     assert list(tmp_path.iterdir()) == []

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.files import published, published_folder
+from pipeline.storage.atomic import published, published_folder
 
 
 def test_the_name_appears_only_when_the_block_is_over(tmp_path: Path) -> None:

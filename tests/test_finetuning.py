@@ -17,25 +17,19 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from pipeline import (
-    assembly,
-    backbones,
-    calibration,
-    extraction,
-    finetuning,
-    frameworks,
-    heads,
-    manifest,
-    models,
-    prediction,
-    thresholds,
-    training,
-)
+from pipeline import backbones, heads
+from pipeline.backbones import quiet_imports
 from pipeline.errors import ArtefactError, BusyError, CutError, InputError, SpecError
-from pipeline.features import Features
-from pipeline.finetuning import Settings, checkpoints
-from pipeline.manifest import Manifest
-from pipeline.views import Policy
+from pipeline.features import extract
+from pipeline.features.features_file import Features
+from pipeline.heads import train as training
+from pipeline.heads.calibration import calibrate, thresholds
+from pipeline.inference import predict
+from pipeline.models import assemble, finetuning, store
+from pipeline.models.finetuning import Settings, checkpoints
+from pipeline.photos import manifest
+from pipeline.photos.augmentation import Policy
+from pipeline.photos.manifest import Manifest
 from stages.finetune import finetune as command
 from tests import fakes
 
@@ -75,7 +69,7 @@ class Project:
         fakes.write_classes(self.images, counts)
         manifest.write(self._table(counts), self.manifest)
         self.plan = fakes.plan(size=SIZE, backbone=backbone, **chosen)
-        extraction.extract(
+        extract.extract(
             self.images,
             self.manifest,
             self.features,
@@ -122,15 +116,15 @@ class Project:
         """The stored arrays, by name."""
         import h5py
 
-        with h5py.File(self.model / models.WEIGHTS_FILE) as file:
+        with h5py.File(self.model / store.WEIGHTS_FILE) as file:
             return {name: file[name][...] for name in file}
 
     def split(self, name: str) -> tuple[np.ndarray, np.ndarray]:
         """Pixels and codes of a split, in the order of the digests."""
-        from pipeline import images
+        from pipeline.photos import decode
 
         table = manifest.read(self.manifest).distinct(name)
-        read = [images.fit((self.images / path).read_bytes(), size=SIZE, geometry="squash") for path in table.paths]
+        read = [decode.fit((self.images / path).read_bytes(), size=SIZE, geometry="squash") for path in table.paths]
         return np.stack(read), np.array([table.classes.index(label) for label in table.labels])
 
 
@@ -180,18 +174,18 @@ def ordinary(
 
     Return the names of all weights of the base, the weights before, the mean loss of each epoch, and the weights after.
     """
-    tf = frameworks.tensorflow()
+    tf = quiet_imports.tensorflow()
     import keras
 
     plan = project.plan
     base = backbones.load(plan.backbone, size=SIZE, alpha=plan.spec["backbone"]["alpha"], weights=plan.weights)
     layers = [layer.name for layer in base.layers]
-    weighted = assembly.weighted_layers(base)
+    weighted = assemble.weighted_layers(base)
     names = [f"{layer.name}.{place}" for layer in weighted for place in range(len(layer.weights))]
     before = [np.array(variable) for layer in weighted for variable in layer.weights]
     for layer in base.layers[: layers.index(backbones.resolve_cut(plan.backbone, cut)) + 1]:
         layer.trainable = False
-    head = assembly.head_network(heads.load(project.head)[0].stack())
+    head = assemble.head_network(heads.load(project.head)[0].stack())
     inputs = keras.Input((SIZE, SIZE, 3))
     features = keras.layers.GlobalAveragePooling2D()(base(plan.backbone.preprocess(inputs), training=False))
     model = keras.Model(inputs, head(features))
@@ -259,8 +253,8 @@ def test_without_epochs_the_model_predicts_what_trunk_and_head_predict(
     with Features(project.features) as features:
         expected = head.predict_proba(features.gather(table.digests))
     pixels, _ = project.split("test")
-    network = models.read(project.model).network()
-    np.testing.assert_allclose(models.normalised(network(pixels, training=False).numpy()), expected, atol=2e-6)
+    network = store.read(project.model).network()
+    np.testing.assert_allclose(store.normalised(network(pixels, training=False).numpy()), expected, atol=2e-6)
 
 
 def test_a_joined_model_decides_as_its_head_and_a_trained_one_says_if_no_threshold_can_be_chosen(
@@ -271,14 +265,14 @@ def test_a_joined_model_decides_as_its_head_and_a_trained_one_says_if_no_thresho
     threshold = {"positive": "light", "value": 0.0}
     heads.save(head, project.head, record | {"threshold": threshold})
     joined = project.finetune(epochs=0)
-    assert (models.read(project.model).threshold, joined.warnings) == (threshold, [])
+    assert (store.read(project.model).threshold, joined.warnings) == (threshold, [])
     for folder in (project.head, project.model):
         how = {"weights": None, "engine": "tensorflow", "precision": None, "batch_size": 8, "cache": None}
-        given = prediction.Predictor(folder, **how)
-        found = given.predict(prediction.expand([project.images / "dark"]), progress=lambda done, total: None)
+        given = predict.Predictor(folder, **how)
+        found = given.predict(predict.expand([project.images / "dark"]), progress=lambda done, total: None)
         assert {one.label for one in found} == {"light"}
     trained = project.finetune(epochs=1)
-    assert models.read(project.model).threshold is None
+    assert store.read(project.model).threshold is None
     (warning,) = trained.warnings
     assert warning.startswith("the threshold of the head was chosen for its probabilities, which training changes, and")
 
@@ -290,15 +284,15 @@ def test_training_chooses_temperature_and_threshold_anew_on_validation(tmp_path:
     training.train(project.manifest, project.features, project.head, head=head, calibrate="temperature", wish=wish)
     _, record = heads.load(project.head)
     summary = project.finetune(epochs=1)
-    model = models.read(project.model)
+    model = store.read(project.model)
     assert summary.warnings == []
     assert model.temperature != record["calibration"]["temperature"]
     assert model.threshold != record["threshold"]
     pixels, codes = project.split("val")
-    probabilities = models.normalised(np.array(model.network()(pixels)))
-    raw = calibration.apply(probabilities, 1 / model.temperature)
+    probabilities = store.normalised(np.array(model.network()(pixels)))
+    raw = calibrate.apply(probabilities, 1 / model.temperature)
     assert model.document["calibration"]["rows"] == len(codes) == 60
-    assert model.temperature == pytest.approx(calibration.fit(raw, codes), rel=1e-3)
+    assert model.temperature == pytest.approx(calibrate.fit(raw, codes), rel=1e-3)
     chosen = thresholds.choose(probabilities, codes, model.classes, wish)
     assert {**model.threshold, "value": pytest.approx(model.threshold["value"], rel=1e-4)} == chosen
 
@@ -307,7 +301,7 @@ def test_training_leaves_calibration_where_validation_images_are_few(project: Pr
     head, record = heads.load(project.head)
     heads.save(head, project.head, record | {"calibration": {"temperature": 2.0}})
     summary = project.finetune(epochs=1)
-    assert models.read(project.model).temperature == 1.0
+    assert store.read(project.model).temperature == 1.0
     (warning,) = summary.warnings
     assert warning.startswith("not calibrated: training changes the probabilities, and a temperature takes 50 ")
 
@@ -319,13 +313,13 @@ def test_a_joined_model_is_as_sure_as_its_calibrated_head(tmp_path: Path, counts
     calibrated = {"method": "temperature", "temperature": 0.4}
     heads.save(head, project.head, record | {"calibration": calibrated})
     project.finetune(epochs=0)
-    model = models.read(project.model)
+    model = store.read(project.model)
     assert (model.temperature, model.document["calibration"]) == (0.4, calibrated)
     found = []
     for folder in (project.head, project.model):
         how = {"weights": None, "engine": "tensorflow", "precision": None, "batch_size": 8, "cache": None}
-        given = prediction.Predictor(folder, **how).predict(
-            prediction.expand([project.images]), progress=lambda done, total: None
+        given = predict.Predictor(folder, **how).predict(
+            predict.expand([project.images]), progress=lambda done, total: None
         )
         found.append([list(one.probabilities.values()) for one in given])
     np.testing.assert_allclose(found[1], found[0], atol=1e-5)
@@ -335,7 +329,7 @@ def test_joining_reads_neither_manifest_nor_images(project: Project) -> None:
     project.manifest.unlink()
     shutil.rmtree(project.images)
     project.finetune(epochs=0)
-    assert models.read(project.model).classes == ["dark", "grey", "light"]
+    assert store.read(project.model).classes == ["dark", "grey", "light"]
 
 
 def test_the_same_model_has_the_same_bytes(project: Project) -> None:
@@ -377,7 +371,7 @@ def test_the_table_counts_every_number_once(project: Project) -> None:
     assert summary.trained + summary.frozen == sum(stored.values())
     in_inference = {layer.name: (layer.parameters, layer.trained) for layer in summary.layers}
     assert in_inference["top_bn"] == (4 * 16, 2 * 16)
-    assert models.read(project.model).document["layers"][0]["name"] == "stem_conv"
+    assert store.read(project.model).document["layers"][0]["name"] == "stem_conv"
 
 
 def test_batch_normalisation_learns_statistics_only_if_asked(project: Project) -> None:
@@ -406,7 +400,7 @@ def test_new_convolutions_take_the_place_of_the_layers_above_the_cut(project: Pr
         "new_conv_2": 9 * 8 * 4 + 4,
         "head_dense_0": 4 * 3 + 3,
     }
-    model = models.read(project.model)
+    model = store.read(project.model)
     assert (model.spec["cut"], model.document["new_conv"]) == ("block1_add", [8, 4])
     pixels, _ = project.split("test")
     assert model.network()(pixels).shape == (len(pixels), 3)
@@ -434,7 +428,7 @@ tf = frameworks.tensorflow()
 (cpu,) = tf.config.list_physical_devices("CPU")
 tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
 import numpy as np
-from pipeline.finetuning import devices
+from pipeline.models.finetuning import devices
 from tests.test_finetuning import Project, dense
 project = Project(Path(sys.argv[1]), {"dark": 9, "grey": 10, "light": 12})
 project.train(dense(l2=0.01))
@@ -492,7 +486,7 @@ def test_smoothed_labels_and_class_weights_enter_the_loss(project: Project) -> N
     quiet = {"epochs": 1, "learning_rate": 1e-12}
     pixels, codes = project.split("val")
     project.finetune(epochs=0)
-    p = np.log(models.normalised(models.read(project.model).network()(pixels).numpy()))
+    p = np.log(store.normalised(store.read(project.model).network()(pixels).numpy()))
     smoothed = project.finetune(**quiet, label_smoothing=0.3).history[0]["val_loss"]
     targets = 0.7 * np.eye(3)[codes] + 0.1
     assert smoothed == pytest.approx(-(targets * p).sum(axis=1).mean(), rel=1e-4)
@@ -511,7 +505,7 @@ def test_early_stopping_keeps_the_best_weights(project: Project) -> None:
     assert summary.best_epoch == 1 + int(np.argmin(losses))
     assert len(losses) == summary.best_epoch + 2
     pixels, codes = project.split("val")
-    found = models.normalised(models.read(project.model).network()(pixels).numpy())
+    found = store.normalised(store.read(project.model).network()(pixels).numpy())
     assert -np.log(found[np.arange(len(codes)), codes]).mean() == pytest.approx(min(losses), rel=1e-4)
 
 
@@ -563,7 +557,7 @@ KILLABLE = """
 import glob, os, signal, sys, time
 from tests.fakes import register_tiny
 register_tiny()
-from pipeline.finetuning import epochs, tuner
+from pipeline.models.finetuning import epochs, tuner
 steps, take = 0, tuner.Tuner.train
 def counted(self, *given, **named):
     global steps
@@ -595,7 +589,7 @@ def test_a_run_killed_within_an_epoch_ends_with_the_bits_of_an_undisturbed_one(p
 
     assert run("undisturbed", 0).returncode == 0
     assert run("resumed", 7).returncode == -signal.SIGKILL  # four steps an epoch: within the second
-    assert not (project.root / "resumed" / models.MODEL_FILE).exists()
+    assert not (project.root / "resumed" / store.MODEL_FILE).exists()
     again = run("resumed", 0)
     assert "resumed after epoch 1;" in again.stdout
     for name in ("weights.h5", "history.csv", "model.json"):
@@ -654,7 +648,7 @@ def test_what_cannot_be_done_is_refused(
 ) -> None:
     with pytest.raises(error, match=message):
         project.finetune(**changes)
-    assert not (project.model / models.MODEL_FILE).exists()
+    assert not (project.model / store.MODEL_FILE).exists()
 
 
 def test_weights_that_are_not_the_heads_are_refused(project: Project) -> None:

@@ -2,13 +2,13 @@
 
 import logging
 
-from pipeline import frameworks
+from pipeline.backbones import quiet_imports
 
 
 def test_advice_on_many_graphs_is_kept_from_the_user_and_nothing_else() -> None:
-    log = frameworks.tensorflow().get_logger()
+    log = quiet_imports.tensorflow().get_logger()
     filters = list(log.filters)
-    frameworks.tensorflow()
+    quiet_imports.tensorflow()
     assert log.filters == filters
     advice, news = (
         logging.LogRecord("tensorflow", logging.WARNING, "", 0, text, None, None)

@@ -9,8 +9,11 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from pipeline import features, growth, heads, manifest
+from pipeline import heads
 from pipeline.errors import InputError
+from pipeline.features import features_file
+from pipeline.heads.selection import learning_curve
+from pipeline.photos import manifest
 from stages.growth import growth as command
 
 CLASSES = ("a", "b", "c")
@@ -49,7 +52,7 @@ class Project:
             for split in ("train", "val", "test")
         }
         manifest.write(manifest.from_rows(rows), self.manifest)
-        features.write(
+        features_file.write(
             self.features,
             spec="{}",
             digests=np.frombuffer(b"".join(digests), np.uint8).reshape(-1, 32),
@@ -60,7 +63,9 @@ class Project:
 
     def grow(self, head=None, **options):
         settings = {"parts": 5, "seeds": 3, "folds": None, "progress": lambda *_: None}
-        return growth.grow(self.manifest, self.features, self.out, head=head or Nearest(), **{**settings, **options})
+        return learning_curve.grow(
+            self.manifest, self.features, self.out, head=head or Nearest(), **{**settings, **options}
+        )
 
 
 @pytest.fixture
@@ -89,7 +94,7 @@ def test_the_parts_of_a_seed_are_nested_and_end_with_all(project):
 
 def test_every_part_has_its_share_of_each_class():
     y = np.array([0] * 70 + [1] * 20 + [2] * 10)
-    order = growth._ordered(np.arange(100), y, seed=1)
+    order = learning_curve._ordered(np.arange(100), y, seed=1)
     assert sorted(order.tolist()) == list(range(100))
     assert set(y[order[:3]]) == {0, 1, 2}
     for size in (20, 50, 80):

@@ -12,9 +12,10 @@ import pytest
 
 from pipeline import heads
 from pipeline.errors import ArtefactError, InputError
-from pipeline.heads import HEADS, Part, count_parameters, dense_training, ridge
+from pipeline.heads import HEADS, Part, count_parameters, ridge
 from pipeline.heads.dense import ACTIVATIONS
-from pipeline.heads.rows import Standardised, class_weights, learn_scale, probabilities, standardise
+from pipeline.heads.solvers import dense_training
+from pipeline.heads.standardise import Standardised, class_weights, learn_scale, probabilities, standardise
 
 LOGISTIC = {"C": 1.0, "l1_ratio": 0.0, "class_weight": None, "max_iter": 1000, "seed": 0}
 DENSE = {
@@ -385,7 +386,7 @@ class TestRidge:
     def test_of_many_rows_blocks_that_lie_apart_fit_the_factor(self, monkeypatch):
         X, y = blobs(2, n=4000, separation=0.2)
         every = make("ridge").fit(X, y, None)
-        monkeypatch.setattr("pipeline.heads.rows.BLOCK_ROWS", 100)
+        monkeypatch.setattr("pipeline.heads.standardise.BLOCK_ROWS", 100)
         monkeypatch.setattr(ridge, "FACTOR_ROWS", 1000)
         some = make("ridge").fit(X, y, None)
         ratio = some.arrays_["coef_"] / every.arrays_["coef_"]

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline import images
 from pipeline.errors import ImageError, InputError, StorageError
+from pipeline.photos import decode
 
 RED, GREEN, BLUE, WHITE = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)
 
@@ -35,7 +35,7 @@ def png(width: int, height: int, depth: int, colour: int, rows: bytes) -> bytes:
 @pytest.mark.parametrize("form", ["PNG", "BMP", "TIFF"])
 def test_lossless_formats_give_their_pixels_to_the_bit(form: str) -> None:
     pixels = noise(11, 17)
-    decoded, name = images.decode(encoded(Image.fromarray(pixels), form))
+    decoded, name = decode.decode(encoded(Image.fromarray(pixels), form))
     assert name == form
     np.testing.assert_array_equal(decoded, pixels)
 
@@ -43,7 +43,7 @@ def test_lossless_formats_give_their_pixels_to_the_bit(form: str) -> None:
 @pytest.mark.parametrize("form", ["JPEG", "WEBP", "AVIF"])
 def test_lossy_formats_give_their_pixels_nearly(form: str) -> None:
     pixels = np.full((32, 48, 3), (200, 100, 50), np.uint8)
-    decoded, name = images.decode(encoded(Image.fromarray(pixels), form, quality=95))
+    decoded, name = decode.decode(encoded(Image.fromarray(pixels), form, quality=95))
     assert name == form
     assert np.abs(decoded.astype(int) - pixels).max() <= 4
 
@@ -52,21 +52,21 @@ def test_lossy_formats_give_their_pixels_nearly(form: str) -> None:
 def test_an_animation_counts_as_its_first_frame(form: str) -> None:
     frames = [Image.new("RGB", (8, 8), colour) for colour in (RED, BLUE)]
     data = encoded(frames[0], form, save_all=True, append_images=frames[1:], lossless=True)
-    decoded, name = images.decode(data)
+    decoded, name = decode.decode(data)
     assert name == form
     assert (decoded == RED).all()
 
 
 def test_sixteen_bit_grey_is_divided_by_257_and_not_clipped() -> None:
     values = np.array([[0, 257, 257 * 100, 65535]], np.uint16)
-    decoded, _ = images.decode(encoded(Image.fromarray(values), "PNG"))
+    decoded, _ = decode.decode(encoded(Image.fromarray(values), "PNG"))
     np.testing.assert_array_equal(decoded[0, :, 0], [0, 1, 100, 255])
     assert (decoded == decoded[..., :1]).all()
 
 
 def test_sixteen_bit_colour_keeps_its_values() -> None:
     row = b"\0" + struct.pack(">6H", 0, 257 * 7, 65535, 257 * 100, 257 * 200, 257)
-    decoded, _ = images.decode(png(2, 1, 16, 2, row))
+    decoded, _ = decode.decode(png(2, 1, 16, 2, row))
     np.testing.assert_array_equal(decoded, [[[0, 7, 255], [100, 200, 1]]])
 
 
@@ -75,7 +75,7 @@ def test_a_palette_gives_colours_and_not_indices() -> None:
     image.putpalette([*GREEN, *BLUE])
     image.putpixel((1, 0), 1)
     for form in ("BMP", "PNG", "GIF"):
-        np.testing.assert_array_equal(images.decode(encoded(image, form))[0], [[GREEN, BLUE]])
+        np.testing.assert_array_equal(decode.decode(encoded(image, form))[0], [[GREEN, BLUE]])
 
 
 @pytest.mark.parametrize("mode", ["L", "1", "CMYK", "YCbCr", "LAB"])
@@ -84,7 +84,7 @@ def test_other_colour_models_become_rgb(mode: str) -> None:
         Image.new("RGB", (4, 4), "white").convert(mode) if mode != "LAB" else Image.new("LAB", (4, 4), (255, 128, 128))
     )
     form = "JPEG" if mode in ("CMYK", "YCbCr") else "TIFF"
-    decoded, _ = images.decode(encoded(white, form))
+    decoded, _ = decode.decode(encoded(white, form))
     assert decoded.shape == (4, 4, 3)
     assert decoded.min() >= 250
 
@@ -94,11 +94,11 @@ def test_transparency_is_composited_on_white(mode: str) -> None:
     black, clear = {"RGBA": (0, 0, 0, 255), "LA": (0, 255)}[mode], {"RGBA": (0, 0, 0, 0), "LA": (0, 0)}[mode]
     image = Image.new(mode, (2, 1), black)
     image.putpixel((1, 0), clear)
-    np.testing.assert_array_equal(images.decode(encoded(image, "PNG"))[0], [[(0, 0, 0), WHITE]])
+    np.testing.assert_array_equal(decode.decode(encoded(image, "PNG"))[0], [[(0, 0, 0), WHITE]])
 
 
 def test_half_transparent_black_is_middle_grey() -> None:
-    decoded, _ = images.decode(encoded(Image.new("RGBA", (1, 1), (0, 0, 0, 128)), "PNG"))
+    decoded, _ = decode.decode(encoded(Image.new("RGBA", (1, 1), (0, 0, 0, 128)), "PNG"))
     assert abs(int(decoded[0, 0, 0]) - 127) <= 1
 
 
@@ -106,7 +106,7 @@ def test_a_transparent_palette_entry_is_white() -> None:
     image = Image.new("P", (2, 1))
     image.putpalette([*GREEN, *BLUE])
     image.putpixel((1, 0), 1)
-    np.testing.assert_array_equal(images.decode(encoded(image, "PNG", transparency=1))[0], [[GREEN, WHITE]])
+    np.testing.assert_array_equal(decode.decode(encoded(image, "PNG", transparency=1))[0], [[GREEN, WHITE]])
 
 
 # How a camera stores an upright picture under each EXIF orientation (TIFF 6.0, section 8: Orientation).
@@ -132,7 +132,7 @@ def test_every_exif_orientation_is_turned_upright(form: str, orientation: int) -
         stored = stored.transpose(STORED[orientation])
     exif = Image.Exif()
     exif[0x0112] = orientation
-    decoded, _ = images.decode(encoded(stored, form, exif=exif))
+    decoded, _ = decode.decode(encoded(stored, form, exif=exif))
     assert decoded.shape == upright.shape
     for (row, column), colour in {(4, 4): RED, (4, 28): GREEN, (12, 4): BLUE}.items():
         assert np.abs(decoded[row, column].astype(int) - colour).max() < 60
@@ -140,7 +140,7 @@ def test_every_exif_orientation_is_turned_upright(form: str, orientation: int) -
 
 def test_damaged_exif_does_not_cost_a_sound_image() -> None:
     data = encoded(Image.new("RGB", (8, 6), RED), "JPEG", exif=b"Exif\0\0MM\0*\0\0\0\x08\xff\xff\x01\x12")
-    assert images.decode(data)[0].shape == (6, 8, 3)
+    assert decode.decode(data)[0].shape == (6, 8, 3)
 
 
 @pytest.mark.parametrize(
@@ -157,7 +157,7 @@ def test_damaged_exif_does_not_cost_a_sound_image() -> None:
 )
 def test_what_cannot_be_decoded_in_full_is_refused_with_its_reason(data: bytes, reason: str) -> None:
     with pytest.raises(ImageError, match=reason):
-        images.decode(data)
+        decode.decode(data)
 
 
 def test_a_half_truncated_jpeg_that_verifies_is_refused() -> None:
@@ -166,20 +166,20 @@ def test_a_half_truncated_jpeg_that_verifies_is_refused() -> None:
     with Image.open(io.BytesIO(half)) as image:
         image.verify()  # Pillow's own check is content with it
     with pytest.raises(ImageError, match="truncated"):
-        images.decode(half)
+        decode.decode(half)
 
 
 def test_a_bomb_is_refused_before_it_takes_memory() -> None:
     bomb = png(20_000, 20_000, 1, 0, b"\0" * 1000)
     with pytest.raises(ImageError, match="too many pixels: expected at most 178,956,970"):
-        images.decode(bomb)
+        decode.decode(bomb)
 
 
 def test_the_limit_on_pixels_counts_every_pixel() -> None:
     data = encoded(Image.new("RGB", (10, 10)), "PNG")
-    assert images.decode(data, max_pixels=100)[0].shape == (10, 10, 3)
+    assert decode.decode(data, max_pixels=100)[0].shape == (10, 10, 3)
     with pytest.raises(ImageError, match="expected at most 99, received 10 x 10"):
-        images.decode(data, max_pixels=99)
+        decode.decode(data, max_pixels=99)
 
 
 def test_a_thousand_mutilated_files_give_pixels_or_a_reason() -> None:
@@ -191,7 +191,7 @@ def test_a_thousand_mutilated_files_give_pixels_or_a_reason() -> None:
         for place in draw.integers(0, len(data), 8):
             data[place] = draw.integers(0, 256)
         try:
-            assert images.decode(bytes(data), max_pixels=10**6)[0].dtype == np.uint8
+            assert decode.decode(bytes(data), max_pixels=10**6)[0].dtype == np.uint8
             outcomes["pixels"] += 1
         except ImageError as error:
             assert "\n" not in str(error)
@@ -202,7 +202,7 @@ def test_a_thousand_mutilated_files_give_pixels_or_a_reason() -> None:
 def test_squash_fills_the_square_and_ignores_the_aspect() -> None:
     image = Image.new("RGB", (40, 20), RED)
     image.paste(BLUE, (20, 0, 40, 20))
-    square = images.fit(encoded(image, "PNG"), size=10, geometry="squash")
+    square = decode.fit(encoded(image, "PNG"), size=10, geometry="squash")
     assert square.shape == (10, 10, 3)
     assert (square[:, :4] == RED).all() and (square[:, 6:] == BLUE).all()
 
@@ -210,18 +210,18 @@ def test_squash_fills_the_square_and_ignores_the_aspect() -> None:
 def test_crop_keeps_the_centre_only() -> None:
     image = Image.new("RGB", (40, 20), RED)
     image.paste(BLUE, (10, 0, 30, 20))
-    assert (images.fit(encoded(image, "PNG"), size=10, geometry="crop") == BLUE).all()
+    assert (decode.fit(encoded(image, "PNG"), size=10, geometry="crop") == BLUE).all()
 
 
 def test_pad_shows_everything_on_black() -> None:
-    square = images.fit(encoded(Image.new("RGB", (40, 20), WHITE), "PNG"), size=8, geometry="pad")
+    square = decode.fit(encoded(Image.new("RGB", (40, 20), WHITE), "PNG"), size=8, geometry="pad")
     assert (square[:2] == 0).all() and (square[6:] == 0).all() and (square[2:6] == 255).all()
 
 
 def test_resizing_averages_what_falls_together() -> None:
     checkers = np.indices((64, 64)).sum(0) % 2 * 255
     pixels = np.repeat(checkers[..., None], 3, axis=2).astype(np.uint8)
-    small = images.fit(encoded(Image.fromarray(pixels), "PNG"), size=8, geometry="squash")
+    small = decode.fit(encoded(Image.fromarray(pixels), "PNG"), size=8, geometry="squash")
     assert np.abs(small.astype(int) - 127.5).max() <= 4
 
 
@@ -229,52 +229,52 @@ def smooth(height: int, width: int) -> np.ndarray:
     return np.asarray(Image.fromarray(noise(12, 16)).resize((width, height), Image.Resampling.BICUBIC))
 
 
-@pytest.mark.parametrize("geometry", images.GEOMETRIES)
+@pytest.mark.parametrize("geometry", decode.GEOMETRIES)
 def test_a_large_jpeg_is_decoded_smaller_and_looks_the_same(
-    geometry: images.Geometry, monkeypatch: pytest.MonkeyPatch
+    geometry: decode.Geometry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     data = encoded(Image.fromarray(smooth(1200, 1600)), "JPEG", quality=95)
     loaded: list[tuple[int, int]] = []
-    upright = images._upright
-    monkeypatch.setattr(images, "_upright", lambda image: loaded.append(image.size) or upright(image))
-    quick = images.fit(data, size=64, geometry=geometry)
-    monkeypatch.setattr(images, "JPEG_SCALING", 10**6)
-    full = images.fit(data, size=64, geometry=geometry)
+    upright = decode._upright
+    monkeypatch.setattr(decode, "_upright", lambda image: loaded.append(image.size) or upright(image))
+    quick = decode.fit(data, size=64, geometry=geometry)
+    monkeypatch.setattr(decode, "JPEG_SCALING", 10**6)
+    full = decode.fit(data, size=64, geometry=geometry)
     assert loaded == [(200, 150), (1600, 1200)]
     assert np.abs(quick.astype(int) - full).mean() < 0.5
 
 
 def test_a_small_jpeg_is_decoded_in_full(monkeypatch: pytest.MonkeyPatch) -> None:
     data = encoded(Image.fromarray(smooth(120, 250)), "JPEG")
-    quick = images.fit(data, size=64, geometry="squash")
-    monkeypatch.setattr(images, "JPEG_SCALING", 10**6)
-    np.testing.assert_array_equal(images.fit(data, size=64, geometry="squash"), quick)
+    quick = decode.fit(data, size=64, geometry="squash")
+    monkeypatch.setattr(decode, "JPEG_SCALING", 10**6)
+    np.testing.assert_array_equal(decode.fit(data, size=64, geometry="squash"), quick)
 
 
 @pytest.mark.parametrize("mode", ["L", "CMYK"])
 def test_a_large_jpeg_of_another_colour_model_is_decoded_smaller_too(mode: str) -> None:
     data = encoded(Image.new("RGB", (1600, 1200), "white").convert(mode), "JPEG")
-    assert images.fit(data, size=32, geometry="squash").min() >= 250
+    assert decode.fit(data, size=32, geometry="squash").min() >= 250
 
 
 def test_an_unknown_geometry_names_the_choices() -> None:
     with pytest.raises(InputError, match="expected one of squash, crop, pad, received 'stretch'"):
-        images.fit(encoded(Image.fromarray(noise(4, 4)), "PNG"), size=2, geometry="stretch")  # type: ignore[arg-type]
+        decode.fit(encoded(Image.fromarray(noise(4, 4)), "PNG"), size=2, geometry="stretch")  # type: ignore[arg-type]
 
 
 def test_a_thumbnail_keeps_the_aspect() -> None:
-    assert images.thumbnail(noise(100, 200), 50).shape == (25, 50, 3)
+    assert decode.thumbnail(noise(100, 200), 50).shape == (25, 50, 3)
 
 
 def test_what_is_no_readable_file_says_so(tmp_path: Path) -> None:
     with pytest.raises(ImageError, match="file not found"):
-        images.read_bytes(tmp_path / "gone.jpg")
+        decode.read_bytes(tmp_path / "gone.jpg")
     with pytest.raises(ImageError, match="not a regular file"):
-        images.read_bytes(tmp_path)
+        decode.read_bytes(tmp_path)
     loop = tmp_path / "loop.jpg"
     loop.symlink_to(loop)
     with pytest.raises(ImageError, match="a loop of links"):
-        images.read_bytes(loop)
+        decode.read_bytes(loop)
 
 
 @pytest.mark.parametrize("number", [errno.EIO, errno.ESTALE])
@@ -289,4 +289,4 @@ def test_a_failing_disk_is_not_blamed_on_the_image(
 
     monkeypatch.setattr(Path, "read_bytes", fail)
     with pytest.raises(StorageError, match=r"a\.jpg: the disk fails"):
-        images.read_bytes(path)
+        decode.read_bytes(path)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from pipeline import intervals
+from pipeline.stats import intervals
 
 
 @pytest.mark.parametrize(

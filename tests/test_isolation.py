@@ -6,7 +6,7 @@ import time
 import pytest
 
 from pipeline.errors import StorageError
-from pipeline.isolation import each
+from pipeline.photos.decode_pool import each
 
 
 def run(function, items, *, workers=2, progress=lambda *_: None):

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from pipeline.errors import ArtefactError
-from pipeline.manifest import Manifest, read, write
+from pipeline.photos.manifest import Manifest, read, write
 
 
 def some_manifest(**columns) -> Manifest:

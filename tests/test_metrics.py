@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 from sklearn import metrics as reference
 
-from pipeline import intervals, metrics
+from pipeline.stats import intervals, metrics
 
 
 def predictions(n, k, separation=2.0, seed=0):

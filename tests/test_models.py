@@ -11,9 +11,11 @@ import h5py
 import numpy as np
 import pytest
 
-from pipeline import assembly, backbones, calibration, models
+from pipeline import backbones
 from pipeline.errors import ArtefactError
 from pipeline.heads import Stack
+from pipeline.heads.calibration import calibrate
+from pipeline.models import assemble, store
 from tests import fakes
 
 SIZE = 32
@@ -44,12 +46,12 @@ def save(
 ) -> Any:
     plan = fakes.plan(size=SIZE, backbone="tiny")
     base = backbones.load(plan.backbone, size=SIZE, alpha=1.0, weights=plan.weights)
-    trunk = assembly.flat(backbones.trunk(plan.backbone, base, cut=plan.spec["cut"], pooling="avg"))
+    trunk = assemble.flat(backbones.trunk(plan.backbone, base, cut=plan.spec["cut"], pooling="avg"))
     head = head or stack(16, 5, 3)
-    network = assembly.head_network(head)
+    network = assemble.head_network(head)
     classes = ["a", "b", "c"] if head.widths[-1] == 3 else ["a", "b"]
-    layers = [models.LayerState("stem_conv", "Conv2D", "trunk", 216, 0)]
-    models.save(
+    layers = [store.LayerState("stem_conv", "Conv2D", "trunk", 216, 0)]
+    store.save(
         folder,
         trunk,
         network,
@@ -63,7 +65,7 @@ def save(
         made={"finetuning": None},
         calibration=calibrated,
     )
-    return assembly.join(trunk, network)
+    return assemble.join(trunk, network)
 
 
 @pytest.fixture(scope="module")
@@ -85,7 +87,7 @@ def pixels(count: int = 5) -> np.ndarray:
 @pytest.mark.parametrize("widths", [(3,), (5, 3), (1,), (4, 4, 1)])
 def test_a_model_read_back_gives_the_same_bits(tmp_path: Path, widths: tuple[int, ...]) -> None:
     network = save(tmp_path / "m", head=stack(16, *widths))
-    again = models.read(tmp_path / "m").network()
+    again = store.read(tmp_path / "m").network()
     found = np.array(again(pixels()))
     assert np.array_equal(found, np.array(network(pixels())))
     assert found.shape == (5, 2 if widths[-1] == 1 else 3)
@@ -97,12 +99,12 @@ def test_the_network_of_a_calibrated_model_gives_calibrated_probabilities(
     tmp_path: Path, widths: tuple[int, ...]
 ) -> None:
     plain = save(tmp_path / "m", head=stack(16, *widths))
-    identity = models.read(tmp_path / "m").identity
+    identity = store.read(tmp_path / "m").identity
     save(tmp_path / "m", head=stack(16, *widths), calibrated={"temperature": 2.5})
-    model = models.read(tmp_path / "m")
+    model = store.read(tmp_path / "m")
     assert (model.temperature, model.document["calibration"]) == (2.5, {"temperature": 2.5})
     assert model.identity != identity
-    expected = calibration.apply(models.normalised(np.array(plain(pixels()))), 2.5)
+    expected = calibrate.apply(store.normalised(np.array(plain(pixels()))), 2.5)
     np.testing.assert_allclose(np.array(model.network()(pixels())), expected, atol=1e-6)
 
 
@@ -111,33 +113,33 @@ def test_a_damaged_temperature_is_refused(folder: Path, damaged: object) -> None
     document = json.loads((folder / "model.json").read_text())
     (folder / "model.json").write_text(json.dumps(document | {"calibration": damaged}))
     with pytest.raises(ArtefactError, match="expected a calibration with a temperature from"):
-        models.read(folder)
+        store.read(folder)
 
 
 def test_reading_tells_what_was_written(folder: Path) -> None:
-    model = models.read(folder)
+    model = store.read(folder)
     assert (model.classes, model.size, model.history) == (["a", "b", "c"], SIZE, HISTORY)
     assert model.document["layers"] == [
         {"name": "stem_conv", "kind": "Conv2D", "place": "trunk", "parameters": 216, "trained": 0}
     ]
     digest = hashlib.sha256((folder / "weights.h5").read_bytes()).hexdigest()
     assert model.spec["weights"] == {"seed": 0, "finetuned": digest}
-    assert models.is_model(folder)
-    assert not models.is_model(folder.parent)
+    assert store.is_model(folder)
+    assert not store.is_model(folder.parent)
 
 
 def test_weights_that_were_only_joined_are_still_those_of_the_base(tmp_path: Path) -> None:
     save(tmp_path, history=[])
-    assert models.read(tmp_path).spec == fakes.plan(size=SIZE, backbone="tiny").spec
+    assert store.read(tmp_path).spec == fakes.plan(size=SIZE, backbone="tiny").spec
     assert not (tmp_path / "history.csv").exists()
 
 
 def test_saving_again_replaces_what_was_there(tmp_path: Path, folder: Path) -> None:
-    first = models.read(folder).identity
+    first = store.read(folder).identity
     save(folder, history=[])
-    assert models.read(folder).identity != first
+    assert store.read(folder).identity != first
     save(folder)
-    assert models.read(folder).identity == first
+    assert store.read(folder).identity == first
 
 
 # --- damaged and hostile
@@ -160,7 +162,7 @@ def resign(folder: Path) -> None:
 def test_a_missing_file_is_named(folder: Path, name: str) -> None:
     (folder / name).unlink()
     with pytest.raises(ArtefactError, match=rf"{name}: expected .*; run `headstart finetune` again"):
-        models.read(folder)
+        store.read(folder)
 
 
 @pytest.mark.parametrize("name", ["weights.h5", "history.csv"])
@@ -169,7 +171,7 @@ def test_a_flipped_bit_is_noticed(folder: Path, name: str) -> None:
     data[len(data) // 2] ^= 1
     (folder / name).write_bytes(data)
     with pytest.raises(ArtefactError, match=rf"{name}: expected sha256 "):
-        models.read(folder)
+        store.read(folder)
 
 
 @pytest.mark.parametrize(
@@ -195,13 +197,13 @@ def test_a_flipped_bit_is_noticed(folder: Path, name: str) -> None:
 def test_a_description_of_another_network_is_refused(folder: Path, change: Callable[[dict[str, Any]], object]) -> None:
     edit(folder, change)
     with pytest.raises(ArtefactError, match=r"model\.json"):
-        models.read(folder).network()
+        store.read(folder).network()
 
 
 def test_text_that_is_no_json_is_refused(folder: Path) -> None:
     (folder / "model.json").write_text("[" * 100_000)
     with pytest.raises(ArtefactError, match=r"model\.json: expected JSON"):
-        models.read(folder)
+        store.read(folder)
 
 
 @pytest.mark.parametrize(
@@ -231,4 +233,4 @@ def test_arrays_that_are_not_the_networks_are_refused(
         change(file)
     resign(folder)
     with pytest.raises(ArtefactError, match=message):
-        models.read(folder).network()
+        store.read(folder).network()

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from pipeline import near_duplicates, perceptual_hash
 from pipeline.errors import InputError
+from pipeline.photos.duplicates import near_duplicates, perceptual_hash
 from tests.test_perceptual_hash import coded, picture
 
 

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from pipeline import outcomes
 from pipeline.errors import ArtefactError
+from pipeline.evaluation import predictions_file
 
-FOUND = outcomes.Predictions(
+FOUND = predictions_file.Predictions(
     paths=["a,b.png", 'c"d.png'],
     digests=["00" * 32, "11" * 32],
     labels=["cat", "dog"],
@@ -17,8 +17,8 @@ FOUND = outcomes.Predictions(
 
 
 def test_predictions_are_read_as_they_were_written(tmp_path):
-    outcomes.write_predictions(tmp_path, FOUND)
-    found = outcomes.read_predictions(tmp_path)
+    predictions_file.write_predictions(tmp_path, FOUND)
+    found = predictions_file.read_predictions(tmp_path)
     assert (found.paths, found.digests, found.labels, found.classes) == (
         FOUND.paths,
         FOUND.digests,
@@ -42,24 +42,24 @@ def test_predictions_are_read_as_they_were_written(tmp_path):
     ],
 )
 def test_damaged_predictions_are_refused_with_what_is_wrong(tmp_path, old, new, told):
-    outcomes.write_predictions(tmp_path, FOUND)
+    predictions_file.write_predictions(tmp_path, FOUND)
     path = tmp_path / "predictions.csv"
     text = path.read_text()
     assert old in text
     path.write_text(text.replace(old, new))
     with pytest.raises(ArtefactError, match=rf"predictions\.csv: expected predictions written by.*{told}"):
-        outcomes.read_predictions(tmp_path)
+        predictions_file.read_predictions(tmp_path)
 
 
 @pytest.mark.parametrize("text", ["", "path,digest,label,predicted,correct,confidence,p_a\n"])
 def test_predictions_without_an_image_are_refused(tmp_path, text):
     (tmp_path / "predictions.csv").write_text(text)
     with pytest.raises(ArtefactError, match=r"predictions\.csv: expected predictions"):
-        outcomes.read_predictions(tmp_path)
+        predictions_file.read_predictions(tmp_path)
 
 
 def test_metrics_are_read_as_they_were_written_and_only_from_where_they_are(tmp_path):
-    outcomes.write_metrics(tmp_path / "out", {"images": 3, "accuracy": 0.5})
-    assert outcomes.read_metrics(tmp_path / "out") == {"images": 3, "accuracy": 0.5}
+    predictions_file.write_metrics(tmp_path / "out", {"images": 3, "accuracy": 0.5})
+    assert predictions_file.read_metrics(tmp_path / "out") == {"images": 3, "accuracy": 0.5}
     with pytest.raises(ArtefactError, match=r"nowhere/metrics\.json: expected metrics written by 'headstart evaluate'"):
-        outcomes.read_metrics(tmp_path / "nowhere")
+        predictions_file.read_metrics(tmp_path / "nowhere")

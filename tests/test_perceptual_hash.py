@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from pipeline import perceptual_hash
-from pipeline.perceptual_hash import BITS, sign
+from pipeline.photos.duplicates import perceptual_hash
+from pipeline.photos.duplicates.perceptual_hash import BITS, sign
 
 
 def picture(seed: int, size: tuple[int, int] = (160, 120)) -> Image.Image:

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from pipeline import plots
-from pipeline.plots import canvas, cuts
+from pipeline.plots import layer_scores, style
 
 LABELS = {
     "two": ["cat", "dog"],
@@ -155,8 +155,8 @@ def test_a_failed_drawing_leaves_the_picture_that_stood_there(tmp_path):
 
 
 def test_long_texts_lose_their_middle():
-    assert canvas.short("train/some/folder/00042.jpg", 15) == "train/s…042.jpg"
-    assert canvas.short("short", 15) == "short"
+    assert style.short("train/some/folder/00042.jpg", 15) == "train/s…042.jpg"
+    assert style.short("short", 15) == "short"
 
 
 def test_pictures_open_with_any_reader(tmp_path):
@@ -211,4 +211,9 @@ def test_backbones_are_drawn_whatever_their_speeds_without_a_warning(rates, tmp_
 
 
 def test_durations_are_in_a_unit_that_reads_well():
-    assert [cuts._duration(seconds) for seconds in (3.2, 119, 600, 36000)] == ["3 s", "119 s", "10 min", "10.0 h"]
+    assert [layer_scores._duration(seconds) for seconds in (3.2, 119, 600, 36000)] == [
+        "3 s",
+        "119 s",
+        "10 min",
+        "10.0 h",
+    ]

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from pipeline import power_law
+from pipeline.stats import power_law
 
 SIZES = np.array([10, 20, 40, 80, 160])
 

@@ -14,22 +14,14 @@ import pytest
 from click.testing import CliRunner, Result
 from PIL import Image
 
-from pipeline import (
-    assembly,
-    backbones,
-    calibration,
-    extraction,
-    familiarity,
-    features,
-    heads,
-    images,
-    manifest,
-    models,
-    prediction,
-    spec,
-)
+from pipeline import backbones, heads
 from pipeline.errors import ArtefactError, InputError, SpecError, StorageError
-from pipeline.prediction import Asked, Prediction, Predictor
+from pipeline.features import extract, features_file, spec
+from pipeline.heads.calibration import calibrate
+from pipeline.inference import out_of_distribution, predict
+from pipeline.inference.predict import Asked, Prediction, Predictor
+from pipeline.models import assemble, store
+from pipeline.photos import decode, manifest
 from stages import predict as stage
 from stages.predict import predict as command
 from tests.fakes import CountingEngine, plan, quadrant_means, register_tiny, write_classes, write_photo
@@ -53,7 +45,7 @@ def save_head(folder: Path, spec: dict[str, object], classes: Iterable[str] = ("
 @pytest.fixture
 def engine(monkeypatch: pytest.MonkeyPatch) -> CountingEngine:
     counting = CountingEngine()
-    monkeypatch.setattr(extraction, "open_engine", lambda *_, **__: counting)
+    monkeypatch.setattr(extract, "open_engine", lambda *_, **__: counting)
     return counting
 
 
@@ -108,7 +100,7 @@ def test_the_answer_is_the_heads_on_the_features_of_that_file(
     for one in predicted(predictor(head_dir), files(tmp_path, "oooxoo")):
         if one.error:
             continue
-        pixels = images.fit(one.path.read_bytes(), size=SIZE, geometry="squash")
+        pixels = decode.fit(one.path.read_bytes(), size=SIZE, geometry="squash")
         bright, dark = head.predict_proba(quadrant_means(pixels[None]))[0]
         assert one.probabilities == pytest.approx({"bright": bright, "dark": dark}, abs=1e-12)
         assert one.label == ("bright" if bright > dark else "dark")
@@ -122,7 +114,7 @@ def test_probabilities_are_those_at_the_temperature_of_the_head(
     head, record = heads.load(head_dir)
     heads.save(head, head_dir, record | {"calibration": {"temperature": 3.0}})
     for one, was in zip(predicted(predictor(head_dir), paths), before, strict=True):
-        expected = calibration.apply(np.array([list(was.probabilities.values())]), 3.0)[0]
+        expected = calibrate.apply(np.array([list(was.probabilities.values())]), 3.0)[0]
         assert list(one.probabilities.values()) == pytest.approx(expected.tolist(), abs=1e-12)
         assert one.label == was.label
         assert max(one.probabilities.values()) < max(was.probabilities.values())
@@ -155,7 +147,7 @@ def test_a_failing_disk_is_no_broken_file(
         raise StorageError(f"{path}: the disk fails")
 
     paths = files(tmp_path, "oo")
-    monkeypatch.setattr(images, "read_bytes", failing)
+    monkeypatch.setattr(decode, "read_bytes", failing)
     with pytest.raises(StorageError, match="the disk fails"):
         predicted(predictor(head_dir), paths)
 
@@ -202,7 +194,7 @@ def training(tmp_path: Path, head_dir: Path) -> dict[str, Path]:
     rows = [
         manifest.Row(
             path.relative_to(root).as_posix(),
-            images.digest(path.read_bytes()),
+            decode.digest(path.read_bytes()),
             path.parent.name,
             "train",
             40,
@@ -214,8 +206,8 @@ def training(tmp_path: Path, head_dir: Path) -> dict[str, Path]:
     rows[0] = rows[0]._replace(split="test")
     manifest.write(manifest.from_rows(rows), tmp_path / "manifest.csv")
     by_digest = sorted(zip((row.digest for row in rows), paths, strict=True))
-    pixels = np.stack([images.fit(path.read_bytes(), size=SIZE, geometry="squash") for _, path in by_digest])
-    features.write(
+    pixels = np.stack([decode.fit(path.read_bytes(), size=SIZE, geometry="squash") for _, path in by_digest])
+    features_file.write(
         tmp_path / "features.h5",
         spec=spec.canonical(plan(size=SIZE).spec),
         digests=np.stack([np.frombuffer(digest, np.uint8) for digest, _ in by_digest]),
@@ -255,8 +247,8 @@ def test_the_answers_do_not_depend_on_where_the_training_features_are(
 ) -> None:
     paths = [*files(tmp_path, "oxooo"), *sorted((tmp_path / "photos").rglob("*.png"))]
     in_memory = predicted(predictor(head_dir, nearest=3, familiarity=2, **training), paths)
-    monkeypatch.setattr(familiarity, "MEMORY", 0)
-    monkeypatch.setattr(prediction, "SEARCH_BYTES", 4 * 12 * 5)
+    monkeypatch.setattr(out_of_distribution, "MEMORY", 0)
+    monkeypatch.setattr(predict, "SEARCH_BYTES", 4 * 12 * 5)
     assert predicted(predictor(head_dir, nearest=3, familiarity=2, **training), paths) == in_memory
 
 
@@ -310,18 +302,18 @@ def test_a_folder_is_the_files_below_it_sorted_without_hidden_ones(tmp_path: Pat
         (tmp_path / "photos" / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "photos" / name).touch()
     single = tmp_path / "photos" / "b" / "2.png"
-    found = prediction.expand([single, tmp_path / "photos"])
+    found = predict.expand([single, tmp_path / "photos"])
     assert found == [single, *(tmp_path / "photos" / name for name in ("a/z.jpg", "b/1.png", "b/2.png"))]
 
 
 def test_a_path_that_is_not_there_is_an_error_before_anything_runs(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"gone\.jpg: expected an image or a folder of images, found nothing"):
-        prediction.expand([tmp_path / "gone.jpg"])
+        predict.expand([tmp_path / "gone.jpg"])
 
 
 def test_a_folder_without_files_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="expected images, found none in"):
-        prediction.expand([tmp_path])
+        predict.expand([tmp_path])
 
 
 # --- the command
@@ -452,9 +444,9 @@ def model_dir(tmp_path: Path) -> Path:
         l1=0.0,
         l2=0.0,
     )
-    head = assembly.head_network(stack)
+    head = assemble.head_network(stack)
     described = {"spec": chosen.spec, "new_conv": (), "layers": [], "history": [], "made": {}, "threshold": None}
-    models.save(tmp_path / "model", trunk, head, stack, classes=["bright", "dark"], **described)
+    store.save(tmp_path / "model", trunk, head, stack, classes=["bright", "dark"], **described)
     return tmp_path / "model"
 
 
@@ -464,8 +456,8 @@ def test_a_model_predicts_what_its_network_gives(tmp_path: Path, model_dir: Path
     paths = files(tmp_path / "new", "oxo")
     first, broken, last = found.predict(paths, progress=lambda done, total: None)
     assert (broken.label, broken.probabilities) == (None, {})
-    pixels = [images.fit(path.read_bytes(), size=SIZE, geometry="squash") for path in (paths[0], paths[2])]
-    expected = np.array(models.read(model_dir).network()(np.stack(pixels)))
+    pixels = [decode.fit(path.read_bytes(), size=SIZE, geometry="squash") for path in (paths[0], paths[2])]
+    expected = np.array(store.read(model_dir).network()(np.stack(pixels)))
     for one, row in zip((first, last), expected, strict=True):
         assert [one.probabilities[name] for name in ("bright", "dark")] == pytest.approx(row, abs=1e-5)
         assert sum(one.probabilities.values()) == pytest.approx(1, abs=1e-12)
@@ -502,15 +494,15 @@ def test_a_model_gives_the_same_whatever_else_is_asked(tmp_path: Path, model_dir
 
 
 def test_photos_are_compared_by_the_features_of_a_model_that_was_only_joined(tmp_path: Path, model_dir: Path) -> None:
-    described = models.read(model_dir).spec
+    described = store.read(model_dir).spec
     paths = files(tmp_path / "photos", "ooo")
-    trunk = models.read(model_dir).trunk(pooling=None)
+    trunk = store.read(model_dir).trunk(pooling=None)
     rows = {
-        images.digest(path.read_bytes()): trunk(images.fit(path.read_bytes(), size=SIZE, geometry="squash")[None])
+        decode.digest(path.read_bytes()): trunk(decode.fit(path.read_bytes(), size=SIZE, geometry="squash")[None])
         for path in paths
     }
     digests = sorted(rows)
-    features.write(
+    features_file.write(
         tmp_path / "features.h5",
         spec=spec.canonical(described),
         digests=np.stack([np.frombuffer(digest, np.uint8) for digest in digests]),
@@ -519,7 +511,7 @@ def test_photos_are_compared_by_the_features_of_a_model_that_was_only_joined(tmp
         blocks=[np.concatenate([np.array(rows[digest]) for digest in digests])],
     )
     table = [
-        manifest.Row(path.name, images.digest(path.read_bytes()), "dark", "train", 40, 30, "PNG") for path in paths
+        manifest.Row(path.name, decode.digest(path.read_bytes()), "dark", "train", 40, 30, "PNG") for path in paths
     ]
     manifest.write(manifest.from_rows(table), tmp_path / "manifest.csv")
     asked = {"features": tmp_path / "features.h5", "manifest": tmp_path / "manifest.csv", "nearest": 1}

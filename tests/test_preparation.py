@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from pipeline import preparation as module
 from pipeline.errors import InputError, StorageError
-from pipeline.manifest import Manifest, read
-from pipeline.preparation import inspect, prepare
+from pipeline.photos import prepare as module
+from pipeline.photos.manifest import Manifest, read
+from pipeline.photos.prepare import inspect, prepare
 
 COLOURS = [(i % 256, i // 256, 90) for i in range(400)]  # distinct
 
@@ -483,7 +483,7 @@ def test_a_manifest_inside_the_image_root_is_refused(tmp_path):
 
 def test_importing_it_loads_nothing_heavy():
     program = (
-        "import pipeline.preparation, sys; "
+        "import pipeline.photos.prepare, sys; "
         "print([m for m in ('tensorflow', 'keras', 'joblib', 'sklearn', 'matplotlib', 'h5py') if m in sys.modules])"
     )
     result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)

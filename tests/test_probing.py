@@ -10,10 +10,14 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from pipeline import cut_file, extraction, intervals, manifest, preparation, probing
 from pipeline.errors import CutError, InputError
-from pipeline.manifest import Manifest
-from pipeline.recommendation import Candidate
+from pipeline.features import extract
+from pipeline.features.probe import cut_file
+from pipeline.features.probe import probe as probing
+from pipeline.features.probe.recommendation import Candidate
+from pipeline.photos import manifest, prepare
+from pipeline.photos.manifest import Manifest
+from pipeline.stats import intervals
 from tests.fakes import settings, write_classes, write_photo
 
 SIZE = 8
@@ -41,7 +45,7 @@ class FakeBench:
         self.engine = FakeEngine()
         self.opened = 0
 
-    def __call__(self, plan: extraction.Plan) -> probing.Bench:
+    def __call__(self, plan: extract.Plan) -> probing.Bench:
         self.opened += 1
         candidates = [
             Candidate(cut, f"{cut}_layer", depth, pooling, 2, COST[cut])
@@ -57,7 +61,7 @@ class Photos:
     def __init__(self, root: Path) -> None:
         self.root, self.manifest, self.cut = root / "photos", root / "manifest.csv", root / "probe" / "cut.json"
         write_classes(self.root, {"dark": 20, "grey": 20, "bright": 20})
-        preparation.prepare(
+        prepare.prepare(
             self.root,
             self.manifest,
             labels_csv=None,
@@ -93,7 +97,7 @@ class Photos:
         )
         return found
 
-    def timed(self, plan: extraction.Plan) -> FakeEngine:
+    def timed(self, plan: extract.Plan) -> FakeEngine:
         self.asked = (plan.spec["cut"], plan.spec["pooling"])
         self.other = FakeEngine()
         return self.other
@@ -199,7 +203,7 @@ def test_one_class_cannot_be_probed(photos: Photos) -> None:
 
 
 def test_candidates_whose_features_do_not_fit_float16_are_left_out(photos: Photos) -> None:
-    candidates = photos.bench(extraction.plan(settings(size=SIZE), engine="tensorflow")).candidates[:2]
+    candidates = photos.bench(extract.plan(settings(size=SIZE), engine="tensorflow")).candidates[:2]
     columns = np.arange(6, dtype=np.float16)[:, None]
     judged = probing.judge(candidates, [columns + np.float16(np.inf), columns], list("aaabbb"))
     assert [one.candidate for one in judged] == candidates[1:]
@@ -267,7 +271,7 @@ def test_a_word_that_the_backbone_does_not_know_is_not_echoed(tmp_path: Path) ->
 
 def test_a_real_bench_gives_in_one_row_what_each_trunk_gives(tmp_path: Path) -> None:
     chosen = settings(backbone="mobilenet", alpha=0.25, size=32)
-    plan = extraction.plan(chosen, engine="openvino")
+    plan = extract.plan(chosen, engine="openvino")
     bench = probing.bench(plan, poolings=("avg", "grid2"), batch_size=4)
     photo = write_photo(tmp_path / "photo.png", 0)
     pixels = np.stack([probing.images.fit(photo.read_bytes(), size=32, geometry="squash")] * 2)
@@ -278,6 +282,6 @@ def test_a_real_bench_gives_in_one_row_what_each_trunk_gives(tmp_path: Path) -> 
     assert bench.candidates[0].multiply_adds < bench.candidates[-1].multiply_adds
     for place in (0, 7, len(ends) - 1):
         one = bench.candidates[place]
-        alone = extraction.plan(replace(chosen, cut=one.layer, pooling=one.pooling), engine="openvino")
-        (expected,) = extraction.open_engine(alone, batch_size=4, cache=None).run([pixels])
+        alone = extract.plan(replace(chosen, cut=one.layer, pooling=one.pooling), engine="openvino")
+        (expected,) = extract.open_engine(alone, batch_size=4, cache=None).run([pixels])
         np.testing.assert_array_equal(row[:, ends[place] - one.features : ends[place]], expected)

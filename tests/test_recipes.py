@@ -14,7 +14,8 @@ import pytest
 import yaml
 from click.testing import CliRunner, Result
 
-from pipeline import assembly, backbones, heads
+from pipeline import backbones, heads
+from pipeline.models import assemble
 from stages import recipe
 from stages.__main__ import main
 from stages.lists import names, widths
@@ -109,11 +110,11 @@ def test_at_its_true_size_a_recipe_has_the_published_parameters_and_layers(name:
     head = heads.count_parameters(unfitted(sections["train.dense"]).layout(trunk.output.shape[1], classes(name)))
     trained = 0
     if tuning["epochs"]:
-        tail = backbones.tail(backbone, assembly.flat(trunk), cut=backbones.resolve_cut(backbone, tuning["cut"]))
+        tail = backbones.tail(backbone, assemble.flat(trunk), cut=backbones.resolve_cut(backbone, tuning["cut"]))
         frozen = tuning.get("freeze", "").split(",")
         trained = head + sum(
             variable.value.shape.num_elements()
-            for layer in assembly.weighted_layers(tail)
+            for layer in assemble.weighted_layers(tail)
             if layer.name not in frozen
             for variable in layer.weights
             if "moving" not in variable.name

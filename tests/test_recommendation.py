@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from pipeline.recommendation import Candidate, Judged, recommend, standard_errors
+from pipeline.features.probe.recommendation import Candidate, Judged, recommend, standard_errors
 
 N = 100
 

@@ -16,24 +16,18 @@ import pytest
 from click.testing import CliRunner
 from PIL import Image
 
-from pipeline import (
-    audit,
-    comparison,
-    costs,
-    cut_file,
-    evaluation,
-    features,
-    heads,
-    images,
-    manifest,
-    report,
-    searching,
-    training,
-)
+from pipeline import audit, heads, report
 from pipeline.errors import ArtefactError, InputError
-from pipeline.files import publish_csv
-from pipeline.report import charts, gallery, page, pictures, projection, svg
-from pipeline.spec import canonical
+from pipeline.evaluation import compare, evaluate
+from pipeline.features import features_file
+from pipeline.features.probe import cut_file
+from pipeline.features.spec import canonical
+from pipeline.heads import train, training_time
+from pipeline.heads.selection import grid_search
+from pipeline.photos import decode, manifest
+from pipeline.report import charts, page, projection, svg, thumbnails
+from pipeline.report.sections import gallery
+from pipeline.storage.atomic import publish_csv
 from stages.report import report as command
 from tests.fakes import quadrant_means
 
@@ -82,7 +76,7 @@ class World:
         digests = np.frombuffer(b"".join(sorted(vectors)), np.uint8).reshape(-1, 32)
         block = np.stack([vectors[digest.tobytes()] for digest in digests])
         kept = {"spec": canonical(SPEC), "digests": digests, "row_shape": (12,), "dtype": "float32"}
-        features.write(root / "features.h5", **kept, blocks=[block])
+        features_file.write(root / "features.h5", **kept, blocks=[block])
         self._probe()
         self._heads()
         self._audit()
@@ -104,17 +98,17 @@ class World:
 
     def _heads(self) -> None:
         paths = (self.root / "manifest.csv", self.root / "features.h5")
-        search = searching.Search(folds=0, trials=20, fixed=frozenset({"l1_ratio"}), jobs=1, seed=5)
+        search = grid_search.Search(folds=0, trials=20, fixed=frozenset({"l1_ratio"}), jobs=1, seed=5)
         for name, head, searched in (("logistic", logistic(), search), ("ridge", ridge(), None)):
-            training.train(*paths, self.root / "heads" / name, head=head, search=searched)
-            evaluation.evaluate(
+            train.train(*paths, self.root / "heads" / name, head=head, search=searched)
+            evaluate.evaluate(
                 self.root / "photos", *paths, self.root / "heads" / name, self.root / "out" / name,
                 tta=False, seed=0, resamples=100,
             )  # fmt: skip
-            costs.write(self.root / "reports" / f"{name}.json", costs.Cost("train", 1.25))
+            training_time.write(self.root / "reports" / f"{name}.json", training_time.Cost("train", 1.25))
         # As a head with epochs leaves them.
         publish_csv(self.root / "out/ridge/learning_curves.csv", heads.HISTORY_COLUMNS[-1], CURVES)
-        comparison.compare(
+        compare.compare(
             [self.root / "out"], self.root / "comparison", reports=self.root / "reports", seed=0, resamples=100
         )
 
@@ -322,7 +316,7 @@ class Upper:
 
 
 def test_a_heat_map_is_drawn_over_each_picture_that_can_be_read(world, monkeypatch):
-    monkeypatch.setattr("pipeline.report.heat.Explainer", Upper)
+    monkeypatch.setattr("pipeline.report.sections.heatmaps.Explainer", Upper)
     draw = report.HeatMaps([world.root / "heads"], weights=None, cache=None)
     files = [world.root / "photos" / name for name in ("2-00.png", "gone.png", "2-01.png")]
     first, none, second = draw("logistic", files, [sorted(CLASSES)[2]] * 3)
@@ -335,7 +329,7 @@ def test_a_heat_map_is_drawn_over_each_picture_that_can_be_read(world, monkeypat
 
 
 def test_what_cannot_be_explained_is_left_out_and_said(world, monkeypatch):
-    monkeypatch.setattr("pipeline.report.heat.Explainer", Upper)
+    monkeypatch.setattr("pipeline.report.sections.heatmaps.Explainer", Upper)
     draw = report.HeatMaps([world.root / "heads"], weights=None, cache=None)
     assert draw("ridge", [world.root / "photos/2-00.png"], ["dark"]) == [None]
     assert draw("unknown", [world.root / "photos/2-00.png"], ["dark"]) == [None]
@@ -447,19 +441,19 @@ def noise(count, side):
 
 @pytest.mark.parametrize("budget", [400_000, 100_000, 30_000])
 def test_sheets_keep_to_their_budget_even_of_noise(budget):
-    made = pictures.atlas(noise(60, 48), budget)
+    made = thumbnails.atlas(noise(60, 48), budget)
     assert 0 < made.bytes <= budget
-    assert made.bytes == sum(len(pictures.address(sheet)) - len(pictures.address(b"")) for sheet in made.sheets)
+    assert made.bytes == sum(len(thumbnails.address(sheet)) - len(thumbnails.address(b"")) for sheet in made.sheets)
 
 
 def test_a_smaller_budget_makes_smaller_pictures_and_in_the_end_none():
-    wide = [pictures.atlas(noise(60, 48), budget).shapes.max() for budget in (400_000, 60_000, 500)]
+    wide = [thumbnails.atlas(noise(60, 48), budget).shapes.max() for budget in (400_000, 60_000, 500)]
     assert wide[0] > wide[1] > wide[2] == 0
 
 
 def test_a_thumbnail_is_found_where_the_page_looks_for_it():
     shown = [np.full((20, 32, 3), (level, 0, 255 - level), np.uint8) for level in range(0, 250, 5)]
-    made = pictures.atlas([*shown, None], 10**6)
+    made = thumbnails.atlas([*shown, None], 10**6)
     assert made.pixelated
     for number, one in enumerate(shown):
         sheet = np.asarray(Image.open(io.BytesIO(made.sheets[number // made.columns**2])))
@@ -472,15 +466,15 @@ def test_a_thumbnail_is_found_where_the_page_looks_for_it():
 
 def test_ten_thousand_noisy_pictures_fit_by_arithmetic():
     """A WebP of noise takes fewer bytes a pixel at the smallest side and least quality than the budget leaves."""
-    side, count = pictures.SIDES[-1], 10_000
-    part = pictures._atlas(noise(400, side), side, pictures.QUALITIES[-1])
+    side, count = thumbnails.SIDES[-1], 10_000
+    part = thumbnails._atlas(noise(400, side), side, thumbnails.QUALITIES[-1])
     assert part.bytes / 400 * count < 0.8 * report.LARGEST
 
 
 def test_many_pictures_start_small_and_few_large():
-    assert pictures.first_side(1000, report.LARGEST) == 96
-    assert pictures.first_side(10_000, report.LARGEST) == 48
-    assert pictures.first_side(10**6, report.LARGEST) == 16
+    assert thumbnails.first_side(1000, report.LARGEST) == 96
+    assert thumbnails.first_side(10_000, report.LARGEST) == 48
+    assert thumbnails.first_side(10**6, report.LARGEST) == 16
 
 
 # --- which images, where
@@ -604,4 +598,4 @@ def test_previews_of_large_photos_are_decoded_small_and_keep_their_shape():
     wide = Image.effect_noise((1600, 800), 40).convert("RGB")
     file = io.BytesIO()
     wide.save(file, "JPEG")
-    assert images.preview(file.getvalue(), side=96).shape == (48, 96, 3)
+    assert decode.preview(file.getvalue(), side=96).shape == (48, 96, 3)

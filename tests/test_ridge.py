@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from pipeline import ridge
+from pipeline.stats import loo_ridge
 
 
 def rows(n: int, d: int, classes: int = 3, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -19,7 +19,7 @@ def by_refitting(X: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     squares = np.linalg.eigvalsh(X.T @ X if X.shape[1] < len(X) else X @ X.T)
     mean = squares[squares > 1e-6 * squares.max()].mean()
     fits = []
-    for strength in ridge.STRENGTHS:
+    for strength in loo_ridge.STRENGTHS:
         fit = np.empty_like(targets)
         for row in range(len(X)):
             kept = np.arange(len(X)) != row
@@ -35,7 +35,7 @@ def by_refitting(X: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 @pytest.mark.parametrize(("n", "d"), [(60, 5), (60, 59), (60, 60), (40, 150)])
 def test_leaving_out_in_closed_form_is_refitting_without_the_row(n: int, d: int) -> None:
     X, y = rows(n, d)
-    given, errors = ridge.left_out(X, y)
+    given, errors = loo_ridge.left_out(X, y)
     expected, expected_errors = by_refitting(X, y)
     assert given.tolist() == expected.tolist()
     assert len(set(given)) > 1
@@ -45,20 +45,20 @@ def test_leaving_out_in_closed_form_is_refitting_without_the_row(n: int, d: int)
 def test_noise_is_not_learnt_by_heart() -> None:
     rng = np.random.default_rng(1)
     X, y = rng.normal(size=(300, 900)), rng.integers(0, 2, 300)
-    assert 0.35 < np.mean(ridge.left_out(X, y)[0] == y) < 0.65
+    assert 0.35 < np.mean(loo_ridge.left_out(X, y)[0] == y) < 0.65
 
 
 def test_columns_that_are_constant_say_nothing() -> None:
     X, y = rows(50, 4)
     with_constants = np.hstack([np.full((50, 1), 7.0), X, np.zeros((50, 2))])
-    assert ridge.left_out(with_constants, y)[0].tolist() == ridge.left_out(X, y)[0].tolist()
+    assert loo_ridge.left_out(with_constants, y)[0].tolist() == loo_ridge.left_out(X, y)[0].tolist()
 
 
 def test_features_without_any_difference_give_the_commonest_class() -> None:
     y = np.array([0, 1, 1, 1, 0, 1])
-    assert ridge.left_out(np.ones((6, 3), np.float16), y)[0].tolist() == [1] * 6
+    assert loo_ridge.left_out(np.ones((6, 3), np.float16), y)[0].tolist() == [1] * 6
 
 
 def test_scales_of_the_columns_do_not_matter() -> None:
     X, y = rows(50, 6)
-    assert ridge.left_out(X * [1, 10, 100, 0.1, 1, 5], y)[0].tolist() == ridge.left_out(X, y)[0].tolist()
+    assert loo_ridge.left_out(X * [1, 10, 100, 0.1, 1, 5], y)[0].tolist() == loo_ridge.left_out(X, y)[0].tolist()

@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline import row_cache
 from pipeline.errors import BusyError, StorageError
-from pipeline.row_cache import DamagedShardError, RowCache, default_root
-from pipeline.shards import Shard
+from pipeline.features.cache import row_cache
+from pipeline.features.cache.row_cache import DamagedShardError, RowCache, default_root
+from pipeline.features.cache.shard import Shard
 
 SPEC = '{"size":32}'
 
@@ -259,7 +259,7 @@ def test_the_lock_of_a_killed_writer_does_not_outlive_it(tmp_path: Path) -> None
     program = f"""
         import signal
         from pathlib import Path
-        from pipeline.row_cache import RowCache
+        from pipeline.features.cache.row_cache import RowCache
         with RowCache(Path({str(tmp_path)!r}), spec={SPEC!r}, dtype="float16", view="0").writer(0.0, 1.0):
             print("held", flush=True)
             signal.pause()

@@ -5,16 +5,16 @@ import json
 import numpy as np
 import pytest
 
-from pipeline import features, selection
 from pipeline.errors import ArtefactError
-from pipeline.selection import Selection
+from pipeline.features import features_file, lazy_rows
+from pipeline.features.lazy_rows import Selection
 from tests.test_searching import digests
 
 ORDERED = np.stack(sorted(digests(60), key=bytes))
 
 
 def write(path, rows, views=None):
-    features.write(
+    features_file.write(
         path,
         spec="{}",
         digests=ORDERED,
@@ -23,7 +23,7 @@ def write(path, rows, views=None):
         blocks=[rows],
         views=json.dumps({"count": views}) if views else None,
     )
-    return features.Features(path)
+    return features_file.Features(path)
 
 
 def rows_of(*shape):
@@ -32,7 +32,7 @@ def rows_of(*shape):
 
 @pytest.fixture(params=[2**26, 100, 1])
 def read_bytes(request, monkeypatch):
-    monkeypatch.setattr(selection, "READ_BYTES", request.param)
+    monkeypatch.setattr(lazy_rows, "READ_BYTES", request.param)
 
 
 CHOSEN = np.array([0, 3, 4, 5, 17, 30, 58, 59])

@@ -16,8 +16,8 @@ import pytest
 from fastapi import FastAPI
 from PIL import Image
 
-from pipeline import serving
-from pipeline.serving import app as serving_app
+from pipeline.inference import serving
+from pipeline.inference.serving import routes as serving_app
 from tests.fake_service import Brightness, app_of
 
 Told = TypeVar("Told")

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from pipeline.serving.batching import Batcher
+from pipeline.inference.serving.batching import Batcher
 
 
 class Doubling:

@@ -7,11 +7,14 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from pipeline import features, heads, images, manifest, models, spec
+from pipeline import heads
 from pipeline.errors import ImageError, InputError
-from pipeline.prediction import Predictor
-from pipeline.serving import server
-from pipeline.serving.service import Ask, Service
+from pipeline.features import features_file, spec
+from pipeline.inference.predict import Predictor
+from pipeline.inference.serving import server
+from pipeline.inference.serving.model_service import Ask, Service
+from pipeline.models import store
+from pipeline.photos import decode, manifest
 from stages.serve import serve as command
 from tests.fakes import plan, register_tiny, write_classes, write_photo
 from tests.test_explanation import SIZE, saved_model
@@ -24,21 +27,21 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("served")
     model = saved_model(root / "model", widths=[1], pooling="avg", tuned=False)
     photos = sorted(write_classes(root / "photos", {"dark": 3, "bright": 3}).rglob("*.png"))
-    digests = [images.digest(path.read_bytes()) for path in photos]
+    digests = [decode.digest(path.read_bytes()) for path in photos]
     table = [
         manifest.Row(path.relative_to(root / "photos").as_posix(), digest, path.parent.name, "train", 40, 30, "PNG")
         for path, digest in zip(photos, digests, strict=True)
     ]
     manifest.write(manifest.from_rows(table), root / "manifest.csv")
     order = np.argsort(digests)
-    pixels = np.stack([images.fit(photos[at].read_bytes(), size=SIZE, geometry="squash") for at in order])
-    features.write(
+    pixels = np.stack([decode.fit(photos[at].read_bytes(), size=SIZE, geometry="squash") for at in order])
+    features_file.write(
         root / "features.h5",
-        spec=spec.canonical(models.read(model).spec),
+        spec=spec.canonical(store.read(model).spec),
         digests=np.stack([np.frombuffer(digests[at], np.uint8) for at in order]),
         row_shape=(16,),
         dtype="float32",
-        blocks=[np.array(models.read(model).trunk(pooling=None)(pixels))],
+        blocks=[np.array(store.read(model).trunk(pooling=None)(pixels))],
     )
     return root
 
@@ -90,12 +93,12 @@ def test_an_answer_holds_what_was_asked_for_and_no_more(folder: Path) -> None:
     assert explained.heat is not None
     (other,) = service.answer([Ask(pixels, explain=True, about=1)])
     assert other.heat == pytest.approx(-explained.heat, abs=1e-5)
-    assert images.decode(service.drawn(png(9, (100, 80)), explained.heat))[0].shape == (192, 240, 3)
+    assert decode.decode(service.drawn(png(9, (100, 80)), explained.heat))[0].shape == (192, 240, 3)
 
 
 def test_only_photos_of_the_training_split_are_shown(folder: Path) -> None:
     service = opened(folder)
-    assert images.decode(service.thumbnail("dark/001.png"))[0].shape == (30, 40, 3)
+    assert decode.decode(service.thumbnail("dark/001.png"))[0].shape == (30, 40, 3)
     for path in ("../manifest.csv", "dark/009.png", "/etc/passwd"):
         with pytest.raises(KeyError):
             service.thumbnail(path)

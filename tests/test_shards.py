@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline import shards
 from pipeline.errors import ArtefactError, StorageError
-from pipeline.shards import Shard
+from pipeline.features.cache import shard as shards
+from pipeline.features.cache.shard import Shard
 
 SPEC = "5" * 64
 

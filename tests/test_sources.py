@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.errors import InputError, StorageError
-from pipeline.sources import Candidate, Rejected, Source, discover
+from pipeline.photos.layouts import Candidate, Rejected, Source, discover
 
 
 def put(root: Path, *paths: str) -> None:

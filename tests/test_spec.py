@@ -1,7 +1,7 @@
 import pytest
 
-from pipeline import spec
 from pipeline.errors import SpecError
+from pipeline.features import spec
 
 TRAINED = {
     "backbone": {"name": "vgg16", "alpha": 1.0},

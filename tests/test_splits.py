@@ -3,7 +3,7 @@ import hashlib
 import pytest
 
 from pipeline.errors import InputError
-from pipeline.splits import assign, check_fractions, conflicts
+from pipeline.photos.splits import assign, check_fractions, conflicts
 
 
 def at(place: float, tail: int = 0) -> bytes:

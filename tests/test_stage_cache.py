@@ -12,10 +12,12 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
-from pipeline import extraction, features, manifest, spec
-from pipeline.manifest import Manifest
-from pipeline.row_cache import RowCache
-from pipeline.views import Policy, view_key
+from pipeline.features import extract as extraction
+from pipeline.features import features_file, spec
+from pipeline.features.cache.row_cache import RowCache
+from pipeline.photos import manifest
+from pipeline.photos.augmentation import Policy, view_key
+from pipeline.photos.manifest import Manifest
 from stages.cache import cache as command
 from stages.settings import plan
 from tests.test_row_cache import digests_of, rows_of
@@ -70,7 +72,7 @@ def write_manifest(path: Path, count: int) -> Path:
 def write_features(path: Path, cache: RowCache) -> Path:
     digests = digests_of(20)
     blocks = cache.blocks(cache.index(), digests)
-    features.write(path, spec=cache.spec, digests=digests, row_shape=(5,), dtype="float16", blocks=blocks)
+    features_file.write(path, spec=cache.spec, digests=digests, row_shape=(5,), dtype="float16", blocks=blocks)
     return path
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from pipeline import cut_file
+from pipeline.features.probe import cut_file
 from stages.__main__ import main
 from tests.fakes import write_classes
 
@@ -33,7 +33,7 @@ def test_a_given_cut_is_echoed_without_images_manifest_or_tensorflow(tmp_path: P
     )
     assert ran.stdout == f"top_activation with flatten, as given -> {tmp_path / 'cut.json'}\n"
     loaded = {line.rpartition("|")[2].strip() for line in ran.stderr.splitlines()}
-    assert "pipeline.probing" in loaded
+    assert "pipeline.features.probe.probe" in loaded
     assert not loaded & {"tensorflow", "keras", "openvino", "sklearn"}
 
 
@@ -101,7 +101,7 @@ def test_extract_takes_cut_and_pooling_from_the_file_and_explain_finds_the_rows(
     assert run("prepare", tmp_path / "photos", tmp_path / "manifest.csv", "--workers", 1).exit_code == 0
     result = extract(tmp_path, *NETWORK, "--cut-file", cut)
     assert result.exit_code == 0, result.output
-    from pipeline.features import Features
+    from pipeline.features.features_file import Features
 
     with Features(tmp_path / "features.h5") as features:
         assert (features.spec["cut"], features.spec["pooling"]) == ("block_3_project_BN", "grid2")

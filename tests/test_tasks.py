@@ -4,8 +4,8 @@ import pickle
 
 import numpy as np
 
-from pipeline import tasks
-from pipeline.tasks import Done, Part, Worker
+from pipeline.features.workers import partition
+from pipeline.features.workers.partition import Done, Part, Worker
 
 
 def many(count: int) -> tuple[np.ndarray, list[str]]:
@@ -19,7 +19,7 @@ def test_tasks_hold_every_image_of_which_a_row_is_missing_once_and_in_order() ->
     digests, paths = many(1000)
     missing = np.zeros((1000, 2), bool)
     missing[::3, 1] = True
-    cut = list(tasks.cut(digests, paths, missing, smallest=8, largest=64, workers=3))
+    cut = list(partition.cut(digests, paths, missing, smallest=8, largest=64, workers=3))
     np.testing.assert_array_equal(np.concatenate([task.places for task in cut]), np.arange(0, 1000, 3))
     assert [path for task in cut for path in task.paths] == paths[::3]
     assert sum(task.rows for task in cut) == 334
@@ -30,7 +30,8 @@ def test_tasks_hold_every_image_of_which_a_row_is_missing_once_and_in_order() ->
 def test_tasks_shrink_towards_the_end_so_that_no_worker_is_left_with_much() -> None:
     digests, paths = many(1000)
     sizes = [
-        len(task) for task in tasks.cut(digests, paths, np.ones((1000, 1), bool), smallest=10, largest=200, workers=2)
+        len(task)
+        for task in partition.cut(digests, paths, np.ones((1000, 1), bool), smallest=10, largest=200, workers=2)
     ]
     assert sizes[0] == 200
     assert sizes == sorted(sizes, reverse=True)
@@ -39,15 +40,15 @@ def test_tasks_shrink_towards_the_end_so_that_no_worker_is_left_with_much() -> N
 
 def test_of_a_million_rows_a_task_carries_its_own_and_is_made_when_it_is_asked_for() -> None:
     digests, paths = many(1_000_000)
-    stream = tasks.cut(digests, paths, np.ones((1_000_000, 1), bool), smallest=64, largest=1024, workers=100)
+    stream = partition.cut(digests, paths, np.ones((1_000_000, 1), bool), smallest=64, largest=1024, workers=100)
     assert len(pickle.dumps(next(stream))) < 100_000
     assert next(stream).places[0] == 1024
 
 
 def test_the_range_of_a_task_holds_its_digests_and_no_other() -> None:
     digests, paths = many(100)
-    cut = list(tasks.cut(digests, paths, np.ones((100, 1), bool), smallest=10, largest=10, workers=1))
-    drawn = tasks.fractions(digests)
+    cut = list(partition.cut(digests, paths, np.ones((100, 1), bool), smallest=10, largest=10, workers=1))
+    drawn = partition.fractions(digests)
     for task in cut:
         np.testing.assert_array_equal(np.flatnonzero((drawn >= task.low) & (drawn < task.high)), task.places)
 
@@ -61,4 +62,4 @@ def test_a_part_holds_the_same_images_whatever_else_there_is() -> None:
 
 def test_workers_are_summed_up_the_busiest_first() -> None:
     done = [Done("a", 1, "", 10, 1.0, [], []), Done("b", 1, "", 15, 1.0, [], []), Done("a", 1, "", 20, 4.0, [], [])]
-    assert tasks.workers(done) == [Worker("a", 1, 30, 6.0), Worker("b", 1, 15, 15.0)]
+    assert partition.workers(done) == [Worker("a", 1, 30, 6.0), Worker("b", 1, 15, 15.0)]

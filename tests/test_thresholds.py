@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline import thresholds
 from pipeline.errors import ArtefactError, InputError
-from pipeline.thresholds import Wish
+from pipeline.heads.calibration import thresholds
+from pipeline.heads.calibration.thresholds import Wish
 
 CLASSES = ["cat", "dog"]
 DOG = np.array([0.1, 0.2, 0.4, 0.6, 0.7, 0.9])

@@ -8,9 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline import calibration, features, heads, manifest, searching, thresholds, training
-from pipeline.digests import as_keys
+from pipeline import heads
 from pipeline.errors import ArtefactError, InputError
+from pipeline.features import features_file
+from pipeline.heads import train as training
+from pipeline.heads.calibration import calibrate, thresholds
+from pipeline.heads.selection import grid_search
+from pipeline.photos import manifest
+from pipeline.storage.digests import as_keys
 
 SPEC = {"size": 8, "weights": {"seed": 1}}
 SPLITS = ("train", "train", "train", "val", "test")
@@ -56,7 +61,7 @@ class Project:
         stored = np.arange(len(self.paths)) if stored is None else stored
         _, first = np.unique(as_keys(self.digests[stored]), return_index=True)
         kept = np.asarray(stored)[first]
-        features.write(
+        features_file.write(
             self.features,
             spec=json.dumps(SPEC),
             digests=self.digests[kept],
@@ -125,11 +130,11 @@ def test_every_view_of_a_training_image_is_a_row_and_images_are_judged_by_view_0
     work = project(tmp_path).write()
     plain = work.train()
     alone = files(work.head)["arrays.npz"]
-    with features.Features(work.features) as read:
+    with features_file.Features(work.features) as read:
         rows, digests = read.gather(read.digests), read.digests
 
     def write_views(*views):
-        features.write(
+        features_file.write(
             work.features,
             spec=json.dumps(SPEC),
             digests=digests,
@@ -266,7 +271,7 @@ RIDGE = {"alpha": 3.0, "class_weight": "balanced"}
 
 def searched(**changes):
     chosen = {"folds": 0, "trials": 100, "fixed": frozenset(), "jobs": 1, "seed": 0}
-    return searching.Search(**(chosen | changes))
+    return grid_search.Search(**(chosen | changes))
 
 
 class TestSearch:
@@ -350,7 +355,7 @@ class TestCalibration:
         held = [place for place, split in enumerate(work.splits) if split == "val"]
         y = np.array([int(work.labels[place] == "dog") for place in held])
         raw = head.predict_proba(work.rows[held].reshape(len(held), -1))
-        assert summary.calibrated["temperature"] == pytest.approx(calibration.fit(raw, y), rel=1e-4)
+        assert summary.calibrated["temperature"] == pytest.approx(calibrate.fit(raw, y), rel=1e-4)
         assert summary.calibrated["rows"] == len(held) == 60
         assert summary.calibrated["before"]["log_loss"] == pytest.approx(summary.val.loss)
         assert summary.calibrated["after"]["log_loss"] < summary.calibrated["before"]["log_loss"]
@@ -369,7 +374,7 @@ class TestCalibration:
         held = [place for place, split in enumerate(work.splits) if split == "val"]
         y = np.array([int(work.labels[place] == "dog") for place in held])
         raw = heads.load(work.head)[0].predict_proba(work.rows[held].reshape(len(held), -1))
-        calibrated = calibration.apply(raw, summary.calibrated["temperature"])
+        calibrated = calibrate.apply(raw, summary.calibrated["temperature"])
         assert summary.calibrated["temperature"] < 0.5
         assert summary.threshold["value"] == pytest.approx(
             thresholds.choose(calibrated, y, ["cat", "dog"], wish)["value"], abs=1e-6
@@ -399,7 +404,7 @@ class TestLargerThanMemory:
         ],
     )
     def test_gives_the_same_head(self, tmp_path, name, params, views, monkeypatch):
-        monkeypatch.setattr("pipeline.heads.rows.BLOCK_ROWS", 7)
+        monkeypatch.setattr("pipeline.heads.standardise.BLOCK_ROWS", 7)
         work = project(tmp_path, labels=("dog", "cat", "emu")).write()
         if views > 1:
             work.rows = work.rows[:, 0]
@@ -413,15 +418,15 @@ class TestLargerThanMemory:
     @pytest.mark.parametrize("sampled", [1, 40, 100])
     @pytest.mark.parametrize("labels", [("dog", "cat"), ("dog", "cat", "emu")])
     def test_gives_the_same_head_from_a_sample_s_optimum_and_curvature(self, tmp_path, labels, sampled, monkeypatch):
-        monkeypatch.setattr("pipeline.heads.logistic_objective.SAMPLED_VALUES", sampled * 6)
+        monkeypatch.setattr("pipeline.heads.solvers.logistic_objective.SAMPLED_VALUES", sampled * 6)
         work = project(tmp_path, labels=labels).write()
         for head in (logistic(), logistic(C=100.0), logistic(class_weight="balanced"), logistic(l1_ratio=0.5)):
             (_, expected), (_, received) = (self.trained(work, head, memory) for memory in (10**9, 1000))
             np.testing.assert_allclose(received, expected, rtol=0, atol=1e-5)
 
     def test_gives_the_same_dense_head_whatever_is_shuffled_at_a_time(self, tmp_path, monkeypatch):
-        monkeypatch.setattr("pipeline.heads.dense_training.SHUFFLED_VALUES", 24 * 6)
-        monkeypatch.setattr("pipeline.heads.dense_training.RUN_ROWS", 8)
+        monkeypatch.setattr("pipeline.heads.solvers.dense_training.SHUFFLED_VALUES", 24 * 6)
+        monkeypatch.setattr("pipeline.heads.solvers.dense_training.RUN_ROWS", 8)
         work = project(tmp_path).write()
         (_, expected), (_, received) = (self.trained(work, dense(patience=0), memory) for memory in (10**9, 1000))
         np.testing.assert_array_equal(received, expected)
@@ -449,11 +454,11 @@ class TestLargerThanMemory:
 
 def with_views(work, count):
     """Write the features again, with copies of each image that are a little beside it."""
-    with features.Features(work.features) as read:
+    with features_file.Features(work.features) as read:
         digests, rows = read.digests, read.gather(read.digests)[:, 0]
     apart = 0.1 * np.random.default_rng(1).normal(size=(len(rows), count, rows.shape[1])).astype(np.float32)
     apart[:, 0] = 0
-    features.write(
+    features_file.write(
         work.features,
         spec=json.dumps(SPEC),
         digests=digests,

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline import views
 from pipeline.errors import InputError
-from pipeline.views import Policy
+from pipeline.photos import augmentation
+from pipeline.photos.augmentation import Policy
 
 NOTHING = Policy(flip="none", rotation=0.0, zoom=0.0, shift=0.0, brightness=0.0, contrast=0.0)
 ALL = Policy(flip="both", rotation=0.1, zoom=0.2, shift=0.1, brightness=0.2, contrast=0.3)
@@ -23,12 +23,12 @@ def photo(side: int = 32) -> np.ndarray:
 
 def drawn(policy: Policy, pixels: np.ndarray | None = None) -> list[np.ndarray]:
     pixels = photo() if pixels is None else pixels
-    return [views.apply(pixels, digest=digest, view=1, policy=policy) for digest in DIGESTS]
+    return [augmentation.apply(pixels, digest=digest, view=1, policy=policy) for digest in DIGESTS]
 
 
 def test_view_0_is_the_image_itself() -> None:
     pixels = photo()
-    assert views.apply(pixels, digest=DIGESTS[0], view=0, policy=ALL) is pixels
+    assert augmentation.apply(pixels, digest=DIGESTS[0], view=0, policy=ALL) is pixels
 
 
 def test_a_policy_of_nothing_gives_the_image_itself() -> None:
@@ -54,7 +54,7 @@ def test_the_same_digest_view_and_policy_give_the_same_bytes_in_another_process(
 )
 def test_another_digest_view_or_policy_gives_another_picture(other: dict[str, object]) -> None:
     chosen: dict[str, object] = {"digest": DIGESTS[0], "view": 1, "policy": ALL}
-    one, two = (views.apply(photo(), **options) for options in (chosen, chosen | other))  # type: ignore[arg-type]
+    one, two = (augmentation.apply(photo(), **options) for options in (chosen, chosen | other))  # type: ignore[arg-type]
     assert not np.array_equal(one, two)
 
 
@@ -73,7 +73,7 @@ def test_the_image_is_left_as_it_was_and_keeps_its_shape() -> None:
         ("both", [(1, 1), (1, -1), (-1, 1), (-1, -1)]),
     ],
 )
-def test_flips_are_exact_and_equally_often(flip: views.Flip, allowed: list[tuple[int, int]]) -> None:
+def test_flips_are_exact_and_equally_often(flip: augmentation.Flip, allowed: list[tuple[int, int]]) -> None:
     pixels = photo()
     found = drawn(replace(NOTHING, flip=flip))
     counts = [sum(np.array_equal(view, pixels[::rows, ::columns]) for view in found) for rows, columns in allowed]
@@ -143,18 +143,18 @@ def test_a_factor_out_of_range_is_an_error_that_names_the_option(change: dict[st
 
 
 def test_views_of_an_empty_policy_are_an_error_that_names_the_remedy() -> None:
-    views.check_views(1, NOTHING)
-    views.check_views(5, ALL)
+    augmentation.check_views(1, NOTHING)
+    augmentation.check_views(5, ALL)
     with pytest.raises(InputError, match=r"--views: 3 views .* give --flip, --rotation"):
-        views.check_views(3, NOTHING)
+        augmentation.check_views(3, NOTHING)
     with pytest.raises(InputError, match="--views: expected 1 or more, received 0"):
-        views.check_views(0, ALL)
+        augmentation.check_views(0, ALL)
 
 
 def test_rows_of_a_view_are_kept_under_its_policy_and_view_0_under_none() -> None:
-    assert views.view_key(ALL, 0) == views.view_key(NOTHING, 0) == "0"
-    assert views.view_key(ALL, 2) == f"2-{ALL.identity[:16]}"
-    assert views.view_key(ALL, 2) != views.view_key(replace(ALL, zoom=0.1), 2)
+    assert augmentation.view_key(ALL, 0) == augmentation.view_key(NOTHING, 0) == "0"
+    assert augmentation.view_key(ALL, 2) == f"2-{ALL.identity[:16]}"
+    assert augmentation.view_key(ALL, 2) != augmentation.view_key(replace(ALL, zoom=0.1), 2)
 
 
 def _centre(view: np.ndarray) -> np.ndarray:

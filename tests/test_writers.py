@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import writers
-from pipeline.writers import Writer
+from pipeline.storage import locks
+from pipeline.storage.locks import Writer
 
 HOLD = """
     import signal, sys
@@ -33,33 +33,33 @@ def holder(folder: Path) -> "subprocess.Popen[bytes]":
 
 
 def test_nobody_is_at_work_where_nobody_ever_was_and_asking_leaves_nothing_behind(tmp_path: Path) -> None:
-    assert writers.living(tmp_path / "locks") == writers.abandoned(tmp_path / "locks") == []
+    assert locks.living(tmp_path / "locks") == locks.abandoned(tmp_path / "locks") == []
     assert not (tmp_path / "locks").exists()
 
 
 def test_a_writer_is_seen_while_it_is_at_work_and_leaves_no_file(tmp_path: Path) -> None:
-    with writers.mutex(tmp_path):
-        entry = writers.entered(tmp_path, 0.0, 0.5)
+    with locks.mutex(tmp_path):
+        entry = locks.entered(tmp_path, 0.0, 0.5)
         entry.__enter__()
-    (seen,) = writers.living(tmp_path)
+    (seen,) = locks.living(tmp_path)
     assert (seen.pid, seen.low, seen.high) == (os.getpid(), 0.0, 0.5)
     entry.__exit__(None, None, None)
-    assert writers.living(tmp_path) == []
+    assert locks.living(tmp_path) == []
     assert [path.name for path in tmp_path.iterdir()] == ["mutex"]
 
 
 def test_a_killed_writer_is_not_living_and_its_file_is_cleared(tmp_path: Path) -> None:
     with holder(tmp_path) as process:
-        assert [writer.pid for writer in writers.living(tmp_path)] == [process.pid]
-        assert writers.abandoned(tmp_path) == []
-        with writers.mutex(tmp_path):
-            assert len(writers.cleared(tmp_path)) == 1
+        assert [writer.pid for writer in locks.living(tmp_path)] == [process.pid]
+        assert locks.abandoned(tmp_path) == []
+        with locks.mutex(tmp_path):
+            assert len(locks.cleared(tmp_path)) == 1
         process.send_signal(signal.SIGKILL)
-    assert writers.living(tmp_path) == []
-    assert len(writers.abandoned(tmp_path)) == 1
-    with writers.mutex(tmp_path):
-        assert writers.cleared(tmp_path) == []
-    assert writers.abandoned(tmp_path) == []
+    assert locks.living(tmp_path) == []
+    assert len(locks.abandoned(tmp_path)) == 1
+    with locks.mutex(tmp_path):
+        assert locks.cleared(tmp_path) == []
+    assert locks.abandoned(tmp_path) == []
 
 
 @pytest.mark.parametrize(
@@ -76,7 +76,7 @@ def test_only_one_at_a_time_is_within_the_mutex(tmp_path: Path) -> None:
     def enter() -> None:
         nonlocal inside
         for _ in range(50):
-            with writers.mutex(tmp_path):
+            with locks.mutex(tmp_path):
                 inside += 1
                 most.append(inside)
                 inside -= 1
@@ -94,11 +94,11 @@ def test_who_waited_for_a_folder_that_was_removed_meanwhile_holds_the_new_one(tm
     entered = threading.Event()
 
     def wait() -> None:
-        with writers.mutex(folder):
+        with locks.mutex(folder):
             entered.set()
 
     waiting = threading.Thread(target=wait)
-    with writers.mutex(folder):
+    with locks.mutex(folder):
         waiting.start()
         assert not entered.wait(0.05)
         shutil.rmtree(folder)
@@ -108,7 +108,7 @@ def test_who_waited_for_a_folder_that_was_removed_meanwhile_holds_the_new_one(tm
 
 
 def test_an_error_within_the_mutex_comes_out_of_it(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError), writers.mutex(tmp_path):
+    with pytest.raises(FileNotFoundError), locks.mutex(tmp_path):
         raise FileNotFoundError
-    with writers.mutex(tmp_path):
+    with locks.mutex(tmp_path):
         pass

@@ -27,16 +27,18 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline import heads, images, isolation, manifest, near_duplicates, perceptual_hash
-from pipeline.addresses import Root, located
-from pipeline.audit import confusable, label_issues, out_of_fold, outliers, pictures, tables
+from pipeline import heads
+from pipeline.audit import confusable, contact_sheets, label_issues, out_of_fold, outliers, tables
 from pipeline.audit.findings import Duplicates, Findings
 from pipeline.errors import ArtefactError, ImageError, InputError
-from pipeline.features import Features
-from pipeline.files import published
-from pipeline.manifest import Manifest
-from pipeline.neighbours import Vectors, close_pairs, directions
-from pipeline.perceptual_hash import Signature, Signatures
+from pipeline.features.features_file import Features
+from pipeline.photos import decode, decode_pool, manifest
+from pipeline.photos.duplicates import near_duplicates, perceptual_hash
+from pipeline.photos.duplicates.perceptual_hash import Signature, Signatures
+from pipeline.photos.manifest import Manifest
+from pipeline.photos.remote import Root, located
+from pipeline.stats.nearest_neighbours import Vectors, close_pairs, directions
+from pipeline.storage.atomic import published
 
 COUNTS: Final = "audit.json"
 ROWS_AT_ONCE: Final = 4096
@@ -147,7 +149,7 @@ def audit(
         confusable=confusable.find(codes, probabilities),
     )
     tables.write(found, out_dir)
-    pictures.draw(found, images_root, out_dir)
+    contact_sheets.draw(found, images_root, out_dir)
     counts = found.counts()
     with published(out_dir / COUNTS) as temporary:
         temporary.write_text(json.dumps(counts, indent=2) + "\n", encoding="utf-8")
@@ -158,10 +160,10 @@ def sign(job: tuple[str, bytes]) -> Signature | str:
     """Return the signature of a file with this digest, or the reason why there is none."""
     path, digest = job
     try:
-        data = images.read_bytes(located(path))
-        if images.digest(data) != digest:
+        data = decode.read_bytes(located(path))
+        if decode.digest(data) != digest:
             return "it changed since"
-        return perceptual_hash.sign(images.decode(data)[0])
+        return perceptual_hash.sign(decode.decode(data)[0])
     except ImageError as error:
         return str(error)
 
@@ -183,7 +185,7 @@ def _signatures(root: Root, distinct: Manifest, workers: int | None, progress: P
     jobs = [(str(top / path), one.tobytes()) for path, one in zip(distinct.paths, distinct.digests, strict=True)]
     signed: list[Signature] = []
     failed: list[str] = []
-    found = isolation.each(sign, jobs, workers=workers, progress=progress)
+    found = decode_pool.each(sign, jobs, workers=workers, progress=progress)
     for path, result in zip(distinct.paths, found, strict=True):
         if isinstance(result, Signature):
             signed.append(result)

@@ -11,7 +11,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.intervals import wilson
+from pipeline.stats.intervals import wilson
 
 CHANCE: Final = 0.5
 

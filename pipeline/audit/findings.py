@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 from pipeline.audit.confusable import Confusable
 from pipeline.audit.label_issues import Issues
 from pipeline.audit.outliers import Distances
-from pipeline.manifest import Manifest
-from pipeline.near_duplicates import Pairs
+from pipeline.photos.duplicates.near_duplicates import Pairs
+from pipeline.photos.manifest import Manifest
 
 LEARNED_FROM: Final = ("train", "val")
 

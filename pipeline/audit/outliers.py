@@ -17,7 +17,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.neighbours import Vectors, nearest
+from pipeline.stats.nearest_neighbours import Vectors, nearest
 
 STANDS_OUT: Final = 3.5
 MEDIAN_OF_NORMAL: Final = 0.6745  # median absolute deviation of a normal distribution with standard deviation 1

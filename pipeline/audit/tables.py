@@ -7,9 +7,9 @@ from typing import Final
 import numpy as np
 
 from pipeline.audit.findings import Findings
-from pipeline.files import publish_csv
-from pipeline.manifest import Manifest
-from pipeline.near_duplicates import Pairs
+from pipeline.photos.duplicates.near_duplicates import Pairs
+from pipeline.photos.manifest import Manifest
+from pipeline.storage.atomic import publish_csv
 
 DUPLICATES, ISSUES = "duplicates.csv", "label_issues.csv"
 OUTLIERS, CONFUSABLE = "outliers.csv", "confusable.csv"

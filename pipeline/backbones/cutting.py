@@ -6,7 +6,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.backbones import graph
+from pipeline.backbones import layer_graph
 from pipeline.backbones.table import Backbone
 from pipeline.errors import CutError
 
@@ -27,8 +27,8 @@ def cut_points(base: Any) -> list[str]:
     base : keras.Model
         A network with one input and one output.
     """
-    steps = graph.steps(base)
-    points = graph.articulation_points([step.parents for step in steps])
+    steps = layer_graph.steps(base)
+    points = layer_graph.articulation_points([step.parents for step in steps])
     return [steps[point].name for point in points if steps[point].shape]
 
 
@@ -115,7 +115,7 @@ def _checked(base: Any, cut: str) -> str:
     points = cut_points(base)
     if cut in points:
         return cut
-    steps = graph.steps(base)
+    steps = layer_graph.steps(base)
     order = {step.name: position for position, step in enumerate(steps)}
     if cut in order:
         near = sorted(points, key=lambda point: abs(order[point] - order[cut]))[:NEAREST]
@@ -137,7 +137,7 @@ def _maps(base: Any, names: Sequence[str], x: Any) -> dict[str, Any]:
     found = {name: _leaving(base, name) for name in names}
     above = {name: tensor for name, tensor in found.items() if tensor is not None}
     if above:
-        computed = Model(graph.functional(base).input, list(above.values()))(x, training=False)
+        computed = Model(layer_graph.functional(base).input, list(above.values()))(x, training=False)
         above = dict(zip(above, computed, strict=True))
     return {name: above.get(name, x) for name in names}
 
@@ -149,11 +149,11 @@ def _leaving(model: Any, name: str) -> Any:
     """
     from keras import Model
 
-    for node in graph.nodes(graph.functional(model)):
+    for node in layer_graph.nodes(layer_graph.functional(model)):
         if node.operation.name == name:
             return None if node.is_input else node.output_tensors[0]
-        if graph.is_nested(node.operation) and name in {step.name for step in graph.steps(node.operation)}:
-            inner = graph.functional(node.operation)
+        if layer_graph.is_nested(node.operation) and name in {step.name for step in layer_graph.steps(node.operation)}:
+            inner = layer_graph.functional(node.operation)
             return Model(inner.input, _leaving(inner, name))(node.input_tensors[0])
     raise CutError(f"cut: expected a layer of {model.name}, received {name!r}")
 

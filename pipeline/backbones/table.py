@@ -10,11 +10,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pipeline.backbones import blocks, efficientnet_lite
+from pipeline.backbones import block_ends, efficientnet_lite
 from pipeline.errors import CutError, InputError
 
 IMAGE = "input_layer"
-"""The layer every base starts with, once `pipeline.backbones.building` has named the automatic ones."""
+"""The layer every base starts with, once `pipeline.backbones.builder` has named the automatic ones."""
 
 
 @dataclass(frozen=True)
@@ -176,18 +176,18 @@ def _resnet(name: str, function: str, width: int, parameters: int, *repeats: int
         width,
         parameters,
         weights=name.replace("_", "") + _KERNELS,
-        ends=blocks.resnet(repeats) if first_version else blocks.resnet_v2(repeats),
+        ends=block_ends.resnet(repeats) if first_version else block_ends.resnet_v2(repeats),
     )
 
 
 def _densenet(name: str, function: str, width: int, parameters: int) -> Backbone:
-    ends = blocks.densenet()
+    ends = block_ends.densenet()
     return _keras(name, function, "densenet", 224, width, parameters, weights=name + _KERNELS, ends=ends)
 
 
 def _efficientnet(name: str, function: str, size: int, width: int, parameters: int, *repeats: int) -> Backbone:
     weights = f"{name.replace('_', '')}_notop.h5"
-    ends = blocks.efficientnet(repeats)
+    ends = block_ends.efficientnet(repeats)
     return _keras(name, function, "efficientnet", size, width, parameters, weights=weights, ends=ends)
 
 
@@ -196,12 +196,12 @@ def _efficientnet_v2(name: str, function: str, size: int, width: int, parameters
     # In b0 to b3 the first block narrows the stem's output, and has an activation; in s, m and l it adds.
     first = "block1a_project_activation" if variant.startswith("b") else "block1a_add"
     weights = f"efficientnetv2-{variant}_notop.h5"
-    ends = blocks.efficientnet(repeats, first)
+    ends = block_ends.efficientnet(repeats, first)
     return _keras(name, function, "efficientnet_v2", size, width, parameters, weights=weights, ends=ends)
 
 
 def _convnext(name: str, function: str, width: int, parameters: int, *repeats: int) -> Backbone:
-    ends = blocks.convnext(name, repeats)
+    ends = block_ends.convnext(name, repeats)
     return _keras(name, function, "convnext", 224, width, parameters, weights=f"{name}_notop.h5", ends=ends)
 
 
@@ -215,7 +215,7 @@ _ROWS = (
         width=1280,
         parameters=3_413_024,
         weights=efficientnet_lite.FILE,
-        ends=blocks.efficientnet([stage.repeats for stage in efficientnet_lite.STAGES]),
+        ends=block_ends.efficientnet([stage.repeats for stage in efficientnet_lite.STAGES]),
     ),
     _convnext("convnext_tiny", "ConvNeXtTiny", 768, 27_820_128, 3, 3, 9, 3),
     _convnext("convnext_small", "ConvNeXtSmall", 768, 49_454_688, 3, 3, 27, 3),
@@ -248,7 +248,7 @@ _ROWS = (
         1536,
         54_336_736,
         weights="inception_resnet_v2" + _KERNELS,
-        ends=blocks.inception_resnet_v2(),
+        ends=block_ends.inception_resnet_v2(),
     ),
     _keras(
         "inception_v3",
@@ -258,7 +258,7 @@ _ROWS = (
         2048,
         21_802_784,
         weights="inception_v3" + _KERNELS,
-        ends=blocks.inception_v3(),
+        ends=block_ends.inception_v3(),
     ),
     _keras(
         "mobilenet",
@@ -268,7 +268,7 @@ _ROWS = (
         1024,
         3_228_864,
         weights="mobilenet_{digits}_{size}_tf_no_top.h5",
-        ends=blocks.mobilenet(),
+        ends=block_ends.mobilenet(),
         alphas=(0.25, 0.5, 0.75, 1.0),
         sizes=(128, 160, 192, 224),
     ),
@@ -280,7 +280,7 @@ _ROWS = (
         1280,
         2_257_984,
         weights="mobilenet_v2_weights_tf_dim_ordering_tf_kernels_{alpha}_{size}_no_top.h5",
-        ends=blocks.mobilenet_v2(),
+        ends=block_ends.mobilenet_v2(),
         alphas=(0.35, 0.5, 0.75, 1.0, 1.3, 1.4),
         sizes=(96, 128, 160, 192, 224),
     ),
@@ -292,7 +292,7 @@ _ROWS = (
         960,
         2_996_352,
         weights="weights_mobilenet_v3_large_224_{alpha}_float_no_top_v2.h5",
-        ends=blocks.mobilenet_v3(15, plain={1, 3, 6, 10, 12}, top="activation_19"),
+        ends=block_ends.mobilenet_v3(15, plain={1, 3, 6, 10, 12}, top="activation_19"),
         alphas=(0.75, 1.0),
     ),
     _keras(
@@ -303,7 +303,7 @@ _ROWS = (
         576,
         939_120,
         weights="weights_mobilenet_v3_small_224_{alpha}_float_no_top_v2.h5",
-        ends=blocks.mobilenet_v3(11, plain={0, 1, 3, 6, 8}, top="activation_17"),
+        ends=block_ends.mobilenet_v3(11, plain={0, 1, 3, 6, 8}, top="activation_17"),
         alphas=(0.75, 1.0),
     ),
     _keras(
@@ -314,7 +314,7 @@ _ROWS = (
         4032,
         84_916_818,
         weights="nasnet_large_no_top.h5",
-        ends=blocks.nasnet("activation_259"),
+        ends=block_ends.nasnet("activation_259"),
     ),
     _keras(
         "nasnet_mobile",
@@ -324,7 +324,7 @@ _ROWS = (
         1056,
         4_269_716,
         weights="nasnet_mobile_no_top.h5",
-        ends=blocks.nasnet("activation_187"),
+        ends=block_ends.nasnet("activation_187"),
     ),
     _resnet("resnet50", "ResNet50", 2048, 23_587_712, 3, 4, 6, 3),
     _resnet("resnet101", "ResNet101", 2048, 42_658_176, 3, 4, 23, 3),
@@ -332,10 +332,17 @@ _ROWS = (
     _resnet("resnet50_v2", "ResNet50V2", 2048, 23_564_800, 3, 4, 6, 3),
     _resnet("resnet101_v2", "ResNet101V2", 2048, 42_626_560, 3, 4, 23, 3),
     _resnet("resnet152_v2", "ResNet152V2", 2048, 58_331_648, 3, 8, 36, 3),
-    _keras("vgg16", "VGG16", "vgg16", 224, 512, 14_714_688, weights="vgg16" + _KERNELS, ends=blocks.vgg()),
-    _keras("vgg19", "VGG19", "vgg19", 224, 512, 20_024_384, weights="vgg19" + _KERNELS, ends=blocks.vgg()),
+    _keras("vgg16", "VGG16", "vgg16", 224, 512, 14_714_688, weights="vgg16" + _KERNELS, ends=block_ends.vgg()),
+    _keras("vgg19", "VGG19", "vgg19", 224, 512, 20_024_384, weights="vgg19" + _KERNELS, ends=block_ends.vgg()),
     _keras(
-        "xception", "Xception", "xception", 299, 2048, 20_861_480, weights="xception" + _KERNELS, ends=blocks.xception()
+        "xception",
+        "Xception",
+        "xception",
+        299,
+        2048,
+        20_861_480,
+        weights="xception" + _KERNELS,
+        ends=block_ends.xception(),
     ),
 )
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.backbones import graph
+from pipeline.backbones import layer_graph
 from pipeline.backbones.cutting import _checked, _pool, trunk
 from pipeline.backbones.table import IMAGE, Backbone
 from pipeline.errors import CutError
@@ -100,25 +100,25 @@ def replayed(model: Any, x: Any) -> Any:
     x : keras.KerasTensor
         Of the shape and dtype that `model` takes.
     """
-    inner = graph.functional(model)
+    inner = layer_graph.functional(model)
     return _replayed(inner, {id(inner.inputs[0]): x}, None, None)
 
 
 def _entering(model: Any, name: str) -> tuple[tuple[int | None, ...], str]:
     """Return shape and dtype of the tensor that leaves the layer `name`, which may lie in a nested model."""
-    for node in graph.nodes(model):
+    for node in layer_graph.nodes(model):
         if node.operation.name == name:
             tensor = node.output_tensors[0]
             return tuple(tensor.shape), str(tensor.dtype)
-        if graph.is_nested(node.operation) and _holds(node.operation, name):
+        if layer_graph.is_nested(node.operation) and _holds(node.operation, name):
             return _entering(node.operation, name)
     raise CutError(f"cut: expected a layer of {model.name}, received {name!r}")
 
 
 def _holds(model: Any, name: str) -> bool:
     return any(
-        node.operation.name == name or (graph.is_nested(node.operation) and _holds(node.operation, name))
-        for node in graph.nodes(model)
+        node.operation.name == name or (layer_graph.is_nested(node.operation) and _holds(node.operation, name))
+        for node in layer_graph.nodes(model)
     )
 
 
@@ -128,16 +128,16 @@ def _replayed(model: Any, known: dict[int, Any], cut: str | None, start: Any) ->
     `known` maps the identity of a tensor of the old graph to that of the new one. Below a cut nothing is known, and
     above it everything is, since all paths lead through it. Return the model's output, or None if it lies below.
     """
-    for node in graph.nodes(model):
+    for node in layer_graph.nodes(model):
         operation = node.operation
         tensor = node.output_tensors[0]
         if operation.name == cut:
             known[id(tensor)] = start
         elif node.is_input:
             continue
-        elif graph.is_nested(operation):
+        elif layer_graph.is_nested(operation):
             entry = known.get(id(node.input_tensors[0]))
-            inner = graph.functional(operation)
+            inner = layer_graph.functional(operation)
             fed = {} if entry is None else {id(inner.inputs[0]): entry}
             output = _replayed(inner, fed, cut, start)
             if output is not None:
@@ -145,4 +145,4 @@ def _replayed(model: Any, known: dict[int, Any], cut: str | None, start: Any) ->
         elif all(id(entering) in known for entering in node.input_tensors):
             arguments, options = node.arguments.fill_in(known)
             known[id(tensor)] = operation(*arguments, **options)
-    return known.get(id(graph.functional(model).outputs[0]))
+    return known.get(id(layer_graph.functional(model).outputs[0]))

@@ -11,8 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from pipeline import frameworks
-from pipeline.backbones import building, efficientnet_lite, weights_files
+from pipeline.backbones import builder, efficientnet_lite, keras_weights, quiet_imports
 from pipeline.backbones.table import Backbone
 from pipeline.errors import InputError, WeightsError
 
@@ -70,7 +69,7 @@ def find_weights(backbone: Backbone, weights: str, *, size: int, alpha: float, s
     WeightsError
         If the file is not there and cannot be fetched; the message names it and where to put it.
     """
-    building.check_alpha(backbone, alpha)
+    builder.check_alpha(backbone, alpha)
     if weights == NONE:
         return Weights(path=None, sha256=None, seed=seed)
     path = _imagenet(backbone, size, alpha) if weights == IMAGENET else _given(weights)
@@ -112,14 +111,14 @@ def load(backbone: Backbone, *, size: int, alpha: float, weights: Weights) -> An
     WeightsError
         If the file does not hold this network.
     """
-    base = building.build(backbone, size=size, alpha=alpha, seed=weights.seed or 0)
+    base = builder.build(backbone, size=size, alpha=alpha, seed=weights.seed or 0)
     if weights.path is None:
         return base
     if weights.path.name == efficientnet_lite.FILE and backbone.weights_template == efficientnet_lite.FILE:
         arrays = efficientnet_lite.read_checkpoint(weights.path)
         pairs = [(layer, arrays[layer.name]) for layer in base.layers if layer.weights]
     else:
-        pairs = weights_files.read(weights.path, base)
+        pairs = keras_weights.read(weights.path, base)
     for layer, values in pairs:
         layer.set_weights(values)
         if type(layer).__name__ == "Normalization":
@@ -144,7 +143,7 @@ def _given(weights: str) -> Path:
     path = Path(weights)
     if not path.is_file():
         raise WeightsError(f"weights: expected {IMAGENET}, {NONE} or a file, received {weights!r}, which is not there")
-    if path.name != efficientnet_lite.FILE and not weights_files.is_weights_file(path):
+    if path.name != efficientnet_lite.FILE and not keras_weights.is_weights_file(path):
         raise WeightsError(f"{path}: expected a Keras weights file (.h5, .weights.h5 or .keras), received another kind")
     return path
 
@@ -177,7 +176,7 @@ def _fetch(backbone: Backbone, size: int, alpha: float) -> str:
 
     The builder checks the file's hash. Its progress bar goes to stderr.
     """
-    frameworks.tensorflow()
+    quiet_imports.tensorflow()
     published = size if size in backbone.sizes else backbone.size
     with contextlib.redirect_stdout(sys.stderr):
         try:

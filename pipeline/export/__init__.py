@@ -25,16 +25,18 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline import engines, frameworks, images, manifest, models
-from pipeline.addresses import Root
+from pipeline.backbones import engines, quiet_imports
 from pipeline.errors import HeadstartError, ImageError, InputError, StorageError
-from pipeline.export import card, folder, parity
+from pipeline.export import bundle, model_card, parity
+from pipeline.export.build_graph import Graph
 from pipeline.export.formats import FORMATS, QUANTIZATIONS, Format, Quantization, Samples
-from pipeline.export.graphs import Graph
 from pipeline.export.parity import Row
-from pipeline.files import published_folder
-from pipeline.manifest import Manifest
-from pipeline.models import Model
+from pipeline.models import store
+from pipeline.models.store import Model
+from pipeline.photos import decode, manifest
+from pipeline.photos.manifest import Manifest
+from pipeline.photos.remote import Root
+from pipeline.storage.atomic import published_folder
 
 __all__ = ["NAMES", "QUANTIZATIONS", "Data", "Quantization", "Row", "Settings", "Summary", "export"]
 
@@ -124,14 +126,14 @@ def export(
     Parameters
     ----------
     model_dir : Path
-        As `pipeline.models.save` wrote it.
+        As `pipeline.models.store.save` wrote it.
     out_dir : Path
         An export that stands there is replaced as a whole.
     settings : Settings
     data : Data or None
         None compares nothing.
     evaluation : Path or None
-        A folder of `pipeline.evaluation.evaluate`, whose metrics go into the card.
+        A folder of `pipeline.evaluation.evaluate.evaluate`, whose metrics go into the card.
     cache : Path or None
         Where the engine that runs the model itself finds what it kept to start faster.
     progress : callable
@@ -147,11 +149,11 @@ def export(
         The disk is full.
     """
     rows = settings.rows()
-    folder.require_replaceable(out_dir)
+    bundle.require_replaceable(out_dir)
     _require_installed(rows)
-    model = models.read(model_dir)
+    model = store.read(model_dir)
     if evaluation is not None:
-        card.require_its_evaluation(model, evaluation)
+        model_card.require_its_evaluation(model, evaluation)
     table = manifest.read(data.manifest) if data else None
     calibration = _calibration(model, rows, settings, data, table)
     steps = len(rows) * (2 if data else 1)
@@ -160,13 +162,13 @@ def export(
         for done, row in enumerate(rows, start=1):
             _write(row, graph, new / row.path, calibration.samples if calibration else None)
             progress(done, steps)
-        folder.write_classes(new, model.classes)
+        bundle.write_classes(new, model.classes)
         found = _compared(model, new, rows, settings, data, table, cache, lambda n: progress(len(rows) + n, steps))
         used = {"images": len(calibration.table), "sha256": calibration.digest} if calibration else None
-        facts = card.Facts(data.manifest if data else None, evaluation, rows, found, used)
-        (new / folder.CARD).write_text(card.written(model, facts), encoding="utf-8")
+        facts = model_card.Facts(data.manifest if data else None, evaluation, rows, found, used)
+        (new / bundle.CARD).write_text(model_card.written(model, facts), encoding="utf-8")
         made = {"versions": _versions(rows), "calibrated_on": used}
-        folder.write_document(new, model, {row.name: row for row in rows}, made)
+        bundle.write_document(new, model, {row.name: row for row in rows}, made)
     return Summary({row.name: row.path for row in rows}, found)
 
 
@@ -186,7 +188,7 @@ class _Calibration:
         for place in range(len(self.table)):
             try:
                 data = parity.load(self.root, self.table, place)
-                yield images.fit(data, size=self.model.size, geometry=self.model.spec["resize"])[None]
+                yield decode.fit(data, size=self.model.size, geometry=self.model.spec["resize"])[None]
             except ImageError as error:
                 raise InputError(f"{self.root / self.table.paths[place]}: expected an image: {error}") from error
 
@@ -215,7 +217,7 @@ def _require_installed(rows: Sequence[Format]) -> None:
 
 def _write(row: Format, graph: Graph, path: Path, samples: Samples | None) -> None:
     try:
-        with frameworks.hushed(shown=False):
+        with quiet_imports.hushed(shown=False):
             row.write(graph, path, samples)
     except (HeadstartError, OSError, MemoryError):
         raise

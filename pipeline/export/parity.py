@@ -19,13 +19,16 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline import images, inference, intervals, models, thresholds
-from pipeline.addresses import Root
 from pipeline.errors import ArtefactError, ImageError, InputError
-from pipeline.export import folder, runtimes
+from pipeline.export import bundle, runtimes
 from pipeline.export.formats import Format
-from pipeline.manifest import Manifest
-from pipeline.models import Model
+from pipeline.heads.calibration import thresholds
+from pipeline.models import forward, store
+from pipeline.models.store import Model
+from pipeline.photos import decode
+from pipeline.photos.manifest import Manifest
+from pipeline.photos.remote import Root
+from pipeline.stats import intervals
 
 MARGIN: Final = 2e-3
 TOLERANCE: Final = 1e-3
@@ -103,8 +106,8 @@ def load(root: Root, table: Manifest, place: int) -> bytes:
     ImageError
         It cannot be read, or is not what it was.
     """
-    data = images.read_bytes(root / table.paths[place])
-    if images.digest(data) != table.digests[place].tobytes():
+    data = decode.read_bytes(root / table.paths[place])
+    if decode.digest(data) != table.digests[place].tobytes():
         raise ImageError("it changed since `headstart prepare`; run that again")
     return data
 
@@ -129,15 +132,15 @@ def reference(model: Model, root: Root, table: Manifest, *, cache: Path | None) 
 
         def square(place: int) -> NDArray[np.uint8]:
             data = load(root, table, place)
-            pixels = images.decode_near(data, size=model.size)
-            fitted = images.square(pixels, size=model.size, geometry=model.spec["resize"])
+            pixels = decode.decode_near(data, size=model.size)
+            fitted = decode.square(pixels, size=model.size, geometry=model.spec["resize"])
             (work / "files" / f"{place:06}.image").write_bytes(data)
             np.save(work / "pixels" / f"{place:06}.npy", pixels)
             np.save(work / "squares" / f"{place:06}.npy", fitted)
             return fitted
 
-        engine = inference.open_model(model, engine="auto", precision="float32", batch_size=BATCH, cache=cache)
-        rows = inference.rows(engine, len(table), square, batch_size=BATCH, finish=models.normalised)
+        engine = forward.open_model(model, engine="auto", precision="float32", batch_size=BATCH, cache=cache)
+        rows = forward.rows(engine, len(table), square, batch_size=BATCH, finish=store.normalised)
         found = []
         for place, row in enumerate(rows):
             if isinstance(row, ImageError):
@@ -172,7 +175,7 @@ def compare(model: Model, directory: Path, row: Format, expected: Reference) -> 
     low, high = intervals.proportion(right, len(table))
     return Row(
         format=row.name,
-        megabytes=sum(file.stat().st_size for file in folder.files_of(directory, row)) / 1e6,
+        megabytes=sum(file.stat().st_size for file in bundle.files_of(directory, row)) / 1e6,
         images=len(table),
         clear=int(np.count_nonzero(clear)),
         agreeing=int(np.count_nonzero(given[clear] == ours[clear])),
@@ -188,9 +191,9 @@ def compare(model: Model, directory: Path, row: Format, expected: Reference) -> 
 def write(directory: Path, rows: Sequence[Row], made: Mapping[str, Any]) -> None:
     """Write ``parity.json`` and ``parity.csv``."""
     document = {"margin": MARGIN, "tolerance": TOLERANCE, **made, "formats": [asdict(row) for row in rows]}
-    folder.publish_json(directory / folder.PARITY_JSON, document)
+    bundle.publish_json(directory / bundle.PARITY_JSON, document)
     names = [field.name for field in fields(Row)]
-    with (directory / folder.PARITY_CSV).open("w", encoding="utf-8", newline="") as file:
+    with (directory / bundle.PARITY_CSV).open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(names)
         writer.writerows([["" if value is None else value for value in asdict(row).values()] for row in rows])

@@ -22,13 +22,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.errors import ArtefactError, InputError
-from pipeline.files import published
 from pipeline.heads.centroid import CentroidHead
 from pipeline.heads.dense import DenseHead
+from pipeline.heads.dense_layers import Stack
 from pipeline.heads.knn import KnnHead
 from pipeline.heads.logistic import LogisticHead
 from pipeline.heads.ridge import RidgeHead
-from pipeline.heads.rows import (
+from pipeline.heads.standardise import (
     Candidates,
     Codes,
     Floats,
@@ -45,7 +45,7 @@ from pipeline.heads.rows import (
     losses,
     take,
 )
-from pipeline.heads.stack import Stack
+from pipeline.storage.atomic import published
 
 __all__ = [
     "HEADS",

@@ -6,10 +6,11 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.heads.affine import AffineHead
-from pipeline.heads.parameters import require_choice
-from pipeline.heads.parts import FittedSeparately
-from pipeline.heads.rows import (
+from pipeline.heads.calibration.temperature import certainty, fit_factor
+from pipeline.heads.linear import AffineHead
+from pipeline.heads.parameter_checks import require_choice
+from pipeline.heads.selection.cross_validation import FittedSeparately
+from pipeline.heads.standardise import (
     ClassWeight,
     Codes,
     Floats,
@@ -20,7 +21,6 @@ from pipeline.heads.rows import (
     count_classes,
     learn_scale,
 )
-from pipeline.heads.temperature import certainty, fit_factor
 
 
 @dataclass(kw_only=True, eq=False)

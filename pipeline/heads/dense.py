@@ -9,11 +9,12 @@ from typing import Any, Final, Literal, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline import frameworks
+from pipeline.backbones import quiet_imports
 from pipeline.errors import InputError
-from pipeline.heads import dense_training
-from pipeline.heads.parameters import require_choice, require_number, require_whole
-from pipeline.heads.rows import (
+from pipeline.heads.dense_layers import Stack
+from pipeline.heads.parameter_checks import require_choice, require_number, require_whole
+from pipeline.heads.solvers import dense_training
+from pipeline.heads.standardise import (
     Candidates,
     ClassWeight,
     Codes,
@@ -30,7 +31,6 @@ from pipeline.heads.rows import (
     standardise,
     take,
 )
-from pipeline.heads.stack import Stack
 
 Singles = NDArray[np.float32]
 
@@ -286,7 +286,7 @@ class DenseHead:
 
     def network(self, n_features: int, n_classes: int) -> Any:
         """Build and compile the Keras model: standardised features (n, d) float32 to logits (n, 1 or K)."""
-        frameworks.tensorflow()
+        quiet_imports.tensorflow()
         import keras
 
         widths = (*self.hidden, outputs(n_classes))

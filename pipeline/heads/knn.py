@@ -7,9 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.errors import InputError
-from pipeline.heads.parameters import require_choice, require_whole
-from pipeline.heads.parts import FittedSeparately
-from pipeline.heads.rows import (
+from pipeline.heads.parameter_checks import require_choice, require_whole
+from pipeline.heads.selection.cross_validation import FittedSeparately
+from pipeline.heads.standardise import (
     ClassWeight,
     Codes,
     Floats,

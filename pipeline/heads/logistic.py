@@ -7,10 +7,10 @@ from typing import Any, Final, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.heads.affine import AffineHead
-from pipeline.heads.logistic_objective import Objective
-from pipeline.heads.parameters import require_choice, require_number, require_whole
-from pipeline.heads.rows import (
+from pipeline.heads.linear import AffineHead
+from pipeline.heads.parameter_checks import require_choice, require_number, require_whole
+from pipeline.heads.solvers.logistic_objective import Objective
+from pipeline.heads.standardise import (
     Candidates,
     ClassWeight,
     Codes,

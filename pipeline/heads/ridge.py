@@ -8,10 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.errors import InputError
-from pipeline.heads.affine import AffineHead
-from pipeline.heads.parameters import require_choice, require_number
-from pipeline.heads.parts import each_part
-from pipeline.heads.rows import (
+from pipeline.heads.calibration.temperature import certainty, fit_factor
+from pipeline.heads.linear import AffineHead
+from pipeline.heads.parameter_checks import require_choice, require_number
+from pipeline.heads.selection.cross_validation import each_part
+from pipeline.heads.standardise import (
     Candidates,
     ClassWeight,
     Codes,
@@ -27,7 +28,6 @@ from pipeline.heads.rows import (
     outputs,
     take,
 )
-from pipeline.heads.temperature import certainty, fit_factor
 
 SEARCHED_ALPHA: Final = tuple(float(f"{alpha:.3g}") for alpha in np.logspace(6, -1, 22))
 FACTOR_ROWS: Final = 2**16

@@ -5,13 +5,13 @@ and publishes it. A figure must stay readable for two classes and for hundreds o
 and the picture says so.
 """
 
-from pipeline.plots.canvas import CURVES, DPI, SPLIT_COLOURS
 from pipeline.plots.comparison import ranking
-from pipeline.plots.cuts import Contender, Rung, backbones, layers
-from pipeline.plots.data import class_counts, image_sizes
-from pipeline.plots.grids import mistakes_grid, pairs_grid, sample_grid, sentence
-from pipeline.plots.judgement import confusion_matrix, intervals, reliability
-from pipeline.plots.learning import growth, learning_curves, search_path
+from pipeline.plots.dataset import class_counts, image_sizes
+from pipeline.plots.evaluation import confusion_matrix, intervals, reliability
+from pipeline.plots.image_grid import mistakes_grid, pairs_grid, sample_grid, sentence
+from pipeline.plots.layer_scores import Contender, Rung, backbones, layers
+from pipeline.plots.style import CURVES, DPI, SPLIT_COLOURS
+from pipeline.plots.training_curves import growth, learning_curves, search_path
 
 __all__ = [
     "CURVES",

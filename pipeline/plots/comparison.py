@@ -4,7 +4,7 @@ from collections.abc import Sequence, Set
 from pathlib import Path
 from typing import Any
 
-from pipeline.plots.canvas import BLUE, INK, VERMILION, drawing, short
+from pipeline.plots.style import BLUE, INK, VERMILION, drawing, short
 
 
 def ranking(

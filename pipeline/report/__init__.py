@@ -9,15 +9,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from pipeline.files import published
-from pipeline.report import contents, gallery, mapped, page, pictures, provenance
-from pipeline.report.heat import HeatMaps
-from pipeline.report.inputs import Inputs, read
-from pipeline.report.judged import Explain
-from pipeline.report.overview import Looks
-from pipeline.report.pictures import Progress
+from pipeline.report import contents, page
+from pipeline.report import thumbnails as pictures
+from pipeline.report.collect import Inputs, read
 from pipeline.report.projection import Method
-from pipeline.report.provenance import Commit
+from pipeline.report.sections import feature_map, gallery, provenance
+from pipeline.report.sections.heatmaps import HeatMaps
+from pipeline.report.sections.models import Explain
+from pipeline.report.sections.overview import Looks
+from pipeline.report.sections.provenance import Commit
+from pipeline.report.thumbnails import Progress
+from pipeline.storage.atomic import published
 
 __all__ = ["Commit", "Explain", "HeatMaps", "Inputs", "Looks", "Method", "Settings", "Summary", "report"]
 
@@ -110,12 +112,12 @@ def report(
         The disk fails.
     """
     found = read(inputs)
-    most = min(settings.most_pictures, mapped.room(inputs.features))
+    most = min(settings.most_pictures, feature_map.room(inputs.features))
     chosen = gallery.choose(found.distinct, contents.named(found), map_images=settings.map_images, most=most)
     images = chosen.images
     side = pictures.first_side(len(images), LARGEST)
     thumbnails, failures = pictures.load(inputs.images, images, side=side, progress=progress)
-    laid = mapped.lay_out(
+    laid = feature_map.lay_out(
         inputs.features,
         chosen,
         method=settings.method,

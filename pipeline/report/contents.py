@@ -7,16 +7,17 @@ from typing import Any, Final
 
 import numpy as np
 
-from pipeline.addresses import Root
-from pipeline.outcomes import PREDICTIONS
-from pipeline.report import charts, data, judged, mapped, overview
-from pipeline.report.inputs import Inputs, Read
-from pipeline.report.judged import Explain
-from pipeline.report.layers import layers
-from pipeline.report.mapped import Mapped
-from pipeline.report.overview import Looks
-from pipeline.report.pictures import Atlas
-from pipeline.splits import SPLITS
+from pipeline.evaluation.predictions_file import PREDICTIONS
+from pipeline.photos.remote import Root
+from pipeline.photos.splits import SPLITS
+from pipeline.report import charts
+from pipeline.report.collect import Inputs, Read
+from pipeline.report.sections import data, feature_map, models, overview
+from pipeline.report.sections.feature_map import Mapped
+from pipeline.report.sections.layers import layers
+from pipeline.report.sections.models import Explain
+from pipeline.report.sections.overview import Looks
+from pipeline.report.thumbnails import Atlas
 
 PANELS: Final = 8  # models whose errors are shown
 PATH_SHOWN: Final = 96  # characters
@@ -27,7 +28,7 @@ def named(read: Read) -> list[bytes]:
     wrong = [_wrong(read, place) for place in range(len(read.models))]
     return list(
         chain(
-            *(own[: judged.MISTAKES] for own in wrong[:PANELS]),
+            *(own[: models.MISTAKES] for own in wrong[:PANELS]),
             data.wanted(read.audited, read.digests),
             *data.samples(read.distinct).values(),
             *wrong,
@@ -38,7 +39,7 @@ def named(read: Read) -> list[bytes]:
 def _wrong(read: Read, place: int) -> list[bytes]:
     """Return the digests of a model's mistakes, the most confident first."""
     one = read.models[place]
-    return [bytes.fromhex(one.predictions.digests[row]) for row in judged.mistaken(one)]
+    return [bytes.fromhex(one.predictions.digests[row]) for row in models.mistaken(one)]
 
 
 def shown(
@@ -58,12 +59,12 @@ def shown(
         "ranking": overview.ranking(read.models, read.compared),
         "data_section": data.data(read.everything, read.quarantine, read.audited, found.gallery, read.digests),
         "layers": layers(read.probed),
-        "made": [judged.made(one) for one in read.models],
+        "made": [models.made(one) for one in read.models],
         "unknown": [one.name for one in read.models if one.record is None],
-        "panels": [judged.errors(one, found.gallery, root, explain) for one in read.models[:PANELS]],
+        "panels": [models.errors(one, found.gallery, root, explain) for one in read.models[:PANELS]],
         "unpanelled": [one.name for one in read.models[PANELS:]],
         "explains": explain is not None,
-        "map": mapped.section(found, read.everything.classes, set(_wrong(read, 0)), len(read.distinct)),
+        "map": feature_map.section(found, read.everything.classes, set(_wrong(read, 0)), len(read.distinct)),
         "provenance": told,
     }
 
@@ -93,7 +94,7 @@ def known(read: Read, found: Mapped) -> dict[str, Any]:
         "cosine": np.rint(1000 * found.cosines).astype(int).tolist(),
         "plane": {"number": found.gallery.mapped.tolist(), "x": x, "y": y},
         "tested": tested,
-        "models": [judged.for_script(one, places, code_of) for one in read.models[:PANELS]],
+        "models": [models.for_script(one, places, code_of) for one in read.models[:PANELS]],
         "first": next(iter(data.numbers(_wrong(read, 0), found.gallery)), 0),
     }
 

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from markupsafe import Markup
 
-from pipeline.report.pictures import Atlas, address
+from pipeline.report.thumbnails import Atlas, address
 
 TEMPLATES: Final = Path(__file__).parent / "templates"
 

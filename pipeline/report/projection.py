@@ -10,7 +10,7 @@ from typing import Any, Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.neighbours import directions
+from pipeline.stats.nearest_neighbours import directions
 
 Method = Literal["auto", "tsne", "pca"]
 

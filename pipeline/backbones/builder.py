@@ -1,0 +1,94 @@
+"""Build a base whose layers' names and random weights depend on nothing that the process built before."""
+
+import random
+import re
+from collections import defaultdict
+from typing import Any
+
+from pipeline.backbones import layer_graph, quiet_imports
+from pipeline.backbones.table import Backbone
+from pipeline.errors import InputError
+
+
+def build(backbone: Backbone, *, size: int, alpha: float, seed: int) -> Any:
+    """Build a base with random weights.
+
+    Parameters
+    ----------
+    backbone : Backbone
+    size : int
+        Height and width of the images, px.
+    alpha : float
+        Width multiplier; 1 for a backbone that has none.
+    seed : int
+        Of the random weights.
+
+    Returns
+    -------
+    keras.Model
+        From (B, size, size, 3), preprocessed, to (B, H, W, C). The same arguments give the same names and the same
+        weights.
+
+    Raises
+    ------
+    InputError
+        If the network cannot be built at that size or width.
+    """
+    check_alpha(backbone, alpha)
+    quiet_imports.tensorflow()
+    # Each of Keras' initialisers draws its own seed from Python's generator at the moment the layer is made, and from
+    # nowhere else. So seeding that generator fixes all weights; its state is put back for the caller.
+    state = random.getstate()
+    random.seed(seed)
+    try:
+        base = backbone.build(size=size, alpha=alpha, weights=None)
+    except ValueError as error:
+        raise InputError(f"{backbone.name}: cannot be built at size={size}, alpha={alpha:g}: {_line(error)}") from error
+    finally:
+        random.setstate(state)
+    name_layers(base)
+    return base
+
+
+def check_alpha(backbone: Backbone, alpha: float) -> None:
+    """Raise InputError unless the backbone can have this width multiplier."""
+    if not backbone.alphas and alpha != 1.0:
+        raise InputError(f"alpha: expected 1, since {backbone.name} has no width multiplier, received {alpha:g}")
+    if alpha <= 0.0:
+        raise InputError(f"alpha: expected a positive width multiplier, received {alpha:g}")
+
+
+def name_layers(base: Any) -> None:
+    """Count automatic layer names from the start of this network, as in a fresh process.
+
+    Keras counts them through the life of the process: the second InceptionV3 begins with ``conv2d_94``. Names serve
+    as cuts, so they must not depend on what was built before. Numbers follow the order of creation. The names that a
+    builder gave are left alone.
+    """
+    numbered: dict[str, list[tuple[int, Any]]] = defaultdict(list)
+    for step in layer_graph.steps(base):
+        prefix = snake_case(type(step.operation).__name__)
+        number = automatic_number(step.name, prefix)
+        if number is not None:
+            numbered[prefix].append((number, step.operation))
+    for prefix, operations in numbered.items():
+        ranked = sorted(operations, key=lambda pair: pair[0])
+        for rank, (_, operation) in enumerate(ranked):
+            operation.name = f"{prefix}_{rank}" if rank else prefix
+
+
+def automatic_number(name: str, prefix: str) -> int | None:
+    """Return the number in an automatic name, ``conv2d`` being 0 and ``conv2d_7`` 7; None for any other name."""
+    match = re.fullmatch(rf"{re.escape(prefix)}(?:_(\d+))?", name)
+    return int(match[1] or 0) if match else None
+
+
+def snake_case(name: str) -> str:
+    """Turn a class name into the prefix of its layers' automatic names, as Keras does (``ReLU`` becomes ``re_lu``)."""
+    name = re.sub(r"\W+", "", name)
+    name = re.sub("(.)([A-Z][a-z]+)", r"\1_\2", name)
+    return re.sub("([a-z])([A-Z])", r"\1_\2", name).lower()
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())

@@ -1,0 +1,125 @@
+"""What each layer of a base is, holds and costs: the table behind ``headstart backbones NAME``."""
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pipeline.backbones import layer_graph
+from pipeline.backbones.cutting import cut_points
+
+BYTES = 4  # of one float32
+FEWEST_RUNGS = 8
+
+
+@dataclass(frozen=True)
+class LayerRow:
+    """One layer, nested ones included, in the order in which the network computes them.
+
+    Attributes
+    ----------
+    name, kind : str
+        The layer's name and its class.
+    output_shape : tuple of (int or None)
+        Without the batch; empty if there are several outputs.
+    parameters : int
+        Numbers in its weights.
+    trainable, frozen : int
+        Weight arrays that training changes, and that it does not. Moving statistics never train.
+    can_cut : bool
+        Whether all data passes through this layer's one output.
+    multiply_adds : int
+        Of this layer, for one image. Products of convolutions and dense layers count, as in the papers; biases,
+        normalisation, activations and pooling do not.
+    multiply_adds_below : int
+        Of all layers up to this one, itself included: where the network can be cut, what its trunk costs for one
+        image.
+    bytes : int
+        Of the activations of one image, float32 and not pooled.
+    """
+
+    name: str
+    kind: str
+    output_shape: tuple[int | None, ...]
+    parameters: int
+    trainable: int
+    frozen: int
+    can_cut: bool
+    multiply_adds: int
+    multiply_adds_below: int
+    bytes: int
+
+
+def layer_table(base: Any) -> list[LayerRow]:
+    """Describe every layer of a network.
+
+    Parameters
+    ----------
+    base : keras.Model
+        A functional model with one input of known size and one output.
+    """
+    cuts = set(cut_points(base))
+    rows: list[LayerRow] = []
+    below = 0
+    for step in layer_graph.steps(base):
+        weights = getattr(step.operation, "weights", [])
+        trainable = len(getattr(step.operation, "trainable_weights", []))
+        here = _multiply_adds(step)
+        below += here
+        rows.append(
+            LayerRow(
+                name=step.name,
+                kind=type(step.operation).__name__,
+                output_shape=step.shape[1:],
+                parameters=sum(math.prod(weight.shape) for weight in weights),
+                trainable=trainable,
+                frozen=len(weights) - trainable,
+                can_cut=step.name in cuts,
+                multiply_adds=here,
+                multiply_adds_below=below,
+                bytes=BYTES * math.prod(side or 0 for side in step.shape[1:]) if step.shape else 0,
+            )
+        )
+    return rows
+
+
+def rungs(table: Sequence[LayerRow], *, blocks: Iterable[str], most: int) -> list[LayerRow]:
+    """Choose the cuts worth comparing, from below: the image is none of them, the topmost cut always one.
+
+    They are the ends of the blocks, if there are enough of these for a picture of the whole depth. Otherwise any cut
+    counts, but of those that cost the same multiply-adds only the topmost: after a convolution come its normalisation
+    and activation, for nothing.
+
+    Parameters
+    ----------
+    table : sequence of LayerRow
+        From `layer_table`.
+    blocks : iterable of str
+        The layers at which blocks end, as ``backbone.cuts.values()`` lists them.
+    most : int
+        Beyond so many, evenly spread ones are taken.
+
+    Returns
+    -------
+    list of LayerRow
+        Activations with height, width and channels only; `most` of them at most.
+    """
+    maps = [row for row in table if row.can_cut and len(row.output_shape) == 3 and row.multiply_adds_below]
+    ends = set(blocks)
+    found = [row for row in maps if row.name in ends]
+    if len(found) < FEWEST_RUNGS:
+        found = list({row.multiply_adds_below: row for row in maps}.values())
+    spread = {round(place * (len(found) - 1) / max(1, most - 1)) for place in range(most)}
+    return [row for place, row in enumerate(found) if len(found) <= most or place in spread]
+
+
+def _multiply_adds(step: layer_graph.Step) -> int:
+    """Count the products: each number of a kernel is used once for each position of the output.
+
+    This holds for plain, grouped, depthwise and separable convolutions, whose kernels have (input channels / groups)
+    on one axis, and for dense layers, whose positions are all axes but the last.
+    """
+    kernels = [weight for weight in getattr(step.operation, "weights", []) if weight.name.endswith("kernel")]
+    positions: int = math.prod(side or 0 for side in step.shape[1:-1])
+    products: int = sum(math.prod(kernel.shape) for kernel in kernels)
+    return positions * products

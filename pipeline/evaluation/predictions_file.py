@@ -1,0 +1,143 @@
+"""What an evaluation leaves for other stages to read: its numbers and the probabilities given to each test image.
+
+The two files, in the folder of an evaluation::
+
+    metrics.json       the overall metrics, flat, numbers only: for `dvc metrics`
+    predictions.csv    an image a row: path, digest, label, predicted, correct, confidence and p_LABEL of each class
+"""
+
+import csv
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.errors import ArtefactError
+from pipeline.storage.atomic import publish_csv, published
+
+METRICS: Final = "metrics.json"
+PREDICTIONS: Final = "predictions.csv"
+COLUMNS: Final = ("path", "digest", "label", "predicted", "correct", "confidence")
+PREFIX: Final = "p_"
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """Test images with what was said of them.
+
+    Attributes
+    ----------
+    paths : list of str, n
+        POSIX, relative to the image root.
+    digests : list of str, n
+        sha256 of each file's bytes, in hexadecimal; no two are equal.
+    labels : list of str, n
+        The truth.
+    predicted : list of str, n
+        The most probable class, or the one that the head's threshold decides for.
+    classes : list of str, K
+    probabilities : ndarray of float64, shape (n, K)
+    """
+
+    paths: list[str]
+    digests: list[str]
+    labels: list[str]
+    predicted: list[str]
+    classes: list[str]
+    probabilities: NDArray[np.float64]
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+
+def write_metrics(out_dir: Path, numbers: Mapping[str, float]) -> None:
+    """Publish ``metrics.json``.
+
+    Parameters
+    ----------
+    out_dir : Path
+        Made if it is missing.
+    numbers : mapping of str to number
+        With ``images``, how many were judged.
+    """
+    with published(out_dir / METRICS) as temporary:
+        temporary.write_text(json.dumps(dict(numbers), indent=2) + "\n", encoding="utf-8")
+
+
+def read_metrics(out_dir: Path) -> dict[str, float]:
+    """Return the numbers of ``metrics.json``.
+
+    Raises
+    ------
+    ArtefactError
+        There is none, or it is damaged.
+    """
+    path = out_dir / METRICS
+    try:
+        numbers: dict[str, float] = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(numbers, dict) or not isinstance(numbers.get("images"), int):
+            raise ValueError("no count of images")
+    except (OSError, ValueError) as error:
+        raise ArtefactError(f"{path}: expected metrics written by 'headstart evaluate': {error}") from error
+    return numbers
+
+
+def write_predictions(out_dir: Path, found: Predictions) -> None:
+    """Publish ``predictions.csv``, its numbers with nine digits."""
+    columns = [*COLUMNS, *(f"{PREFIX}{label}" for label in found.classes)]
+    codes = [found.classes.index(guess) for guess in found.predicted]
+    confidence = found.probabilities[np.arange(len(found)), codes]
+    rows = zip(found.paths, found.digests, found.labels, found.predicted, confidence, found.probabilities, strict=True)
+    publish_csv(
+        out_dir / PREDICTIONS,
+        columns,
+        (
+            [path, digest, label, guess, int(label == guess), *(f"{number:.9g}" for number in (sure, *row))]
+            for path, digest, label, guess, sure, row in rows
+        ),
+    )
+
+
+def read_predictions(out_dir: Path) -> Predictions:
+    """Read ``predictions.csv`` back.
+
+    Raises
+    ------
+    ArtefactError
+        There is none, it is damaged, holds no image or one image twice, or lacks a label's column.
+    """
+    path = out_dir / PREDICTIONS
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            header, *rows = csv.reader(file, strict=True)
+        found = _parsed(header, rows)
+    except (OSError, ValueError, csv.Error) as error:
+        raise ArtefactError(
+            f"{path}: expected predictions written by this version of 'headstart evaluate', received: {error}; "
+            "evaluate again"
+        ) from error
+    return found
+
+
+def _parsed(header: Sequence[str], rows: Sequence[Sequence[str]]) -> Predictions:
+    fixed = len(COLUMNS)
+    classes = [column.removeprefix(PREFIX) for column in header[fixed:]]
+    if tuple(header[:fixed]) != COLUMNS or not all(column.startswith(PREFIX) for column in header[fixed:]):
+        raise ValueError(f"columns {','.join(header)[:200]}")
+    if not rows:
+        raise ValueError("no images")
+    if any(len(row) != len(header) for row in rows):
+        raise ValueError("a row of another length")
+    paths, digests, labels, predicted = ([row[column] for row in rows] for column in range(4))
+    if len(set(digests)) != len(digests):
+        raise ValueError("an image twice")
+    if strange := sorted(set(labels + predicted) - set(classes)):
+        raise ValueError(f"no probabilities of {', '.join(strange)[:200]}")
+    probabilities = np.array([row[fixed:] for row in rows], np.float64)
+    if not np.isfinite(probabilities).all():
+        raise ValueError("NaN or infinity")
+    return Predictions(paths, digests, labels, predicted, classes, probabilities)

@@ -1,0 +1,173 @@
+"""The folder of an export: what is in it, and reading it again.
+
+::
+
+    export.json        classes, threshold, the pixels it takes, and of each format its files with their sha256
+    classes.txt        a class a line, in the order of the probabilities
+    classes.json       the same as a list, for names that hold a line's end
+    MODEL_CARD.md      what the model is, what it was measured to do, how to call it
+    parity.json        how far each format is from the model, on real images; and parity.csv
+    model.onnx, …      one graph in each format
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, NoReturn
+
+from pipeline.errors import ArtefactError, InputError
+from pipeline.export.formats import FORMATS, Format
+from pipeline.heads.calibration import thresholds
+from pipeline.models.store import Model
+from pipeline.photos.decode import Geometry
+from pipeline.storage.atomic import published
+
+VERSION: Final = 1
+DOCUMENT: Final = "export.json"
+CLASSES_TEXT, CLASSES_JSON = "classes.txt", "classes.json"
+CARD, PARITY_JSON, PARITY_CSV = "MODEL_CARD.md", "parity.json", "parity.csv"
+
+
+@dataclass(frozen=True)
+class Exported:
+    """An export that was read and checked.
+
+    Attributes
+    ----------
+    directory : Path
+        Where it lies.
+    classes : list of str
+        In the order of the probabilities.
+    threshold : dict or None
+        For `pipeline.heads.calibration.thresholds.decide`.
+    size : int
+        Side of the square that the network sees, px.
+    geometry : {"squash", "crop", "pad"}
+        How an image becomes that square.
+    formats : dict of str to Format
+        What it is there in.
+    """
+
+    directory: Path
+    classes: list[str]
+    threshold: dict[str, Any] | None
+    size: int
+    geometry: Geometry
+    formats: dict[str, Format]
+
+
+def require_replaceable(directory: Path) -> None:
+    """Raise InputError if a folder holds what is no export, since publishing one would remove it."""
+    is_export, is_folder = (directory / DOCUMENT).is_file(), directory.is_dir()
+    if directory.exists() and not is_export and not (is_folder and not any(directory.iterdir())):
+        raise InputError(f"{directory}: expected an export to replace, or nothing, received other files")
+
+
+def write_classes(directory: Path, classes: list[str]) -> None:
+    """Write the names of the classes, for people and for programs."""
+    (directory / CLASSES_TEXT).write_text("".join(f"{label}\n" for label in classes), encoding="utf-8")
+    (directory / CLASSES_JSON).write_text(_json(classes), encoding="utf-8")
+
+
+def write_document(directory: Path, model: Model, formats: Mapping[str, Format], made: Mapping[str, Any]) -> None:
+    """Write ``export.json``, the last file of an export, since it has the digests of the others.
+
+    Parameters
+    ----------
+    directory : Path
+        With all files of `formats` in it.
+    model : Model
+        What was exported.
+    formats : mapping of str to Format
+    made : mapping
+        What else is to be said of how it was made, as JSON.
+    """
+    document = {
+        "format": VERSION,
+        "model": model.identity,
+        "classes": model.classes,
+        "threshold": model.threshold,
+        "size": model.size,
+        "resize": model.spec["resize"],
+        "made": dict(made),
+        "formats": {
+            name: {
+                "runtime": row.runtime,
+                "takes": "any size" if row.size == "any" else f"{model.size} x {model.size}",
+                "files": {path.relative_to(directory).as_posix(): sha256(path) for path in files_of(directory, row)},
+            }
+            for name, row in formats.items()
+        },
+    }
+    (directory / DOCUMENT).write_text(_json(document), encoding="utf-8")
+
+
+def files_of(directory: Path, row: Format) -> list[Path]:
+    """List the files of one format in the folder of an export, those in folders included."""
+    tops = [directory / name for name in row.files]
+    return sorted(path for top in tops for path in ([top] if top.is_file() else top.rglob("*")) if path.is_file())
+
+
+def publish_json(path: Path, document: object) -> None:
+    """Publish a document as JSON, its keys sorted."""
+    with published(path) as temporary:
+        temporary.write_text(_json(document), encoding="utf-8")
+
+
+def read(directory: Path) -> Exported:
+    """Read what an export says of itself, and check its files against their digests. No runtime is loaded.
+
+    Raises
+    ------
+    ArtefactError
+        A file is missing, damaged or of another format; names it, expected and received.
+    """
+    path = directory / DOCUMENT
+    try:
+        document = json.loads(path.read_bytes())
+    except (FileNotFoundError, NotADirectoryError):
+        _refuse(path, "an export", "no such file")
+    except (ValueError, RecursionError) as error:
+        _refuse(path, "JSON", str(error))
+    if not isinstance(document, dict) or document.get("format") != VERSION:
+        _refuse(path, f"format {VERSION}", repr(document)[:80])
+    classes, there = document.get("classes"), document.get("formats")
+    if not isinstance(classes, list) or len(classes) < 2 or not all(isinstance(label, str) for label in classes):
+        _refuse(path, "classes: two labels or more", repr(classes)[:80])
+    if not isinstance(there, dict) or not there or not set(there) <= set(FORMATS):
+        _refuse(path, f"formats among {', '.join(FORMATS)}", repr(there)[:80])
+    if not isinstance(document.get("size"), int) or document.get("resize") not in ("squash", "crop", "pad"):
+        _refuse(path, "size and resize", repr((document.get("size"), document.get("resize"))))
+    for name, entry in there.items():
+        _require_whole(directory, FORMATS[name], entry.get("files") if isinstance(entry, dict) else None)
+    threshold = thresholds.of_record(document, directory)
+    formats = {name: FORMATS[name] for name in there}
+    return Exported(directory, classes, threshold, document["size"], document["resize"], formats)
+
+
+def _require_whole(directory: Path, row: Format, digests: object) -> None:
+    found = {path.relative_to(directory).as_posix(): sha256(path) for path in files_of(directory, row)}
+    if not isinstance(digests, dict) or not digests:
+        _refuse(directory / DOCUMENT, f"files of {row.name} with their sha256", repr(digests)[:80])
+    for name in sorted(digests.keys() | found.keys()):
+        if digests.get(name) != found.get(name):
+            expected, received = (
+                f"sha256 {side.get(name)}" if name in side else "no file" for side in (digests, found)
+            )
+            _refuse(directory / name, f"{expected}, as {DOCUMENT} says", received)
+
+
+def _refuse(path: Path, expected: str, received: str) -> NoReturn:
+    raise ArtefactError(f"{path}: expected {expected}, received {received}; run `headstart export` again")
+
+
+def sha256(path: Path) -> str:
+    """Return the sha256 of a file, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _json(document: object) -> str:
+    return json.dumps(document, indent=2, sort_keys=True, allow_nan=False, ensure_ascii=False) + "\n"

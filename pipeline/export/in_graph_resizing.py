@@ -1,0 +1,229 @@
+"""Pillow's antialiased bilinear resize as layers of a network, bit for bit, for images of any size.
+
+A resize along one side is a product with a matrix of weights, and any geometry (squash, crop, pad) is two of them:
+columns first, then rows, rounded to whole grey levels in between, as Pillow does. The weights follow from the sides of
+the image that comes, so they are computed in the graph. No converter has to know more than products and whole numbers.
+
+Along a side of n pixels that becomes p, the centre of output j lies at (j + 1/2) n / p, and the triangle above it is
+max(n, p) / p pixels wide at either side. Times 2p, all of it is whole numbers::
+
+    t(j, i) = max(0, 2 max(n, p) - |(2i + 1) p - (2j + 1) n|)        the triangle at pixel i
+    k(j, i) = round(2**22 t(j, i) / sum of t(j, .))                  the weight as Pillow keeps it, in 22 bits
+    y(j)    = (sum of k(j, i) x(i) + 2**21) >> 22                    one grey level
+
+A sum of products of 22 by 8 bits does not fit the 24 bits of a float32. So each weight is split into two digits of 11
+bits, whose sums do, in whatever order they are added, and the carry goes from one to the other. This is exact up to a
+reduction by 16 (more than 32 pixels under one triangle), beyond which a sum may lose the last of its 30 bits.
+
+Since version 13, Pillow does the rows first where they are reduced by more than twice as many pixels as the columns.
+Another order is another rounding in between, of up to 9e-4 in a probability on photos, so the graph decides as it does.
+
+The sides are counted by sums of ones over the image itself: a graph of Keras' own operations has no other word for
+them, and such a graph loads anywhere.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+import numpy as np
+
+from pipeline.errors import InputError
+
+BITS: Final = 22  # of Pillow's weights, for images of 8 bits a channel
+LOW: Final = 11  # bits of the lower digit; the upper one has the rest
+MIDDLE: Final = 6  # bits of the lower digit that are found first: a 32-bit integer holds no more at a time
+ROWS_FIRST_SINCE: Final = 13  # version of Pillow
+
+Choose = Callable[[Any, Any, "Order", "Order"], Any]
+
+
+@dataclass(frozen=True)
+class Policy:
+    """How an image becomes a square.
+
+    Attributes
+    ----------
+    size : int
+        Side of the square, px.
+    geometry : {"squash", "crop", "pad"}
+        As `pipeline.photos.decode.fit` explains them.
+    rows_first : bool
+        Whether rows are resized first where there are many.
+    """
+
+    size: int
+    geometry: str
+    rows_first: bool
+
+
+def policy_of(spec: dict[str, Any]) -> Policy:
+    """Return the policy of a spec, whose decoder's version says in which order sides are resized.
+
+    Raises
+    ------
+    InputError
+        The spec's pixels are made in a way that is not known here.
+    """
+    known = {"interpolation": "bilinear", "antialias": True}
+    odd = [name for name, value in known.items() if spec.get(name) != value]
+    if odd or spec.get("resize") not in ("squash", "crop", "pad"):
+        raise InputError(f"spec: expected a bilinear, antialiased squash, crop or pad, received {spec}")
+    major = str(spec["decoder"]["version"]).partition(".")[0]
+    rows_first = not major.isdecimal() or int(major) >= ROWS_FIRST_SINCE
+    return Policy(int(spec["size"]), spec["resize"], rows_first and spec["resize"] != "crop")
+
+
+@dataclass(frozen=True)
+class _Side:
+    """One side of the images, each number a tensor (1, 1) int32, and its pixels 0, 1, …, n - 1 as (1, n)."""
+
+    pixels: Any
+    count: Any
+    first: Any  # pixel that is shown
+    shown: Any  # pixels, from there on
+    start: Any  # first pixel of the square that is not black
+    made: Any  # pixels, from there on
+
+
+@dataclass(frozen=True)
+class Order:
+    """Both passes in one order.
+
+    Attributes
+    ----------
+    columns, rows : tensor
+        Weights: (W, 2 size) and (2 size, H), float32.
+    size : int
+    rows_first : bool
+    """
+
+    columns: Any
+    rows: Any
+    size: int
+    rows_first: bool
+
+    def __call__(self, planes: Any) -> Any:
+        """Return images (B, 3, H, W) as squares (B, 3, size, size), float32 both."""
+        return self._across(self._down(planes)) if self.rows_first else self._down(self._across(planes))
+
+    def _across(self, x: Any) -> Any:
+        from keras import ops
+
+        digits = ops.matmul(x, self.columns)
+        return _grey(digits[..., : self.size], digits[..., self.size :])
+
+    def _down(self, x: Any) -> Any:
+        from keras import ops
+
+        digits = ops.matmul(self.rows, x)
+        return _grey(digits[..., : self.size, :], digits[..., self.size :, :])
+
+
+def resized(pixels: Any, policy: Policy, choose: Choose) -> Any:
+    """Bring images of any size to a square, as `pipeline.photos.decode.fit` does.
+
+    In the geometry ``pad``, the shorter side is a pixel off for one in 70,000 pairs of sides: where it ends at half a
+    pixel, Python's product of floats happens to round the other way.
+
+    Parameters
+    ----------
+    pixels : tensor or keras.KerasTensor
+        (B, H, W, 3) uint8; H and W may be unknown.
+    policy : Policy
+    choose : callable
+        `both`, or another that takes a condition, bool of shape (1, 1), the images (B, 3, H, W), and the orders for
+        when it holds and when not, and returns the squares (B, 3, size, size).
+
+    Returns
+    -------
+    tensor or keras.KerasTensor
+        (B, size, size, 3) float32: whole numbers in 0…255, those that Pillow gives.
+    """
+    from keras import ops
+
+    height, width = _sides(pixels, policy)
+    columns, rows = ops.transpose(_weights(width, policy.size), (1, 0)), _weights(height, policy.size)
+    planes = ops.transpose(ops.cast(pixels, "float32"), (0, 3, 1, 2))
+    columns_first = Order(columns, rows, policy.size, rows_first=False)
+    if policy.rows_first:
+        taller = height.count - height.made > 2 * (width.count - width.made)
+        many = ops.logical_and(height.count > height.made, taller)
+        squares = choose(many, planes, replace(columns_first, rows_first=True), columns_first)
+    else:
+        squares = columns_first(planes)
+    return ops.transpose(squares, (0, 2, 3, 1))
+
+
+def both(condition: Any, planes: Any, if_true: Order, if_false: Order) -> Any:
+    """Compute both and choose afterwards: twice the work, but a graph of plain operations."""
+    from keras import ops
+
+    return ops.where(ops.reshape(condition, (1, 1, 1, 1)), if_true(planes), if_false(planes))
+
+
+def _sides(pixels: Any, policy: Policy) -> tuple[_Side, _Side]:
+    from keras import ops
+
+    lines = [
+        ops.reshape(ops.ones_like(line, dtype="int32"), (1, -1))
+        for line in (pixels[:1, :, :1, 0], pixels[:1, :1, :, 0])
+    ]
+    down, across = (ops.sum(line, axis=1, keepdims=True) for line in lines)
+    rows, columns = (ops.cumsum(line, axis=1) - 1 for line in lines)
+    return (
+        _Side(rows, down, *_span(down, across, policy)),
+        _Side(columns, across, *_span(across, down, policy)),
+    )
+
+
+def _span(side: Any, other: Any, policy: Policy) -> tuple[Any, Any, Any, Any]:
+    """Return what part of a side is shown and where: first pixel, pixels, first pixel of the square, pixels there."""
+    from keras import ops
+
+    zero = side * 0
+    if policy.geometry == "squash":
+        return zero, side, zero, zero + policy.size
+    if policy.geometry == "crop":
+        shown = ops.minimum(side, other)
+        return (side - shown) // 2, shown, zero, zero + policy.size
+    longest = ops.maximum(side, other)
+    doubled = 2 * policy.size * side + longest
+    made = doubled // (2 * longest)
+    tie = ops.cast(ops.equal(made * 2 * longest, doubled), "int32")
+    made = ops.maximum(made - tie * (made % 2), 1)  # a half goes to the even number
+    return zero, side, (policy.size - made) // 2, made
+
+
+def _weights(side: _Side, size: int) -> Any:
+    """Return the weights of a side's pixels, (2 size, n) float32: the upper digits of all, then the lower ones."""
+    from keras import ops
+
+    place = ops.subtract(np.arange(size, dtype=np.int32)[:, None], side.start)
+    pixel = side.pixels - side.first
+    shown = ops.logical_and(pixel >= 0, pixel < side.shown)
+    made = ops.logical_and(place >= 0, place < side.made)
+    distance = ops.absolute((2 * pixel + 1) * side.made - (2 * place + 1) * side.shown)
+    triangle = ops.maximum(2 * ops.maximum(side.shown, side.made) - distance, 0)
+    triangle = triangle * ops.cast(ops.logical_and(shown, made), "int32")
+    total = ops.maximum(ops.sum(triangle, axis=1, keepdims=True), 1)
+    upper, rest = _digit(triangle, total, BITS - LOW)
+    middle, rest = _digit(rest, total, MIDDLE)
+    last = (rest * 2 ** (LOW - MIDDLE + 1) + total) // (2 * total)  # rounded
+    digits = ops.concatenate([upper, middle * 2 ** (LOW - MIDDLE) + last], axis=0)
+    return ops.cast(digits, "float32")
+
+
+def _digit(rest: Any, total: Any, bits: int) -> tuple[Any, Any]:
+    """Return the next bits of the fraction rest / total, and what is left of it."""
+    scaled = rest * 2**bits
+    digit = scaled // total
+    return digit, scaled - digit * total
+
+
+def _grey(upper: Any, lower: Any) -> Any:
+    """Return the grey levels of two sums of digits: (2**11 upper + lower + 2**21) >> 22."""
+    from keras import ops
+
+    carried = upper + ops.floor(lower * 2.0**-LOW)
+    return ops.floor((carried + 2.0 ** (BITS - LOW - 1)) * 2.0 ** (LOW - BITS))

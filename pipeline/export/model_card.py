@@ -1,0 +1,254 @@
+"""The model card: what was exported, what it was measured to do, what it is not for, and how to call it."""
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from pipeline.errors import ArtefactError
+from pipeline.evaluation import predictions_file
+from pipeline.export.bundle import sha256
+from pipeline.export.formats import Format
+from pipeline.export.parity import Row
+from pipeline.models.store import Model
+from pipeline.photos import manifest
+from pipeline.photos.splits import SPLITS
+
+PHOTO: Final = 'PIL.ImageOps.exif_transpose(PIL.Image.open("photo.jpg")).convert("RGB")'
+NAMED: Final = 'print(dict(zip(json.load(open("classes.json", encoding="utf-8")), probabilities.tolist())))'
+ARITHMETIC: Final = {"": "float32", "dynamic": "float32, weights of 8 bits", "int8": "8 bits"}
+SQUARES: Final = {
+    "squash": "{photo}.resize(({size}, {size}), PIL.Image.Resampling.BILINEAR)",
+    "crop": "PIL.ImageOps.fit({photo}, ({size}, {size}), PIL.Image.Resampling.BILINEAR)",
+    "pad": "PIL.ImageOps.pad({photo}, ({size}, {size}), PIL.Image.Resampling.BILINEAR)",
+}
+CALLS: Final = {
+    "keras": (
+        "import json, keras, numpy, PIL.Image, PIL.ImageOps",
+        "photo = {photo}",
+        'model = keras.saving.load_model("{path}")',
+        "probabilities = model.predict_on_batch(numpy.asarray(photo)[None])[0]",
+    ),
+    "tensorflow": (
+        "import json, tensorflow as tf",
+        'model = tf.saved_model.load("{path}")',
+        'photo = tf.constant([open("photo.jpg", "rb").read()])  # upright: its EXIF orientation is not looked at',
+        'probabilities = model.signatures["image_bytes"](image_bytes=photo)["probabilities"][0].numpy()',
+    ),
+    "litert": (
+        "import json, numpy, PIL.Image, PIL.ImageOps, ai_edge_litert.interpreter as litert",
+        "photo = {photo}",
+        'run = litert.Interpreter("{path}").get_signature_runner()',
+        'probabilities = run(pixels=numpy.asarray(photo)[None])["probabilities"][0]',
+    ),
+    "onnxruntime": (
+        "import json, numpy, onnxruntime, PIL.Image, PIL.ImageOps",
+        "photo = {photo}",
+        'session = onnxruntime.InferenceSession("{path}")',
+        'probabilities = session.run(["probabilities"], {{"pixels": numpy.asarray(photo)[None]}})[0][0]',
+    ),
+    "openvino": (
+        "import json, numpy, openvino, PIL.Image, PIL.ImageOps",
+        "photo = {photo}",
+        'model = openvino.Core().compile_model("{path}", "CPU", {{"INFERENCE_PRECISION_HINT": "f32"}})',
+        'probabilities = model(numpy.asarray(photo)[None])["probabilities"][0]',
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What a card is to tell besides the model itself.
+
+    Attributes
+    ----------
+    manifest_path : Path or None
+        Of the data; its images are counted.
+    evaluation : Path or None
+        A folder of `pipeline.evaluation.evaluate.evaluate`.
+    formats : sequence of Format
+    parity : sequence of Row
+        Empty if nothing was compared.
+    calibrated_on : dict or None
+        The images that int8 was calibrated on: ``images`` and ``sha256`` of their digests.
+    """
+
+    manifest_path: Path | None
+    evaluation: Path | None
+    formats: Sequence[Format]
+    parity: Sequence[Row]
+    calibrated_on: Mapping[str, Any] | None
+
+
+def snippet(row: Format, *, size: int, geometry: str) -> str:
+    """Return five lines of Python that call one format on ``photo.jpg`` in the folder of the export."""
+    photo = PHOTO if row.size == "any" else SQUARES[geometry].format(photo=PHOTO, size=size)
+    lines = [line.format(photo=photo, path=row.path) for line in CALLS[row.runtime]]
+    return "\n".join([*lines, NAMED])
+
+
+def written(model: Model, facts: Facts) -> str:
+    """Return the card as Markdown.
+
+    Raises
+    ------
+    ArtefactError
+        The manifest or the evaluation is missing or damaged, or of another model's classes.
+    """
+    sections = {
+        "What it is": _what(model),
+        "Data": _data(facts),
+        "How good it is": _metrics(facts.evaluation),
+        "Calibration and threshold": _calibration(model),
+        "Formats": _formats(model, facts),
+        "How to call it": _calls(model, facts.formats),
+        "Limits": _limits(model, facts.formats),
+        "Spec": ["```json", json.dumps(model.spec, indent=2, sort_keys=True), "```"],
+    }
+    parts = [f"## {title}\n\n" + "\n".join(lines) for title, lines in sections.items()]
+    return "\n\n".join([f"# Image classifier of {len(model.classes)} classes", *parts]) + "\n"
+
+
+def _what(model: Model) -> list[str]:
+    spec, epochs = model.spec, len(model.history)
+    trained = f"{epochs} epochs of fine-tuning" if epochs else "none of the base was trained further"
+    weights = spec["weights"].get("sha256")
+    source = f"weights with sha256 `{weights}`" if weights else "random weights, so it is of no use but to try things"
+    return [
+        f"A network from an image to the probabilities of {len(model.classes)} classes: {_listed(model.classes)}.",
+        f"Its base is {spec['backbone']['name']}, {source}; {trained}. "
+        f"sha256 of the model's `model.json`: `{model.identity}`.",
+        "",
+        f"It sees squares of {model.size} px, made from RGB of 8 bits by the geometry `{spec['resize']}` and an "
+        "antialiased bilinear resize, which is Pillow's and part of the graph.",
+    ]
+
+
+def _data(facts: Facts) -> list[str]:
+    if facts.manifest_path is None:
+        return ["Not stated: the export was made without a manifest."]
+    table = manifest.read(facts.manifest_path)
+    counts = table.counts()
+    lines = ["| class | " + " | ".join(SPLITS) + " |", "|---|" + "---:|" * len(SPLITS)]
+    for label, of_split in counts.items():
+        lines.append(f"| {_cell(label)} | " + " | ".join(f"{of_split[split]:,}" for split in SPLITS) + " |")
+    digest = sha256(facts.manifest_path)
+    return [f"{len(table):,} images, by a manifest with sha256 `{digest}`:", "", *lines]
+
+
+def require_its_evaluation(model: Model, evaluation: Path) -> None:
+    """Raise ArtefactError if an evaluation cannot be that of a model: of other classes, or at another temperature."""
+    classes = predictions_file.read_predictions(evaluation).classes
+    if sorted(classes) != sorted(model.classes):
+        raise ArtefactError(
+            f"--evaluation {evaluation}: expected one of {model.directory}, received one of other classes: "
+            f"{', '.join(classes)[:200]}"
+        )
+    found = predictions_file.read_metrics(evaluation).get("temperature")
+    if found is None or not math.isclose(found, model.temperature, rel_tol=1e-4):
+        raise ArtefactError(
+            f"--evaluation {evaluation}: expected one of {model.directory}, whose temperature is "
+            f"{model.temperature:.6g}, received one at temperature {found}: run `headstart evaluate` on the model"
+        )
+
+
+def _metrics(evaluation: Path | None) -> list[str]:
+    if evaluation is None:
+        return ["Not stated: the export was made without an evaluation."]
+    numbers = predictions_file.read_metrics(evaluation)
+    lines = ["| metric | value | 95 % interval |", "|---|---:|---|"]
+    for name, value in numbers.items():
+        if name == "images" or name.endswith(("_low", "_high")):
+            continue
+        low, high = numbers.get(f"{name}_low"), numbers.get(f"{name}_high")
+        interval = "" if low is None or high is None else f"{low:.4f} to {high:.4f}"
+        lines.append(f"| {name.replace('_', ' ')} | {value:.4f} | {interval} |")
+    return [f"On {numbers['images']:,} test images, which had no part in training:", "", *lines]
+
+
+def _calibration(model: Model) -> list[str]:
+    calibration, threshold = model.document.get("calibration"), model.threshold
+    if calibration:
+        first = f"The probabilities are calibrated with the temperature {calibration['temperature']:.4f}, in the graph."
+    else:
+        first = "The probabilities are those of the head; no temperature was fitted."
+    if threshold:
+        second = (
+            f"An image is given the label `{threshold['positive']}` from a probability of {threshold['value']:.4f} on. "
+            "The graph does not decide: it gives probabilities."
+        )
+    else:
+        second = "The label of an image is its most probable class."
+    return [first, second]
+
+
+def _formats(model: Model, facts: Facts) -> list[str]:
+    takes = {"any": "any size", "model": f"{model.size} x {model.size}"}
+    lines = ["| format | file | takes | arithmetic |", "|---|---|---|---|"]
+    for row in facts.formats:
+        arithmetic = ARITHMETIC[row.name.partition("-")[2]]
+        lines.append(f"| {row.name} | `{row.path}` | uint8 RGB, {takes[row.size]} | {arithmetic} |")
+    if facts.calibrated_on:
+        count, digest = facts.calibrated_on["images"], facts.calibrated_on["sha256"]
+        lines += ["", f"int8 was calibrated on {count:,} training images; sha256 of their digests: `{digest}`."]
+    if not facts.parity:
+        return [*lines, "", "They were not compared with the model on images."]
+    lines += [
+        "",
+        f"On {facts.parity[0].images:,} test images, each format by its own runtime against the model:",
+        "",
+        "| format | labels agree | largest difference of a probability | accuracy | ms an image | MB |",
+        "|---|---:|---:|---|---:|---:|",
+    ]
+    for found in facts.parity:
+        difference = max(found.largest_difference, found.largest_difference_from_files or 0.0)
+        lines.append(
+            f"| {found.format} | {found.agreeing:,} of {found.clear:,} | {difference:.1e} | {found.accuracy:.4f} "
+            f"[{found.accuracy_low:.4f}, {found.accuracy_high:.4f}] | {found.milliseconds:.1f} "
+            f"| {found.megabytes:.1f} |"
+        )
+    return lines
+
+
+def _calls(model: Model, formats: Sequence[Format]) -> list[str]:
+    lines = ["In the folder of this file, with `photo.jpg` in it:"]
+    for row in formats:
+        code = snippet(row, size=model.size, geometry=model.spec["resize"])
+        lines += ["", f"{row.name}:", "", "```python", *code.splitlines(), "```"]
+    return lines
+
+
+def _limits(model: Model, formats: Sequence[Format]) -> list[str]:
+    limits = [
+        "It knows the classes above and no others: a photo of something else gets one of them, perhaps confidently.",
+        "The metrics hold for images like those of the test split, taken in the same way.",
+        f"Large JPEGs were decoded at a reduced scale in training, down to {2 * model.size} px; decoded in full and "
+        "resized by the graph, they differ by a fraction of a grey level.",
+        "Images must be upright, and of 8 bits a channel. Transparency was composited on white in training; "
+        '`convert("RGB")` drops it instead.',
+    ]
+    runtimes = {row.runtime for row in formats}
+    if "tensorflow" in runtimes:
+        limits.append(
+            "SavedModel: the signature `pixels` takes one image (height, width, 3) or several of one size "
+            "(n, height, width, 3), uint8; `image_bytes` takes n whole JPEG or PNG files, and composites transparency. "
+            "It does not look at EXIF's orientation."
+        )
+    if "openvino" in runtimes:
+        limits.append(
+            "OpenVINO computes in bfloat16 where it can unless told `f32` as above, and then the resize is wrong."
+        )
+    if any(row.size == "model" for row in formats):
+        limits.append("The int8 file takes squares of the model's size, and its probabilities come in steps of 1/256.")
+    return [f"* {limit}" for limit in limits]
+
+
+def _listed(classes: Sequence[str]) -> str:
+    shown = ", ".join(f"`{label}`" for label in classes[:20])
+    return shown if len(classes) <= 20 else f"{shown} and {len(classes) - 20} more"
+
+
+def _cell(text: str) -> str:
+    return " ".join(text.replace("|", "\\|").split())

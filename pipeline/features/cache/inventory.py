@@ -1,0 +1,280 @@
+"""What the cache holds under all its specs: list it, find bit rot in it, remove what is not needed, explain a miss."""
+
+import contextlib
+import hashlib
+import json
+import shutil
+import uuid
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.errors import ArtefactError, BusyError, InputError, StorageError
+from pipeline.features import spec
+from pipeline.features.cache import row_cache
+from pipeline.features.cache.row_cache import RowCache
+from pipeline.features.cache.shard import Shard
+from pipeline.storage import locks as writers
+from pipeline.storage.digests import as_keys
+from pipeline.storage.locks import Writer
+
+SHORT: Final = 8
+_DAMAGED: Final = "*.damaged"
+_REMOVED: Final = ".removed-"
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class Cached:
+    """The rows of one spec.
+
+    Attributes
+    ----------
+    folder : Path
+        Where they lie; its name is the sha256 of the spec.
+    spec : dict or None
+        None where the description beside the rows is lost or damaged; the rows can be used all the same.
+    rows, shards : int
+        Of all views together.
+    bytes : int
+        Of all files, damaged and half-written ones among them.
+    damaged : list of Path
+        Files that were set aside, and shards whose header is none.
+    writers : list of Writer
+        The processes that are adding rows.
+    """
+
+    folder: Path
+    spec: dict[str, Any] | None
+    rows: int
+    shards: int
+    bytes: int
+    damaged: list[Path]
+    writers: list[Writer]
+
+    @property
+    def identity(self) -> str:
+        """sha256 of the spec."""
+        return self.folder.name
+
+    @property
+    def short(self) -> str:
+        """The first digits of the identity, enough for people."""
+        return self.identity[:SHORT]
+
+
+class Waste(NamedTuple):
+    """What can go: a file, or the folder of a spec; its size in bytes; what it is."""
+
+    path: Path
+    bytes: int
+    what: str
+
+
+def contents(root: Path) -> list[Cached]:
+    """List what the cache at `root` holds, sorted by the sha256 of the spec. Of the shards only headers are read.
+
+    Raises
+    ------
+    StorageError
+        The disk fails, or a file may not be read.
+    """
+    folders = sorted(folder for folder in (root / "rows").glob("[0-9a-f]*") if folder.is_dir())
+    return [_cached(folder) for folder in folders]
+
+
+def _cached(folder: Path) -> Cached:
+    rows, opened, damaged = 0, 0, sorted(folder.rglob(_DAMAGED))
+    for path in _shards(folder):
+        try:
+            rows += Shard.open(path).rows
+            opened += 1
+        except ArtefactError:
+            damaged.append(path)
+        except FileNotFoundError:
+            continue  # removed just now
+    at_work = [writer for view in _views(folder) for writer in writers.living(view / "locks")]
+    return Cached(folder, _description(folder), rows, opened, _bytes(folder), damaged, at_work)
+
+
+def _views(folder: Path) -> list[Path]:
+    return sorted(view for view in folder.glob("view-*") if view.is_dir())
+
+
+def _shards(folder: Path) -> list[Path]:
+    return [path for view in _views(folder) for path in row_cache.shard_paths(view)]
+
+
+def _description(folder: Path) -> dict[str, Any] | None:
+    try:
+        data = (folder / row_cache.SPEC_FILE).read_bytes()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise StorageError(f"{folder}: cannot be read: {error.strerror or error}") from error
+    described: dict[str, Any] | None = json.loads(data) if hashlib.sha256(data).hexdigest() == folder.name else None
+    return described
+
+
+def _bytes(path: Path) -> int:
+    total = 0
+    for file in path.rglob("*") if path.is_dir() else [path]:
+        with contextlib.suppress(FileNotFoundError):
+            total += file.lstat().st_size
+    return total
+
+
+def find(cached: Collection[Cached], digits: str) -> Cached:
+    """Return the one spec whose sha256 begins with `digits`; InputError if none does, or several do."""
+    meant = [one for one in cached if one.identity.startswith(digits.lower())]
+    if len(meant) != 1:
+        known = ", ".join(one.short for one in cached) or "none, the cache is empty"
+        raise InputError(f"expected the first digits of one of the cached specs ({known}), received {digits!r}")
+    return meant[0]
+
+
+def verify(root: Path, progress: Progress) -> list[Path]:
+    """Read every shard in full, set the damaged ones aside, and return the names they had.
+
+    Parameters
+    ----------
+    root : Path
+        The cache folder.
+    progress : callable
+        Called with (shards read so far, shards).
+
+    Raises
+    ------
+    StorageError
+        The disk fails, or a file may not be read or set aside.
+    """
+    paths = [path for one in contents(root) for path in _shards(one.folder)]
+    damaged = []
+    for done, path in enumerate(paths, 1):
+        if not row_cache.verify_shard(path):
+            damaged.append(path)
+        progress(done, len(paths))
+    return damaged
+
+
+def waste(root: Path, unneeded: Collection[str]) -> list[Waste]:
+    """List what can go: damaged files, what killed processes left behind, and the rows of specs that nobody needs.
+
+    Parameters
+    ----------
+    root : Path
+        The cache folder.
+    unneeded : collection of str
+        sha256 of those specs. One to which a writer is adding rows stays.
+    """
+    found = [Waste(path, _bytes(path), "half removed") for path in sorted((root / "rows").glob(f"{_REMOVED}*"))]
+    for one in contents(root):
+        if one.identity in unneeded and not one.writers:
+            found.append(Waste(one.folder, one.bytes, f"{one.rows:,} rows"))
+        else:
+            found += [Waste(path, _bytes(path), "damaged") for path in one.damaged]
+            found += [Waste(path, _bytes(path), "left by a killed process") for path in _leftovers(one.folder)]
+    return found
+
+
+def _leftovers(folder: Path) -> list[Path]:
+    """Return half-written files and the locks of killed writers, while nobody writes."""
+    # Listed before the writers are, so that a file of a writer who comes later is not among them.
+    left = [path for place in (folder, *_views(folder)) for path in row_cache.leftovers(place)]
+    locks = [view / "locks" for view in _views(folder)]
+    abandoned = [path for lock in locks for path in writers.abandoned(lock)]
+    return abandoned if any(writers.living(lock) for lock in locks) else left + abandoned
+
+
+def remove(unneeded: Waste) -> None:
+    """Remove a file, or the folder of a spec: it is renamed first, so that no reader sees half of it.
+
+    Raises
+    ------
+    BusyError
+        A writer has begun to add rows to the spec; nothing was removed.
+    StorageError
+        The cache cannot be written.
+    """
+    path = unneeded.path
+    try:
+        if not path.is_dir():
+            path.unlink(missing_ok=True)
+            return
+        shutil.rmtree(path if path.name.startswith(_REMOVED) else _renamed(path))
+    except FileNotFoundError:
+        return  # another process removes it, too
+    except OSError as error:
+        raise StorageError(f"{path}: cannot be removed: {error.strerror or error}") from error
+
+
+def _renamed(folder: Path) -> Path:
+    with contextlib.ExitStack() as held:
+        for view in _views(folder):
+            held.enter_context(writers.mutex(view / "locks"))
+            for writer in writers.cleared(view / "locks"):
+                raise BusyError(f"{folder}: {writer} is adding rows; nothing was removed")
+        return folder.rename(folder.with_name(f"{_REMOVED}{uuid.uuid4().hex}"))
+
+
+def count(root: Path, asked: spec.Spec, digests: NDArray[np.uint8], views: Sequence[str]) -> tuple[int, int]:
+    """Count the rows that are cached under a spec, and the rows wanted: one for each distinct digest and view.
+
+    Parameters
+    ----------
+    root : Path
+        The cache folder.
+    asked : mapping
+        The spec.
+    digests : ndarray of shape (n, 32), uint8
+    views : sequence of str
+        Their keys; ``0`` is the image itself.
+
+    Raises
+    ------
+    StorageError
+        The disk fails, or a file may not be read.
+    """
+    distinct = np.unique(as_keys(digests)).view(np.uint8).reshape(-1, 32)
+    caches = [RowCache(root, spec=spec.canonical(asked), dtype=asked["dtype"], view=view) for view in views]
+    cached = sum(int(np.count_nonzero(~rows.index().missing(distinct))) for rows in caches)
+    return cached, len(distinct) * len(views)
+
+
+def nearest(root: Path, asked: spec.Spec) -> tuple[Cached, list[tuple[str, Any, Any]]] | None:
+    """Return the cached spec, other than the one asked for, that differs in the fewest fields; None if there is none.
+
+    Of several the one with the most rows is nearest.
+
+    Returns
+    -------
+    tuple of Cached and list of (field, cached value, asked value), or None
+        The fields as `spec.differences` lists them.
+    """
+    itself = spec.identity(asked)
+    others = [
+        (one, spec.differences(one.spec, asked))
+        for one in contents(root)
+        if one.spec is not None and one.rows and one.identity != itself
+    ]
+    return min(others, key=lambda other: (len(other[1]), -other[0].rows), default=None)
+
+
+def explain(root: Path, asked: spec.Spec) -> str | None:
+    """Say in one line what sets the spec asked for apart from the nearest cached one; None if there is no other."""
+    found = nearest(root, asked)
+    if found is None:
+        return None
+    one, fields = found
+    listed = "; ".join(f"{field}: cached {_shown(cached)}, asked {_shown(value)}" for field, cached, value in fields)
+    return f"nearest cached spec {one.short} ({one.rows:,} rows) differs in {listed}"
+
+
+def _shown(value: object) -> str:
+    text = "none" if value is None else str(value)
+    return text[:SHORT] + "…" if len(text) == 64 and not text.strip("0123456789abcdef") else text

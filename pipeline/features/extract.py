@@ -1,0 +1,237 @@
+"""A manifest and a trunk to features: every image forwarded once, and never again under the same spec."""
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+
+from pipeline.backbones.engines import Engine
+from pipeline.errors import InputError, StorageError
+from pipeline.features import features_file, spec, throughput
+from pipeline.features.cache.row_cache import DamagedShardError
+from pipeline.features.resolve import Plan, Settings, open_engine, plan, settings_of
+from pipeline.features.workers.executors import Executor, Local
+from pipeline.features.workers.partition import EVERYTHING, Part, Worker
+from pipeline.features.workers.retry import Completion, Progress
+from pipeline.features.workers.worker import job_of
+from pipeline.photos import manifest
+from pipeline.photos.augmentation import Policy, check_views
+from pipeline.photos.prefetch import BATCHES_AHEAD, decoded
+from pipeline.photos.remote import Root
+from pipeline.storage.atomic import published
+
+__all__ = [
+    "BATCHES_AHEAD",
+    "EVERYTHING",
+    "Part",
+    "Plan",
+    "Progress",
+    "Report",
+    "Settings",
+    "Worker",
+    "decoded",
+    "extract",
+    "open_engine",
+    "plan",
+    "settings_of",
+]
+
+MOST_NAMED: Final = 10
+ATTEMPTS: Final = 3
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a run did.
+
+    Attributes
+    ----------
+    images : int
+        Rows of the manifest, or of the part of it that was asked for.
+    distinct : int
+        Distinct images among them.
+    views : int
+        Rows an image.
+    computed, reused : int
+        Of the rows, one a view of a distinct image: forwarded now, and found in the cache.
+    quarantined : int
+        Images that `prepare` accepted and this run could not read.
+    images_per_second : float
+        Rows computed a second, from the first decoded image to the last stored row; start-up is not in it.
+    engine, precision, spec : str
+        The engine with its version (empty when nothing was computed), the precision, and the sha256 of the spec.
+    workers : list of Worker
+        Who computed them, the busiest first; one, this process, unless an executor has others.
+    lost : int
+        How often a worker was lost, killed or hung, with what it was at.
+    """
+
+    images: int
+    distinct: int
+    views: int
+    computed: int
+    reused: int
+    quarantined: int
+    images_per_second: float
+    engine: str
+    precision: str
+    spec: str
+    workers: list[Worker]
+    lost: int
+
+
+def extract(
+    root: Root,
+    manifest_path: Path,
+    features_path: Path,
+    plan: Plan,
+    *,
+    views: int,
+    policy: Policy,
+    cache: Path,
+    batch_size: int,
+    progress: Progress,
+    report_path: Path | None = None,
+    engine: Callable[[Plan], Engine] | None = None,
+    executor: Executor | None = None,
+    part: Part = EVERYTHING,
+) -> Report:
+    """Compute the rows that the cache lacks, keep them, and assemble `features_path` from the cache.
+
+    Parameters
+    ----------
+    root : Path or Address
+        The image root to which the manifest's paths are relative.
+    manifest_path, features_path : Path
+        In and out. The output is published once it is complete.
+    plan : Plan
+        From `plan`.
+    views : int
+        How many views of each image, 1 or more; the first is the image itself.
+    policy : Policy
+        What may happen to an image in the other views.
+    cache : Path
+        The cache folder. Workers on other machines see it, the images, and files of weights under the same paths.
+    batch_size : int
+        Images a batch; it changes speed and memory only.
+    progress : callable
+        Called with (rows computed so far, rows to compute).
+    report_path : Path, optional
+        Where the report goes as JSON, after a failure too.
+    engine : callable, optional
+        Makes the engine, once in each process that computes, and only if a row is missing; by default `open_engine`.
+    executor : Executor, optional
+        Who computes; by default this process. It changes speed only.
+    part : Part, optional
+        Compute the rows of that part of the images only, and assemble nothing: the others are for other runs.
+
+    Returns
+    -------
+    Report
+
+    Raises
+    ------
+    InputError
+        Some images could not be read, or killed every worker that tried. All others are stored; nothing is published;
+        the message names them.
+    BusyError
+        Another run computes rows of this spec.
+    WorkersError
+        The workers are lost, or their scheduler is. What was stored stays stored.
+    StorageError
+        The disk is full, fails or cannot be written. What was stored stays stored.
+    """
+    check_views(views, policy)
+    run = Completion(
+        job_of(root, plan, views=views, policy=policy, cache=cache, batch_size=batch_size, engine=engine),
+        manifest.read(manifest_path),
+        part=part,
+        executor=executor or Local(),
+        progress=progress,
+    )
+    _finish(run, None if part != EVERYTHING else features_path)
+    report = _report(run)
+    if report_path:
+        with published(report_path) as temporary:
+            temporary.write_text(json.dumps(asdict(report), indent=2) + "\n", encoding="utf-8")
+    if run.lost == 0:
+        throughput.keep(run.rows[0].folder.parent, run.workers())
+    if run.failures and isinstance(root, Path) and not root.is_dir():
+        raise InputError(f"{root}: expected the folder of images to which {manifest_path} refers, found none")
+    if run.failures:
+        raise InputError(_failed([f"{run.paths[place]} ({reason})" for place, reason in sorted(run.failures.items())]))
+    return report
+
+
+def _finish(run: Completion, features_path: Path | None) -> None:
+    """Complete the cache, then assemble if asked to; a shard that proves damaged is computed again."""
+    for _ in range(ATTEMPTS):
+        run.complete()
+        if run.failures or features_path is None:
+            return
+        try:
+            _assemble(run, features_path)
+        except DamagedShardError:
+            for rows in run.rows:
+                rows.verify()
+            continue
+        except OSError as error:
+            raise StorageError(f"{features_path}: cannot be written: {error.strerror or error}") from error
+        return
+    folder = run.rows[0].folder.parent
+    raise StorageError(f"{folder}: rows came back damaged {ATTEMPTS} times; the disk cannot be trusted")
+
+
+def _assemble(run: Completion, path: Path) -> None:
+    """Write the features, unless they are there already."""
+    views = None
+    if len(run.rows) > 1:
+        views = spec.canonical({"count": len(run.rows), "policy": asdict(run.job.policy)})
+    if features_file.holds(path, spec=run.rows[0].spec, digests=run.digests, views=views):
+        return
+    indices = [rows.index() for rows in run.rows]
+    parts = [rows.blocks(index, run.digests) for rows, index in zip(run.rows, indices, strict=True)]
+    row_shape = indices[0].row_shape or ()
+    if len(parts) == 1:
+        shape, blocks = row_shape, parts[0]
+    else:
+        shape = (len(parts), *row_shape)
+        blocks = (np.stack(same, axis=1) for same in zip(*parts, strict=True))
+    features_file.write(
+        path,
+        spec=run.rows[0].spec,
+        digests=run.digests,
+        row_shape=shape,
+        dtype=run.rows[0].dtype,
+        blocks=blocks,
+        views=views,
+    )
+
+
+def _report(run: Completion) -> Report:
+    """Sum a run up."""
+    return Report(
+        images=run.images,
+        distinct=len(run.digests),
+        views=len(run.rows),
+        computed=run.computed,
+        reused=(len(run.digests) - len(run.failures)) * len(run.rows) - run.computed,
+        quarantined=len(run.failures),
+        images_per_second=round(run.computed / run.seconds, 1) if run.seconds else 0.0,
+        engine=run.done[0].engine if run.done else "",
+        precision=run.job.plan.spec["precision"],
+        spec=run.rows[0].identity,
+        workers=run.workers(),
+        lost=run.lost,
+    )
+
+
+def _failed(named: list[str]) -> str:
+    more = f"; and {len(named) - MOST_NAMED:,} more" if len(named) > MOST_NAMED else ""
+    return (
+        f"{len(named):,} images could not be read: {'; '.join(named[:MOST_NAMED])}{more}. All others are stored; mend "
+        "these, or list their paths in a file for `headstart prepare --exclude`"
+    )

@@ -1,0 +1,74 @@
+"""``cut.json``: where a base is cut and how the map there is pooled; `probe` writes it, `extract` reads it."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from pipeline.errors import ArtefactError, InputError
+from pipeline.storage.atomic import published
+
+FORMAT: Final = 1
+
+
+def write(path: Path, *, backbone: str, cut: str, pooling: str, why: str, figures: Mapping[str, Any] | None) -> None:
+    """Publish a choice. The same arguments give the same bytes.
+
+    Parameters
+    ----------
+    path : Path
+    backbone : str
+        The base that the choice is for.
+    cut : str
+        A layer's name.
+    pooling : str
+        One of `pipeline.backbones.POOLINGS`.
+    why : str
+        One sentence.
+    figures : mapping or None
+        JSON-able: the numbers behind the sentence; None if nothing was measured.
+    """
+    chosen = {"format": FORMAT, "backbone": backbone, "cut": cut, "pooling": pooling, "why": why, "figures": figures}
+    with published(path) as temporary:
+        temporary.write_text(json.dumps(chosen, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def read(path: Path, *, backbone: str) -> tuple[str, str]:
+    """Return cut and pooling.
+
+    Parameters
+    ----------
+    path : Path
+        As `write` leaves it.
+    backbone : str
+        The base that is going to be cut.
+
+    Returns
+    -------
+    cut, pooling : str
+
+    Raises
+    ------
+    ArtefactError
+        The file is missing or is none of this kind.
+    InputError
+        The choice was made for another backbone.
+    """
+    try:
+        chosen = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ArtefactError(f"{path}: expected a cut, as `headstart probe` writes it, received no such file") from None
+    except ValueError as error:
+        raise ArtefactError(f"{path}: expected a cut in JSON, received what is none: {error}") from error
+    received = chosen.get("format") if isinstance(chosen, dict) else None
+    if received != FORMAT:
+        raise ArtefactError(f"{path}: expected a cut of format {FORMAT}, received format {received}")
+    cut, pooling, its_backbone = (chosen.get(key) for key in ("cut", "pooling", "backbone"))
+    if not (isinstance(cut, str) and isinstance(pooling, str) and isinstance(its_backbone, str)):
+        raise ArtefactError(f"{path}: expected names for cut, pooling and backbone, received {chosen}")
+    if its_backbone != backbone:
+        raise InputError(
+            f"{path}: expected a cut of --backbone {backbone}, received one of {its_backbone}; run "
+            "`headstart probe` again"
+        )
+    return cut, pooling

@@ -1,0 +1,69 @@
+"""A head as what it computes: standardised columns under dense layers. To join or to fine-tune it takes no more."""
+
+import math
+from dataclasses import dataclass, replace
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.heads.standardise import Floats
+
+Singles = NDArray[np.float32]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Stack:
+    """Dense layers on standardised features, up to the logits.
+
+    Attributes
+    ----------
+    mean, scale : ndarray of shape (d,), float64
+        What is taken from each column, and what it is then divided by.
+    kernels, biases : list of ndarray of shape (inputs, outputs) and (outputs,), float32
+        From the features up; the last layer has one output for two classes, else one a class.
+    activation : str
+        Of all layers but the last, as Keras names it.
+    dropout : float
+        While training, the share of inputs that each layer but the first drops; of the features if there is one layer.
+    l1, l2 : float
+        Penalties on the kernels.
+    """
+
+    mean: Floats
+    scale: Floats
+    kernels: list[Singles]
+    biases: list[Singles]
+    activation: str
+    dropout: float
+    l1: float
+    l2: float
+
+    @property
+    def widths(self) -> list[int]:
+        """Outputs of each layer."""
+        return [len(bias) for bias in self.biases]
+
+    def renewed(self, n_features: int, *, seed: int) -> Self:
+        """Return the same layers with random kernels, after Glorot and Bengio (2010), and biases of zero.
+
+        Parameters
+        ----------
+        n_features : int
+            If the features are as many as they were, their standardisation stays; else they are other features, and
+            are taken as they are.
+        seed : int
+        """
+        draw = np.random.default_rng(seed)
+        same = n_features == len(self.mean)
+        kernels = []
+        for inputs, outputs in zip([n_features, *self.widths], self.widths, strict=False):
+            limit = math.sqrt(6.0 / (inputs + outputs))
+            kernels.append(draw.uniform(-limit, limit, (inputs, outputs)).astype(np.float32))
+        return replace(
+            self,
+            mean=self.mean if same else np.zeros(n_features),
+            scale=self.scale if same else np.ones(n_features),
+            kernels=kernels,
+            biases=[np.zeros_like(bias) for bias in self.biases],
+        )

@@ -1,0 +1,215 @@
+"""Which candidate of a head's grid is the simplest among those that are as good as the best.
+
+Candidates are compared on rows that had no part in their fit: the validation split, or folds of the training split.
+What decides is the mean loss, -ln(probability of the label), which sees more than the mistakes. The simplest candidate
+whose mean loss is within one standard error of the least wins: Breiman, Friedman, Olshen, Stone, "Classification and
+regression trees" (1984), section 3.4.3, whose standard error is that of a mean over the cases, too.
+"""
+
+import hashlib
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Final, NamedTuple, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline import heads, plots
+from pipeline.errors import InputError
+from pipeline.storage.atomic import publish_csv
+
+TABLE_FILE: Final = "search.csv"
+PLOT_FILE: Final = "search.png"
+
+Head = TypeVar("Head", bound=heads.Head)
+
+
+@dataclass(frozen=True)
+class Search:
+    """How to search.
+
+    Parameters
+    ----------
+    folds : int
+        0: fit on the training split, compare on the validation split. From 2: so many folds of the training split.
+    trials : int
+        Candidates at most; of a larger grid so many are drawn.
+    fixed : frozenset of str
+        Parameters that keep their value, whatever the grid says.
+    jobs : int
+        Folds at a time, where the head does not share the work by itself.
+    seed : int
+        Of the folds, and of the candidates that are drawn.
+    """
+
+    folds: int
+    trials: int
+    fixed: frozenset[str]
+    jobs: int
+    seed: int
+
+
+class Trial(NamedTuple):
+    """One candidate and how it did on the rows held out.
+
+    Attributes
+    ----------
+    params : dict
+        What it replaces in the head.
+    loss, error : float
+        Mean loss in nats, and the standard error of this mean.
+    accuracy : float
+        Fraction of rows whose most probable class is theirs.
+    """
+
+    params: dict[str, Any]
+    loss: float
+    error: float
+    accuracy: float
+
+
+class Outcome(NamedTuple):
+    """All trials from the simplest on, the places of the `best` and of the `chosen`, and how many rows were judged."""
+
+    trials: list[Trial]
+    best: int
+    chosen: int
+    rows: int
+
+
+def candidates(head: heads.Head, search: Search) -> list[dict[str, Any]]:
+    """Return the candidates from the simplest to the least simple.
+
+    Raises
+    ------
+    InputError
+        The head has no parameter that could be searched, or all of them are fixed.
+    """
+    grid = {name: values for name, values in head.grid().items() if name not in search.fixed}
+    if not grid:
+        known = ", ".join(head.grid()) or "none"
+        raise InputError(
+            f"--search: expected a parameter of --head {heads.name_of(head)} that is left open, received none: "
+            f"searched are {known}, unless they are given a value"
+        )
+    every = [dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())]
+    if len(every) <= search.trials:
+        return every
+    drawn = np.random.default_rng(search.seed).choice(len(every), search.trials, replace=False)
+    return [every[place] for place in np.sort(drawn)]
+
+
+def assign_folds(digests: NDArray[np.uint8], y: heads.Codes, search: Search) -> NDArray[np.int64]:
+    """Return the fold of each image, (n,), from 0 to folds - 1; in each class the folds are as equal as can be.
+
+    Images are dealt out in the order of a hash of seed and digest, so neither names nor order play a part. An image has
+    one digest, however many files and views it has: these are always in one fold.
+
+    Raises
+    ------
+    InputError
+        A class has fewer images than there are folds.
+    """
+    rarest = int(np.bincount(y).min())
+    if rarest < search.folds:
+        raise InputError(
+            f"--folds: expected at most as many folds as the rarest class has training images, {rarest:,}, received "
+            f"{search.folds}"
+        )
+    drawn = [hashlib.sha256(f"{search.seed}:".encode() + digest.tobytes()).digest() for digest in digests]
+    fold = np.empty(len(y), np.int64)
+    dealt = 0
+    for code in range(int(y.max()) + 1):
+        images = sorted(np.flatnonzero(y == code).tolist(), key=drawn.__getitem__)
+        fold[images] = (np.arange(len(images)) + dealt) % search.folds
+        dealt += len(images)  # the next class goes on where this one ended, so that the folds are equal as a whole
+    return fold
+
+
+def run(
+    head: Head,
+    X: heads.Table,
+    y: heads.Codes,
+    parts: Sequence[heads.Part],
+    search: Search,
+    weights: NDArray[np.float64],
+    progress: heads.Progress | None,
+) -> tuple[Head, Outcome]:
+    """Fit every candidate on every part, judge it on what the part holds out, and choose.
+
+    Parameters
+    ----------
+    head : Head
+        Not fitted; candidates replace some of its parameters.
+    X, y : Table of shape (n, d), ndarray of shape (n,)
+        Rows to fit on.
+    parts : sequence of Part
+    search : Search
+    weights : ndarray of shape (K,)
+        Of the classes, in the means.
+    progress : callable or None
+        Called with (done, total).
+
+    Returns
+    -------
+    head : Head
+        Not fitted, with the parameters that were chosen.
+    outcome : Outcome
+
+    Raises
+    ------
+    InputError
+        There is nothing to search, or a candidate cannot be fitted.
+    """
+    grid = candidates(head, search)
+    fitted = head.fit_grid(X, y, parts, grid, jobs=search.jobs, progress=progress)
+    codes = np.concatenate([part.held[1] for part in parts])
+    probability = [
+        np.vstack([heads.predict(one[place], part.held[0]) for one, part in zip(fitted, parts, strict=True)])
+        for place in range(len(grid))
+    ]
+    trials = [_judge(params, found, codes, weights[codes]) for params, found in zip(grid, probability, strict=True)]
+    best = min(range(len(trials)), key=lambda place: trials[place].loss)
+    limit = trials[best].loss + trials[best].error
+    chosen = next(place for place, trial in enumerate(trials) if trial.loss <= limit)
+    return replace(head, **grid[chosen]), Outcome(trials, best, chosen, len(codes))  # type: ignore[type-var]
+
+
+def write(outcome: Outcome, directory: Path) -> None:
+    """Write all trials as a table and as a picture.
+
+    ``search.csv``: a row a candidate, from the simplest: its parameters, loss, loss_low and loss_high (one standard
+    error either way), accuracy, and choice (best, chosen, both with a space, or nothing).
+    """
+    names = list(outcome.trials[0].params)
+    rows = []
+    for place, trial in enumerate(outcome.trials):
+        marks = [mark for mark, at in (("best", outcome.best), ("chosen", outcome.chosen)) if at == place]
+        low, high = trial.loss - trial.error, trial.loss + trial.error
+        numbers = [f"{number:.6g}" for number in (trial.loss, low, high, trial.accuracy)]
+        rows.append([*(_text(trial.params[name]) for name in names), *numbers, " ".join(marks)])
+    publish_csv(directory / TABLE_FILE, [*names, "loss", "loss_low", "loss_high", "accuracy", "choice"], rows)
+    plots.search_path(
+        [trial.params for trial in outcome.trials],
+        np.array([[trial.loss, trial.error, trial.accuracy] for trial in outcome.trials]),
+        best=outcome.best,
+        chosen=outcome.chosen,
+        path=directory / PLOT_FILE,
+        title=f"{len(outcome.trials):,} candidates on {outcome.rows:,} images held out",
+    )
+
+
+def _text(value: object) -> str:
+    return (",".join(map(str, value)) or "none") if isinstance(value, tuple) else str(value)
+
+
+def _judge(
+    params: Mapping[str, Any], probability: NDArray[np.float64], y: heads.Codes, weights: NDArray[np.float64]
+) -> Trial:
+    losses = heads.losses(probability, y)
+    share = weights / weights.sum()
+    mean = float(share @ losses)
+    error = float(np.sqrt(np.square(share) @ np.square(losses - mean)))
+    return Trial(dict(params), mean, error, float(share @ (probability.argmax(axis=1) == y)))

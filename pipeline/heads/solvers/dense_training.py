@@ -1,0 +1,163 @@
+"""The training of dense heads: several networks in the same passes over rows that memory may not hold."""
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.errors import InputError
+from pipeline.heads.standardise import (
+    Codes,
+    Floats,
+    Progress,
+    Rows,
+    Table,
+    blocks,
+    check_labelled,
+    class_weights,
+    count_classes,
+    learn_scale,
+    standardise,
+)
+
+if TYPE_CHECKING:
+    from pipeline.heads.dense import DenseHead
+
+SHUFFLED_VALUES: Final = 2**25  # numbers that an epoch shuffles as a whole: 128 MB
+RUN_ROWS: Final = 512  # beyond that, rows that are read together
+
+
+class Network:
+    """A Keras model in training, with its history and the weights it will go back to."""
+
+    def __init__(self, head: "DenseHead", scale: tuple[Floats, Floats], n_classes: int) -> None:
+        self.head, self.scale = head, scale
+        self.layout = head.layout(len(scale[0]), n_classes)
+        self.model = head.network(len(scale[0]), n_classes)
+        self.history: list[dict[str, float]] = []
+        self.diverged = ""
+        self.stopped = False
+        self._initial = self.model.get_weights()
+        self._best_loss, self._best, self._since_best = math.inf, None, 0
+
+    def close_epoch(self, row: dict[str, float]) -> None:
+        """Take note of an epoch's losses, which say whether training ends here and which weights are kept."""
+        for name, value in row.items():
+            if not math.isfinite(value):
+                self.diverged = (
+                    f"dense: expected a finite {name}, received {value} in epoch {row['epoch']:.0f}: training "
+                    f"diverged; lower learning_rate ({self.head.learning_rate})"
+                )
+                self.stopped, self._best = True, self._initial
+                return
+        self.history.append(row)
+        if not self.head.patience:
+            return
+        self._since_best += 1
+        if row["val_loss"] < self._best_loss:
+            self._best_loss, self._best, self._since_best = row["val_loss"], self.model.get_weights(), 0
+        self.stopped = self._since_best == self.head.patience
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """Return what was learned, named as in the head's layout."""
+        learned = [*self.scale, *(self._best or self.model.get_weights())]
+        return dict(zip(self.layout, map(np.ascontiguousarray, learned), strict=True))
+
+
+def train(
+    heads: Sequence["DenseHead"],
+    X: Table,
+    y: Codes,
+    validation: tuple[Table, Codes] | None,
+    progress: Progress | None,
+) -> list[Network]:
+    """Train several networks in the same passes: each batch is read and standardised once, and given to all.
+
+    The heads differ in nothing that concerns the rows: seed, batch size, epochs, class weights, standardisation. Each
+    comes out as it would alone.
+    """
+    first = heads[0]
+    for head in heads:
+        head.check()
+    n_features, n_classes = X.shape[-1], count_classes(y)
+    check_labelled(X, y, n_features, n_classes)
+    if validation is not None:
+        check_labelled(*validation, n_features, n_classes)
+    elif first.patience:
+        raise InputError(
+            f"patience: early stopping after {first.patience} epochs expected validation rows to watch, received "
+            "none: prepare the manifest with a --val-fraction above 0, or train with --patience 0"
+        )
+    scale = learn_scale(X) if first.standardize == "standard" else (np.zeros(n_features), np.ones(n_features))
+    weights = class_weights(y, first.class_weight)
+    networks = [Network(head, scale, n_classes) for head in heads]
+    order = np.random.default_rng(first.seed)
+    for epoch in range(1, first.epochs + 1):
+        active = [network for network in networks if not network.stopped]
+        steps = [network.model.train_on_batch for network in active]
+        trained = _pass(steps, shuffled(X, y, order, first.batch_size), scale, weights)
+        judged: list[dict[str, float]] = [{} for _ in active]
+        if validation is not None:
+            steps = [network.model.test_on_batch for network in active]
+            judged = _pass(steps, _in_order(*validation), scale, weights)
+        for network, train, held in zip(active, trained, judged, strict=True):
+            network.close_epoch({"epoch": epoch} | train | {f"val_{name}": value for name, value in held.items()})
+        if progress is not None:
+            progress(epoch, first.epochs)
+        if all(network.stopped for network in networks):
+            break
+    return networks
+
+
+def shuffled(X: Table, y: Codes, order: np.random.Generator, batch_size: int) -> Iterator[tuple[Rows, Codes]]:
+    """Yield the batches of an epoch. No row is dropped.
+
+    Rows of up to `SHUFFLED_VALUES` numbers are shuffled as a whole. More are cut into runs of rows that stand together;
+    so many runs, drawn at random, are read and shuffled as a whole. Where the rows are does not change the order.
+    """
+    at_once = max(RUN_ROWS, SHUFFLED_VALUES // X.shape[1])
+    if len(X) <= at_once:
+        groups = [np.array([0])]
+        at_once = run = len(X)
+    else:
+        run = RUN_ROWS
+        runs = order.permutation(-(-len(X) // run))
+        groups = np.split(runs, range(at_once // run, len(runs), at_once // run))
+    for group in groups:
+        places = [slice(start * run, min((start + 1) * run, len(X))) for start in sorted(group.tolist())]
+        rows = X[places[0]] if len(places) == 1 else np.concatenate([X[place] for place in places])
+        codes = np.concatenate([y[place] for place in places])
+        shuffled = order.permutation(len(codes))
+        for batch in np.split(shuffled, range(batch_size, len(codes), batch_size)):
+            yield rows[batch], codes[batch]
+
+
+def _in_order(X: Table, y: Codes) -> Iterator[tuple[Rows, Codes]]:
+    for rows in blocks(len(X)):
+        yield X[rows], y[rows]
+
+
+def _pass(
+    steps: Sequence[Callable[..., dict[str, float]]],
+    batches: Iterable[tuple[Rows, Codes]],
+    scale: tuple[Floats, Floats],
+    weights: Floats,
+) -> list[dict[str, float]]:
+    """Call each of `steps` on each batch; return for each the means of loss and accuracy over rows.
+
+    Rows are standardised batch by batch, so that no second copy of the features is ever held.
+    """
+    totals = [{"loss": 0.0, "accuracy": 0.0} for _ in steps]
+    count = 0
+    for rows, codes in batches:
+        # A column of floats for the one logit of two classes, plain codes for the logits of more.
+        targets = codes[:, None].astype(np.float32) if len(weights) == 2 else codes
+        values = standardise(rows, *scale).astype(np.float32)
+        count += len(codes)
+        for step, total in zip(steps, totals, strict=True):
+            logs = step(values, targets, sample_weight=weights[codes].astype(np.float32), return_dict=True)
+            for name in total:
+                total[name] += float(logs[name]) * len(codes)
+    return [{name: value / count for name, value in total.items()} for total in totals]

@@ -1,0 +1,292 @@
+"""Manifest and features to a fitted head: join labels to rows by digest, search, fit, judge, calibrate, store."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline import heads
+from pipeline.errors import InputError
+from pipeline.features.features_file import Features
+from pipeline.features.lazy_rows import Selection, not_finite
+from pipeline.heads import Codes, Part, Progress, Table
+from pipeline.heads.calibration import calibrate as calibration
+from pipeline.heads.calibration import thresholds
+from pipeline.heads.selection import grid_search
+from pipeline.photos import manifest
+from pipeline.photos.manifest import Manifest
+
+BYTES_A_VALUE: Final = 12  # in memory a value is a float32, and a float64 once it is standardised
+
+
+@dataclass(frozen=True)
+class Score:
+    """How a fitted head does on the rows of one split.
+
+    Attributes
+    ----------
+    rows : int
+        Distinct images.
+    accuracy : float
+        Fraction of rows whose most probable class is their label.
+    loss : float
+        Mean of -ln(probability of the label), in nats: unweighted, without the penalties of the fit, and before
+        calibration, which is fitted on some of these rows.
+    """
+
+    rows: int
+    accuracy: float
+    loss: float
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What a training run did.
+
+    Attributes
+    ----------
+    head : str
+        The kind, as in `heads.HEADS`.
+    n_parameters : int
+        How many numbers the fit adjusted.
+    train : Score
+    val : Score or None
+        None without a validation split.
+    epochs : int
+        Passes over the rows; 0 for a head without epochs.
+    warnings : list of str
+        What the user should know, one line each.
+    searched : searching.Outcome or None
+        None without a search.
+    calibrated : dict or None
+        As `calibration.describe` returns it; None if it was not asked for, or there were too few validation images.
+    threshold : dict or None
+        As `thresholds.choose` returns it, for calibrated probabilities; None without a wish.
+    streamed : bool
+        Whether the rows stayed on disk.
+    """
+
+    head: str
+    n_parameters: int
+    train: Score
+    val: Score | None
+    epochs: int
+    warnings: list[str]
+    searched: grid_search.Outcome | None
+    calibrated: dict[str, Any] | None
+    threshold: dict[str, Any] | None
+    streamed: bool
+
+
+class _Split(NamedTuple):
+    """One split: all views of its images to fit on, the images themselves to judge, and the codes of both."""
+
+    rows: Table
+    row_codes: Codes
+    images: Table
+    codes: Codes
+
+
+def train(
+    manifest_path: Path,
+    features_path: Path,
+    head_dir: Path,
+    *,
+    head: heads.Head,
+    search: grid_search.Search | None = None,
+    calibrate: calibration.Method | None = None,
+    wish: thresholds.Wish | None = None,
+    memory: int | None = None,
+    progress: Progress | None = None,
+) -> Summary:
+    """Fit a head on the ``train`` rows of a manifest, judge it on ``train`` and ``val``, and store it.
+
+    Every view of a training image is a row to fit on; images are judged by view 0. Identical files count once. The test
+    split is not read. Rows are taken in digest order, so neither the manifest's
+    order nor a rename changes the head.
+
+    Parameters
+    ----------
+    manifest_path : Path
+        Labels and splits.
+    features_path : Path
+        Rows of any shape; all but the first axis are flattened.
+    head_dir : Path
+        Where `heads.save` writes; its record holds ``classes``, ``spec``, ``views``, ``feature_shape``, ``train`` and
+        ``val`` (rows, accuracy, loss; ``val`` may be null), ``calibration`` (or null), and ``search`` and ``threshold``
+        if these were asked for.
+        With a search, `searching.write` leaves its table and picture there.
+    head : Head
+        Not fitted.
+    search : Search or None
+        Which parameters of the head to choose, and how; None keeps all of them.
+    calibrate : "temperature" or None
+        How the probabilities are calibrated, on the validation split: the rows that a search without folds and early
+        stopping have chosen on. With fewer images than `calibration.FEWEST_ROWS` it is not done, and a warning says so.
+    wish : Wish or None
+        The threshold to choose on the validation split, on calibrated probabilities; None gives an image its most
+        probable class.
+    memory : int or None
+        Bytes that the features may take. Where they would take more, they are read from the file in blocks, as often
+        as the head needs them; the head is the same, up to rounding. None is without a bound.
+    progress : callable or None
+        Called with (done, total): fits of a search, epochs of a head that has them.
+
+    Raises
+    ------
+    InputError
+        A class has no training rows, the head cannot be fitted with these parameters, or a search or a wish lacks
+        validation images.
+    ArtefactError
+        The files are damaged, or the features lack images of the manifest or hold NaN or infinity.
+    """
+    images = manifest.read(manifest_path)
+    classes = _classes(images, manifest_path)
+    with Features(features_path) as features:
+        parts = [images.distinct(split) for split in ("train", "val")]
+        copies = 1 + (search.jobs if search else 0)
+        needed = sum(map(len, parts)) * int(np.prod(features.row_shape)) * BYTES_A_VALUE * copies
+        streamed = memory is not None and needed > memory
+        fit, held = (_split(part, classes, features, streamed=streamed) for part in parts)
+        outcome = None
+        if search is not None:
+            head, outcome = grid_search.run(
+                head,
+                fit.rows,
+                fit.row_codes,
+                _parts(fit, held, parts[0].digests, search),
+                search,
+                heads.class_weights(fit.codes, getattr(head, "class_weight", None)),
+                progress,
+            )
+        watched = (held.images, held.codes) if len(held.codes) else None
+        head.fit(fit.rows, fit.row_codes, watched, progress)
+        warnings = list(head.warnings_)
+        probabilities = heads.predict(head, held.images) if len(held.codes) else np.empty((0, len(classes)))
+        calibrated = _calibrated(probabilities, held.codes, warnings) if calibrate else None
+        if calibrated:
+            probabilities = calibration.apply(probabilities, calibrated["temperature"])
+        threshold = _threshold(probabilities, held.codes, classes, wish) if wish else None
+        summary = Summary(
+            head=heads.name_of(head),
+            n_parameters=heads.count_parameters(head.layout(fit.rows.shape[1], len(classes))),
+            train=_judge(head, fit.images, fit.codes),
+            val=_judge(head, *watched) if watched else None,
+            epochs=len(head.history_),
+            warnings=warnings,
+            searched=outcome,
+            calibrated=calibrated,
+            threshold=threshold,
+            streamed=streamed,
+        )
+        record = {
+            "classes": classes,
+            "spec": features.spec,
+            "views": features.views,
+            "feature_shape": list(features.row_shape),
+            "train": asdict(summary.train),
+            "val": asdict(summary.val) if summary.val else None,
+            "calibration": calibrated,
+        }
+    _store(head, head_dir, record, summary, search)
+    return summary
+
+
+def _store(
+    head: heads.Head,
+    head_dir: Path,
+    record: dict[str, Any],
+    summary: Summary,
+    search: grid_search.Search | None,
+) -> None:
+    for name in (grid_search.TABLE_FILE, grid_search.PLOT_FILE):
+        (head_dir / name).unlink(missing_ok=True)  # of a head that stood here before
+    if summary.threshold:
+        record["threshold"] = summary.threshold
+    if search and summary.searched:
+        grid_search.write(summary.searched, head_dir)
+        record["search"] = {
+            "candidates": len(summary.searched.trials),
+            "folds": search.folds,
+            "rows": summary.searched.rows,
+            "seed": search.seed,
+        }
+    heads.save(head, head_dir, record)
+
+
+def _classes(images: Manifest, path: Path) -> list[str]:
+    """Return the sorted labels, each of which must occur in the training split."""
+    classes = images.classes
+    trained = set(images.distinct("train").labels)
+    if len(classes) < 2:
+        raise InputError(f"{path}: expected two classes or more, received {', '.join(classes) or 'none'}")
+    absent = [label for label in classes if label not in trained]
+    if absent:
+        raise InputError(
+            f"{path}: expected images of each class in the train split, received none of {', '.join(absent)}: "
+            "add images, or run `headstart prepare` with --stratify"
+        )
+    return classes
+
+
+def _split(images: Manifest, classes: list[str], features: Features, *, streamed: bool) -> _Split:
+    """Return the rows of a split, in memory or on disk, and the codes of their labels."""
+    code_of = {label: code for code, label in enumerate(classes)}
+    codes = np.array([code_of[label] for label in images.labels], np.int64)
+    views = features.views["count"] if features.views else 1
+    if streamed:
+        all_views, first = (Selection(features, images.digests, images.paths, views=count) for count in (views, 1))
+        return _Split(all_views, np.repeat(codes, views), first, codes)
+    X = features.gather_views(images.digests) if len(images) else np.empty((0, 1, 1), np.float32)
+    row = heads.first_not_finite(X.reshape(len(X), X.shape[1] * X.shape[2]))
+    if row is not None:
+        raise not_finite(features, images.paths[row])
+    return _Split(X.reshape(-1, X.shape[2]), np.repeat(codes, X.shape[1]), X[:, 0], codes)
+
+
+def _parts(fit: _Split, held: _Split, digests: NDArray[np.uint8], search: grid_search.Search) -> Sequence[Part]:
+    """Return what a search fits on and judges on: both splits, or folds of the training split, never the test split."""
+    if not search.folds:
+        if not len(held.codes):
+            raise InputError(
+                "--search: expected validation images to choose on, received none: prepare the manifest with a "
+                "--val-fraction above 0, or search with --folds 5"
+            )
+        return [Part(np.arange(len(fit.rows)), (held.images, held.codes))]
+    folds = grid_search.assign_folds(digests, fit.codes, search)
+    of_rows = np.repeat(folds, len(fit.rows) // len(folds))
+    parts = []
+    for fold in range(search.folds):
+        judged = np.flatnonzero(folds == fold)
+        parts.append(Part(np.flatnonzero(of_rows != fold), (heads.take(fit.images, judged), fit.codes[judged])))
+    return parts
+
+
+def _calibrated(probabilities: NDArray[np.float64], codes: Codes, warnings: list[str]) -> dict[str, Any] | None:
+    """Return what a record keeps of a calibration; None, and one more warning, if there are too few rows."""
+    if len(codes) < calibration.FEWEST_ROWS:
+        warnings.append(
+            f"not calibrated: that takes {calibration.FEWEST_ROWS} validation images, received {len(codes)}: prepare "
+            "the manifest with a larger --val-fraction, or train with --calibrate none"
+        )
+        return None
+    return calibration.describe(probabilities, codes, calibration.fit(probabilities, codes))
+
+
+def _threshold(
+    probabilities: NDArray[np.float64], codes: Codes, classes: list[str], wish: thresholds.Wish
+) -> dict[str, Any]:
+    if not len(codes):
+        raise InputError(
+            f"--{wish.metric}-at-least: expected validation images to choose a threshold on, received none: prepare "
+            "the manifest with a --val-fraction above 0"
+        )
+    return thresholds.choose(probabilities, codes, classes, wish)
+
+
+def _judge(head: heads.Head, X: Table, y: Codes) -> Score:
+    probability = heads.predict(head, X)
+    return Score(len(y), float(np.mean(probability.argmax(axis=1) == y)), float(heads.losses(probability, y).mean()))

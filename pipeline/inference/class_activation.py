@@ -1,0 +1,242 @@
+"""Where in a photo the evidence for a class lies: class activation maps, and what is shown of them.
+
+Of a head without hidden layers on averaged activations a logit is a sum over places, so each place's share is exact:
+the class activation map [1]_. The same holds for means over a grid and for activations taken as they are. Hidden layers
+and maxima have no such shares; there, each channel is weighed by its mean gradient, and what speaks against the class
+is left out: Grad-CAM [2]_.
+
+References
+----------
+.. [1] B. Zhou, A. Khosla, A. Lapedriza, A. Oliva, A. Torralba, "Learning deep features for discriminative
+   localization", CVPR 2016.
+.. [2] R. R. Selvaraju et al., "Grad-CAM: visual explanations from deep networks via gradient-based localization",
+   ICCV 2017.
+"""
+
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from pipeline.backbones import engines
+from pipeline.errors import InputError
+from pipeline.inference import load
+from pipeline.models.numpy_head import Readout
+from pipeline.photos import decode
+from pipeline.storage.atomic import published
+
+Pixels = NDArray[np.uint8]
+Heat = NDArray[np.float32]
+
+# From no evidence to the most there is in a picture: where a place stands, what colour, and how much of it covers the
+# photo. Lightness rises throughout, so that it reads in grey, too.
+STOPS: Final = (0.0, 0.35, 0.7, 1.0)
+COLOURS: Final = ((70, 0, 90), (190, 30, 80), (250, 140, 20), (255, 240, 120))
+COVER: Final = (0.0, 0.45, 0.6, 0.7)
+SHOWN_SIDES: Final = (240, 640)  # px of a photo with its map: smaller ones are enlarged, larger ones reduced
+COMPRESSION: Final = 1  # of its PNG: photos hardly shrink any further, and take several times as long
+
+
+def heat(readout: Readout, maps: NDArray[np.float32], codes: NDArray[np.int64]) -> Heat:
+    """Return how much each place speaks for a class.
+
+    Parameters
+    ----------
+    readout : Readout
+        Of the network that gave the activations.
+    maps : ndarray of shape (n, h, w, C), float32
+        Activations at the cut.
+    codes : ndarray of shape (n,), int
+        The class that each image is asked about.
+
+    Returns
+    -------
+    ndarray of shape (n, h, w), float32
+        In logits (of two classes, log odds), before a temperature divides them. If ``readout.linear``, the mean over an
+        image and the logit of features that are all zero add up to the image's logit, and what speaks against the class
+        is below zero; else no place is below zero.
+    """
+    gradient = readout.spread(readout.gradient(readout.features(maps), codes), maps)
+    places = maps.shape[1] * maps.shape[2]
+    if readout.linear:
+        shares = np.einsum("nhwc,nhwc->nhw", maps, np.broadcast_to(gradient, maps.shape))
+        return np.asarray(shares * np.float32(places))
+    weights = np.broadcast_to(gradient, maps.shape).mean(axis=(1, 2)) * np.float32(places)
+    return np.asarray(np.maximum(np.einsum("nhwc,nc->nhw", maps, weights), 0))
+
+
+class Explainer:
+    """A head with its trunk, or a model, asked where it sees a class.
+
+    Parameters
+    ----------
+    trained_dir, weights, engine, precision, batch_size, cache
+        As for `pipeline.inference.load.load`.
+
+    Attributes
+    ----------
+    classes : list of str
+        In the order of the codes.
+    size, geometry
+        What `pipeline.photos.decode.fit` is to make of a photo.
+    exact : bool
+        Whether maps are exact shares, below zero too; else they are Grad-CAM's.
+
+    Raises
+    ------
+    InputError
+        The head is no map of the features, as `knn` is none, or its features come from no map of places.
+    """
+
+    def __init__(
+        self,
+        trained_dir: Path,
+        *,
+        weights: str | None,
+        engine: str,
+        precision: engines.Precision | None,
+        batch_size: int,
+        cache: Path | None,
+    ) -> None:
+        self._trained = load.load(
+            trained_dir, weights=weights, engine=engine, precision=precision, batch_size=batch_size, cache=cache
+        )
+        self._batch_size = batch_size
+        self._engine: engines.Engine | None = None
+        self.classes = self._trained.classes
+        self.size, self.geometry = self._trained.size, self._trained.geometry
+        self.exact = self._trained.readout.linear
+
+    def heat(self, pixels: Pixels, codes: NDArray[np.int64]) -> Heat:
+        """Return how much each place speaks for a class: `heat` of the activations for these pixels.
+
+        Parameters
+        ----------
+        pixels : ndarray of shape (n, size, size, 3), uint8
+            RGB.
+        codes : ndarray of shape (n,), int
+            The class that each image is asked about.
+
+        Returns
+        -------
+        ndarray of shape (n, h, w), float32
+            Of the activations' own height and width; see `overlay` and `placed`.
+        """
+        if self._engine is None:
+            self._engine = self._trained.open("maps")
+            require_places(self._engine.row_shape)
+        starts = range(0, len(pixels), self._batch_size)
+        found = self._engine.run(pixels[start : start + self._batch_size] for start in starts)
+        parts = [
+            heat(self._trained.readout, maps, codes[start : start + len(maps)])
+            for start, maps in zip(starts, found, strict=True)
+        ]
+        return np.concatenate(parts) if parts else np.empty((0, *self._engine.row_shape[:2]), np.float32)
+
+
+def require_places(row_shape: tuple[int, ...]) -> None:
+    """Raise InputError unless activations have height and width."""
+    if len(row_shape) != 3:
+        raise InputError(f"expected activations (h, w, C) to find evidence in, received shape {row_shape} at the cut")
+
+
+def placed(heat: Heat, *, width: int, height: int, geometry: decode.Geometry) -> Heat:
+    """Bring a map of the network's square back onto the photo.
+
+    Parameters
+    ----------
+    heat : ndarray of shape (h, w), float32
+    width, height : int
+        Of the photo as it is shown, px.
+    geometry : {"squash", "crop", "pad"}
+        How the photo became the square. Of ``crop``, what the network did not see gets zero.
+
+    Returns
+    -------
+    ndarray of shape (height, width), float32
+    """
+    if geometry == "squash":
+        return _resized(heat, width, height)
+    if geometry == "crop":
+        side = min(width, height)
+        left, top = (width - side) // 2, (height - side) // 2
+        whole = np.zeros((height, width), np.float32)
+        whole[top : top + side, left : left + side] = _resized(heat, side, side)
+        return whole
+    side = max(width, height)
+    left, top = (side - width) // 2, (side - height) // 2
+    return _resized(heat, side, side)[top : top + height, left : left + width]
+
+
+def overlay(pixels: Pixels, heat: Heat) -> Pixels:
+    """Draw a map over a photo, as colours from violet to yellow; what does not speak for the class stays as it is.
+
+    Parameters
+    ----------
+    pixels : ndarray of shape (H, W, 3), uint8
+    heat : ndarray of shape (h, w), float32
+        Stretched over the whole photo. Colours go from zero to its largest value.
+
+    Returns
+    -------
+    ndarray of shape (H, W, 3), uint8
+    """
+    stretched = _resized(heat, pixels.shape[1], pixels.shape[0])
+    most = float(stretched.max())
+    level = np.clip(stretched / most, 0, 1) if most > 0 else np.zeros_like(stretched)
+    cover = np.interp(level, STOPS, COVER)[..., None]
+    colour = np.stack([np.interp(level, STOPS, channel) for channel in zip(*COLOURS, strict=True)], axis=-1)
+    grey = pixels.mean(axis=-1, keepdims=True)  # the photo's own colours would mix with those of the map
+    under = pixels + (grey - pixels) * np.minimum(1, 2 * cover)
+    return np.asarray(np.rint(under + (colour - under) * cover), np.uint8)
+
+
+def shown(pixels: Pixels, heat: Heat, *, geometry: decode.Geometry) -> Pixels:
+    """Return a photo with a map over it, of a size to look at.
+
+    Parameters
+    ----------
+    pixels : ndarray of shape (H, W, 3), uint8
+        The whole photo.
+    heat : ndarray of shape (h, w), float32
+        Of the square that the network took.
+    geometry : {"squash", "crop", "pad"}
+        How the photo became that square.
+
+    Returns
+    -------
+    ndarray of shape (height, width, 3), uint8
+        The longer side has from `SHOWN_SIDES[0]` to `SHOWN_SIDES[1]` px.
+    """
+    least, most = SHOWN_SIDES
+    small = decode.thumbnail(pixels, most)
+    height, width = small.shape[:2]
+    if max(height, width) < least:  # of a few pixels nobody would see which are covered
+        height, width = (max(1, round(side * least / max(height, width))) for side in (height, width))
+        small = np.asarray(Image.fromarray(small).resize((width, height), Image.Resampling.BILINEAR))
+    return overlay(small, placed(heat, width=width, height=height, geometry=geometry))
+
+
+def draw(photo: Path, heat: Heat, path: Path, *, geometry: decode.Geometry) -> None:
+    """Write a photo with a map over it as PNG; see `shown`.
+
+    Parameters
+    ----------
+    photo : Path
+        An image file.
+    heat : ndarray of shape (h, w), float32
+    path : Path
+        The name to publish under.
+    geometry : {"squash", "crop", "pad"}
+    """
+    picture = shown(decode.decode(decode.read_bytes(photo))[0], heat, geometry=geometry)
+    with published(path) as temporary:
+        Image.fromarray(picture).save(temporary, compress_level=COMPRESSION)
+
+
+def _resized(heat: Heat, width: int, height: int) -> Heat:
+    if heat.shape == (height, width):
+        return heat
+    return np.asarray(Image.fromarray(heat).resize((width, height), Image.Resampling.BICUBIC))

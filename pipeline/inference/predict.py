@@ -1,0 +1,306 @@
+"""Photos in, labels and probabilities out, by a head, whose spec says which trunk it needs, or by a model.
+
+Besides, of each photo: whether to abstain, the training photos it is most like, how familiar it is, and where the
+evidence for its label lies.
+"""
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from itertools import islice
+from pathlib import Path
+from typing import Final, NamedTuple
+
+import joblib
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.backbones import engines
+from pipeline.errors import ImageError, InputError
+from pipeline.heads.calibration import thresholds
+from pipeline.inference import class_activation
+from pipeline.inference import load as trained
+from pipeline.inference.out_of_distribution import Neighbour, TrainingPhotos
+from pipeline.models import forward
+from pipeline.photos import decode
+
+Progress = Callable[[int, int], None]
+
+SEARCH_BYTES: Final = 2**25  # of features that are held for one search through training features on disk
+LONGEST_STEM: Final = 80  # characters of a photo's name in that of its heat map
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """What is told of a photo besides its label and probabilities. By itself, nothing.
+
+    Attributes
+    ----------
+    min_confidence : float or None
+        Below this probability of the label that it would be given, a photo gets none.
+    nearest : int
+        So many of the training photos most like it.
+    familiarity : int
+        k: which of its nearest training photos tells how familiar it is; 0 does not ask.
+    features, manifest : Path or None
+        Where the training photos' features and names are, if one of these two is asked for.
+    explain : Path or None
+        A folder for heat maps over the photos.
+    """
+
+    min_confidence: float | None = None
+    nearest: int = 0
+    familiarity: int = 0
+    features: Path | None = None
+    manifest: Path | None = None
+    explain: Path | None = None
+
+    @property
+    def compared(self) -> bool:
+        """Whether photos are compared with training photos."""
+        return bool(self.nearest or self.familiarity)
+
+    @property
+    def depth(self) -> trained.Depth:
+        """How much is needed of the network."""
+        return "maps" if self.explain else "features" if self.compared else "probabilities"
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What became of one file.
+
+    Attributes
+    ----------
+    path : Path
+        As it was given, or as it was found in a folder that was given.
+    label : str or None
+        The most probable class, or the one that the head's threshold gives; None if the file could not be used, or if
+        its probability is below what was asked for.
+    probabilities : dict of str to float
+        One a class, calibrated, adding up to 1; empty if the file could not be used.
+    error : str or None
+        Why it could not be used, or not be drawn.
+    abstained : bool
+        Whether there is no label because none was probable enough.
+    nearest : tuple of Neighbour
+        The most similar training photos, as many as were asked for, the nearest first.
+    familiarity : float or None
+        The fraction of training photos that lie at least as far from the others: `TrainingPhotos.familiarity`.
+    heat_map : Path or None
+        Where the evidence for its most probable label is drawn.
+    """
+
+    path: Path
+    label: str | None
+    probabilities: dict[str, float]
+    error: str | None
+    abstained: bool = False
+    nearest: tuple[Neighbour, ...] = ()
+    familiarity: float | None = None
+    heat_map: Path | None = None
+
+
+class Predictor:
+    """A trained head with the trunk that it was trained on, or a model.
+
+    Parameters
+    ----------
+    trained_dir, weights, engine, precision, batch_size, cache
+        As for `pipeline.inference.load.load`.
+    asked : Asked
+        What is told besides labels and probabilities.
+
+    Attributes
+    ----------
+    classes : list of str
+        In the order of the probabilities.
+    warnings : list of str
+        Where this machine differs from the one that trained, but only up to rounding.
+    plan : Plan or None
+        How the features of a head are made; None for a model.
+
+    Raises
+    ------
+    SpecError
+        The weights are not those the head was trained on; or the features that photos are compared with are not.
+    InputError
+        Weights are named for a model, which has its own; or a head that is no map of the features is to explain.
+    """
+
+    def __init__(
+        self,
+        trained_dir: Path,
+        *,
+        weights: str | None,
+        engine: str,
+        precision: engines.Precision | None,
+        batch_size: int,
+        cache: Path | None,
+        asked: Asked = Asked(),
+    ) -> None:
+        self.batch_size, self.asked = batch_size, asked
+        self._engine: engines.Engine | None = None
+        self._used = trained.load(
+            trained_dir, weights=weights, engine=engine, precision=precision, batch_size=batch_size, cache=cache
+        )
+        self.classes, self.plan = self._used.classes, self._used.plan
+        self.warnings = list(self._used.warnings)
+        if asked.explain:
+            _ = self._used.readout  # refused now rather than after the network was loaded
+        self._training: TrainingPhotos | None = None
+        if asked.compared:
+            self._training = _training_photos(asked, self._used)
+            self.warnings += [line for line in self._training.warnings if line not in self.warnings]
+
+    def predict(self, paths: Sequence[Path], *, progress: Progress) -> Iterator[Prediction]:
+        """Yield one prediction a path, in order; a file that cannot be used gets one with its error.
+
+        Memory does not grow with the number of paths.
+
+        Parameters
+        ----------
+        paths : sequence of Path
+            Image files; `expand` makes them from folders.
+        progress : callable
+            Called with (files done, files).
+        """
+        size, geometry = self._used.size, self._used.geometry
+
+        def load(place: int) -> NDArray[np.uint8]:
+            return decode.fit(decode.read_bytes(paths[place]), size=size, geometry=geometry)
+
+        if self._engine is None:
+            self._engine = self._used.open(self.asked.depth, prompt=self.batch_size == 1)
+            if self.asked.explain:
+                class_activation.require_places(self._engine.row_shape)
+        outcomes = forward.rows(self._engine, len(paths), load, batch_size=self.batch_size, finish=self._finished)
+        found = self._drawn(self._compared(zip(paths, outcomes, strict=True)), len(paths))
+        for done, prediction in enumerate(found, start=1):
+            yield prediction
+            progress(done, len(paths))
+
+    def _finished(self, rows: NDArray[np.float32]) -> Iterator["_Seen"]:
+        """Make of a batch's rows what is known of each image so far."""
+        answers = self._used.answers(rows, self.asked.depth)
+        codes = thresholds.decide(answers.probabilities, self.classes, self._used.threshold)
+        heat: Sequence[class_activation.Heat | None] = [None] * len(rows)
+        if answers.maps is not None:
+            heat = list(class_activation.heat(self._used.readout, answers.maps, codes))
+        features = [None] * len(rows) if self._training is None else answers.features
+        return map(_Seen, answers.probabilities, codes.tolist(), features, heat)  # type: ignore[arg-type]
+
+    def _compared(self, outcomes: Iterable[tuple[Path, "_Seen | ImageError"]]) -> Iterator["_Made"]:
+        """Make predictions; with training photos in memory as they come, else many for one pass over the file."""
+        together = 1
+        if self._training is not None:
+            together = self.batch_size
+            if not self._training.in_memory:
+                together = max(together, SEARCH_BYTES // (4 * self._training.width))
+        stream = iter(outcomes)
+        while group := list(islice(stream, together)):
+            seen = [one for _, one in group if not isinstance(one, ImageError)]
+            extras = iter(self._likeness(seen))
+            for path, one in group:
+                if isinstance(one, ImageError):
+                    yield _Made(Prediction(path, None, {}, str(one)), None)
+                else:
+                    nearest, familiarity = next(extras)
+                    yield _Made(
+                        replace(self._prediction(path, one), nearest=nearest, familiarity=familiarity), one.heat
+                    )
+
+    def _prediction(self, path: Path, seen: "_Seen") -> Prediction:
+        named = dict(zip(self.classes, seen.probabilities.tolist(), strict=True))
+        label = self.classes[seen.code]
+        least = self.asked.min_confidence
+        abstained = least is not None and named[label] < least
+        return Prediction(path, None if abstained else label, named, None, abstained)
+
+    def _likeness(self, seen: Sequence["_Seen"]) -> list[tuple[tuple[Neighbour, ...], float | None]]:
+        """Return the nearest training photos of each image, and how familiar it is."""
+        training, asked = self._training, self.asked
+        if training is None or not seen:
+            return [((), None)] * len(seen)
+        rows = np.stack([one.features for one in seen if one.features is not None])
+        found = training.nearest(rows, max(asked.nearest, asked.familiarity))
+        named = training.named(found, asked.nearest)
+        familiar: Sequence[float | None] = [None] * len(seen)
+        if asked.familiarity:
+            familiar = training.familiarity(found, asked.familiarity).tolist()
+        return list(zip(named, familiar, strict=True))
+
+    def _drawn(self, made: Iterable["_Made"], total: int) -> Iterator[Prediction]:
+        """Draw heat maps, in threads, a few photos ahead of whoever takes the predictions."""
+        folder = self.asked.explain
+        if folder is None:
+            yield from (prediction for prediction, _ in made)
+            return
+        workers = joblib.cpu_count()
+        waiting: deque[tuple[Prediction, Future[None] | None]] = deque()
+        pool = ThreadPoolExecutor(workers)
+        try:
+            for number, (prediction, heat) in enumerate(made, start=1):
+                drawing = None
+                if heat is not None:
+                    name = f"{number:0{len(str(total))}}-{prediction.path.stem[:LONGEST_STEM]}.png"
+                    prediction = replace(prediction, heat_map=folder / name)
+                    drawing = pool.submit(
+                        class_activation.draw, prediction.path, heat, folder / name, geometry=self._used.geometry
+                    )
+                waiting.append((prediction, drawing))
+                if len(waiting) > 2 * workers:
+                    yield _done(*waiting.popleft())
+            while waiting:
+                yield _done(*waiting.popleft())
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+class _Seen(NamedTuple):
+    """What the network made of one image: probabilities (K,), the class it is given, features (d,), heat (h, w)."""
+
+    probabilities: NDArray[np.float64]
+    code: int
+    features: NDArray[np.float32] | None
+    heat: class_activation.Heat | None
+
+
+class _Made(NamedTuple):
+    """A prediction, and the heat that is yet to be drawn."""
+
+    prediction: Prediction
+    heat: class_activation.Heat | None
+
+
+def _done(prediction: Prediction, drawing: Future[None] | None) -> Prediction:
+    try:
+        if drawing is not None:
+            drawing.result()
+    except ImageError as error:  # the file has changed since it was predicted
+        return replace(prediction, heat_map=None, error=f"no heat map: {error}")
+    return prediction
+
+
+def _training_photos(asked: Asked, used: trained.Trained) -> TrainingPhotos:
+    if asked.features is None or asked.manifest is None:
+        missing = "--features" if asked.features is None else "--manifest"
+        raise InputError(f"{missing}: expected a file, since photos are to be compared with training photos")
+    return TrainingPhotos(asked.features, asked.manifest, used.spec)
+
+
+def expand(paths: Sequence[Path]) -> list[Path]:
+    """Replace each folder by the files below it, sorted, hidden ones left out; InputError if a path does not exist."""
+    files: list[Path] = []
+    for path in paths:
+        if path.is_dir():
+            inside = sorted(file for file in path.rglob("*") if file.is_file())
+            files += [file for file in inside if not any(part.startswith(".") for part in file.relative_to(path).parts)]
+        elif path.exists():
+            files.append(path)
+        else:
+            raise InputError(f"{path}: expected an image or a folder of images, found nothing")
+    if not files:
+        raise InputError(f"expected images, found none in {', '.join(map(str, paths))}")
+    return files

@@ -1,0 +1,250 @@
+"""What is asked of the network, and answered; nothing here knows of HTTP."""
+
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from pipeline.backbones import engines
+from pipeline.errors import InputError
+from pipeline.heads.calibration import thresholds
+from pipeline.inference import class_activation, load
+from pipeline.inference.out_of_distribution import Neighbour, TrainingPhotos
+from pipeline.photos import decode
+from pipeline.photos.remote import Root
+
+Pixels = NDArray[np.uint8]
+
+THUMBNAIL_SIDE: Final = 320  # px of a training photo
+JPEG_QUALITY: Final = 85
+
+
+class Ask(NamedTuple):
+    """One image, and what is wanted of it besides label and probabilities.
+
+    Attributes
+    ----------
+    pixels : ndarray of shape (size, size, 3), uint8
+        From `Service.fit`.
+    explain : bool
+        Where the evidence lies.
+    about : int or None
+        For which class; None is the one of its label.
+    nearest : int
+        So many of the most similar training photos.
+    compare : bool
+        How familiar it is.
+    """
+
+    pixels: Pixels
+    explain: bool = False
+    about: int | None = None
+    nearest: int = 0
+    compare: bool = False
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What was found.
+
+    Attributes
+    ----------
+    code : int
+        Of the label in `Service.classes`.
+    probabilities : list of float
+        One a class, adding up to 1.
+    heat : ndarray of shape (h, w), float32, or None
+        As of `pipeline.inference.class_activation.heat`.
+    nearest : tuple of Neighbour
+    familiarity : float or None
+    """
+
+    code: int
+    probabilities: list[float]
+    heat: NDArray[np.float32] | None = None
+    nearest: tuple[Neighbour, ...] = ()
+    familiarity: float | None = None
+
+
+class Answering(Protocol):
+    """What an app serves: `Service`, or a stand-in for it.
+
+    Attributes
+    ----------
+    classes : list of str
+    explains, compares, shows : bool
+        Whether there are heat maps, training photos to compare with, and their files to show.
+    exact : bool
+        Whether a heat map is exact, and not Grad-CAM's.
+    """
+
+    classes: list[str]
+    explains: bool
+    compares: bool
+    shows: bool
+    exact: bool
+
+    def fit(self, data: bytes) -> Pixels:
+        """Decode a file; ImageError with the reason if that cannot be done."""
+
+    def answer(self, asks: Sequence[Ask]) -> list[Answer]:
+        """Answer a batch. Called from one thread at a time."""
+
+    def drawn(self, data: bytes, heat: NDArray[np.float32]) -> bytes:
+        """Return a photo with its heat map, as JPEG."""
+
+    def thumbnail(self, path: str) -> bytes:
+        """Return a training photo, small, as JPEG; KeyError if there is none of that path."""
+
+
+class Service:
+    """A head or a model, opened.
+
+    Parameters
+    ----------
+    trained_dir, weights, engine, precision, cache
+        As for `pipeline.inference.load.load`.
+    batch_size : int
+        The most images of a batch.
+    max_pixels : int
+        Images of more pixels are refused before they take memory.
+    neighbours : int
+        k, for `pipeline.inference.out_of_distribution`.
+    features, manifest : Path or None
+        Of the training photos, to compare images with; both or neither.
+    images_root : Path, Address or None
+        Where the training photos are, to show them.
+
+    Raises
+    ------
+    InputError
+        One of these is given without the other, or as for `pipeline.inference.load.load`.
+    SpecError
+        As for `pipeline.inference.load.load`; or the features are not those the head was trained on.
+    """
+
+    def __init__(
+        self,
+        trained_dir: Path,
+        *,
+        weights: str | None,
+        engine: str,
+        precision: engines.Precision | None,
+        cache: Path | None,
+        batch_size: int,
+        max_pixels: int,
+        neighbours: int,
+        features: Path | None,
+        manifest: Path | None,
+        images_root: Root | None,
+    ) -> None:
+        self._used = load.load(
+            trained_dir, weights=weights, engine=engine, precision=precision, batch_size=batch_size, cache=cache
+        )
+        self._max_pixels, self._k, self._root = max_pixels, neighbours, images_root
+        self.classes = self._used.classes
+        self.warnings = list(self._used.warnings)
+        self._training = _training_photos(self._used, features, manifest, images_root)
+        self.compares = self._training is not None
+        self.shows = self._training is not None and images_root is not None
+        self._paths: frozenset[str] = frozenset()
+        if self._training is not None:
+            self.warnings += [line for line in self._training.warnings if line not in self.warnings]
+            self._paths = frozenset(self._training.paths)
+        self.exact, self._depth, self._engine = self._opened()
+        self.explains = self._depth == "maps"
+
+    def _opened(self) -> tuple[bool, load.Depth, engines.Engine]:
+        """Open the network as deep as can be told from: activations, features, or probabilities alone."""
+        try:
+            exact = self._used.readout.linear
+            engine = self._used.open("maps", prompt=True)
+            class_activation.require_places(engine.row_shape)
+        except InputError:  # a head that is no map of the features, or features of no places
+            depth: load.Depth = "features" if self.compares else "probabilities"
+            return False, depth, self._used.open(depth, prompt=True)
+        return exact, "maps", engine
+
+    def fit(self, data: bytes) -> Pixels:
+        """Decode a file to pixels (size, size, 3); ImageError with the reason if that cannot be done."""
+        used = self._used
+        return decode.fit(data, size=used.size, geometry=used.geometry, max_pixels=self._max_pixels)
+
+    def answer(self, asks: Sequence[Ask]) -> list[Answer]:
+        """Answer a batch. One thread at a time may call this."""
+        (rows,) = self._engine.run([np.stack([ask.pixels for ask in asks])])
+        found = self._used.answers(rows, self._depth)
+        codes = thresholds.decide(found.probabilities, self.classes, self._used.threshold)
+        heat = self._heat(asks, found.maps, codes)
+        likeness = self._likeness(asks, found.features)
+        return [
+            Answer(code, probabilities, heat.get(place), *likeness.get(place, ((), None)))
+            for place, (code, probabilities) in enumerate(
+                zip(codes.tolist(), found.probabilities.tolist(), strict=True)
+            )
+        ]
+
+    def drawn(self, data: bytes, heat: NDArray[np.float32]) -> bytes:
+        """Return a photo with its heat map, as JPEG."""
+        pixels, _ = decode.decode(data, max_pixels=self._max_pixels)
+        return jpeg(class_activation.shown(pixels, heat, geometry=self._used.geometry))
+
+    def thumbnail(self, path: str) -> bytes:
+        """Return a training photo as JPEG of at most `THUMBNAIL_SIDE` px; KeyError if there is none of that path."""
+        if self._root is None or path not in self._paths:
+            raise KeyError(path)
+        pixels, _ = decode.decode(decode.read_bytes(self._root / path), max_pixels=self._max_pixels)
+        return jpeg(decode.thumbnail(pixels, THUMBNAIL_SIDE))
+
+    def _heat(
+        self, asks: Sequence[Ask], maps: NDArray[np.float32] | None, codes: NDArray[np.int64]
+    ) -> dict[int, NDArray[np.float32]]:
+        """Return the heat of those that ask for it, by their place."""
+        wanted = [place for place, ask in enumerate(asks) if ask.explain]
+        if maps is None or not wanted:
+            return {}
+        about = [codes[place] if asks[place].about is None else asks[place].about for place in wanted]
+        found = class_activation.heat(self._used.readout, maps[wanted], np.array(about, np.int64))
+        return dict(zip(wanted, found, strict=True))
+
+    def _likeness(
+        self, asks: Sequence[Ask], features: NDArray[np.float32] | None
+    ) -> dict[int, tuple[tuple[Neighbour, ...], float | None]]:
+        """Return nearest training photos and familiarity of those that ask for either, by their place."""
+        wanted = [place for place, ask in enumerate(asks) if ask.compare or ask.nearest]
+        if self._training is None or features is None or not wanted:
+            return {}
+        most = max(self._k, *(asks[place].nearest for place in wanted))
+        found = self._training.nearest(features[wanted], most)
+        familiar = self._training.familiarity(found, self._k).tolist()
+        named = self._training.named(found, most)
+        return {
+            place: (nearest[: asks[place].nearest], share if asks[place].compare else None)
+            for place, nearest, share in zip(wanted, named, familiar, strict=True)
+        }
+
+
+def _training_photos(
+    used: load.Trained, features: Path | None, manifest: Path | None, images_root: Root | None
+) -> TrainingPhotos | None:
+    given: dict[str, Any] = {"--features": features, "--manifest": manifest}
+    missing = [name for name, path in given.items() if path is None]
+    if len(missing) == 2:
+        if images_root is not None:
+            raise InputError("--images: expected --features and --manifest with it, received neither")
+        return None
+    if missing:
+        raise InputError(f"{missing[0]}: expected a file, since the other of --features and --manifest is given")
+    return TrainingPhotos(given["--features"], given["--manifest"], used.spec)
+
+
+def jpeg(pixels: Pixels) -> bytes:
+    """Return pixels (height, width, 3) as a JPEG file."""
+    target = io.BytesIO()
+    Image.fromarray(pixels).save(target, "JPEG", quality=JPEG_QUALITY)
+    return target.getvalue()

@@ -1,0 +1,316 @@
+"""The routes: TensorFlow Serving's calls, an upload, health, measures, and the page."""
+
+import asyncio
+import base64
+import contextlib
+from collections.abc import AsyncIterator, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Annotated, Any, Final, TypeVar
+from urllib.parse import quote
+
+import joblib
+from fastapi import APIRouter, FastAPI, HTTPException, Query, Request, Response, UploadFile
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import FileResponse, JSONResponse
+from starlette.exceptions import HTTPException as AnyHTTPException
+
+from pipeline.errors import ImageError
+from pipeline.inference.serving import schemas
+from pipeline.inference.serving.batching import Batcher
+from pipeline.inference.serving.limits import RETRY_SECONDS, Guard, KnownHosts, Limits
+from pipeline.inference.serving.model_service import Answer, Answering, Ask
+from pipeline.inference.serving.prometheus import Measured, Measures
+
+PAGE: Final = Path(__file__).parent / "page"
+PAGE_FILES: Final = {"page.css": "text/css", "page.js": "text/javascript", "icon.svg": "image/svg+xml"}
+MOST_NEAREST: Final = 50
+ROUTES: Final = ("/predict", "/v1/models", "/training", "/about", "/healthz", "/readyz", "/metrics", "/openapi.json")
+# The page asks for nothing from elsewhere, and no other page may frame it or send forms with it.
+PAGE_HEADERS: Final = {
+    "Content-Security-Policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; connect-src 'self'; "
+        "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    ),
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+    "Cache-Control": "no-cache",
+}
+FAILURES: Final[dict[int | str, dict[str, Any]]] = {
+    400: {"model": schemas.Failure, "description": "What was sent is no image, or not of the expected form."},
+    404: {"model": schemas.Failure, "description": "No such model."},
+    408: {"model": schemas.Failure, "description": "The request took too long to arrive."},
+    413: {"model": schemas.Failure, "description": "Too many bytes."},
+    429: {"model": schemas.Failure, "description": "Too many requests at once; `Retry-After` says when to try again."},
+    503: {"model": schemas.Failure, "description": "The server is stopping."},
+    504: {"model": schemas.Failure, "description": "The answer took too long."},
+}
+
+Done = TypeVar("Done")
+
+
+class Desk:
+    """Where requests meet the service: decoding in threads, answers in batches.
+
+    Parameters
+    ----------
+    service : Answering
+    limits : Limits
+    batch_size : int
+        The most images that run at once.
+    batch_wait : float
+        Seconds that a batch which is not full waits for more.
+
+    Attributes
+    ----------
+    measures : Measures
+    ready : bool
+        Whether requests are answered: not before the start, and not once the server stops.
+    """
+
+    def __init__(self, service: Answering, limits: Limits, *, batch_size: int, batch_wait: float) -> None:
+        self.service, self.limits = service, limits
+        self.measures = Measures()
+        self.ready = False
+        self._batch_size, self._batch_wait = batch_size, batch_wait
+
+    @contextlib.asynccontextmanager
+    async def opened(self, app: FastAPI) -> AsyncIterator[None]:
+        """Be ready for as long as the block runs; at its end, answer what is still queued."""
+        self._pool = ThreadPoolExecutor(joblib.cpu_count(), "decoding")
+        self._batcher = Batcher[Ask, Answer](
+            self.service.answer, most=self._batch_size, wait=self._batch_wait, taken=self.measures.batches.observe
+        )
+        self.ready = True
+        try:
+            yield
+        finally:
+            self.ready = False
+            await asyncio.to_thread(self._batcher.close)
+            self._pool.shutdown(cancel_futures=True)
+
+    async def in_thread(self, call: Callable[..., Done], *arguments: Any) -> Done:
+        """Run something that decodes or encodes, in one of as many threads as there are processors."""
+        return await asyncio.get_running_loop().run_in_executor(self._pool, call, *arguments)
+
+    async def answer(self, data: bytes, named: str, **wanted: Any) -> Answer:
+        """Decode a file and answer for it; `wanted` as in `Ask`.
+
+        Raises
+        ------
+        HTTPException
+            400 with the reason, if it is no image that can be used; 503, if the server is stopping.
+        """
+        if not self.ready:
+            raise HTTPException(503, "the server is stopping", {"Retry-After": str(RETRY_SECONDS)})
+        try:
+            pixels = await self.in_thread(self.service.fit, data)
+        except ImageError as error:
+            raise HTTPException(400, f"{named}: {error}") from error
+        return await self._batcher.ask(Ask(pixels, **wanted))
+
+
+def create_app(
+    service: Answering, *, name: str, limits: Limits, batch_size: int, batch_wait: float, hosts: Sequence[str] | None
+) -> FastAPI:
+    """Make the application.
+
+    Parameters
+    ----------
+    service : Answering
+    name : str
+        Of the model, in the addresses of TensorFlow Serving's calls.
+    limits : Limits
+    batch_size, batch_wait
+        As for `Desk`.
+    hosts : sequence of str or None
+        Names under which the server may be called: with some, another site's page cannot reach a server on this machine
+        through a name of its own. None allows any.
+    """
+    desk = Desk(service, limits, batch_size=batch_size, batch_wait=batch_wait)
+    app = FastAPI(
+        title=f"headstart: {name}",
+        summary="Photos in, labels and probabilities out.",
+        version=schemas.VERSION,
+        lifespan=desk.opened,
+        docs_url=None,  # Swagger's page comes from elsewhere
+        redoc_url=None,
+    )
+    for router in (_uploads(desk), _tensorflow_serving(desk, name), _running(desk), _page(desk, name)):
+        app.include_router(router)
+    app.add_exception_handler(AnyHTTPException, _http_error)  # type: ignore[arg-type]
+    app.add_exception_handler(RequestValidationError, _not_as_expected)  # type: ignore[arg-type]
+    app.add_exception_handler(Exception, _failed)
+    app.add_middleware(Guard, limits=limits)
+    if hosts is not None:
+        app.add_middleware(KnownHosts, hosts=frozenset(hosts))
+    app.add_middleware(Measured, measures=desk.measures, routes=ROUTES)
+    return app
+
+
+def _uploads(desk: Desk) -> APIRouter:
+    router = APIRouter(tags=["photos"])
+    service = desk.service
+
+    @router.post("/predict", responses=FAILURES)
+    async def predict(
+        image: UploadFile,
+        explain: Annotated[bool, Query(description="Draw where the evidence lies.")] = False,
+        about: Annotated[str | None, Query(description="The class whose evidence is drawn; else the label's.")] = None,
+        nearest: Annotated[
+            int, Query(ge=0, le=MOST_NEAREST, description="So many of the most similar training photos.")
+        ] = 0,
+    ) -> schemas.UploadResponse:
+        """Label a photo."""
+        if about is not None and about not in service.classes:
+            raise HTTPException(400, f"about: expected one of the classes, received {about!r}")
+        data = await image.read()
+        answer = await desk.answer(
+            data,
+            "image",
+            explain=explain,
+            about=None if about is None else service.classes.index(about),
+            nearest=nearest,
+            compare=service.compares,
+        )
+        drawn = None
+        if answer.heat is not None:
+            picture = await desk.in_thread(service.drawn, data, answer.heat)
+            drawn = f"data:image/jpeg;base64,{base64.b64encode(picture).decode()}"
+        return schemas.UploadResponse(
+            label=service.classes[answer.code],
+            probabilities=dict(zip(service.classes, answer.probabilities, strict=True)),
+            familiarity=answer.familiarity,
+            nearest=[_photo(service, *one) for one in answer.nearest],
+            heat_map=drawn,
+        )
+
+    @router.get("/training/{path:path}", responses={404: FAILURES[404]}, response_class=Response)
+    async def training_photo(path: str) -> Response:
+        """Show a training photo, small."""
+        try:
+            picture = await desk.in_thread(service.thumbnail, path)
+        except (KeyError, ImageError) as error:
+            raise HTTPException(404, f"no training photo {path!r}") from error
+        return Response(picture, media_type="image/jpeg", headers={"Cache-Control": "max-age=3600"})
+
+    return router
+
+
+def _photo(service: Answering, path: str, label: str, similarity: float) -> schemas.TrainingPhoto:
+    seen = f"/training/{quote(path)}" if service.shows else None
+    return schemas.TrainingPhoto(path=path, label=label, similarity=similarity, thumbnail=seen)
+
+
+def _tensorflow_serving(desk: Desk, served: str) -> APIRouter:
+    router = APIRouter(prefix="/v1/models", tags=["TensorFlow Serving"])
+
+    def require(name: str, version: str = schemas.VERSION) -> None:
+        if (name, version) != (served, schemas.VERSION):
+            raise HTTPException(
+                404, f"expected the model {served}, version {schemas.VERSION}, received {name}, {version}"
+            )
+
+    described = {
+        "requestBody": {
+            "required": True,
+            "content": {"application/json": {"schema": schemas.PredictRequest.model_json_schema()}},
+        }
+    }
+
+    @router.post("/{name}:predict", responses=FAILURES, openapi_extra=described)
+    @router.post("/{name}/versions/{version}:predict", responses=FAILURES, openapi_extra=described)
+    async def predict(request: Request, name: str, version: str = schemas.VERSION) -> schemas.PredictResponse:
+        """Label photos, as TensorFlow Serving's REST predict call: its body is JSON, whatever its type is called."""
+        require(name, version)
+        asked = schemas.parsed(await request.body())
+        files = asked.files(most=desk.limits.instances)
+        schemas.response(asked, [], desk.service.classes)  # another signature is refused before anything runs
+        answers = await asyncio.gather(*(desk.answer(data, f"instance {place}") for place, data in enumerate(files)))
+        return JSONResponse(schemas.response(asked, answers, desk.service.classes))  # type: ignore[return-value]
+
+    @router.get("/{name}", responses={404: FAILURES[404]})
+    @router.get("/{name}/versions/{version}", responses={404: FAILURES[404]})
+    async def status(name: str, version: str = schemas.VERSION) -> dict[str, Any]:
+        """Tell whether the model is there."""
+        require(name, version)
+        return schemas.status()
+
+    @router.get("/{name}/metadata", responses={404: FAILURES[404]})
+    @router.get("/{name}/versions/{version}/metadata", responses={404: FAILURES[404]})
+    async def metadata(name: str, version: str = schemas.VERSION) -> dict[str, Any]:
+        """Tell what the model takes and gives."""
+        require(name, version)
+        return schemas.metadata(served, desk.service.classes)
+
+    return router
+
+
+def _running(desk: Desk) -> APIRouter:
+    router = APIRouter(tags=["the server itself"])
+
+    @router.api_route("/healthz", methods=["GET", "HEAD"])
+    async def healthz() -> dict[str, str]:
+        """Tell that the server runs."""
+        return {"status": "ok"}
+
+    @router.api_route("/readyz", methods=["GET", "HEAD"], responses={503: FAILURES[503]})
+    async def readyz() -> dict[str, str]:
+        """Tell whether photos are answered."""
+        if not desk.ready:
+            raise HTTPException(503, "the server is stopping", {"Retry-After": str(RETRY_SECONDS)})
+        return {"status": "ready"}
+
+    @router.get("/metrics", response_class=Response)
+    async def metrics() -> Response:
+        """Tell the measures, in Prometheus' text format."""
+        return Response(desk.measures.text(), media_type="text/plain; version=0.0.4")
+
+    return router
+
+
+def _page(desk: Desk, name: str) -> APIRouter:
+    router = APIRouter(include_in_schema=False)
+    service = desk.service
+
+    @router.api_route("/", methods=["GET", "HEAD"])
+    async def page() -> FileResponse:
+        return FileResponse(PAGE / "index.html", media_type="text/html", headers=PAGE_HEADERS)
+
+    @router.get("/page/{file}")
+    async def part(file: str) -> FileResponse:
+        if file not in PAGE_FILES:
+            raise HTTPException(404, f"no such file: {file}")
+        return FileResponse(PAGE / file, media_type=PAGE_FILES[file], headers=PAGE_HEADERS)
+
+    @router.get("/about")
+    async def about() -> dict[str, Any]:
+        return {
+            "name": name,
+            "classes": service.classes,
+            "explains": service.explains,
+            "exact": service.exact,
+            "compares": service.compares,
+            "shows": service.shows,
+            "max_bytes": desk.limits.body_bytes,
+        }
+
+    return router
+
+
+async def _http_error(request: Request, error: AnyHTTPException) -> JSONResponse:
+    return JSONResponse({"error": str(error.detail)}, error.status_code, error.headers)
+
+
+async def _not_as_expected(request: Request, error: RequestValidationError) -> JSONResponse:
+    """Say in one line what of a request is not as described."""
+    if request.url.path == "/predict" and any(one["loc"] == ("body", "image") for one in error.errors()):
+        received = request.headers.get("content-type", "no Content-Type").partition(";")[0]
+        return JSONResponse(
+            {"error": f"expected multipart/form-data with a file named image, received {received}"}, 400
+        )
+    return JSONResponse({"error": schemas.told(error.errors())}, 400)
+
+
+async def _failed(request: Request, error: Exception) -> JSONResponse:
+    return JSONResponse({"error": f"the server failed: {type(error).__name__}"}, 500)

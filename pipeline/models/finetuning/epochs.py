@@ -1,0 +1,201 @@
+"""Epoch after epoch: learn, judge, keep a checkpoint, stop early, and go back to the best weights."""
+
+import math
+import time
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.backbones import quiet_imports
+from pipeline.errors import HeadstartError, InputError
+from pipeline.heads.standardise import probabilities as of_logits
+from pipeline.models.finetuning import checkpoints, input_pipeline
+from pipeline.models.finetuning.checkpoints import Row, State
+from pipeline.models.finetuning.settings import Settings
+from pipeline.models.finetuning.trainer import Tuner
+
+Progress = Callable[[int, int], None]
+
+
+class FrozenWeightsError(HeadstartError):
+    """Weights that were to stay as they are have changed: an error in this program."""
+
+
+@dataclass(frozen=True)
+class Split:
+    """Rows of one split.
+
+    Attributes
+    ----------
+    source : Source
+        The rows.
+    codes : ndarray of shape (n,), int64
+        Their classes.
+    weights : ndarray of shape (n,), float32
+        Of each row in the loss.
+    """
+
+    source: input_pipeline.Source
+    codes: NDArray[np.int64]
+    weights: NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a training.
+
+    Attributes
+    ----------
+    history : list of dict
+        A row an epoch.
+    best_epoch : int
+        Whose weights the network has now.
+    resumed_after : int
+        The epoch whose checkpoint the run went on from; 0 if it started afresh.
+    seconds : float
+        Of the epochs computed now.
+    """
+
+    history: list[Row]
+    best_epoch: int
+    resumed_after: int
+    seconds: float
+
+
+def train(
+    tuner: Tuner,
+    train: Split,
+    val: Split,
+    settings: Settings,
+    checkpoint: Path,
+    *,
+    progress: Progress,
+    told: Callable[[Row], None],
+) -> Outcome:
+    """Train a network to the end of its epochs, from the checkpoint if there is one.
+
+    Parameters
+    ----------
+    tuner : Tuner
+        As it was made; it ends with the best weights.
+    train, val : Split
+        ``val`` may be empty.
+    settings : Settings
+    checkpoint : Path
+        The file that is read, and replaced after each epoch.
+    progress : callable
+        Called with (batches done, batches of all epochs).
+    told : callable
+        Called with each epoch's row, those before the checkpoint included.
+
+    Raises
+    ------
+    InputError
+        Early stopping has nothing to watch, or the loss became infinite or NaN.
+    FrozenWeightsError
+        Frozen weights have changed.
+    StorageError
+        A checkpoint cannot be written.
+    """
+    if settings.patience and not len(val.codes):
+        raise InputError(
+            f"patience: early stopping after {settings.patience} epochs expected validation images to watch, received "
+            "none: prepare the manifest with a --val-fraction above 0, or fine-tune with --patience 0"
+        )
+    if settings.deterministic:
+        quiet_imports.tensorflow().config.experimental.enable_op_determinism()
+    before = tuner.frozen_digest()
+    state = _resumed(tuner, checkpoint)
+    resumed_after, started = state.epoch, time.monotonic()
+    for row in state.history:
+        told(row)
+    # A checkpoint is written behind, while the next epoch is under way: on a slow disk it takes as long as that one.
+    with ThreadPoolExecutor(1) as behind:
+        written: Future[None] | None = None
+        while state.epoch < settings.epochs and not _is_over(state, settings):
+            row = _epoch(tuner, train, val, settings, state.epoch + 1, progress)
+            _append(state, row, tuner, settings)
+            if written is not None:
+                written.result()
+            written = behind.submit(checkpoints.keep, checkpoint, replace(state, history=list(state.history)))
+            told(row)
+    if written is not None:
+        written.result()
+    tuner.set_weights(state.best)
+    if tuner.frozen_digest() != before:
+        raise FrozenWeightsError("expected the frozen weights as they were before training, received others")
+    return Outcome(state.history, state.best_epoch, resumed_after, time.monotonic() - started)
+
+
+def probabilities(tuner: Tuner, split: Split, settings: Settings) -> NDArray[np.float64]:
+    """Return the probabilities (n, K) of a split's images as the network is now, in the order of its rows."""
+    found = np.empty((split.source.count, tuner.n_classes))
+    order = split.source.order(None)
+    for places, rows in input_pipeline.prefetched(split.source, order, batch_size=settings.batch_size, epoch=0):
+        found[places] = of_logits(tuner.logits(rows))
+    return found
+
+
+def _resumed(tuner: Tuner, checkpoint: Path) -> State:
+    """Put the network and its optimizer where a checkpoint left them; without a sound one, leave them at the start."""
+    start = State(tuner.weights(), tuner.optimizer_state(), tuner.weights())
+    state = checkpoints.found(checkpoint, start)
+    if state is None:
+        return start
+    tuner.set_weights(state.weights)
+    tuner.set_optimizer_state(state.optimizer)
+    return state
+
+
+def _is_over(state: State, settings: Settings) -> bool:
+    return bool(settings.patience) and state.epoch - state.best_epoch >= settings.patience
+
+
+def _append(state: State, row: Row, tuner: Tuner, settings: Settings) -> None:
+    lowest = min((past["val_loss"] for past in state.history), default=math.inf) if settings.patience else math.inf
+    state.history.append(row)
+    state.weights, state.optimizer = tuner.weights(), tuner.optimizer_state()
+    if not settings.patience or row["val_loss"] < lowest:
+        state.best, state.best_epoch = state.weights, state.epoch
+
+
+def _epoch(tuner: Tuner, train: Split, val: Split, settings: Settings, epoch: int, progress: Progress) -> Row:
+    row: Row = {"epoch": epoch} | _learn(tuner, train, settings, epoch, progress)
+    if len(val.codes):
+        row |= {f"val_{name}": value for name, value in _judge(tuner, val, settings).items()}
+    for name, value in row.items():
+        if not math.isfinite(value):
+            raise InputError(
+                f"expected a finite {name}, received {value} in epoch {epoch}: training diverged; lower "
+                f"--learning-rate ({settings.learning_rate})"
+            )
+    return row
+
+
+def _learn(tuner: Tuner, train: Split, settings: Settings, epoch: int, progress: Progress) -> Row:
+    """Train for one epoch; return the means of loss and accuracy over its rows."""
+    order = train.source.order(np.random.default_rng((settings.seed, epoch)))
+    batches = input_pipeline.count_batches(order, settings.batch_size)
+    tuner.begin(epoch)
+    loss, right = 0.0, 0
+    done = (epoch - 1) * batches
+    for places, rows in input_pipeline.prefetched(train.source, order, batch_size=settings.batch_size, epoch=epoch):
+        rate = settings.rate(done, batches)
+        sums = tuner.train(rows, train.codes[places], train.weights[places], rate=rate)
+        loss, right, done = loss + sums.loss * len(places), right + sums.right, done + 1
+        progress(done, settings.epochs * batches)
+    return {"loss": loss / train.source.count, "accuracy": right / train.source.count}
+
+
+def _judge(tuner: Tuner, val: Split, settings: Settings) -> Row:
+    loss, right = 0.0, 0
+    for places, rows in input_pipeline.prefetched(
+        val.source, val.source.order(None), batch_size=settings.batch_size, epoch=0
+    ):
+        sums = tuner.judge(rows, val.codes[places], val.weights[places])
+        loss, right = loss + sums.loss * len(places), right + sums.right
+    return {"loss": loss / val.source.count, "accuracy": right / val.source.count}

@@ -1,0 +1,214 @@
+"""What an epoch of fine-tuning is fed: batches of cached activations, or of pixels read anew, in a seeded order."""
+
+from collections.abc import Callable, Iterator
+from typing import Any, Final, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.backbones import quiet_imports
+from pipeline.errors import ImageError, InputError
+from pipeline.features import extract
+from pipeline.features.features_file import Features
+from pipeline.photos import augmentation, decode
+from pipeline.photos.manifest import Manifest
+from pipeline.photos.remote import Root
+
+Places = NDArray[np.int64]
+Batches = Iterator[tuple[Places, NDArray[Any]]]
+
+BUFFER_BYTES: Final = 2**29  # rows in memory at a time; with the next ones being read, twice as much
+BLOCK_BYTES: Final = 2**25  # rows that are read together when not all fit
+BATCHES_AHEAD: Final = 2
+
+
+class Source(Protocol):
+    """Rows of one split, numbered from 0 in the order of their digests.
+
+    Attributes
+    ----------
+    count : int
+        Rows.
+    row_shape : tuple of int
+    dtype : str
+        ``float32`` or ``uint8``.
+    """
+
+    count: int
+    row_shape: tuple[int, ...]
+    dtype: str
+
+    def order(self, draw: np.random.Generator | None) -> list[Places]:
+        """Return the row numbers in groups that fit in memory, shuffled by `draw` or in their order."""
+
+    def batches(self, order: list[Places], *, batch_size: int, epoch: int) -> Batches:
+        """Yield (row numbers (n,), rows (n, *row_shape)) in that order; a group's last batch may be smaller.
+
+        Epoch 0 shows the images themselves, later ones what that epoch sees of them.
+        """
+
+
+class CachedRows:
+    """Activations from a features file; where it holds several views, each epoch takes the next one.
+
+    Parameters
+    ----------
+    features : Features
+        Open.
+    digests : ndarray of shape (n, 32), uint8
+        Of the split, sorted.
+    """
+
+    dtype = "float32"
+
+    def __init__(self, features: Features, digests: NDArray[np.uint8]) -> None:
+        self.count = len(digests)
+        self.row_shape = features.row_shape[1:] if features.views else features.row_shape
+        self._features = features
+        self._digests = digests
+        self._held: tuple[Places, NDArray[np.float32]] | None = None
+
+    def order(self, draw: np.random.Generator | None) -> list[Places]:
+        """Return groups of row numbers; see `shuffled`."""
+        return shuffled(self.count, 4 * int(np.prod(self._features.row_shape)), draw)
+
+    def batches(self, order: list[Places], *, batch_size: int, epoch: int) -> Batches:
+        """Yield (row numbers, activations) of the view that is the epoch's turn."""
+        count = self._features.views["count"] if self._features.views else 1
+        for group in order:
+            numbers, rows = self._loaded(np.sort(group))
+            for places in _chunks(group, batch_size):
+                yield places, rows[np.searchsorted(numbers, places), max(0, epoch - 1) % count]
+
+    def _loaded(self, numbers: Places) -> tuple[Places, NDArray[np.float32]]:
+        """Read a group, of shape (n, views, *row_shape), unless it is the one that was read last."""
+        if self._held is None or not np.array_equal(self._held[0], numbers):
+            self._held = None  # its memory is needed
+            rows = self._features.gather(self._digests[numbers])
+            self._held = numbers, rows.reshape(len(numbers), -1, *self.row_shape)
+        return self._held
+
+
+class LivePixels:
+    """Pixels, decoded anew in each epoch and changed at random: view number `epoch` of each image, which is never kept.
+
+    Parameters
+    ----------
+    root : Path or Address
+        The image root.
+    table : Manifest
+        The split, one row an image, in the order of the digests.
+    size : int
+        Side of the input square, px.
+    geometry : {"squash", "crop", "pad"}
+    policy : Policy or None
+        What may happen to an image; None is nothing.
+    """
+
+    dtype = "uint8"
+
+    def __init__(
+        self, root: Root, table: Manifest, *, size: int, geometry: decode.Geometry, policy: augmentation.Policy | None
+    ) -> None:
+        self.count = len(table)
+        self.row_shape: tuple[int, ...] = (size, size, 3)
+        self._root = root
+        self._table = table
+        self._geometry: decode.Geometry = geometry
+        self._policy = policy
+
+    def order(self, draw: np.random.Generator | None) -> list[Places]:
+        """Return one group of all row numbers: no more than a few batches are in memory anyway."""
+        return [np.arange(self.count) if draw is None else draw.permutation(self.count)]
+
+    def batches(self, order: list[Places], *, batch_size: int, epoch: int) -> Batches:
+        """Yield (row numbers, pixels) of the view of that number; of view 0 if nothing may happen to an image."""
+        view = 0 if self._policy is None or self._policy.is_empty else epoch
+        for group in order:
+
+            def load(place: int, group: Places = group) -> NDArray[np.uint8]:
+                return self._load(int(group[place]), view)
+
+            decoded = extract.decoded(len(group), load, ahead=3 * batch_size)
+            for places in _chunks(group, batch_size):
+                pixels = [self._sound(number, found) for number, (_, found) in zip(places, decoded, strict=False)]
+                yield places, np.stack(pixels)
+
+    def _load(self, number: int, view: int) -> NDArray[np.uint8]:
+        digest = self._table.digests[number].tobytes()
+        data = decode.read_bytes(self._root / self._table.paths[number])
+        if decode.digest(data) != digest:
+            raise ImageError("it changed since `headstart prepare`; run that again")
+        pixels = decode.fit(data, size=self.row_shape[0], geometry=self._geometry)
+        return (
+            pixels
+            if self._policy is None
+            else augmentation.apply(pixels, digest=digest, view=view, policy=self._policy)
+        )
+
+    def _sound(self, number: np.int64, found: NDArray[np.uint8] | ImageError) -> NDArray[np.uint8]:
+        if isinstance(found, ImageError):
+            raise InputError(f"{self._root / self._table.paths[number]}: expected an image: {found}")
+        return found
+
+
+def shuffled(count: int, row_bytes: int, draw: np.random.Generator | None) -> list[Places]:
+    """Put rows in an order that can be read without holding all of them.
+
+    If they fit in `BUFFER_BYTES` there is one group, and its order is uniform. If not, blocks of neighbouring rows are
+    shuffled, as many as fit make a group, and each group is shuffled: rows that are read one by one in random order
+    would take many times as long. Digests are random, so neighbours have nothing in common.
+
+    Parameters
+    ----------
+    count : int
+        Rows.
+    row_bytes : int
+        Of one row.
+    draw : numpy.random.Generator or None
+        None leaves the rows in their order.
+    """
+    numbers = np.arange(count)
+    a_block = max(1, BLOCK_BYTES // row_bytes)
+    blocks_held = max(1, BUFFER_BYTES // (a_block * row_bytes))
+    if count * row_bytes <= BUFFER_BYTES:
+        return [numbers if draw is None else draw.permutation(numbers)]
+    blocks = list(_chunks(numbers, a_block))
+    turns = np.arange(len(blocks)) if draw is None else draw.permutation(len(blocks))
+    groups = [np.concatenate([blocks[turn] for turn in held]) for held in _chunks(turns, blocks_held)]
+    return groups if draw is None else [draw.permutation(group) for group in groups]
+
+
+def count_batches(order: list[Places], batch_size: int) -> int:
+    """Return how many batches `Source.batches` makes of an order."""
+    return sum(-(-len(group) // batch_size) for group in order)
+
+
+def prefetched(source: Source, order: list[Places], *, batch_size: int, epoch: int) -> Iterator[tuple[Places, Any]]:
+    """Yield (row numbers, rows as a tensor), the next batches being made while the device computes.
+
+    Raises
+    ------
+    Exception
+        Whatever the source raised.
+    """
+    tf = quiet_imports.tensorflow()
+    failures: list[Exception] = []
+
+    def guarded() -> Batches:
+        try:
+            yield from source.batches(order, batch_size=batch_size, epoch=epoch)
+        except Exception as error:  # noqa: BLE001  (TensorFlow would make an error of its own of it)
+            failures.append(error)
+
+    signature = (tf.TensorSpec((None,), tf.int64), tf.TensorSpec((None, *source.row_shape), source.dtype))
+    made: Callable[..., Any] = tf.data.Dataset.from_generator
+    for places, rows in made(guarded, output_signature=signature).prefetch(BATCHES_AHEAD):
+        yield places.numpy(), rows
+    if failures:
+        raise failures[0]
+
+
+def _chunks(numbers: NDArray[Any], length: int) -> Iterator[NDArray[Any]]:
+    for start in range(0, len(numbers), length):
+        yield numbers[start : start + length]

@@ -1,0 +1,293 @@
+"""Head, trunk and images brought together: what a fine-tuning is made of, and where its model goes."""
+
+import contextlib
+import hashlib
+import importlib.metadata
+import json
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline import backbones, heads
+from pipeline.backbones import quiet_imports
+from pipeline.backbones.engines.tensorflow import computing_in
+from pipeline.errors import ArtefactError, InputError
+from pipeline.features import extract, spec
+from pipeline.features.features_file import Features
+from pipeline.heads.calibration import calibrate, thresholds
+from pipeline.heads.standardise import ClassWeight, class_weights
+from pipeline.models import assemble, store
+from pipeline.models.finetuning import checkpoints, devices, epochs, input_pipeline
+from pipeline.models.finetuning.checkpoints import Row
+from pipeline.models.finetuning.epochs import Outcome, Progress, Split
+from pipeline.models.finetuning.settings import Settings
+from pipeline.models.finetuning.trainer import Tuner, distances
+from pipeline.models.store import LayerState
+from pipeline.photos import augmentation, manifest
+from pipeline.photos.manifest import Manifest
+from pipeline.photos.remote import Root
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """How a run is done, none of which changes its result by more than rounding.
+
+    Attributes
+    ----------
+    weights : str or None
+        The base's weights, as in `pipeline.features.extract.Settings`, checked by digest. None: ``none`` if the head was
+        trained on a random base, else ``imagenet``.
+    engine : {"auto", "tensorflow", "openvino"}
+        What runs the network below the cut.
+    cache : Path
+        The cache folder.
+    extracting : callable
+        Called with (images done, images) while activations are computed.
+    progress : callable
+        Called with (batches done, batches of all epochs) while the network trains.
+    told : callable
+        Called with each epoch's row of the history.
+    """
+
+    weights: str | None
+    engine: str
+    cache: Path
+    extracting: Progress
+    progress: Progress
+    told: Callable[[Row], None]
+
+
+class Job:
+    """A head, the trunk it was trained on, and what is to become of them.
+
+    Parameters
+    ----------
+    features_path, head_dir : Path
+        What the head was trained on, and the head.
+    settings : Settings
+    run : Run
+
+    Attributes
+    ----------
+    classes : list of str
+    threshold, calibration : dict or None
+        Those of the head, until training changes its probabilities.
+    warnings : list of str
+    extraction_seconds : float
+        Spent on activations below the cut.
+    """
+
+    def __init__(self, features_path: Path, head_dir: Path, settings: Settings, run: Run) -> None:
+        self.settings, self.run = settings, run
+        head, record = heads.load(head_dir)
+        self.classes: list[str] = record["classes"]
+        self.threshold = thresholds.of_record(record, head_dir)
+        calibrate.of_record(record, head_dir)
+        self.calibration: dict[str, Any] | None = record.get("calibration")
+        self.head_digest = hashlib.sha256((head_dir / heads.HEAD_FILE).read_bytes()).hexdigest()
+        with Features(features_path) as features:
+            self.warnings = spec.require_compatible(record["spec"], features.spec)
+            self.views = features.views
+        # Networks train in float32, whatever the features were computed in.
+        self.chosen = replace(extract.settings_of(record["spec"], head_dir, weights=run.weights), precision="float32")
+        self.plan = extract.plan(self.chosen, engine=run.engine)
+        differing = spec.require_compatible(record["spec"], self.plan.spec)
+        self.warnings += [line for line in differing if line not in self.warnings]
+        self.extraction_seconds = 0.0
+        with computing_in("float32"), devices.strategy().scope():
+            self._build(head.stack())
+
+    def _build(self, stack: heads.Stack) -> None:
+        """Build trunk and head, and split the network at the cut of fine-tuning; with nothing to train, at the top."""
+        settings, plan = self.settings, self.plan
+        cut = backbones.resolve_cut(plan.backbone, settings.cut if settings.epochs else plan.spec["cut"])
+        base = backbones.load(plan.backbone, size=plan.size, alpha=self.chosen.alpha, weights=plan.weights)
+        pooling = plan.spec["pooling"]
+        if settings.new_conv:
+            trunk = backbones.topped(
+                plan.backbone, base, cut=cut, pooling=pooling, widths=settings.new_conv, seed=settings.seed
+            )
+        else:
+            trunk = backbones.trunk(plan.backbone, base, cut=plan.spec["cut"], pooling=pooling)
+        self.trunk = assemble.flat(trunk)
+        if settings.new_head or settings.new_conv:
+            stack = stack.renewed(self.trunk.output.shape[1], seed=settings.seed)
+        self.stack, self.head = stack, assemble.head_network(stack)
+        from_pixels = settings.epochs and settings.from_pixels
+        self.tuner = Tuner(
+            self.trunk,
+            backbones.trunk(plan.backbone, base, cut=cut, pooling="none") if from_pixels else None,
+            backbones.tail(plan.backbone, self.trunk, cut=cut),
+            self.head,
+            distance=distances(plan.backbone, self.trunk),
+            n_classes=len(self.classes),
+            settings=settings,
+        )
+        self.spec = dict(plan.spec) | ({"cut": cut} if settings.new_conv else {})
+
+    def matters(self, table: Manifest) -> dict[str, Any]:
+        """Return all that decides how training goes."""
+        rows = hashlib.sha256()
+        for split in ("train", "val"):
+            part = table.distinct(split)
+            rows.update(json.dumps([split, part.labels]).encode() + part.digests.tobytes())
+        return {
+            "settings": asdict(self.settings),
+            "spec": self._below().spec,
+            "head": self.head_digest,
+            "classes": self.classes,
+            "views": self.views,
+            "rows": rows.hexdigest(),
+            "versions": _versions(),
+        }
+
+    def train(self, root: Root, table: Manifest, folder: Path) -> Outcome:
+        """Train tail and head."""
+        with self._open(root, table, folder) as (train, val):
+            data = _labelled(train, table, "train", self.classes, self.settings.class_weight)
+            held = _labelled(val, table, "val", self.classes, self.settings.class_weight, like=data)
+            outcome = epochs.train(
+                self.tuner,
+                data,
+                held,
+                self.settings,
+                folder / checkpoints.CHECKPOINT,
+                progress=self.run.progress,
+                told=self.run.told,
+            )
+            if self.calibration or self.threshold:
+                self._settle(held)
+            return outcome
+
+    def _settle(self, held: Split) -> None:
+        """Fit the temperature and choose the threshold anew: those of the head were for other probabilities."""
+        probabilities = epochs.probabilities(self.tuner, held, self.settings)
+        if self.calibration and len(held.codes) < calibrate.FEWEST_ROWS:
+            self.calibration = None
+            self.warnings.append(
+                "not calibrated: training changes the probabilities, and a temperature takes "
+                f"{calibrate.FEWEST_ROWS} validation images, received {len(held.codes)}"
+            )
+        elif self.calibration:
+            temperature = calibrate.fit(probabilities, held.codes)
+            self.calibration = calibrate.describe(probabilities, held.codes, temperature)
+            probabilities = calibrate.apply(probabilities, temperature)
+        if self.threshold:
+            self.threshold = self._chosen(probabilities, held.codes, self.threshold)
+
+    def _chosen(
+        self, probabilities: NDArray[np.float64], codes: NDArray[np.int64], before: dict[str, Any]
+    ) -> dict[str, Any] | None:
+        """Return a threshold for the wish that the head's was chosen for; None, and a warning, if that cannot be."""
+        try:
+            ((metric, at_least),) = before["wish"].items()
+            wish = thresholds.Wish(metric, at_least, before["positive"])
+            return thresholds.choose(probabilities, codes, self.classes, wish)
+        except (KeyError, AttributeError, ValueError, InputError) as error:
+            self.warnings.append(
+                "the threshold of the head was chosen for its probabilities, which training changes, and there is none "
+                f"for the new ones, so the model gives the most probable class: {error}"
+            )
+            return None
+
+    def save(self, model_dir: Path, outcome: Outcome) -> None:
+        """Store the model."""
+        store.save(
+            model_dir,
+            self.trunk,
+            self.head,
+            self.stack,
+            classes=self.classes,
+            threshold=self.threshold,
+            calibration=self.calibration,
+            spec=self.spec,
+            new_conv=self.settings.new_conv,
+            layers=self.layers(),
+            history=outcome.history,
+            made={
+                "finetuning": asdict(self.settings) if self.settings.epochs else None,
+                "best_epoch": outcome.best_epoch,
+                "head": self.head_digest,
+                "versions": _versions(),
+            },
+        )
+
+    def layers(self) -> list[LayerState]:
+        """List all layers with weights, and what of them trains."""
+        table = self.tuner.table()
+        return table if self.settings.epochs else [replace(layer, trained=0) for layer in table]
+
+    def _below(self) -> extract.Plan:
+        """Plan the extraction of the activations at the cut."""
+        chosen = replace(self.chosen, cut=self.settings.cut, pooling="none", dtype="float32")
+        return extract.plan(chosen, engine=self.run.engine)
+
+    @contextlib.contextmanager
+    def _open(
+        self, root: Root, table: Manifest, folder: Path
+    ) -> Iterator[tuple[input_pipeline.Source, input_pipeline.Source]]:
+        """Yield the rows of train and val: activations, computed first where the cache lacks them, or pixels."""
+        train, val = table.distinct("train"), table.distinct("val")
+        if self.settings.from_pixels:
+            size, geometry = self.plan.size, self.chosen.resize
+            yield (
+                input_pipeline.LivePixels(root, train, size=size, geometry=geometry, policy=self.settings.policy),
+                input_pipeline.LivePixels(root, val, size=size, geometry=geometry, policy=None),
+            )
+            return
+        started = time.monotonic()
+        used = [place for place, split in enumerate(table.splits) if split in ("train", "val")]
+        manifest.write(table.take(used), folder / "manifest.csv")
+        extract.extract(
+            root,
+            folder / "manifest.csv",
+            folder / "activations.h5",
+            self._below(),
+            views=self.views["count"] if self.views else 1,
+            policy=augmentation.Policy(**self.views["policy"]) if self.views else self.settings.policy,
+            cache=self.run.cache,
+            batch_size=self.settings.batch_size,
+            progress=self.run.extracting,
+        )
+        self.extraction_seconds = time.monotonic() - started
+        with Features(folder / "activations.h5") as features:
+            yield input_pipeline.CachedRows(features, train.digests), input_pipeline.CachedRows(features, val.digests)
+
+
+def require_same_classes(table: Manifest, classes: list[str], manifest_path: Path, head_dir: Path) -> None:
+    """Raise ArtefactError unless the head knows the classes of the manifest, and no others."""
+    if table.classes != sorted(classes):
+        raise ArtefactError(
+            f"{head_dir}: expected a head for the {len(table.classes)} classes of {manifest_path}, received one for "
+            f"{len(classes)}, of which {len(set(classes) & set(table.classes))} are among them; train the head again"
+        )
+
+
+def _labelled(
+    source: input_pipeline.Source,
+    table: Manifest,
+    split: str,
+    classes: list[str],
+    weighting: ClassWeight | None,
+    like: Split | None = None,
+) -> Split:
+    """Add codes and weights to rows; the weight of a class is that which it has in the split `like`."""
+    code_of = {label: code for code, label in enumerate(classes)}
+    codes = np.array([code_of[label] for label in table.distinct(split).labels], np.int64)
+    counted = codes if like is None else like.codes
+    if len(np.unique(counted)) < len(classes):
+        raise InputError(
+            "expected images of each class in the train split, received none of some: run `headstart prepare` with "
+            "--stratify"
+        )
+    return Split(source, codes, class_weights(counted, weighting)[codes].astype(np.float32))
+
+
+def _versions() -> dict[str, str]:
+    # TensorFlow's package has another name in its build for CPUs, so its module is asked.
+    return {"keras": importlib.metadata.version("keras"), "tensorflow": str(quiet_imports.tensorflow().__version__)}

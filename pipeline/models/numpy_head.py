@@ -1,0 +1,168 @@
+"""What stands on a cut, in numpy: pooling and head, from activations to logits, and their gradient back."""
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.backbones import GRIDS, POOLINGS, cell_weights
+from pipeline.errors import ArtefactError, InputError
+from pipeline.heads import Stack
+from pipeline.heads.dense import ACTIVATIONS
+from pipeline.heads.standardise import probabilities, standardise
+
+Singles = NDArray[np.float32]
+Floats = NDArray[np.float64]
+
+
+def _of_sigmoid(x: Floats) -> Floats:
+    s = 0.5 * (np.tanh(0.5 * x) + 1)
+    return np.asarray(s * (1 - s))
+
+
+def _of_silu(x: Floats) -> Floats:
+    s = 0.5 * (np.tanh(0.5 * x) + 1)
+    return np.asarray(s * (1 + x * (1 - s)))
+
+
+def _of_gelu(x: Floats) -> Floats:
+    from scipy.special import erf
+
+    density = np.exp(-0.5 * np.square(x)) / math.sqrt(2 * math.pi)
+    return np.asarray(0.5 * (1 + erf(x * math.sqrt(0.5))) + x * density)
+
+
+# The derivative of each of `pipeline.heads.dense.ACTIVATIONS`, whose sources and constants are there.
+DERIVATIVES: Final[Mapping[str, Callable[[Floats], Floats]]] = {
+    "relu": lambda x: (x > 0).astype(np.float64),
+    "tanh": lambda x: 1 - np.square(np.tanh(x)),
+    "sigmoid": _of_sigmoid,
+    "gelu": _of_gelu,
+    "silu": _of_silu,
+    "elu": lambda x: np.exp(np.minimum(x, 0)),
+    "selu": lambda x: 1.0507009873554805 * np.where(x > 0, 1.0, 1.6732632423543772 * np.exp(np.minimum(x, 0))),
+}
+
+
+class Readout:
+    """Pooling and head of one network.
+
+    Parameters
+    ----------
+    stack : Stack
+        The head.
+    pooling : str
+        One of `pipeline.backbones.POOLINGS`: how activations become features.
+
+    Attributes
+    ----------
+    linear : bool
+        Whether every logit is an affine function of the activations: a head without hidden layers, and any pooling but
+        the maximum.
+    """
+
+    def __init__(self, stack: Stack, pooling: str) -> None:
+        if pooling not in POOLINGS:
+            raise InputError(f"pooling: expected one of {', '.join(POOLINGS)}, received {pooling!r}")
+        self._stack, self._pooling = stack, pooling
+        self.linear = len(stack.kernels) == 1 and pooling != "max"
+
+    def features(self, maps: Singles) -> Singles:
+        """Pool activations (n, h, w, C) to features (n, d), as `pipeline.backbones.trunk` does within a network.
+
+        Raises
+        ------
+        ArtefactError
+            The head takes another number of features.
+        """
+        if self._pooling == "max":
+            pooled = maps.max(axis=(1, 2))
+        elif self._pooling == "avg":
+            pooled = maps.mean(axis=(1, 2))
+        elif self._pooling in GRIDS:
+            down, across = _cells(maps, GRIDS[self._pooling])
+            pooled = np.einsum("ih,nhwc,jw->nijc", down, maps, across, optimize=True)
+        else:
+            pooled = maps
+        rows: Singles = np.ascontiguousarray(pooled.reshape(len(maps), -1), np.float32)
+        if rows.shape[1] != len(self._stack.mean):
+            raise ArtefactError(f"expected a head for {rows.shape[1]:,} features, received {len(self._stack.mean):,}")
+        return rows
+
+    def logits(self, features: Singles) -> Floats:
+        """Return the logit of each class, (n, K), for features (n, d); of two classes, the log odds of each."""
+        *_, last = self._layers(features)
+        return np.concatenate([-last, last], axis=1) if last.shape[1] == 1 else last
+
+    def probabilities(self, features: Singles) -> Floats:
+        """Return probabilities (n, K) for features (n, d)."""
+        *_, last = self._layers(features)
+        return probabilities(last)
+
+    def gradient(self, features: Singles, codes: NDArray[np.int64]) -> Floats:
+        """Return the derivative of a class's logit with respect to the features.
+
+        Parameters
+        ----------
+        features : ndarray of shape (n, d), float32
+        codes : ndarray of shape (n,)
+            Of the class, in each row.
+
+        Returns
+        -------
+        ndarray of shape (n, d), float64
+        """
+        *hidden, last = self._layers(features)
+        if last.shape[1] == 1:  # the log odds of the second class; those of the first are their negative
+            flow = np.where(codes == 1, 1.0, -1.0)[:, None]
+        else:
+            flow = (codes[:, None] == np.arange(last.shape[1])).astype(np.float64)
+        flow = flow @ self._stack.kernels[-1].T.astype(np.float64)
+        for before, kernel in zip(reversed(hidden), reversed(self._stack.kernels[:-1]), strict=True):
+            flow = (flow * DERIVATIVES[self._stack.activation](before)) @ kernel.T.astype(np.float64)
+        return np.asarray(flow / self._stack.scale)
+
+    def spread(self, gradient: Floats, maps: Singles) -> Singles:
+        """Carry a gradient of features back through the pooling.
+
+        Parameters
+        ----------
+        gradient : ndarray of shape (n, d)
+            With respect to the features of `maps`.
+        maps : ndarray of shape (n, h, w, C), float32
+
+        Returns
+        -------
+        ndarray that broadcasts to (n, h, w, C), float32
+            With respect to the activations. Of a maximum, all of it goes to the places that reach it, in equal parts.
+        """
+        n, height, width, channels = maps.shape
+        given = gradient.astype(np.float32)
+        if self._pooling == "avg":
+            return given[:, None, None] / np.float32(height * width)
+        if self._pooling == "max":
+            at = maps == maps.max(axis=(1, 2), keepdims=True)
+            shares: Singles = given[:, None, None] * at / at.sum(axis=(1, 2), keepdims=True, dtype=np.float32)
+            return shares
+        if self._pooling in GRIDS:
+            cells = GRIDS[self._pooling]
+            down, across = _cells(maps, cells)
+            wide = given.reshape(n, cells, cells, channels)
+            return np.asarray(np.einsum("ih,nijc,jw->nhwc", down, wide, across, optimize=True))
+        return given.reshape(maps.shape)
+
+    def _layers(self, features: Singles) -> list[Floats]:
+        """Return what leaves each dense layer before its activation, the logits last."""
+        entering: NDArray[Any] = standardise(features, self._stack.mean, self._stack.scale)
+        found: list[Floats] = []
+        for kernel, bias in zip(self._stack.kernels, self._stack.biases, strict=True):
+            if found:
+                entering = ACTIVATIONS[self._stack.activation](found[-1])  # type: ignore[arg-type]
+            found.append(np.asarray(entering @ kernel + bias, np.float64))
+        return found
+
+
+def _cells(maps: Singles, cells: int) -> tuple[Singles, Singles]:
+    return cell_weights(maps.shape[1], cells), cell_weights(maps.shape[2], cells)

@@ -1,0 +1,281 @@
+"""Image bytes to upright 8-bit RGB: the one decode-and-resize policy, used in training and in use.
+
+The policy: the first frame, turned upright by its EXIF orientation, transparency composited on white, 16 bits brought
+to 8 by dividing by 257, every other colour model converted to RGB, and a bilinear resize whose support grows with the
+reduction (Pillow's, that is: antialiased). A large JPEG is decoded at the smallest of its 1/1, 1/2, 1/4 and 1/8 scales
+that still has twice the side wanted: at 12 megapixels less than half the time, 0.2 grey levels off on average. What
+cannot be decoded in full is refused with a reason.
+"""
+
+import contextlib
+import errno
+import hashlib
+import io
+import stat
+import warnings
+from typing import Final, Literal, get_args
+
+import numpy as np
+import PIL
+from numpy.typing import NDArray
+from PIL import Image, ImageOps, UnidentifiedImageError, features
+
+from pipeline.errors import ImageError, InputError, StorageError
+from pipeline.photos.remote import Address, Root
+
+Geometry = Literal["squash", "crop", "pad"]
+GEOMETRIES: Final = get_args(Geometry)
+
+FORMATS: Final = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "AVIF")
+MAX_PIXELS: Final = 178_956_970  # twice Pillow's own mark: beyond it Pillow refuses to open
+MAX_BYTES: Final = 2**31
+JPEG_SCALING: Final = 2  # a JPEG may be decoded smaller, but not below this multiple of the side wanted
+
+# The limit above stands in for Pillow's warning at half of it; odd metadata of a sound image is nobody's concern.
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
+warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
+
+_FAILING_DISK = {errno.EIO, errno.ESTALE, errno.ENXIO, errno.ENODEV, errno.ETIMEDOUT, errno.ENOTCONN}
+
+
+def policy(*, size: int, geometry: Geometry) -> dict[str, object]:
+    """Describe all that this module does to an image, for the spec.
+
+    Parameters
+    ----------
+    size : int
+        Side of the square that is handed to the network, in px.
+    geometry : {"squash", "crop", "pad"}
+        How a rectangle becomes that square; see `fit`.
+
+    Returns
+    -------
+    dict
+        JSON-able. Two equal descriptions give equal pixels for equal bytes.
+    """
+    return {
+        "decoder": {"name": "pillow", "version": PIL.__version__, "jpeg": features.version("jpg") or "none"},
+        "colour": "upright, on white, 16 bit / 257, rgb",
+        "size": size,
+        "resize": geometry,
+        "interpolation": "bilinear",
+        "antialias": True,
+        "jpeg_scaling": JPEG_SCALING,
+    }
+
+
+def read_bytes(path: Root) -> bytes:
+    """Read a whole file.
+
+    Parameters
+    ----------
+    path : Path or Address
+
+    Raises
+    ------
+    ImageError
+        The file is missing, is no regular file, may not be read, or is larger than `MAX_BYTES`.
+    StorageError
+        The disk or the network fails, which says nothing about the image.
+    """
+    if isinstance(path, Address):
+        data = path.read()
+        _check_size(len(data))
+        return data
+    try:
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):
+            raise ImageError("not a regular file")
+        _check_size(status.st_size)
+        return path.read_bytes()
+    except OSError as error:
+        if error.errno in _FAILING_DISK:
+            raise StorageError(f"{path}: the disk fails: {error.strerror}") from error
+        reasons = {errno.ENOENT: "file not found", errno.EACCES: "permission denied", errno.ELOOP: "a loop of links"}
+        raise ImageError(reasons.get(error.errno or 0, str(error.strerror))) from error
+
+
+def _check_size(count: int) -> None:
+    if count > MAX_BYTES:
+        raise ImageError(f"too large: expected at most {MAX_BYTES:,} bytes, received {count:,}")
+
+
+def digest(data: bytes) -> bytes:
+    """Return the sha256 of a file's bytes, 32 bytes long."""
+    return hashlib.sha256(data).digest()
+
+
+def decode(data: bytes, *, max_pixels: int = MAX_PIXELS) -> tuple[NDArray[np.uint8], str]:
+    """Decode the first frame in full.
+
+    Parameters
+    ----------
+    data : bytes
+        A whole file of one of `FORMATS`; what it is, is read from the bytes and never from a name.
+    max_pixels : int
+        More pixels than this are refused before they take memory.
+
+    Returns
+    -------
+    pixels : ndarray of shape (height, width, 3), uint8
+        Upright RGB.
+    format : str
+        One of `FORMATS`; a phone's multi-picture JPEG (MPO) counts as JPEG.
+
+    Raises
+    ------
+    ImageError
+        With the reason.
+    """
+    image, name = _upright_rgb(data, max_pixels)
+    return np.asarray(image), name
+
+
+def fit(data: bytes, *, size: int, geometry: Geometry, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]:
+    """Decode and bring to a square.
+
+    Parameters
+    ----------
+    data : bytes
+        A whole image file.
+    size : int
+        Side of the square, px.
+    geometry : {"squash", "crop", "pad"}
+        ``squash`` ignores the aspect ratio; ``crop`` keeps the largest centred square; ``pad`` shows the whole image,
+        centred on black.
+
+    Returns
+    -------
+    ndarray of shape (size, size, 3), uint8
+
+    Raises
+    ------
+    ImageError
+        With the reason.
+    """
+    image, _ = _upright_rgb(data, max_pixels, least=JPEG_SCALING * size)
+    return np.asarray(_square(image, size, geometry))
+
+
+def decode_near(data: bytes, *, size: int, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]:
+    """Decode as `fit` does before it resizes: a large JPEG at a scale that still has twice the side wanted.
+
+    Parameters
+    ----------
+    data : bytes
+        A whole image file.
+    size : int
+        Side of the square that it is to become, px.
+
+    Returns
+    -------
+    ndarray of shape (height, width, 3), uint8
+        Upright RGB.
+
+    Raises
+    ------
+    ImageError
+        With the reason.
+    """
+    return np.asarray(_upright_rgb(data, max_pixels, least=JPEG_SCALING * size)[0])
+
+
+def square(pixels: NDArray[np.uint8], *, size: int, geometry: Geometry) -> NDArray[np.uint8]:
+    """Bring upright RGB of shape (height, width, 3) to a square, (size, size, 3), as `fit` does."""
+    return np.asarray(_square(Image.fromarray(pixels), size, geometry))
+
+
+def thumbnail(pixels: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
+    """Shrink pixels of shape (height, width, 3) to fit a square of `side` px; the aspect ratio is kept."""
+    image = Image.fromarray(pixels)
+    image.thumbnail((side, side), Image.Resampling.BILINEAR)
+    return np.asarray(image)
+
+
+def preview(data: bytes, *, side: int, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]:
+    """Decode an image no larger than it is to be shown; as `decode` and `thumbnail`, but a large JPEG costs less.
+
+    Parameters
+    ----------
+    data : bytes
+        A whole image file.
+    side : int
+        Of the square that the picture has to fit, px; a smaller image keeps its size.
+
+    Returns
+    -------
+    ndarray of shape (height, width, 3), uint8
+
+    Raises
+    ------
+    ImageError
+        With the reason.
+    """
+    image, _ = _upright_rgb(data, max_pixels, least=JPEG_SCALING * side)
+    return thumbnail(np.asarray(image), side)
+
+
+def _upright_rgb(data: bytes, max_pixels: int, least: int | None = None) -> tuple[Image.Image, str]:
+    if not data:
+        raise ImageError("an empty file")
+    try:
+        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+            name = "JPEG" if image.format == "MPO" else str(image.format)
+            if image.width * image.height > max_pixels:
+                raise ImageError(_too_many(f"{image.width} x {image.height}", max_pixels))
+            if least:
+                image.draft("", (least, least))
+            image.load()
+            return _rgb(_upright(image)), name
+    except ImageError:
+        raise
+    except UnidentifiedImageError:
+        raise ImageError(f"not an image: expected one of {', '.join(FORMATS)}") from None
+    except Image.DecompressionBombError:  # raised on opening, from MAX_PIXELS on
+        raise ImageError(_too_many(f"more than {MAX_PIXELS:,}", max_pixels)) from None
+    except MemoryError:
+        raise ImageError("damaged, or too large for this machine's memory") from None
+    except Exception as error:  # hostile bytes make decoders raise anything, and each means: damaged
+        raise ImageError(f"damaged: {' '.join(str(error).split()) or type(error).__name__}") from error
+
+
+def _too_many(received: str, max_pixels: int) -> str:
+    return f"too many pixels: expected at most {max_pixels:,}, received {received}"
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    with contextlib.suppress(Exception):  # damaged metadata of a sound image: its pixels are taken as they lie
+        ImageOps.exif_transpose(image, in_place=True)
+    return image
+
+
+def _rgb(image: Image.Image) -> Image.Image:
+    if image.mode in ("I", "F"):
+        raise ImageError(f"unsupported pixels: expected 8 or 16 bits a channel, received Pillow's mode {image.mode!r}")
+    if image.mode.startswith("I;16"):
+        wide = np.asarray(image).astype(np.uint32)
+        return Image.fromarray(((wide + 128) // 257).astype(np.uint8)).convert("RGB")
+    if image.has_transparency_data:
+        layer = image if image.mode == "RGBA" else image.convert("RGBA")
+        canvas = Image.new("RGB", layer.size, "white")
+        canvas.paste(layer, mask=layer.getchannel("A"))
+        return canvas
+    return image if image.mode == "RGB" else image.convert("RGB")
+
+
+def _square(image: Image.Image, size: int, geometry: Geometry) -> Image.Image:
+    width, height = image.size
+    if geometry == "squash":
+        return image.resize((size, size), Image.Resampling.BILINEAR)
+    if geometry == "crop":
+        side = min(width, height)
+        left, top = (width - side) // 2, (height - side) // 2
+        centre = image.crop((left, top, left + side, top + side))
+        return centre.resize((size, size), Image.Resampling.BILINEAR)
+    if geometry == "pad":
+        scale = size / max(width, height)
+        inner = image.resize((max(1, round(width * scale)), max(1, round(height * scale))), Image.Resampling.BILINEAR)
+        canvas = Image.new("RGB", (size, size))
+        canvas.paste(inner, ((size - inner.width) // 2, (size - inner.height) // 2))
+        return canvas
+    raise InputError(f"--resize: expected one of {', '.join(GEOMETRIES)}, received {geometry!r}")

@@ -1,0 +1,390 @@
+"""An image root to a manifest: find the images, decode each once, split them, and draw what is there.
+
+Files that are not accepted are in the quarantine beside the manifest, ``quarantine.csv`` (path, reason).
+"""
+
+import os
+import warnings
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline import plots
+from pipeline.errors import ImageError, InputError
+from pipeline.photos import decode, decode_pool, layouts, splits
+from pipeline.photos import manifest as manifests
+from pipeline.photos.duplicates import near_duplicates, perceptual_hash
+from pipeline.photos.duplicates.perceptual_hash import Signature
+from pipeline.photos.layouts import Candidate, Rejected, Source
+from pipeline.photos.manifest import QUARANTINE, Manifest, Row
+from pipeline.photos.remote import Address, Root, located
+from pipeline.storage.atomic import publish_csv
+
+QUARANTINE_COLUMNS: Final = ("path", "reason")
+CRASHED: Final = "the decoder crashed on it"
+
+LISTED: Final = 10  # names in a message
+SAMPLES: Final = 40  # pictures in the grid
+SAMPLE_SIDE: Final = 200  # px, a little more than a cell of the grid has
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What `prepare` made of an image root.
+
+    Attributes
+    ----------
+    counts : dict of label to dict of split to int
+        Images of each class in each split.
+    quarantined : int
+        Files that were not accepted, the excluded ones among them.
+    skipped : int
+        Hidden files, system files, and files beside the class folders that are no images by name.
+    warnings : list of str
+        What the user should know, one sentence each.
+    """
+
+    counts: dict[str, dict[str, int]]
+    quarantined: int
+    skipped: int
+    warnings: list[str]
+
+    def images(self, split: str | None = None) -> int:
+        """Return the number of images in a split, or in all."""
+        return sum(sum(row.values()) if split is None else row[split] for row in self.counts.values())
+
+
+class Inspected(NamedTuple):
+    """What is learned of one image by decoding it: digest (32 bytes), upright size in px, format."""
+
+    digest: bytes
+    width: int
+    height: int
+    format: str
+
+
+def prepare(
+    root: Root,
+    manifest_path: Path,
+    *,
+    labels_csv: Path | None,
+    label_pattern: str | None,
+    val_fraction: float,
+    test_fraction: float,
+    stratify: bool,
+    group_distance: int | None,
+    max_quarantined: float,
+    exclude: Path | None,
+    workers: int | None,
+    progress: Progress,
+) -> Summary:
+    """Find, decode and split the images below a folder; write manifest, quarantine and pictures of the data.
+
+    Beside the manifest appear ``quarantine.csv``, ``samples.png`` (training images with their labels),
+    ``class_counts.png`` and ``image_sizes.png``. The manifest is written last. What is written depends on the files
+    and options alone: the same input gives the same bytes.
+
+    Parameters
+    ----------
+    root : Path or Address
+        The image root; `sources.discover` says how it may be laid out.
+    manifest_path : Path
+        The CSV to write. Not below `root`, where the next run would take the pictures beside it for data.
+    labels_csv, label_pattern : Path or None, str or None
+        Where labels are, if not in the names of folders; see `sources.discover`.
+    val_fraction, test_fraction, stratify
+        How to split what the source leaves open; see `splits.assign`.
+    group_distance : int or None
+        Keep near duplicates in one split: those whose perceptual hashes differ in at most so many bits of 256, and that
+        `near_duplicates` takes for the same picture. None: only identical files stay together.
+    max_quarantined : float
+        The largest fraction of the files, from 0 to 1, that may be rejected before that is an error.
+    exclude : Path or None
+        A text file of paths relative to `root`, one a line, that go to the quarantine undecoded; ``#`` starts a
+        comment. They do not count towards `max_quarantined`.
+    workers : int or None
+        Processes that decode; None is one a core. Has no effect on the result.
+    progress : callable
+        Called with (files decoded, files in all).
+
+    Returns
+    -------
+    Summary
+
+    Raises
+    ------
+    InputError
+        The source cannot be understood, too much of it is unusable, identical files contradict each other, or a
+        class has no training image. The message says what to do.
+    StorageError
+        The disk fails.
+    """
+    splits.check_fractions(val_fraction=val_fraction, test_fraction=test_fraction)
+    if not 0 <= max_quarantined <= 1:
+        raise InputError(f"--max-quarantined: expected a fraction from 0 to 1, received {max_quarantined}")
+    if isinstance(root, Path) and manifest_path.resolve().is_relative_to(root.resolve()):
+        raise InputError(f"expected a manifest outside the image root {root}, received {manifest_path}")
+    source = layouts.discover(root, labels_csv=labels_csv, label_pattern=label_pattern)
+    candidates, failed, excluded, notes = _without_excluded(source, exclude)
+    accepted, signatures, broken = _inspected(root, candidates, group_distance is not None, workers, progress)
+    failed = sorted(failed + broken)
+    quarantine = sorted(failed + excluded)
+    publish_csv(manifest_path.parent / QUARANTINE, QUARANTINE_COLUMNS, quarantine)
+    _check_quarantine(failed, len(accepted), max_quarantined, manifest_path.parent / QUARANTINE)
+
+    _check_conflicts(accepted)
+    standing_in = _standing_in(accepted, signatures, group_distance)
+    manifest = _split(accepted, standing_in, val_fraction=val_fraction, test_fraction=test_fraction, stratify=stratify)
+    given = {candidate.split for candidate in candidates if candidate.split}
+    wanted = {
+        "train": "drawn" if "val" not in given else "given",
+        "val": "given" if "val" in given else "drawn" if val_fraction > 0 else None,
+        "test": "given" if "test" in given else "drawn" if test_fraction > 0 else None,
+    }
+    notes = [*source.warnings, *notes, *_vanished(candidates, manifest), *_torn(manifest, standing_in)]
+    notes += _check_coverage(manifest, wanted, stratify=stratify)
+
+    _draw(root, manifest, manifest_path.parent, workers)
+    manifests.write(manifest, manifest_path)
+    return Summary(manifest.counts(), len(quarantine), source.skipped, notes)
+
+
+def inspect(path: str) -> Inspected | str:
+    """Read and decode one file in full; return what it is, or the reason why it cannot be used."""
+    try:
+        data = decode.read_bytes(located(path))
+        pixels, name = _decode(data)
+    except ImageError as error:
+        return str(error)
+    return Inspected(decode.digest(data), pixels.shape[1], pixels.shape[0], name)
+
+
+def inspect_and_sign(path: str) -> tuple[Inspected, Signature] | str:
+    """Do what `inspect` does, and return beside it what the picture looks like."""
+    try:
+        data = decode.read_bytes(located(path))
+        pixels, name = _decode(data)
+    except ImageError as error:
+        return str(error)
+    inspected = Inspected(decode.digest(data), pixels.shape[1], pixels.shape[0], name)
+    return inspected, perceptual_hash.sign(pixels)
+
+
+def thumbnail(path: str) -> NDArray[np.uint8] | None:
+    """Return a small picture of a file, of shape (height, width, 3); None if it cannot be used any more."""
+    try:
+        pixels, _ = _decode(decode.read_bytes(located(path)))
+    except ImageError:
+        return None
+    return decode.thumbnail(pixels, SAMPLE_SIDE)
+
+
+def _decode(data: bytes) -> tuple[NDArray[np.uint8], str]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of odd metadata, from a worker, without the file's name: of no use to anyone
+        return decode.decode(data, max_pixels=decode.MAX_PIXELS)
+
+
+def _without_excluded(
+    source: Source, exclude: Path | None
+) -> tuple[list[Candidate], list[Rejected], list[Rejected], list[str]]:
+    """Return candidates and rejected files without those that are excluded, the latter, and warnings."""
+    listed = set() if exclude is None else _listed(exclude)
+    candidates = [candidate for candidate in source.candidates if candidate.path not in listed]
+    rejected = [file for file in source.rejected if file.path not in listed]
+    paths = [file.path for file in source.candidates] + [file.path for file in source.rejected]
+    present = [path for path in paths if path in listed]
+    excluded = [Rejected(path, f"excluded by {exclude}") for path in present]
+    absent = sorted(set(listed) - set(present))
+    notes = [f"{exclude}: {_some(absent)}: no such image, so nothing to exclude"] if absent else []
+    return candidates, rejected, excluded, notes
+
+
+def _listed(exclude: Path) -> set[str]:
+    try:
+        lines = exclude.read_text(encoding="utf-8-sig").split("\n")
+    except (FileNotFoundError, IsADirectoryError):
+        raise InputError(f"--exclude: expected a file of paths, received {str(exclude)!r}, which is none") from None
+    except UnicodeDecodeError as error:
+        raise InputError(
+            f"--exclude: expected UTF-8 in {exclude}, received byte {error.object[error.start]:#x}"
+        ) from error
+    paths = (line.strip() for line in lines)
+    return {layouts.canonical(path) for path in paths if path and not path.startswith("#")}
+
+
+def _inspected(
+    root: Root, candidates: Sequence[Candidate], signed: bool, workers: int | None, progress: Progress
+) -> tuple[list[tuple[Candidate, Inspected]], list[Signature], list[Rejected]]:
+    """Decode every candidate, and tell the images, with their signatures if wanted, from what cannot be used."""
+    paths = _full(root, [candidate.path for candidate in candidates])
+    accepted: list[tuple[Candidate, Inspected]] = []
+    signatures, broken = [], []
+    look: Callable[[str], Inspected | tuple[Inspected, Signature] | str] = inspect_and_sign if signed else inspect
+    for candidate, result in zip(
+        candidates, decode_pool.each(look, paths, workers=workers, progress=progress), strict=True
+    ):
+        if isinstance(result, Inspected):
+            accepted.append((candidate, result))
+        elif isinstance(result, tuple):
+            accepted.append((candidate, result[0]))
+            signatures.append(result[1])
+        else:
+            broken.append(Rejected(candidate.path, CRASHED if result is None else result))
+    return accepted, signatures, broken
+
+
+def _full(root: Root, paths: Iterable[str]) -> list[str]:
+    if isinstance(root, Address):
+        return [str(root / path) for path in paths]
+    top = os.path.abspath(root)  # noqa: PTH100 -- a worker may have been started in another folder
+    return [os.path.join(top, path) for path in paths]  # noqa: PTH118 -- a million of them
+
+
+def _check_quarantine(failed: Sequence[Rejected], accepted: int, limit: float, path: Path) -> None:
+    total = accepted + len(failed)
+    if failed and (len(failed) > limit * total or not accepted):
+        first = _some([f"{file.path} ({file.reason})" for file in failed], 3)
+        raise InputError(
+            f"--max-quarantined: expected at most a fraction of {limit:g} to be unusable, received {len(failed):,} of "
+            f"{total:,} files ({len(failed) / total:.3g}): {first}. All are in {path}: mend them, exclude them or "
+            "raise the limit"
+        )
+    if not accepted:
+        raise InputError("--exclude: expected some images to remain, received a file that excludes them all")
+
+
+def _check_conflicts(accepted: Sequence[tuple[Candidate, Inspected]]) -> None:
+    digests = [image.digest for _, image in accepted]
+    files = [file for file, _ in accepted]
+    kinds: dict[str, Sequence[str | None]] = {
+        "labels": [file.label for file in files],
+        "splits": [file.split for file in files],
+    }
+    for kind, values in kinds.items():
+        groups = splits.conflicts(digests, values)
+        if groups:
+            named = [_some([f"{files[i].path} ({values[i]})" for i in group], 5, " = ") for group in groups]
+            raise InputError(
+                f"identical files with different {kind}: expected none, received {len(groups):,}: {_some(named)}. "
+                "List the wrong ones, a path a line, in a file and give it with --exclude"
+            )
+
+
+def _standing_in(
+    accepted: Sequence[tuple[Candidate, Inspected]], signatures: Sequence[Signature], distance: int | None
+) -> list[bytes]:
+    """Return the digest by which each image is split: its own, or that of one of its near duplicates."""
+    digests = [image.digest for _, image in accepted]
+    if distance is None:
+        return digests
+    same, _ = near_duplicates.same_pictures(
+        perceptual_hash.as_columns(signatures),
+        [file.label for file, _ in accepted],
+        hash_distance=distance,
+        progress=lambda *_: None,
+    )
+    return near_duplicates.representatives(digests, near_duplicates.groups(len(digests), same))
+
+
+def _torn(manifest: Manifest, standing_in: Sequence[bytes]) -> list[str]:
+    """Return a warning if near duplicates lie in different splits, as they may where the source gives these."""
+    torn = splits.conflicts(standing_in, manifest.splits)
+    if not torn:
+        return []
+    named = [_some([f"{manifest.paths[i]} ({manifest.splits[i]})" for i in group], 5, " = ") for group in torn]
+    return [f"near duplicates in different splits, as the source gives them, {len(torn):,} times: {_some(named, 3)}"]
+
+
+def _split(
+    accepted: Sequence[tuple[Candidate, Inspected]],
+    standing_in: Sequence[bytes],
+    *,
+    val_fraction: float,
+    test_fraction: float,
+    stratify: bool,
+) -> Manifest:
+    chosen = splits.assign(
+        standing_in,
+        [file.label for file, _ in accepted],
+        [file.split for file, _ in accepted],
+        val_fraction=val_fraction,
+        test_fraction=test_fraction,
+        stratify=stratify,
+    )
+    return manifests.from_rows(
+        [
+            Row(file.path, image.digest, file.label, split, image.width, image.height, image.format)
+            for (file, image), split in zip(accepted, chosen, strict=True)
+        ]
+    )
+
+
+def _vanished(candidates: Iterable[Candidate], manifest: Manifest) -> list[str]:
+    lost = sorted({candidate.label for candidate in candidates} - set(manifest.labels))
+    return [f"{_classes(lost)} lost every file to the quarantine: {_some(lost)}"] if lost else []
+
+
+def _check_coverage(manifest: Manifest, origins: Mapping[str, str | None], *, stratify: bool) -> list[str]:
+    """Raise if a class has nothing to train on; return a warning for each other split that a class misses.
+
+    `origins` says of each split whether the source gave it or it was drawn, or None where there is to be none.
+    """
+    counts = manifest.counts()
+    if len(counts) < 2:
+        raise InputError(
+            f"expected usable images of at least two classes, received {len(counts)}: {_some(list(counts))}"
+        )
+    notes = []
+    for split, origin in origins.items():
+        missing = [label for label, row in counts.items() if not row[split]]
+        if not missing or origin is None:
+            continue
+        remedy = f"add images to the source's {split} split" if origin == "given" else "add images"
+        if origin == "drawn" and not stratify:
+            remedy += ", or give --stratify, which fills every split it draws but may move other images"
+        message = f"{_classes(missing)} without an image in {split}: {_some(missing)}; {remedy}"
+        if split == "train":
+            raise InputError(f"expected every class in train, received {message}")
+        notes.append(message)
+    return notes
+
+
+def _draw(root: Root, manifest: Manifest, folder: Path, workers: int | None) -> None:
+    shown, title = _samples(manifest)
+    thumbnails = decode_pool.each(thumbnail, _full(root, shown.paths), workers=workers, progress=lambda *_: None)
+    captions = [f"{label}\n{path.rpartition('/')[2]}" for label, path in zip(shown.labels, shown.paths, strict=True)]
+    plots.sample_grid(thumbnails, captions, folder / "samples.png", title)
+    plots.class_counts(manifest.counts(), folder / "class_counts.png")
+    plots.image_sizes(manifest.widths, manifest.heights, folder / "image_sizes.png")
+
+
+def _samples(manifest: Manifest) -> tuple[Manifest, str]:
+    """Choose training images to show, equally many of each class; nobody looks at the test split."""
+    train = manifest.distinct("train")
+    classes = manifest.classes
+    if len(classes) > SAMPLES:
+        classes = [classes[place * len(classes) // SAMPLES] for place in range(SAMPLES)]
+    each = SAMPLES // len(classes)
+    members: dict[str, list[int]] = {label: [] for label in classes}
+    for index, label in enumerate(train.labels):
+        if label in members and len(members[label]) < each:
+            members[label].append(index)
+    shown = train.take([index for label in classes for index in members[label]])
+    return shown, f"{len(shown)} of {len(train):,} training images, {len(classes)} of {len(manifest.classes):,} classes"
+
+
+def _classes(labels: Sequence[str]) -> str:
+    return f"{len(labels):,} {'class' if len(labels) == 1 else 'classes'}"
+
+
+def _some(names: Sequence[str], most: int = LISTED, between: str = "; ") -> str:
+    """Join names for a message, which must stay one readable line."""
+    rest = [f"and {len(names) - most:,} more"] if len(names) > most else []
+    return between.join([*names[:most], *rest])

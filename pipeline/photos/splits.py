@@ -1,0 +1,108 @@
+"""Which images train, which validate, which test: decided by the content of each, so that nothing else can move it."""
+
+from collections import defaultdict
+from collections.abc import Hashable, Sequence
+from typing import Final
+
+import numpy as np
+
+from pipeline.errors import InputError
+from pipeline.storage.digests import fractions
+
+SPLITS: Final = ("train", "val", "test")
+
+
+def check_fractions(*, val_fraction: float, test_fraction: float) -> None:
+    """Raise InputError unless both fractions are at least 0 and leave something to train on."""
+    for option, fraction in (("--val-fraction", val_fraction), ("--test-fraction", test_fraction)):
+        if not 0 <= fraction < 1:
+            raise InputError(f"{option}: expected a fraction from 0 to below 1, received {fraction}")
+    if val_fraction + test_fraction >= 1:
+        raise InputError(
+            f"--val-fraction and --test-fraction: expected a sum below 1, received {val_fraction} + {test_fraction}"
+        )
+
+
+def assign(
+    digests: Sequence[bytes],
+    labels: Sequence[str],
+    given: Sequence[str | None],
+    *,
+    val_fraction: float,
+    test_fraction: float,
+    stratify: bool,
+) -> list[str]:
+    """Choose a split for each image.
+
+    Parameters
+    ----------
+    digests : sequence of bytes, N
+        sha256 of each file. Images of the same digest get the same split.
+    labels : sequence of str, N
+        Looked at only if `stratify`.
+    given : sequence of str or None, N
+        The source's own splits: none at all; train and test, then validation is taken from train; or all three.
+    val_fraction, test_fraction : float
+        Shares of all images, from 0, together below 1. Where the test split is given, `val_fraction` is a share of
+        train and `test_fraction` is without effect.
+    stratify : bool
+        False: a digest, read as a number from 0 to 1, is compared with the fractions, so an image stays where it is
+        whatever is added. True: the shares hold in each class, at least one image for each split where there are
+        enough; an added image may move others.
+
+    Returns
+    -------
+    list of {"train", "val", "test"}
+        One for each image.
+    """
+    found = set(given) - {None}
+    if "val" in found:
+        return [split or "train" for split in given]
+    test_share = 0.0 if "test" in found else test_fraction
+    open_ones = [index for index, split in enumerate(given) if split != "test"]
+    chosen = ["test"] * len(given)
+    if stratify:
+        drawn = _per_class([digests[i] for i in open_ones], [labels[i] for i in open_ones], val_fraction, test_share)
+        for index in open_ones:
+            chosen[index] = drawn[digests[index]]
+    else:
+        places = fractions(np.frombuffer(b"".join(digests), dtype=np.uint8).reshape(-1, 32))
+        for index in open_ones:
+            chosen[index] = _at(places[index], val_fraction, test_share)
+    return chosen
+
+
+def conflicts(digests: Sequence[bytes], values: Sequence[Hashable]) -> list[list[int]]:
+    """Return the groups of indices that share a digest and differ in their value, in order of first appearance."""
+    groups: dict[bytes, list[int]] = defaultdict(list)
+    for index, digest in enumerate(digests):
+        groups[digest].append(index)
+    return [group for group in groups.values() if len({values[index] for index in group}) > 1]
+
+
+def _at(place: float, val_fraction: float, test_fraction: float) -> str:
+    if place < test_fraction:
+        return "test"
+    return "val" if place < test_fraction + val_fraction else "train"
+
+
+def _per_class(
+    digests: Sequence[bytes], labels: Sequence[str], val_fraction: float, test_fraction: float
+) -> dict[bytes, str]:
+    classes: dict[str, set[bytes]] = defaultdict(set)
+    for digest, label in zip(digests, labels, strict=True):
+        classes[label].add(digest)
+    chosen = {}
+    for members in classes.values():
+        n_test, n_val = _counts(len(members), val_fraction, test_fraction)
+        for place, digest in enumerate(sorted(members)):
+            chosen[digest] = "test" if place < n_test else "val" if place < n_test + n_val else "train"
+    return chosen
+
+
+def _counts(n: int, val_fraction: float, test_fraction: float) -> tuple[int, int]:
+    """Return how many of `n` images test and validate. One stays to train; test goes before validation."""
+    kept_for_val = 1 if val_fraction > 0 and n >= 3 else 0
+    n_test = min(max(1, round(n * test_fraction)), n - 1 - kept_for_val) if test_fraction > 0 else 0
+    n_val = min(max(1, round(n * val_fraction)), n - 1 - n_test) if val_fraction > 0 else 0
+    return n_test, n_val

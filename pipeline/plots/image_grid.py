@@ -1,0 +1,145 @@
+"""Pictures in rows, each with its caption; a sentence where there is nothing to draw."""
+
+import math
+import textwrap
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.plots.style import FAINT, PAPER, drawing, plain, short
+
+PAIR_SIDE, PAIR_WIDTH = 204, 416  # px; 1.7 inches at the dots of an inch above, and 8 px between the two
+
+
+def sample_grid(
+    thumbnails: Sequence[NDArray[np.uint8] | None], captions: Sequence[str], path: Path, title: str
+) -> None:
+    """Draw pictures in rows, each with its caption below.
+
+    Parameters
+    ----------
+    thumbnails : sequence of ndarray of uint8, shape (height, width, 3), or None
+        Any sizes; each is fitted into a square cell, its aspect kept. None is drawn as an empty cell.
+    captions : sequence of str
+        One for each picture. Lines that are too long are shortened in the middle, so that the end of a file name stays.
+    path : Path
+        The PNG file to publish.
+    title : str
+        Stands above the grid.
+    """
+    columns = min(8, max(4, math.ceil((1.6 * len(captions)) ** 0.5)))
+    _grid(thumbnails, captions, path, title, columns=columns, cell=1.4)
+
+
+def mistakes_grid(
+    pictures: Sequence[NDArray[np.uint8] | None], captions: Sequence[str], path: Path, title: str
+) -> None:
+    """Draw wrongly classified images, larger than samples are; without any, a picture that consists of its title.
+
+    Parameters
+    ----------
+    pictures : sequence of ndarray of uint8, shape (height, width, 3), or None
+        None is drawn as an empty cell: the caption says what became of the image.
+    captions : sequence of str
+        One for each picture; usually several lines.
+    path : Path
+        The PNG file to publish.
+    title : str
+        Stands above the grid.
+    """
+    _grid(pictures, captions, path, title, columns=min(6, max(4, len(captions))), cell=2.0)
+
+
+def pairs_grid(
+    pairs: Sequence[tuple[NDArray[np.uint8] | None, NDArray[np.uint8] | None]],
+    captions: Sequence[str],
+    path: Path,
+    title: str,
+) -> None:
+    """Draw pairs of pictures side by side, each pair with its caption below; without any, the title alone.
+
+    Parameters
+    ----------
+    pairs : sequence of two ndarrays of uint8, shape (height, width, 3), or None
+        Any sizes; each is enlarged or shrunk into a square. None is drawn as a grey one.
+    captions : sequence of str
+        One for each pair; usually several lines.
+    path : Path
+        The PNG file to publish.
+    title : str
+        Stands above the grid.
+    """
+    joined = [_side_by_side(left, right) for left, right in pairs]
+    _grid(joined, captions, path, title, columns=3, cell=1.7, aspect=PAIR_WIDTH / PAIR_SIDE)
+
+
+def sentence(text: str, path: Path) -> None:
+    """Draw a picture that consists of a sentence, where there is nothing to draw.
+
+    Parameters
+    ----------
+    text : str
+    path : Path
+        The PNG file to publish.
+    """
+    _grid([], [], path, text, columns=4, cell=2.0)
+
+
+def _grid(
+    pictures: Sequence[NDArray[np.uint8] | None],
+    captions: Sequence[str],
+    path: Path,
+    title: str,
+    *,
+    columns: int,
+    cell: float,
+    aspect: float = 1.0,
+) -> None:
+    """Draw cells, `cell` inches high and `aspect` times as wide; placed by hand, since there may be many, all alike."""
+    across = cell * aspect
+    letters = int(across * 14)  # as many as fit under a cell in this font size
+    texts = ["\n".join(short(line, letters) for line in caption.splitlines()) for caption in captions]
+    below = 0.06 + 0.15 * max((text.count("\n") + 1 for text in texts), default=0)
+    gap, margin = 0.16, 0.15
+    rows = -(-len(texts) // columns)
+    width = 2 * margin + columns * (across + gap) - gap
+    heading = textwrap.wrap(title, int(width * 12.5)) or [""]
+    top = margin + 0.2 * len(heading)
+    height = top + margin + rows * (cell + below + gap)
+    with drawing(path, width=width, height=height) as figure:
+        figure.set_layout_engine("none")
+        figure.text(margin / width, 1 - margin / height, plain("\n".join(heading)), fontsize=11, va="top")
+        for place, (picture, text) in enumerate(zip(pictures, texts, strict=True)):
+            row, column = divmod(place, columns)
+            left = margin + column * (across + gap)
+            bottom = height - top - margin / 2 - row * (cell + below + gap) - cell
+            axes = figure.add_axes((left / width, bottom / height, across / width, cell / height))
+            axes.set_axis_off()
+            if picture is None:
+                axes.add_patch(_placeholder())
+            else:
+                axes.imshow(picture)
+                axes.set_anchor("SW")  # at its caption
+            figure.text(left / width, (bottom - 0.05) / height, text, fontsize=7.5, va="top", linespacing=1.25)
+
+
+def _side_by_side(left: NDArray[np.uint8] | None, right: NDArray[np.uint8] | None) -> NDArray[np.uint8]:
+    """Return two pictures as one, on white, each fitted into a square and standing on its lower edge."""
+    from PIL import Image
+
+    canvas = Image.new("RGB", (PAIR_WIDTH, PAIR_SIDE), "white")
+    for start, pixels in ((0, left), (PAIR_WIDTH - PAIR_SIDE, right)):
+        picture = Image.new("RGB", (1, 1), PAPER) if pixels is None else Image.fromarray(pixels)
+        scale = PAIR_SIDE / max(picture.size)
+        picture = picture.resize((max(1, round(picture.width * scale)), max(1, round(picture.height * scale))))
+        canvas.paste(picture, (start, PAIR_SIDE - picture.height))
+    return np.asarray(canvas)
+
+
+def _placeholder() -> Any:
+    from matplotlib.patches import Rectangle
+
+    return Rectangle((0, 0), 1, 1, facecolor=PAPER, edgecolor=FAINT, hatch="//", linewidth=0.5)

@@ -1,0 +1,154 @@
+"""What all pictures share: the figure and how it is published, colours, and text that is safe to draw.
+
+Colours are those of Okabe and Ito, "Color Universal Design" (2008), which colour-blind people can tell apart; no
+picture relies on colour alone.
+"""
+
+import contextlib
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.storage.atomic import published
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+BLUE, ORANGE, GREEN, VERMILION = "#0072B2", "#E69F00", "#009E73", "#D55E00"
+INK, FAINT, PAPER = "#222222", "#8A8A8A", "#F0F0F0"
+LINES = ((BLUE, "o"), (ORANGE, "s"), (GREEN, "^"), (VERMILION, "D"))  # colour and marker
+SPLIT_COLOURS = {"train": BLUE, "val": ORANGE, "test": GREEN}
+CURVES = ((BLUE, "o"), (VERMILION, "s"), (GREEN, "^"), (ORANGE, "D"), (INK, "v"), (FAINT, "P"))
+DPI = 120
+FEWEST_TICKS = 4
+STYLE: dict[Any, Any] = {
+    "axes.axisbelow": True,
+    "axes.edgecolor": FAINT,
+    "axes.grid": False,
+    "axes.labelcolor": INK,
+    "axes.spines.right": False,
+    "axes.spines.top": False,
+    "axes.titlelocation": "left",
+    "axes.titlesize": 10,
+    "figure.constrained_layout.h_pad": 0.12,
+    "figure.constrained_layout.w_pad": 0.12,
+    "figure.dpi": DPI,
+    "font.size": 9,
+    "grid.color": "#DDDDDD",
+    "legend.frameon": False,
+    "text.color": INK,
+    "xtick.color": INK,
+    "ytick.color": INK,
+}
+# The bundled font knows Latin, Greek and Cyrillic. Labels in other scripts are drawn where the system has one of these.
+FALLBACK_FONTS = ("Noto Sans CJK JP", "Hiragino Sans", "Microsoft YaHei", "Arial Unicode MS", "Noto Sans", "Unifont")
+
+
+@contextlib.contextmanager
+def drawing(path: Path, *, width: float, height: float) -> "Iterator[Figure]":
+    """Yield a figure of this size in inches; when the block ends, publish it at `path` as PNG."""
+    import matplotlib
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+    from matplotlib.font_manager import fontManager
+
+    installed = set(fontManager.get_font_names())
+    fonts = ["DejaVu Sans", *(name for name in FALLBACK_FONTS if name in installed)]
+    with matplotlib.rc_context(), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing from")  # a box stands for it; no reason to worry
+        matplotlib.rcdefaults()  # a user's own style would change the bytes, a style with TeX would stop the run
+        matplotlib.rcParams.update({**STYLE, "font.family": fonts})
+        figure = Figure(figsize=(width, height), layout="constrained")
+        FigureCanvasAgg(figure)
+        yield figure
+        with published(path) as temporary:
+            # Without its own metadata, since these would name the version of the drawing library.
+            figure.savefig(temporary, format="png", dpi=DPI, metadata={"Software": None})
+
+
+def alone(figure: "Figure") -> "Axes":
+    """Return the axes of a figure that has one picture."""
+    return figure.add_subplot()
+
+
+def short(text: str, letters: int) -> str:
+    """Shorten `text` to so many letters by cutting its middle out, and make it safe to draw."""
+    if len(text) > letters:
+        head = (letters - 1) // 2
+        text = f"{text[:head]}…{text[len(text) - (letters - 1 - head) :]}"
+    return plain(text)
+
+
+def plain(text: str) -> str:
+    """Return `text` so that it is drawn as it stands: two dollar signs would start a formula."""
+    printable = "".join(
+        letter if letter.isprintable() or letter == "\n" else "\N{REPLACEMENT CHARACTER}" for letter in text
+    )
+    return printable.replace("$", r"\$")
+
+
+def plural(count: int, one: str, many: str | None = None) -> str:
+    """Return a count with its noun; without `many` the plural takes an s."""
+    return f"{count:,} {one if count == 1 else many or one + 's'}"
+
+
+def integers() -> Any:
+    """Return a locator of ticks at whole numbers."""
+    from matplotlib.ticker import MaxNLocator
+
+    return MaxNLocator(nbins="auto", integer=True, min_n_ticks=1)
+
+
+def thousands() -> Any:
+    """Return a formatter of whole numbers, in groups of three digits."""
+    from matplotlib.ticker import FuncFormatter
+
+    return FuncFormatter(lambda value, _: f"{value:,.0f}")
+
+
+def log_odds(axes: "Axes", which: Literal["x", "y"], values: NDArray[np.float64]) -> tuple[float, float]:
+    """Scale one of the axes by log odds so that all values fit, with round numbers at it.
+
+    Zero and one have no place on this scale; they are to be drawn beyond all others, where a tick names them.
+
+    Parameters
+    ----------
+    axes : matplotlib.axes.Axes
+    which : "x" or "y"
+    values : ndarray
+        From 0 to 1.
+
+    Returns
+    -------
+    (float, float)
+        What to clip the values to before they are drawn.
+    """
+    from matplotlib.ticker import MaxNLocator
+
+    inside = values[(values > 0) & (values < 1)]
+    low, high = (float(inside.min()), float(inside.max())) if inside.size else (0.25, 0.75)
+    ends = []
+    if (values <= 0).any():
+        low /= 2
+        ends.append((low, "0"))
+    if (values >= 1).any():
+        high = (1 + high) / 2
+        ends.append((high, "1"))
+    near_one = [1 - digit * 10.0**-power for power in range(2, 7) for digit in (1, 2, 5)]
+    near_zero = [digit * 10.0**-power for power in range(2, 7) for digit in (1, 2, 5)]
+    every = sorted([*near_zero, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, *near_one])
+    ticks = [(tick, f"{tick:.12g}") for tick in every if low <= tick <= high and tick not in dict(ends)]
+    if len(ticks) < FEWEST_TICKS:
+        even = MaxNLocator(2 * FEWEST_TICKS, steps=[1, 2, 5, 10]).tick_values(low, high)
+        ticks = [(float(tick), f"{tick:.6g}") for tick in even if low < tick < high and tick not in dict(ends)]
+    limits = low / (low + 1.2 * (1 - low)), high / (high + (1 - high) / 1.2)
+    axes.set(**{f"{which}scale": "logit", f"{which}lim": limits})
+    axis = axes.xaxis if which == "x" else axes.yaxis
+    axis.set_ticks([tick for tick, _ in ticks + ends], [name for _, name in ticks + ends])
+    axis.set_ticks([], minor=True)
+    return low, high

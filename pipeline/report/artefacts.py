@@ -1,0 +1,263 @@
+"""The artefacts of other stages as plain rows and objects, refused with their name where they are not what they were.
+
+What an option names must be there. What an older or another run did not leave beside it may be absent: then there is
+no row of it.
+"""
+
+import csv
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from pipeline.errors import ArtefactError, InputError
+from pipeline.evaluation import compare, predictions_file
+from pipeline.evaluation.predictions_file import Predictions
+
+Row = dict[str, str]
+Document = dict[str, Any]
+
+ESTIMATES: Final = ("accuracy", "balanced_accuracy", "macro_f1", "log_loss", "roc_auc")
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """One head or model as it was judged, and what is known of how it was made.
+
+    Attributes
+    ----------
+    name : str
+        That of the folder.
+    folder : Path
+        Written by `evaluate`.
+    metrics : dict
+        As in ``metrics.json``.
+    predictions : Predictions
+    classes : list of Row
+        Precision, recall and F1 of each class, as text.
+    curves : list of Row
+        An epoch a row; none for a head without epochs.
+    reliability : list of Row
+        A bin of confidences a row; none where the evaluation left none.
+    record : dict or None
+        ``head.json`` or ``model.json``; None if no folder of that name was given.
+    search : list of Row
+        A candidate a row; none without a search.
+    cost : dict or None
+        What its training took.
+    """
+
+    name: str
+    folder: Path
+    metrics: dict[str, float]
+    predictions: Predictions
+    classes: list[Row]
+    curves: list[Row]
+    reliability: list[Row]
+    record: Document | None
+    search: list[Row]
+    cost: Document | None
+
+
+@dataclass(frozen=True)
+class Probed:
+    """``cut.json`` with the tables beside it."""
+
+    cut: Document
+    layers: list[Row]
+    backbones: list[Row]
+
+
+@dataclass(frozen=True)
+class Audited:
+    """``audit.json`` with the tables beside it."""
+
+    counts: dict[str, int]
+    duplicates: list[Row]
+    label_issues: list[Row]
+    outliers: list[Row]
+    confusable: list[Row]
+
+
+def rows(path: Path, columns: Sequence[str], command: str, *, optional: bool = False) -> list[Row]:
+    """Read a table.
+
+    Parameters
+    ----------
+    path : Path
+        UTF-8 CSV with a header.
+    columns : sequence of str
+        Those it must have.
+    command : str
+        Who writes it, for the message.
+    optional : bool
+        Whether a missing file is a table without rows.
+
+    Raises
+    ------
+    ArtefactError
+        It is missing, is no CSV, or lacks a column.
+    """
+    if optional and not path.exists():
+        return []
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            header, *lines = [*csv.reader(file, strict=True)] or [[]]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise ArtefactError(f"{path}: expected a table written by 'headstart {command}', received: {error}") from error
+    if missing := [column for column in columns if column not in header]:
+        raise ArtefactError(
+            f"{path}: expected the columns {', '.join(columns)} of 'headstart {command}', received none named "
+            f"{', '.join(missing)}"
+        )
+    if any(len(line) != len(header) for line in lines):
+        raise ArtefactError(f"{path}: expected {len(header)} fields in each row, received another number")
+    return [dict(zip(header, line, strict=True)) for line in lines]
+
+
+def document(path: Path, keys: Sequence[str], command: str) -> Document:
+    """Read a JSON object that has at least these keys.
+
+    Raises
+    ------
+    ArtefactError
+        It is missing, is no such object, or lacks a key.
+    """
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ArtefactError(f"{path}: expected JSON written by 'headstart {command}', received: {error}") from error
+    if not isinstance(found, dict) or not found.keys() >= set(keys):
+        raise ArtefactError(
+            f"{path}: expected an object with {', '.join(keys)} of 'headstart {command}', received "
+            f"{', '.join(found) if isinstance(found, dict) else type(found).__name__}"
+        )
+    return found
+
+
+def numeric(row: Row, column: str) -> float:
+    """Return a field as a number; NaN where it is empty, absent or none."""
+    try:
+        return float(row.get(column) or math.nan)
+    except ValueError:
+        return math.nan
+
+
+def probed(cut_path: Path) -> Probed:
+    """Read what `probe` left: ``cut.json``, ``layers.csv`` and, if bases were compared, ``backbones.csv``."""
+    layers = ("cut", "depth", "pooling", "accuracy", "accuracy_low", "accuracy_high", "bytes", "multiply_adds")
+    contenders = ("backbone", "size", "cut", "pooling", "accuracy", "accuracy_low", "accuracy_high")
+    return Probed(
+        document(cut_path, ("backbone", "cut", "pooling", "why"), "probe"),
+        rows(cut_path.with_name("layers.csv"), layers, "probe"),
+        rows(cut_path.with_name("backbones.csv"), contenders, "probe", optional=True),
+    )
+
+
+def audited(folder: Path) -> Audited:
+    """Read what `audit` left in its folder."""
+    one, pair = ("path", "split", "label"), ("kind", "path_a", "path_b", "leakage", "conflict")
+    return Audited(
+        document(folder / "audit.json", ("images", "leakage", "conflicts"), "audit"),
+        rows(folder / "duplicates.csv", pair, "audit"),
+        rows(folder / "label_issues.csv", (*one, "suggested", "p_suggested", "confident"), "audit"),
+        rows(folder / "outliers.csv", (*one, "score", "outlier"), "audit"),
+        rows(folder / "confusable.csv", ("label_a", "label_b", "told_apart", "inseparable"), "audit"),
+    )
+
+
+def evaluated(folders: Sequence[Path], trained: Sequence[Path], reports: Path | None) -> list[Evaluated]:
+    """Read evaluations, each with the head or model of the same name and with its cost, where these are given.
+
+    Parameters
+    ----------
+    folders : sequence of Path
+        Written by `evaluate`, or folders of such folders.
+    trained : sequence of Path
+        Heads, models, or folders of such.
+    reports : Path or None
+        Folder of ``NAME.json``.
+
+    Raises
+    ------
+    ArtefactError
+        A file is missing or damaged.
+    InputError
+        Two evaluations have the same name.
+    """
+    found = compare.expand(folders)
+    names = [folder.name for folder in found]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise InputError(f"OUT_DIR: expected evaluations of different names, received {', '.join(twice)} twice")
+    made = records(trained)
+    return [_evaluated(folder, made.get(folder.name), reports) for folder in found]
+
+
+def _evaluated(folder: Path, record: Path | None, reports: Path | None) -> Evaluated:
+    cost = None if reports is None else reports / f"{folder.name}.json"
+    classes = ("label", "images", "precision", "recall", "f1")
+    return Evaluated(
+        name=folder.name,
+        folder=folder,
+        metrics=predictions_file.read_metrics(folder),
+        predictions=predictions_file.read_predictions(folder),
+        classes=rows(folder / "classes.csv", classes, "evaluate"),
+        curves=rows(folder / "learning_curves.csv", ("epoch", "loss", "accuracy"), "evaluate", optional=True),
+        reliability=rows(
+            folder / "reliability.csv", ("temperature", "images", "confidence"), "evaluate", optional=True
+        ),
+        record=document(record, ("classes", "spec"), "train") if record else None,
+        search=rows(record.with_name("search.csv"), ("loss", "choice"), "train", optional=True) if record else [],
+        cost=document(cost, ("stage", "seconds", "head"), "train --report") if cost and cost.exists() else None,
+    )
+
+
+def records(trained: Sequence[Path]) -> dict[str, Path]:
+    """Return ``head.json`` or ``model.json`` by the name of the folder it lies in.
+
+    Parameters
+    ----------
+    trained : sequence of Path
+        Heads, models, or folders of such.
+
+    Raises
+    ------
+    ArtefactError
+        A folder is none of these.
+    """
+    found: dict[str, Path] = {}
+    for folder in trained:
+        inside = [path for name in ("head.json", "model.json") for path in _at(folder, name)]
+        if not inside:
+            raise ArtefactError(f"{folder}: expected a head, a model, or folders of such in it, received none")
+        found |= {path.parent.name: path for path in inside}
+    return found
+
+
+def _at(folder: Path, name: str) -> list[Path]:
+    return [folder / name] if (folder / name).exists() else sorted(folder.glob(f"*/{name}"))
+
+
+def compared(folder: Path, judged: Sequence[Evaluated]) -> Document:
+    """Read ``comparison.json``; the evaluations must be those that were compared.
+
+    Raises
+    ------
+    ArtefactError
+        It is missing, damaged, or of other evaluations.
+    """
+    path = folder / compare.SUMMARY
+    found = document(path, ("images", "ranking", "pairs", "verdict", "fine_tuning"), "compare")
+    theirs = {place["name"]: place["accuracy"] for place in found["ranking"]}
+    ours = {one.name: one.metrics["accuracy"] for one in judged}
+    if theirs != ours:
+        raise ArtefactError(
+            f"{path}: expected a comparison of {_told(ours)}, received one of {_told(theirs)}; compare again"
+        )
+    return found
+
+
+def _told(accuracies: dict[str, float]) -> str:
+    return ", ".join(f"{name} ({accuracy})" for name, accuracy in sorted(accuracies.items()))

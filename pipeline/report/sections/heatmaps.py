@@ -1,0 +1,98 @@
+"""Heat maps of the mistakes, by the heads and models that made them."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.errors import ImageError, InputError
+from pipeline.inference.class_activation import Explainer, overlay, placed
+from pipeline.photos import decode
+from pipeline.photos.remote import Root
+from pipeline.report.artefacts import records
+from pipeline.report.sections.models import ENLARGED_SIDE, PICTURE_SIDE
+from pipeline.report.thumbnails import Pixels, enlarged
+
+BATCH_SIZE: Final = 4  # a few pictures, once
+
+
+class HeatMaps:
+    """What `pipeline.report.report` takes as `explain`: a network is built when it is first asked.
+
+    Parameters
+    ----------
+    trained : sequence of Path
+        Heads, models, or folders of such; each explains the evaluation of its name.
+    weights : str or None
+        Of the base, as in `pipeline.features.resolve.Settings`; None for those of the training.
+    cache : Path or None
+        Where compiled networks are kept.
+
+    Attributes
+    ----------
+    warnings : list of str
+        Why there are no heat maps of some, one line each.
+    """
+
+    def __init__(self, trained: Sequence[Path], *, weights: str | None, cache: Path | None) -> None:
+        self._folders = {name: path.parent for name, path in records(trained).items()}
+        self._weights, self._cache = weights, cache
+        self.warnings: list[str] = []
+
+    def __call__(self, name: str, files: Sequence[Root], labels: Sequence[str]) -> list[Pixels | None]:
+        """Return each picture with what speaks for its class laid over it; None where that cannot be told.
+
+        Parameters
+        ----------
+        name : str
+            Of the evaluation.
+        files : sequence of Path or Address, n
+        labels : sequence of str, n
+            The class that each is asked about.
+        """
+        if not files or name not in self._folders:
+            return [None] * len(files)
+        try:
+            explainer = Explainer(
+                self._folders[name],
+                weights=self._weights,
+                engine="auto",
+                precision=None,
+                batch_size=BATCH_SIZE,
+                cache=self._cache,
+            )
+            return _drawn(explainer, files, labels)
+        except InputError as error:
+            self.warnings.append(f"no heat maps of {name}: {error}")
+            return [None] * len(files)
+
+
+def _drawn(explainer: Explainer, files: Sequence[Root], labels: Sequence[str]) -> list[Pixels | None]:
+    found = [_read(explainer, file) for file in files]
+    places = [place for place, one in enumerate(found) if one is not None]
+    squares = np.stack([one[1] for one in found if one is not None]) if places else None
+    if squares is None:
+        return [None] * len(files)
+    codes = np.array([explainer.classes.index(labels[place]) for place in places], np.int64)
+    heats: dict[int, NDArray[np.float32]] = dict(zip(places, explainer.heat(squares, codes), strict=True))
+    drawn: list[Pixels | None] = []
+    for place, one in enumerate(found):
+        if one is None:
+            drawn.append(None)
+            continue
+        pixels = one[0]
+        height, width = pixels.shape[:2]
+        drawn.append(overlay(pixels, placed(heats[place], width=width, height=height, geometry=explainer.geometry)))
+    return drawn
+
+
+def _read(explainer: Explainer, file: Root) -> tuple[Pixels, Pixels] | None:
+    """Return a picture as it is shown, and as the network sees it; None if it cannot be read."""
+    try:
+        data = decode.read_bytes(file)
+        shown, _ = enlarged(decode.preview(data, side=PICTURE_SIDE), ENLARGED_SIDE)
+        return shown, decode.fit(data, size=explainer.size, geometry=explainer.geometry)
+    except ImageError:
+        return None

@@ -1,0 +1,104 @@
+"""The verdict: what the best model does, which differences are real, and what to mind about the data."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, NamedTuple
+
+from pipeline.evaluation.verdict import NO_DIFFERENCE
+from pipeline.report import charts
+from pipeline.report.artefacts import ESTIMATES, Audited, Document, Evaluated
+from pipeline.report.svg import odds_ends
+
+TITLES: Final = {
+    "accuracy": "accuracy",
+    "balanced_accuracy": "balanced accuracy",
+    "macro_f1": "macro F1",
+    "log_loss": "log loss",
+    "roc_auc": "ROC AUC",
+}
+PAIRS: Final = 30
+
+_MINDED: Final = (
+    ("leakage", "test image is a copy of one that was learned from", "test images are copies of ones learned from"),
+    ("conflicts", "picture has two labels", "pictures have two labels"),
+    ("label_issues", "label is likely wrong", "labels are likely wrong"),
+)
+
+
+class Looks(NamedTuple):
+    """How many results on this test split the project's history holds, and whether Git was there to tell."""
+
+    results: int
+    in_git: bool
+
+
+def overview(
+    judged: Sequence[Evaluated], compared: Document | None, audited: Audited | None, looks: Looks | None
+) -> dict[str, Any]:
+    """Return what the page says first.
+
+    Parameters
+    ----------
+    judged : sequence of Evaluated
+        The best first.
+    compared : dict or None
+        ``comparison.json``.
+    audited : Audited or None
+    looks : Looks or None
+    """
+    best = judged[0]
+    right = sum(a == b for a, b in zip(best.predictions.labels, best.predictions.predicted, strict=True))
+    return {
+        "best": best.name,
+        "right": right,
+        "n": len(best.predictions),
+        "accuracy": estimate(best.metrics, "accuracy"),
+        "sentences": [] if compared is None else [compared["verdict"], *compared["fine_tuning"]],
+        "compared": compared is not None,
+        "models": len(judged),
+        "minded": minded(audited),
+        "looks": looks,
+    }
+
+
+def minded(audited: Audited | None) -> list[str]:
+    """Say which findings of the audit touch the numbers."""
+    if audited is None:
+        return []
+    found = []
+    for key, one, several in _MINDED:
+        count = audited.counts.get(key, 0)
+        if count:
+            found.append(f"{count:,} {one if count == 1 else several}")
+    return found
+
+
+def estimate(metrics: Mapping[str, float], name: str) -> tuple[float, float, float] | None:
+    """Return value, low and high of a metric; None where it is not defined."""
+    if name not in metrics:
+        return None
+    return metrics[name], metrics[f"{name}_low"], metrics[f"{name}_high"]
+
+
+def ranking(judged: Sequence[Evaluated], compared: Document | None) -> dict[str, Any]:
+    """Return the table of all models, the best first, and of the differences between them."""
+    ranks = {place["name"]: place["rank"] for place in compared["ranking"]} if compared else {}
+    found = {one.name: {name: estimate(one.metrics, name) for name in ESTIMATES} for one in judged}
+    accuracies = [numbers["accuracy"] for numbers in found.values()]
+    ends = odds_ends([value for numbers in accuracies if numbers for value in numbers])
+    rows = [
+        {
+            "rank": ranks.get(one.name),
+            "name": one.name,
+            "estimates": found[one.name],
+            "strip": charts.interval(*numbers, ends) if (numbers := found[one.name]["accuracy"]) else "",
+            "seconds": None if one.cost is None else one.cost["seconds"],
+        }
+        for one in judged
+    ]
+    pairs = compared["pairs"] if compared else []
+    return {
+        "rows": rows,
+        "titles": TITLES,
+        "pairs": [dict(pair, real=pair["better"] != NO_DIFFERENCE) for pair in pairs[:PAIRS]],
+        "left_out": max(0, len(pairs) - PAIRS),
+    }

@@ -1,0 +1,184 @@
+"""What this machine has of all that Headstart runs on, each thing with a judgement and, if it is not well, advice."""
+
+import importlib.metadata
+import os
+import platform
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final, Literal, NamedTuple
+
+from pipeline import backbones
+from pipeline.backbones import engines
+from pipeline.backbones.quiet_imports import openvino
+from pipeline.errors import HeadstartError
+from pipeline.features.cache import inventory
+
+State = Literal["ok", "note", "wrong"]
+
+PACKAGES: Final = ("headstart", "keras", "numpy", "h5py", "scikit-learn", "pillow", "dvc")
+PYTHONS: Final = ((3, 11), (3, 14))  # from the first on, below the second
+LITTLE_DISK: Final = 2e9  # bytes: the features of some 700,000 photos, or one model with its exports
+EXTRAS: Final = {
+    "export": ("onnx", "onnxruntime", "tf2onnx", "ai-edge-litert"),
+    "serve": ("fastapi", "uvicorn", "prometheus-client", "python-multipart"),
+    "dask": ("distributed",),
+    "remote": ("fsspec", "s3fs", "aiohttp"),
+}
+
+
+class Finding(NamedTuple):
+    """One thing that was looked at.
+
+    Attributes
+    ----------
+    name : str
+    state : {"ok", "note", "wrong"}
+        ``wrong`` is what would stop a run, ``note`` what one may want to know or to have.
+    found : str
+    advice : str
+        What would mend it; empty if nothing needs mending.
+    """
+
+    name: str
+    state: State
+    found: str
+    advice: str = ""
+
+
+def diagnose(cache: Path) -> Iterator[Finding]:
+    """Look at this machine, one thing after another.
+
+    Parameters
+    ----------
+    cache : Path
+        The cache folder.
+
+    Yields
+    ------
+    Finding
+    """
+    yield _python()
+    yield Finding("machine", "ok", f"{platform.platform()}, {_cores()} cores")
+    yield _packages()
+    yield from _engines()
+    yield _graphics()
+    yield from _extras()
+    yield _weights()
+    yield _cache(cache)
+    yield _disk(cache)
+    yield from _rows(cache)
+
+
+def _python() -> Finding:
+    found = f"{platform.python_version()} at {sys.executable}"
+    if PYTHONS[0] <= sys.version_info[:2] < PYTHONS[1]:
+        return Finding("Python", "ok", found)
+    return Finding("Python", "wrong", found, "expected 3.11, 3.12 or 3.13")
+
+
+def _cores() -> int:
+    """Count the cores this process may use, fewer than there are inside a container."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _packages() -> Finding:
+    versions = {name: _version(name) for name in PACKAGES}
+    found = ", ".join(f"{name} {version or 'missing'}" for name, version in versions.items())
+    missing = [name for name, version in versions.items() if not version]
+    if not missing:
+        return Finding("packages", "ok", found)
+    if missing == ["dvc"]:
+        return Finding("packages", "note", found, "`dvc repro` needs the extra dvc; single stages do without")
+    return Finding("packages", "wrong", found, f"install {', '.join(missing)}")
+
+
+def _version(name: str) -> str:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return ""
+
+
+def _engines() -> Iterator[Finding]:
+    versions = {name: engines.version_of(name) for name in engines.NAMES}
+    found = ", ".join(f"{name} {version or 'missing'}" for name, version in versions.items())
+    if not versions["tensorflow"]:
+        yield Finding("engines", "wrong", found, "TensorFlow builds every base: install the extra cpu or gpu")
+        return
+    yield Finding("engines", "ok", f"{found}; auto is {engines.choose('auto')}")
+    if versions["openvino"]:
+        from pipeline.backbones.engines.openvino import CAPABILITIES
+
+        known = openvino().Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+        has = [name for name, capability in CAPABILITIES.items() if capability in known]
+        yield Finding("precisions", "ok", f"{', '.join(has)} on this processor")
+
+
+def _graphics() -> Finding:
+    cards = sorted(path.name for path in Path("/dev").glob("nvidia[0-9]*"))
+    if not cards:
+        return Finding("GPU", "ok", "none, the processor computes")
+    if engines.version_of("tensorflow") and _version("nvidia-cudnn-cu12"):
+        return Finding("GPU", "ok", ", ".join(cards))
+    return Finding("GPU", "note", ", ".join(cards), "TensorFlow has no CUDA here: install the extra gpu instead of cpu")
+
+
+def _extras() -> Iterator[Finding]:
+    for extra, names in EXTRAS.items():
+        missing = [name for name in names if not _version(name)]
+        if missing:
+            yield Finding(
+                f"extra {extra}", "note", f"without {', '.join(missing)}", f"pip install 'headstart[{extra}]'"
+            )
+        else:
+            yield Finding(f"extra {extra}", "ok", "installed")
+
+
+def _weights() -> Finding:
+    here = [
+        name
+        for name, backbone in backbones.BACKBONES.items()
+        if backbones.offline_path(backbone, size=backbone.size, alpha=1.0)
+    ]
+    total = len(backbones.BACKBONES)
+    found = f"ImageNet weights of {len(here)} of {total} bases: {', '.join(here) or 'none'}"
+    if len(here) == total:
+        return Finding("weights", "ok", found)
+    return Finding("weights", "ok" if here else "note", found, "Keras fetches the others where there is a network")
+
+
+def _cache(cache: Path) -> Finding:
+    try:
+        cache.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=cache):
+            return Finding("cache", "ok", f"{cache.resolve()} can be written")
+    except OSError as error:
+        return Finding("cache", "wrong", f"{cache}: {error.strerror}", "name another: --cache, or $HEADSTART_CACHE")
+
+
+def _disk(cache: Path) -> Finding:
+    folder = next(place for place in (cache.absolute(), *cache.absolute().parents) if place.exists())
+    free = shutil.disk_usage(folder).free
+    found = f"{free / 1e9:,.1f} GB free at {folder}"
+    if free >= LITTLE_DISK:
+        return Finding("disk", "ok", found)
+    return Finding("disk", "note", found, "`headstart cache prune` frees what no features need")
+
+
+def _rows(cache: Path) -> Iterator[Finding]:
+    try:
+        held = inventory.contents(cache)
+    except HeadstartError as error:
+        yield Finding("rows", "wrong", str(error), "")
+        return
+    damaged = sum(len(one.damaged) for one in held)
+    found = f"{sum(one.rows for one in held):,} under {len(held):,} specs"
+    if damaged:
+        yield Finding("rows", "note", f"{found}, {damaged:,} damaged files", "`headstart cache prune` removes them")
+    else:
+        yield Finding("rows", "ok", found)
+    writers = [f"{writer} ({one.short})" for one in held for writer in one.writers]
+    yield Finding("locks", "note" if writers else "ok", ", ".join(writers) or "nobody is adding rows")
