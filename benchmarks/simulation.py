@@ -4,8 +4,8 @@
 
 A run is a serial part in the driver (read the manifest, look up what is there, assemble the features), and tasks that
 workers share. What both cost is measured here at small sizes. A simulation then hands tasks, cut as
-`pipeline.features.workers.partition.cut` cuts them, to workers of which each has its own speed. What it says for sizes that it was not
-fitted to is set beside measurements; without that the rest of its table would be worth nothing.
+`pipeline.features.workers.partition.cut` cuts them, to workers of which each has its own speed. What it says for sizes
+that it was not fitted to is set beside measurements; without that the rest of its table would be worth nothing.
 
 --rate is the images a second of one worker with a real base (`benchmarks/extraction.py`); the network here costs
 nothing, so that the design is measured and not the base. --image-kb is the mean size of a photo's file.

@@ -6,9 +6,9 @@ import click
 
 from pipeline.photos.remote import Root
 from stages.console import Stage, progress
-from stages.likeness import hash_distance
-from stages.places import PLACE
-from stages.ranges import FloatRange
+from stages.options.duplicates import hash_distance
+from stages.options.param_types import FloatRange
+from stages.options.paths import PLACE
 
 FAULTS = {
     "leakage": "test images whose picture is also in train or val",

@@ -6,8 +6,7 @@ import click
 
 from pipeline import backbones as library
 from pipeline.backbones import Backbone, LayerRow
-from stages import tables
-from stages.console import Stage
+from stages.console import Stage, show_table
 
 
 @click.command(cls=Stage)
@@ -26,7 +25,7 @@ def backbones(name: str | None, size: int | None, alpha: float) -> None:
         rows = _layers(library.find(name), size, alpha)
         header = ("layer", "kind", "output", "parameters", "trainable", "frozen", "cut", "multiply-adds", "bytes")
         right = {2, 3, 4, 5, 7, 8}
-    tables.show(header, list(rows), right=right)
+    show_table(header, list(rows), right=right)
 
 
 def _summary(backbone: Backbone) -> Sequence[str]:

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from stages import settings, tables
-from stages.console import Stage, progress, warn
+from stages.console import Stage, progress, show_table, warn
+from stages.options import settings
 
 if TYPE_CHECKING:
     from pipeline.features.cache.inventory import Cached
@@ -32,7 +32,7 @@ def list_(cache: Path) -> None:
     header = ("spec", "rows", "shards", "disk", *(name.removesuffix(".name") for name in SETTINGS))
     numbers = [(one.short, f"{one.rows:,}", f"{one.shards:,}", _size(one.bytes)) for one in held]
     rows = [first + _settings(one.spec) for first, one in zip(numbers, held, strict=True)]
-    tables.show(header, rows, right={1, 2, 3})
+    show_table(header, rows, right={1, 2, 3})
     for one in held:
         if one.damaged:
             click.echo(f"  {one.short} damaged: {', '.join(path.name for path in one.damaged)}")

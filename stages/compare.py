@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from stages import history, tables
-from stages.console import Stage
+from stages import history
+from stages.console import Stage, show_table
 
 if TYPE_CHECKING:
     from pipeline.evaluation.compare import Summary
@@ -43,7 +43,7 @@ def compare(out_dirs: tuple[Path, ...], result_dir: Path, **options: Any) -> Non
     summary = comparison.compare(folders, result_dir, **options)
     click.echo(f"{summary.images:,} test images; in brackets 95 % intervals; p is corrected for {_pairs(summary)}\n")
     rows = [_row(place) for place in summary.ranking]
-    tables.show(("rank", "", "accuracy", "log loss", "training"), rows, right={0, 4})
+    show_table(("rank", "", "accuracy", "log loss", "training"), rows, right={0, 4})
     click.echo()
     for pair in summary.pairs[:PAIRS_PRINTED]:
         click.echo(f"{pair.first} over {pair.second}: {verdict.difference(pair)}, {_outcome(pair.better)}")

@@ -1,4 +1,4 @@
-"""``headstart completion``: what a shell needs to complete commands, options and names."""
+"""``headstart completion``: shell completion, the script with which the Tab key completes commands and options."""
 
 from typing import Final
 

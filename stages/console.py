@@ -1,7 +1,8 @@
-"""What all commands share: one-line errors with their exit status, progress, and how much is told, where and in colour.
+"""What all commands share: one-line errors with their exit status, warnings, progress and tables.
 
 On a terminal there are a bar and colours. Elsewhere, in a file or a pipe, there are plain lines, and those that tell
-how the work goes begin with the time. ``NO_COLOR`` (https://no-color.org) takes the colours away.
+how the work goes begin with the time. A table is ruled and fitted to the width of a terminal, and aligned plain text
+elsewhere. ``NO_COLOR`` (https://no-color.org) takes the colours away.
 """
 
 import contextlib
@@ -9,7 +10,7 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any, Final
 
 import click
@@ -22,6 +23,7 @@ SECONDS_BETWEEN_LINES = 10.0
 TIME: Final = "%Y-%m-%d %H:%M:%S"
 LOGGER: Final = logging.getLogger("pipeline")  # above those of all modules of the library
 LEVELS: Final = (logging.WARNING, logging.INFO, logging.DEBUG)  # by how often -v was given
+GAP: Final = "  "  # between the columns of a plain table
 QUIET: Final = "stages.console.quiet"
 
 # TensorFlow greets on stderr unless told otherwise before it is loaded; its errors still come through.
@@ -138,3 +140,46 @@ def _quiet() -> bool:
 def _stamp() -> str:
     """Return the time and a space for a line that goes into a file, nothing on a terminal."""
     return "" if sys.stderr.isatty() else f"{time.strftime(TIME)} "
+
+
+def show_table(header: Sequence[str], rows: Sequence[Sequence[str]], *, right: Collection[int]) -> None:
+    """Print a table on stdout.
+
+    Parameters
+    ----------
+    header : sequence of str
+        A title a column.
+    rows : sequence of sequence of str
+        As many cells as there are titles.
+    right : collection of int
+        Places of the columns that are aligned to the right, as numbers are.
+    """
+    if sys.stdout.isatty():
+        _ruled(header, rows, right)
+    else:
+        click.echo("\n".join(aligned([header, *rows], right)))
+
+
+def aligned(rows: Sequence[Sequence[str]], right: Collection[int]) -> Iterator[str]:
+    """Pad each column to its widest cell."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        cells = (
+            cell.rjust(width) if place in right else cell.ljust(width)
+            for place, (cell, width) in enumerate(zip(row, widths, strict=True))
+        )
+        yield GAP.join(cells).rstrip()
+
+
+def _ruled(header: Sequence[str], rows: Sequence[Sequence[str]], right: Collection[int]) -> None:
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for place, title in enumerate(header):
+        table.add_column(Text(title), justify="right" if place in right else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*map(Text, row))
+    Console().print(table)

@@ -5,8 +5,8 @@ from typing import Final
 
 import click
 
-from stages import settings
 from stages.console import Stage
+from stages.options import settings
 
 MARKS: Final = {"ok": ("ok", "green"), "note": ("note", "yellow"), "wrong": ("wrong", "red")}
 

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from pipeline.photos.remote import Root
-from stages import settings, tables
-from stages.console import Stage, progress, warn
-from stages.places import PLACE
+from stages.console import Stage, progress, show_table, warn
+from stages.options import settings
+from stages.options.paths import PLACE
 
 if TYPE_CHECKING:
     from pipeline.evaluation import evaluate as evaluation
@@ -89,7 +89,7 @@ def _show_classes(measured: dict[str, Any]) -> None:
         (label, f"{one['n']:,}", *(_estimate(one[name]) for name in ("precision", "recall", "f1")))
         for label, one in ((label, measured[label]) for label in labels)
     ]
-    tables.show(("class", "images", "precision", "recall", "F1"), rows, right={1})
+    show_table(("class", "images", "precision", "recall", "F1"), rows, right={1})
     if len(labels) < len(measured):
         click.echo(f"({len(labels)} of {len(measured):,} classes, those of least F1)")
 

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 import click
 
 from pipeline.photos.remote import Root
-from stages import settings, tables
-from stages.console import Stage, progress
-from stages.places import PLACE
+from stages.console import Stage, progress, show_table
+from stages.options import settings
+from stages.options.paths import PLACE
 
 if TYPE_CHECKING:
     from pipeline.export import Row
@@ -118,7 +118,7 @@ def _show(rows: "list[Row]") -> None:
     first = rows[0]
     click.echo(f"{first.images:,} test images, each format by its own runtime; in brackets 95 % intervals\n")
     header = ("format", "labels agree", "largest difference", "accuracy", "ms an image", "MB")
-    tables.show(header, [_row(row) for row in rows], right={1, 2, 4, 5})
+    show_table(header, [_row(row) for row in rows], right={1, 2, 4, 5})
     click.echo()
 
 

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from pipeline.photos.remote import Root
-from stages import settings
 from stages.console import Stage, progress
-from stages.places import FILE, PLACE
+from stages.options import settings
+from stages.options.paths import FILE, PLACE
 
 if TYPE_CHECKING:
     from pipeline.features.extract import Part, Report

@@ -6,11 +6,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from pipeline.photos.remote import Root
-from stages import settings, tables
-from stages.console import Stage, progress, tell, warn
-from stages.lists import names, widths
-from stages.places import FILE, FOLDER, PLACE
-from stages.ranges import FloatRange
+from stages.console import Stage, progress, show_table, tell, warn
+from stages.options import settings
+from stages.options.param_types import FloatRange, names, widths
+from stages.options.paths import FILE, FOLDER, PLACE
 
 if TYPE_CHECKING:
     from pipeline.models.finetuning import Summary
@@ -181,7 +180,7 @@ def _show_layers(summary: "Summary") -> None:
         if layer.place != "trunk"
     ]
     rows.append(("all", f"{summary.trained + summary.frozen:,}", f"{summary.trained:,}"))
-    tables.show(("layer", "parameters", "train"), rows, right={1, 2})
+    show_table(("layer", "parameters", "train"), rows, right={1, 2})
     click.echo()
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import click
 
 from stages.console import Stage, progress
-from stages.ranges import FloatRange
+from stages.options.param_types import FloatRange
 
 if TYPE_CHECKING:
     from pipeline.heads.selection.learning_curve import Estimate

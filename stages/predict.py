@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
-from stages import settings
 from stages.console import Stage, progress, warn
-from stages.ranges import FloatRange
+from stages.options import settings
+from stages.options.param_types import FloatRange
 
 if TYPE_CHECKING:
     from pipeline.inference.predict import Asked, Prediction

@@ -6,8 +6,8 @@ import click
 
 from pipeline.photos.remote import Root
 from stages.console import Stage, progress, warn
-from stages.likeness import hash_distance
-from stages.places import PLACE
+from stages.options.duplicates import hash_distance
+from stages.options.paths import PLACE
 
 
 @click.command(cls=Stage)

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from pipeline.photos.remote import Root
-from stages import settings
 from stages.console import Stage, progress
-from stages.places import PLACE
+from stages.options import settings
+from stages.options.paths import PLACE
 
 if TYPE_CHECKING:
     from pipeline.features.extract import Settings

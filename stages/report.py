@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from pipeline.photos.remote import Root
-from stages import history, settings
+from stages import history
 from stages.console import Stage, progress, warn
-from stages.places import FILE, PLACE
+from stages.options import settings
+from stages.options.paths import FILE, PLACE
 
 if TYPE_CHECKING:
     from pipeline.report import Commit, Looks

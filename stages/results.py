@@ -4,8 +4,7 @@ from pathlib import Path
 
 import click
 
-from stages import tables
-from stages.console import Stage
+from stages.console import Stage, show_table
 
 TITLES = {
     "accuracy": "accuracy",
@@ -27,7 +26,7 @@ def results(out_dirs: tuple[Path, ...]) -> None:
         (path.name, f"{numbers['images']:,.0f}", *(_cell(numbers, metric) for metric in TITLES))
         for path, numbers in measured.items()
     ]
-    tables.show(("", "images", *TITLES.values()), rows, right={1})
+    show_table(("", "images", *TITLES.values()), rows, right={1})
     click.echo("in brackets: 95 % intervals; pictures and predictions are in " + ", ".join(map(str, out_dirs)))
 
 

@@ -6,10 +6,10 @@ from typing import Any
 import click
 
 from pipeline.photos.remote import Root
-from stages import settings
 from stages.console import Stage, tell, warn
-from stages.places import PLACE
-from stages.ranges import FloatRange
+from stages.options import settings
+from stages.options.param_types import FloatRange
+from stages.options.paths import PLACE
 
 
 @click.command(cls=Stage)

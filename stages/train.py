@@ -17,9 +17,8 @@ from pipeline.heads.dense import ACTIVATIONS, OPTIMIZERS, STANDARDIZE
 from pipeline.heads.knn import METRICS
 from pipeline.heads.selection import grid_search
 from stages.console import Stage, progress, warn
-from stages.lists import widths
-from stages.places import FILE, FOLDER
-from stages.ranges import FloatRange
+from stages.options.param_types import FloatRange, widths
+from stages.options.paths import FILE, FOLDER
 
 
 def _folds(ctx: click.Context, parameter: click.Parameter, folds: int) -> int:

@@ -18,7 +18,7 @@ from pipeline import backbones, heads
 from pipeline.models import assemble
 from stages import recipe
 from stages.__main__ import main
-from stages.lists import names, widths
+from stages.options.param_types import names, widths
 from tests.fakes import write_classes
 
 ROOT = Path(__file__).parents[1]

@@ -19,7 +19,7 @@ from pipeline.photos import manifest
 from pipeline.photos.augmentation import Policy, view_key
 from pipeline.photos.manifest import Manifest
 from stages.cache import cache as command
-from stages.settings import plan
+from stages.options.settings import plan
 from tests.test_row_cache import digests_of, rows_of
 
 OPTIONS = {"--backbone": "mobilenet_v2", "--weights": "none", "--size": "32"}

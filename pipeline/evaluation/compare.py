@@ -127,8 +127,8 @@ def expand(out_dirs: Sequence[Path]) -> list[Path]:
         inside = sorted(path.parent for path in folder.glob(f"*/{predictions_file.PREDICTIONS}"))
         if not inside:
             raise ArtefactError(
-                f"{folder}: expected {predictions_file.PREDICTIONS} of 'headstart evaluate' in it, or in folders in it, "
-                "received none"
+                f"{folder}: expected {predictions_file.PREDICTIONS} of 'headstart evaluate' in it, or in folders in "
+                "it, received none"
             )
         found += inside
     return list(dict.fromkeys(found))
@@ -149,8 +149,9 @@ def _read(folders: Sequence[Path]) -> list[_Judged]:
         numbers = _numbers(folder)
         if numbers["images"] != len(found) or abs(numbers["accuracy"] - correct.mean()) > 10.0**-DECIMALS:
             raise ArtefactError(
-                f"{folder}: expected {predictions_file.METRICS} and {predictions_file.PREDICTIONS} of one evaluation, received "
-                f"accuracy {numbers['accuracy']} of {numbers['images']} images and {correct.mean():.6f} of {len(found)}"
+                f"{folder}: expected {predictions_file.METRICS} and {predictions_file.PREDICTIONS} of one evaluation, "
+                f"received accuracy {numbers['accuracy']} of {numbers['images']} images and {correct.mean():.6f} of "
+                f"{len(found)}"
             )
         judged.append(_Judged(name, numbers, correct, -np.log(np.clip(chosen, _SMALLEST, 1.0))))
     return judged

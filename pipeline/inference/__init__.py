@@ -1,0 +1,1 @@
+"""From photos to labels: predictions, class activation maps, out-of-distribution scores and serving."""

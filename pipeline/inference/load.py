@@ -100,11 +100,11 @@ def load(
     Parameters
     ----------
     directory : Path
-        Written by `pipeline.heads.train.train`, `pipeline.models.finetuning.finetune` or `pipeline.export.export`; of an export
-        also one of its files, else it is the fastest whose runtime is installed.
+        Written by `pipeline.heads.train.train`, `pipeline.models.finetuning.finetune` or `pipeline.export.export`; of
+        an export also one of its files, else it is the fastest whose runtime is installed.
     weights : str or None
-        For a head, the base's weights, as in `pipeline.features.extract.Settings`; their sha256 is checked against the one
-        the head keeps. None: ``none`` if the head was trained on a random base, else ``imagenet``.
+        For a head, the base's weights, as in `pipeline.features.extract.Settings`; their sha256 is checked against the
+        one the head keeps. None: ``none`` if the head was trained on a random base, else ``imagenet``.
     engine : {"auto", "tensorflow", "openvino"}
         ``auto`` is the one that the head's spec names, if it names one.
     precision : {"float32", "bfloat16", "float16"} or None

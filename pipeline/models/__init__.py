@@ -1,0 +1,1 @@
+"""Trunk, tail and head as one network: joined, stored, run and fine-tuned."""

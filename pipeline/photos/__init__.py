@@ -1,0 +1,1 @@
+"""From a folder of photos to a manifest, and from a photo's bytes to pixels."""

@@ -1,0 +1,1 @@
+"""Files on disk: written atomically, HDF5, locks and digests."""

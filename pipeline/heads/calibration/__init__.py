@@ -1,0 +1,1 @@
+"""Calibrated probabilities: temperature scaling, and decision thresholds for a target precision or recall."""

@@ -40,8 +40,8 @@ class Run:
     Attributes
     ----------
     weights : str or None
-        The base's weights, as in `pipeline.features.extract.Settings`, checked by digest. None: ``none`` if the head was
-        trained on a random base, else ``imagenet``.
+        The base's weights, as in `pipeline.features.extract.Settings`, checked by digest. None: ``none`` if the head
+        was trained on a random base, else ``imagenet``.
     engine : {"auto", "tensorflow", "openvino"}
         What runs the network below the cut.
     cache : Path

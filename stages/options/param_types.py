@@ -1,6 +1,23 @@
-"""Options that hold several values, separated by commas, since params.yaml hands each option one text."""
+"""Types of parameters: numbers in a range, never NaN or infinite, and several values separated by commas.
+
+Lists are written as one text, since params.yaml hands each option one text.
+"""
+
+import math
+from typing import Any
 
 import click
+
+
+class FloatRange(click.FloatRange):
+    """A range of numbers; click's own lets NaN through, to which every comparison is false."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return a finite number within the range."""
+        number = super().convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"expected a finite number, received {value!r}", param, ctx)
+        return number
 
 
 def widths(ctx: click.Context, parameter: click.Parameter, text: str) -> tuple[int, ...]:

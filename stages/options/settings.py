@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import click
 from click.core import ParameterSource
 
-from stages.ranges import FloatRange
+from stages.options.param_types import FloatRange
 
 if TYPE_CHECKING:
     from pipeline.features.extract import Plan

@@ -1,0 +1,1 @@
+"""Options and types of parameters that several commands take."""
