@@ -11,6 +11,7 @@ import click
 from pipeline.photos.remote import Root
 from stages.console import Stage, progress
 from stages.options import settings
+from stages.options.param_types import FloatRange
 from stages.options.paths import PLACE
 
 if TYPE_CHECKING:
@@ -46,6 +47,20 @@ AUTO = "auto"
 @click.option(
     "--sample", type=click.IntRange(min=2), default=2000, show_default=True, help="Images of train and val at most."
 )
+@click.option(
+    "--margin",
+    type=FloatRange(min=0, max=1),
+    default=0.01,
+    show_default=True,
+    help="Accuracy that a cheaper cut, or a faster base, may cost at most; it must be shown to cost no more.",
+)
+@click.option(
+    "--confidence",
+    type=FloatRange(min=0.5, max=1, min_open=True, max_open=True),
+    default=0.95,
+    show_default=True,
+    help="That no cut, pooling or base is wrongly shown to be better or no worse, whatever their number.",
+)
 @click.option("--batch-size", type=click.IntRange(min=1), default=32, show_default=True, help="Images a batch.")
 @settings.cache
 def probe(images: Root, manifest: Path, cut_json: Path, cut: str, pooling: str, **options: Any) -> None:
@@ -55,7 +70,9 @@ def probe(images: Root, manifest: Path, cut_json: Path, cut: str, pooling: str, 
     and backbones.csv and backbones.png: the bases of --compare.
     """
     from pipeline.features.probe import probe as probing
+    from pipeline.features.probe.recommendation import Proof
 
+    proof = Proof(options.pop("margin"), options.pop("confidence"))
     compared, engine, sample = options.pop("compare"), options.pop("engine"), options.pop("sample")
     if cut != AUTO:
         if compared:
@@ -72,15 +89,17 @@ def probe(images: Root, manifest: Path, cut_json: Path, cut: str, pooling: str, 
     bases = list(_bases(compared, options))
     poolings = probing.POOLINGS if pooling == AUTO else (pooling,)
     with progress("images") as advance:
-        finding, contenders = probing.probe(
-            images, manifest, cut_json, bases, poolings=poolings, sample=sample, engine=engine, progress=advance, **run
-        )
+        asked = {"poolings": poolings, "sample": sample, "proof": proof, "engine": engine}
+        finding, contenders = probing.probe(images, manifest, cut_json, bases, progress=advance, **asked, **run)
     for one in contenders:
         judged = one.finding.recommendation.chosen
+        low, high = judged.interval
         click.echo(
-            f"{one.finding.plan.backbone.name} at {one.finding.plan.size} px: {judged.accuracy:.3f}, "
+            f"{one.name}: {judged.accuracy:.3f} [{low:.3f}, {high:.3f}], "
             f"{one.images_per_second:,.0f} images a second, {one.seconds:,.0f} s for all {one.images:,}"
         )
+    if contenders:
+        click.echo(probing.preferred(contenders, proof)[1])
     click.echo(f"{len(finding.judged)} candidates: {finding.recommendation.why} -> {cut_json}")
 
 

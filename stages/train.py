@@ -253,10 +253,12 @@ def _searched(summary: training.Summary) -> list[str]:
     if summary.searched is None:
         return []
     trials, chosen = summary.searched.trials, summary.searched.trials[summary.searched.chosen]
+    best = trials[summary.searched.best]
     params = ", ".join(f"{name} {value}" for name, value in chosen.params.items())
     return [
         f"searched {len(trials)} candidates on {summary.searched.rows:,} images held out: {params}, "
-        f"accuracy {chosen.accuracy:.3f}, loss {chosen.loss:.4f} (least {trials[summary.searched.best].loss:.4f})"
+        f"accuracy {chosen.accuracy:.3f}, loss {chosen.loss:.4f}, the simplest within a standard error of the least, "
+        f"{best.loss:.4f} ± {best.error:.4f}"
     ]
 
 

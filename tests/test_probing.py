@@ -14,7 +14,7 @@ from pipeline.errors import CutError, InputError
 from pipeline.features import extract
 from pipeline.features.probe import cut_file
 from pipeline.features.probe import probe as probing
-from pipeline.features.probe.recommendation import Candidate
+from pipeline.features.probe.recommendation import Candidate, Judged, Proof, chance, compare, recommend
 from pipeline.photos import manifest, prepare
 from pipeline.photos.manifest import Manifest
 from pipeline.stats import intervals
@@ -79,7 +79,7 @@ class Photos:
         self.bench = FakeBench()
         self.seen: list[tuple[int, int]] = []
 
-    def probe(self, *others: str, sample: int = 1000, batch_size: int = 7) -> probing.Finding:
+    def probe(self, *others: str, sample: int = 1000, batch_size: int = 7, margin: float = 0.2) -> probing.Finding:
         bases = [settings(size=SIZE), *(settings(backbone=name, size=SIZE) for name in others)]
         found, self.contenders = probing.probe(
             self.root,
@@ -88,6 +88,7 @@ class Photos:
             bases,
             poolings=("avg", "max"),
             sample=sample,
+            proof=Proof(margin=margin),
             engine="tensorflow",
             batch_size=batch_size,
             cache=None,
@@ -126,6 +127,18 @@ def test_the_planted_layer_is_found_and_of_two_alike_the_cheaper_one(photos: Pho
     accuracy = {(one.candidate.cut, one.candidate.pooling): one.accuracy for one in found.judged}
     assert accuracy["middle", "avg"] == accuracy["high", "avg"] > 0.9
     assert accuracy["low", "avg"] < 0.6
+
+
+def test_on_few_photos_the_top_is_kept_and_the_cut_file_says_why(photos: Photos) -> None:
+    found = photos.probe(margin=0.01).recommendation
+    assert (found.chosen.candidate.cut, found.chosen.candidate.pooling) == ("high", "avg")
+    written = json.loads(photos.cut.read_text())
+    assert "The top is kept: no other cut or pooling is shown to be better" in written["why"]
+    assert "A cheaper one can be shown from 1,072 images on" in written["why"]
+    assert (written["figures"]["margin"], written["figures"]["confidence"]) == (0.01, 0.95)
+    assert written["figures"]["chosen"] == written["figures"]["top"]
+    shown = {(row["cut"], row["pooling"]): row["shown"] for row in photos.rows("layers.csv")}
+    assert shown["middle", "avg"] == "nothing"
 
 
 def test_the_cut_file_says_what_extract_needs_and_what_it_rests_on(photos: Photos) -> None:
@@ -238,7 +251,7 @@ def test_identical_files_count_once() -> None:
 
 
 def test_several_backbones_are_compared_at_the_cut_recommended_for_each(photos: Photos) -> None:
-    found = photos.probe("efficientnet_b0", "vgg16")
+    found = photos.probe("efficientnet_b0", "vgg16", margin=0.3)
     assert photos.bench.opened == 3
     assert photos.asked == ("middle_layer", "avg")
     assert sum(photos.other.batches) == 45
@@ -247,10 +260,41 @@ def test_several_backbones_are_compared_at_the_cut_recommended_for_each(photos: 
     assert [row["backbone"] for row in rows] == ["mobilenet_v2", "efficientnet_b0", "vgg16"]
     assert {row["accuracy"] for row in rows} == {f"{found.recommendation.chosen.accuracy:.6f}"}
     assert {row["images"] for row in rows} == {"60"}
+    assert {row["shown"] for row in rows} == {"not worse"}  # the same features: they never disagree
     for row, one in zip(rows, photos.contenders, strict=True):
         assert one.images_per_second > 0
         assert float(row["seconds"]) == pytest.approx(60 / one.images_per_second, abs=0.051)
     assert cut_file.read(photos.cut, backbone="mobilenet_v2") == ("middle_layer", "avg")
+
+
+def contender(name: str, wrong: int, rate: float, first: probing.Contender | None = None) -> probing.Contender:
+    """A base that gets the first `wrong` of 400 images wrong."""
+    right = np.arange(400) >= wrong
+    judged = Judged(Candidate("top", "top_layer", 1, "avg", 8, 10), right, 1.0 - right)
+    plan = extract.plan(settings(backbone=name, size=SIZE), engine="tensorflow")
+    found = recommend([judged], ["a", "b"] * 200, top=judged, proof=Proof())
+    beside = judged if first is None else first.finding.recommendation.chosen
+    difference = compare(judged, beside, chance(["a", "b"] * 200), Proof(margin=0.05), 1)
+    return probing.Contender(probing.Finding(plan, [judged], found), rate, 400, difference)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "rate", "taken", "why"),
+    [
+        (4, 50.0, 1, "vgg16 at 8 px is shown to be better than mobilenet_v2 at 8 px with 95 % confidence"),
+        (40, 200.0, 1, "vgg16 at 8 px is faster and shown to be at most 0.05 less accurate with 95 % confidence"),
+        (40, 50.0, 0, "mobilenet_v2 at 8 px is kept: no other base is shown to be better"),
+        (60, 200.0, 0, "mobilenet_v2 at 8 px is kept: no other base is shown to be better"),
+    ],
+)
+def test_another_base_is_taken_only_if_it_is_shown_to_be_better_or_faster_and_no_worse(
+    wrong: int, rate: float, taken: int, why: str
+) -> None:
+    first = contender("mobilenet_v2", 40, 100.0)
+    both = [first, contender("vgg16", wrong, rate, first)]
+    chosen, said = probing.preferred(both, Proof(margin=0.05))
+    assert chosen is both[taken]
+    assert said.startswith(why)
 
 
 def test_a_given_cut_is_echoed_without_images_and_the_same_files_are_there(tmp_path: Path) -> None:

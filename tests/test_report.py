@@ -90,11 +90,26 @@ class World:
         cut_file.write(self.root / "cut.json", backbone="tiny", cut="top_relu", pooling="avg", why=why, figures=None)
         names = ("cut", "layer", "depth", "pooling", "accuracy", "accuracy_low", "accuracy_high")
         rows = [
-            [cut, layer, depth, pooling, 0.5 + 0.1 * depth, 0.45 + 0.1 * depth, 0.55 + 0.1 * depth, 0.1, 16, 32, 1e6]
+            [
+                cut,
+                layer,
+                depth,
+                pooling,
+                0.5 + 0.1 * depth,
+                0.45 + 0.1 * depth,
+                0.55 + 0.1 * depth,
+                0.1,
+                "nothing",
+                16,
+                32,
+                1e6,
+            ]
             for depth, (cut, layer) in enumerate([("block-1", "add"), ("top", "top_relu")], 1)
             for pooling in ("avg", "max")
         ]
-        publish_csv(self.root / "layers.csv", [*names, "squared_error", "features", "bytes", "multiply_adds"], rows)
+        publish_csv(
+            self.root / "layers.csv", [*names, "squared_error", "shown", "features", "bytes", "multiply_adds"], rows
+        )
 
     def _heads(self) -> None:
         paths = (self.root / "manifest.csv", self.root / "features.h5")
@@ -215,7 +230,17 @@ def test_what_was_not_given_is_left_out_and_the_command_named(world, tmp_path):
 
 def test_a_fixed_cut_is_told_without_a_plot(world, tmp_path):
     cut_file.write(tmp_path / "cut.json", backbone="tiny", cut="top", pooling="avg", why="as --cut says", figures=None)
-    columns = ("cut", "depth", "pooling", "accuracy", "accuracy_low", "accuracy_high", "bytes", "multiply_adds")
+    columns = (
+        "cut",
+        "depth",
+        "pooling",
+        "accuracy",
+        "accuracy_low",
+        "accuracy_high",
+        "shown",
+        "bytes",
+        "multiply_adds",
+    )
     publish_csv(tmp_path / "layers.csv", columns, [])
     _, text = written(world.inputs(probe=tmp_path / "cut.json"), tmp_path / "report.html")
     assert "as --cut says. The layers were not compared" in told(text)

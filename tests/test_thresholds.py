@@ -8,6 +8,7 @@ import pytest
 from pipeline.errors import ArtefactError, InputError
 from pipeline.heads.calibration import thresholds
 from pipeline.heads.calibration.thresholds import Wish
+from pipeline.stats import intervals
 
 CLASSES = ["cat", "dog"]
 DOG = np.array([0.1, 0.2, 0.4, 0.6, 0.7, 0.9])
@@ -30,12 +31,24 @@ def test_a_wish_for_precision_keeps_as_much_recall_as_it_can():
         "wish": {"precision": 0.9},
         "precision": 1.0,
         "recall": pytest.approx(2 / 3),
+        "low": intervals.proportion(2, 2)[0],
     }
 
 
 def test_a_wish_for_recall_keeps_as_much_precision_as_it_can():
     found = choose("recall", 0.9)
     assert (found["value"], found["recall"], found["precision"]) == (pytest.approx(0.3), 1.0, 0.75)
+
+
+def test_what_few_images_reach_but_do_not_show_is_a_warning():
+    found = choose("recall", 0.9)
+    assert thresholds.unshown(found) == [
+        "--recall-at-least 0.9: reached on the validation images (1.000), but not shown: the 95 % interval begins at "
+        "0.439. More validation images would narrow it"
+    ]
+    many = choose("recall", 0.9, dog=np.tile(DOG, 50), actual=np.tile(IS_DOG, 50))
+    assert many["low"] > 0.9
+    assert thresholds.unshown(many) == []
 
 
 def test_either_class_may_be_the_positive_one():

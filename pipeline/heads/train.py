@@ -170,6 +170,7 @@ def train(
         if calibrated:
             probabilities = calibration.apply(probabilities, calibrated["temperature"])
         threshold = _threshold(probabilities, held.codes, classes, wish) if wish else None
+        warnings += thresholds.unshown(threshold) if threshold else []
         summary = Summary(
             head=heads.name_of(head),
             n_parameters=heads.count_parameters(head.layout(fit.rows.shape[1], len(classes))),

@@ -147,8 +147,9 @@ def numeric(row: Row, column: str) -> float:
 
 def probed(cut_path: Path) -> Probed:
     """Read what `probe` left: ``cut.json``, ``layers.csv`` and, if bases were compared, ``backbones.csv``."""
-    layers = ("cut", "depth", "pooling", "accuracy", "accuracy_low", "accuracy_high", "bytes", "multiply_adds")
-    contenders = ("backbone", "size", "cut", "pooling", "accuracy", "accuracy_low", "accuracy_high")
+    estimated = ("accuracy", "accuracy_low", "accuracy_high", "shown")
+    layers = ("cut", "depth", "pooling", *estimated, "bytes", "multiply_adds")
+    contenders = ("backbone", "size", "cut", "pooling", *estimated)
     return Probed(
         document(cut_path, ("backbone", "cut", "pooling", "why"), "probe"),
         rows(cut_path.with_name("layers.csv"), layers, "probe"),

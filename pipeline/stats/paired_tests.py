@@ -46,7 +46,7 @@ from pipeline.stats.intervals import Z, bca, farthest, weights
 Floats = NDArray[np.float64]
 
 
-def accuracy_difference(first_alone: int, second_alone: int, n: int) -> tuple[float, float, float]:
+def accuracy_difference(first_alone: int, second_alone: int, n: int, *, z: float = Z) -> tuple[float, float, float]:
     """Return the first model's accuracy less the second's, and both ends of Tango's score interval [1]_.
 
     Parameters
@@ -55,6 +55,8 @@ def accuracy_difference(first_alone: int, second_alone: int, n: int) -> tuple[fl
         Images that one model gets right and the other wrong.
     n : int
         All images, at least 1.
+    z : float
+        How many standard errors the interval reaches: the normal quantile of its confidence, 1.96 for 95 %.
 
     Returns
     -------
@@ -70,7 +72,7 @@ def accuracy_difference(first_alone: int, second_alone: int, n: int) -> tuple[fl
         constant = -c * difference * (1 - difference)
         share = (np.sqrt(max(linear**2 - 8 * n * constant, 0.0)) - linear) / (4 * n)
         variance = n * max(2 * share + difference * (1 - difference), 0.0)
-        return bool(abs(b - c - n * difference) <= Z * np.sqrt(variance))
+        return bool(abs(b - c - n * difference) <= z * np.sqrt(variance))
 
     return value, farthest(value, -1.0, accepts), farthest(value, 1.0, accepts)
 

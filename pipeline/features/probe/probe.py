@@ -21,7 +21,16 @@ from pipeline.errors import ImageError, InputError
 from pipeline.features import extract
 from pipeline.features.extract import Plan, Settings
 from pipeline.features.probe import cut_file
-from pipeline.features.probe.recommendation import Candidate, Judged, Recommendation, recommend
+from pipeline.features.probe.recommendation import (
+    Candidate,
+    Difference,
+    Judged,
+    Proof,
+    Recommendation,
+    chance,
+    compare,
+    recommend,
+)
 from pipeline.photos import decode, manifest
 from pipeline.photos.manifest import Manifest
 from pipeline.photos.remote import Root
@@ -36,9 +45,11 @@ MOST_NAMED: Final = 10
 IMAGES_TIMED: Final = 512
 
 ACCURACY: Final = ("accuracy", "accuracy_low", "accuracy_high")
-LAYERS: Final = ("cut", "layer", "depth", "pooling", *ACCURACY, "squared_error", "features", "bytes", "multiply_adds")
+DIFFERENCE: Final = ("difference", "difference_low", "standard_errors", "shown")
+COSTS: Final = ("features", "bytes", "multiply_adds")
+LAYERS: Final = ("cut", "layer", "depth", "pooling", *ACCURACY, "squared_error", *DIFFERENCE, *COSTS)
 SPEED: Final = ("images_per_second", "images", "seconds")
-CONTENDERS: Final = ("backbone", "size", "cut", "layer", "pooling", *ACCURACY, *SPEED)
+CONTENDERS: Final = ("backbone", "size", "cut", "layer", "pooling", *ACCURACY, *DIFFERENCE, *SPEED)
 
 Progress = Callable[[int, int], None]
 
@@ -79,16 +90,24 @@ class Contender:
         On this machine, decoding included, start-up not.
     images : int
         Distinct images of the whole manifest.
+    difference : Difference
+        To the first base, counting every candidate of every other base.
     """
 
     finding: Finding
     images_per_second: float
     images: int
+    difference: Difference
 
     @property
     def seconds(self) -> float:
         """For all images of the manifest, at that rate."""
         return self.images / self.images_per_second
+
+    @property
+    def name(self) -> str:
+        """The base with its size, as ``mobilenet_v2 at 160 px``."""
+        return f"{self.finding.plan.backbone.name} at {self.finding.plan.size} px"
 
 
 OpenBench = Callable[[Plan], Bench]
@@ -136,6 +155,7 @@ def probe(
     *,
     poolings: Sequence[str],
     sample: int,
+    proof: Proof,
     engine: str,
     batch_size: int,
     cache: Path | None,
@@ -159,9 +179,11 @@ def probe(
         The first is the one that `cut_path` is for. Their cut and pooling do not matter; the precision is float32,
         since below it a network with many outputs computes other values than one with a single output.
     poolings : sequence of str
-        Those to compare.
+        Those to compare; the top with the first of them is taken unless another cut or pooling is shown to be better.
     sample : int
         At most so many distinct images of train and val.
+    proof : Proof
+        What must be shown of a cut, or of a base, before it takes the place of the top, or of the first base.
     engine : {"auto", "tensorflow", "openvino"}
         What runs the networks.
     batch_size : int
@@ -196,23 +218,61 @@ def probe(
     open_engine = open_engine or (lambda plan: extract.open_engine(plan, batch_size=batch_size, cache=cache))
     distinct = len({digest.tobytes() for digest in table.digests})
     findings: list[Finding] = []
-    contenders: list[Contender] = []
+    rates: list[float] = []
     for settings in bases:
 
         def forwarded(done: int, before: int = len(findings) * len(drawn)) -> None:
             progress(before + done, len(bases) * len(drawn))
 
         plan = _plan(settings, engine, cut="top", pooling="avg")
-        finding = _find(plan, open_bench(plan), _Sample(root, drawn, plan, batch_size), forwarded)
+        finding = _find(plan, open_bench(plan), Sample(root, drawn, plan, batch_size), proof, forwarded)
         findings.append(finding)
         if len(bases) > 1:
             chosen = finding.recommendation.chosen.candidate
             plan = _plan(settings, engine, cut=chosen.layer, pooling=chosen.pooling)
-            rate = _images_per_second(open_engine(plan), _Sample(root, drawn, plan, batch_size))
-            contenders.append(Contender(finding, rate, distinct))
+            rates.append(_images_per_second(open_engine(plan), Sample(root, drawn, plan, batch_size)))
+    comparisons = sum(len(finding.judged) for finding in findings[1:])
+    chosen_first, by_chance = findings[0].recommendation.chosen, chance(drawn.labels)
+    contenders = [
+        Contender(
+            finding,
+            rate,
+            distinct,
+            compare(finding.recommendation.chosen, chosen_first, by_chance, proof, comparisons),
+        )
+        for finding, rate in zip(findings, rates, strict=bool(rates))
+    ]
     _write(cut_path, findings[0])
-    _write_contenders(cut_path, contenders)
+    _write_contenders(cut_path, contenders, proof)
     return findings[0], contenders
+
+
+def preferred(contenders: Sequence[Contender], proof: Proof) -> tuple[Contender, str]:
+    """Return the base to take, and why: the first, unless another is shown to be better, or faster and not worse.
+
+    Parameters
+    ----------
+    contenders : sequence of Contender
+        At least one, the first being the one that is kept in doubt.
+    proof : Proof
+        With which they were compared.
+    """
+    first, *others = contenders
+    better = [one for one in others if one.difference.shown == "better"]
+    faster = [
+        one for one in others if one.difference.shown == "not worse" and one.images_per_second > first.images_per_second
+    ]
+    level = f"with {100 * proof.confidence:g} % confidence"
+    if better:
+        taken = min(better, key=lambda one: one.finding.recommendation.chosen.squared_error)
+        return taken, f"{taken.name} is shown to be better than {first.name} {level}"
+    if faster:
+        taken = max(faster, key=lambda one: one.images_per_second)
+        return taken, f"{taken.name} is faster and shown to be at most {proof.margin:g} less accurate {level}"
+    return first, (
+        f"{first.name} is kept: no other base is shown to be better, or faster and at most {proof.margin:g} less "
+        f"accurate, {level}"
+    )
 
 
 def draw(table: Manifest, sample: int) -> Manifest:
@@ -291,7 +351,7 @@ def judge(
     return judged
 
 
-class _Sample:
+class Sample:
     """The images of a sample as batches of pixels, read ahead by threads, as one plan wants them."""
 
     def __init__(self, root: Root, drawn: Manifest, plan: Plan, batch_size: int) -> None:
@@ -327,7 +387,7 @@ def _plan(settings: Settings, engine: str, *, cut: str, pooling: str) -> Plan:
     )
 
 
-def _find(plan: Plan, bench: Bench, sample: _Sample, progress: Callable[[int], None]) -> Finding:
+def _find(plan: Plan, bench: Bench, sample: Sample, proof: Proof, progress: Callable[[int], None]) -> Finding:
     """Run every image through the bench once, and judge the candidates."""
     ends = np.cumsum([candidate.features for candidate in bench.candidates])
     features = [np.empty((len(sample), one.features), np.float16) for one in bench.candidates]
@@ -349,10 +409,11 @@ def _find(plan: Plan, bench: Bench, sample: _Sample, progress: Callable[[int], N
     judged = judge(bench.candidates, features, sample.drawn.labels)
     if not judged:
         raise InputError(f"{plan.backbone.name}: expected features that fit float16, received none; check --weights")
-    return Finding(plan, judged, recommend(judged))
+    top = next(one for one in judged if one.candidate.depth == judged[-1].candidate.depth)
+    return Finding(plan, judged, recommend(judged, sample.drawn.labels, top=top, proof=proof))
 
 
-def _images_per_second(engine: engines.Engine, sample: _Sample) -> float:
+def _images_per_second(engine: engines.Engine, sample: Sample) -> float:
     """Time the run over the sample, decoding included, the first batch left out: it may still set things up."""
     count = min(len(sample), IMAGES_TIMED)
     started, first, done = time.perf_counter(), 0, 0
@@ -363,11 +424,17 @@ def _images_per_second(engine: engines.Engine, sample: _Sample) -> float:
     return (done - first) / (time.perf_counter() - started)
 
 
-def _row(judged: Judged) -> tuple[Any, ...]:
+def _row(judged: Judged, difference: Difference) -> tuple[Any, ...]:
     """Return the values of `LAYERS`."""
     one = judged.candidate
     place = (one.cut, one.layer, one.depth, one.pooling)
-    return (*place, *_accuracy(judged), f"{judged.squared_error:.6f}", one.features, one.bytes, one.multiply_adds)
+    errors, costs = f"{judged.squared_error:.6f}", (one.features, one.bytes, one.multiply_adds)
+    return (*place, *_accuracy(judged), errors, *_difference(difference), *costs)
+
+
+def _difference(found: Difference) -> list[str]:
+    """Return the values of `DIFFERENCE`."""
+    return [f"{found.accuracy:.6f}", f"{found.accuracy_low:.6f}", f"{found.standard_errors:.3f}", found.shown]
 
 
 def _accuracy(judged: Judged) -> list[str]:
@@ -377,7 +444,7 @@ def _accuracy(judged: Judged) -> list[str]:
 
 def _write(cut_path: Path, finding: Finding) -> None:
     found, spec = finding.recommendation, finding.plan.spec
-    publish_csv(cut_path.with_name("layers.csv"), LAYERS, map(_row, finding.judged))
+    publish_csv(cut_path.with_name("layers.csv"), LAYERS, map(_row, finding.judged, found.differences))
     lines: dict[str, list[plots.Rung]] = {}
     for judged in finding.judged:
         one = judged.candidate
@@ -402,19 +469,19 @@ def _write(cut_path: Path, finding: Finding) -> None:
     )
 
 
-def _write_contenders(cut_path: Path, contenders: Sequence[Contender]) -> None:
+def _write_contenders(cut_path: Path, contenders: Sequence[Contender], proof: Proof | None = None) -> None:
     rows, dots = [], []
     for one in contenders:
         plan, chosen = one.finding.plan, one.finding.recommendation.chosen
         cut = chosen.candidate
         speed = (f"{one.images_per_second:.1f}", one.images, f"{one.seconds:.1f}")
         where = (plan.backbone.name, plan.size, cut.cut, cut.layer, cut.pooling)
-        rows.append((*where, *_accuracy(chosen), *speed))
-        name = f"{plan.backbone.name} at {plan.size} px, {cut.cut} with {cut.pooling}"
+        rows.append((*where, *_accuracy(chosen), *_difference(one.difference), *speed))
+        name = f"{one.name}, {cut.cut} with {cut.pooling}"
         dots.append(plots.Contender(name, chosen.accuracy, *chosen.interval, one.images_per_second, one.seconds))
     publish_csv(cut_path.with_name("backbones.csv"), CONTENDERS, rows)
     picture = cut_path.with_name("backbones.png")
-    if contenders:
-        plots.backbones(dots, picture, f"Time for all {contenders[0].images:,} images, and accuracy on a sample")
+    if contenders and proof:
+        plots.backbones(dots, picture, preferred(contenders, proof)[1])
     else:
         plots.sentence("Backbones are compared where several are given: --compare", picture)

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.errors import ArtefactError, InputError
+from pipeline.stats import intervals
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,8 @@ def choose(
     -------
     dict
         JSON-able: ``positive`` (label), ``value`` (an image is given this label from this probability on), ``wish``
-        ({metric: fraction}), and what it reaches on the validation split, which chose it: ``precision``, ``recall``.
+        ({metric: fraction}), what it reaches on the validation split, which chose it: ``precision``, ``recall``, and
+        ``low``, the lower end of the 95 % interval of the metric that was wished.
 
     Raises
     ------
@@ -78,13 +80,34 @@ def choose(
             f"images, received {reached.max():.4f} at most"
         )
     place = max(fits.tolist(), key=lambda at: (other[at], reached[at], values[at]))
+    given = int(np.count_nonzero(probabilities[:, code] >= values[place]))
+    of = given if wish.metric == "precision" else int(actual.sum())
+    low, _ = intervals.proportion(round(float(reached[place]) * of), of)
     return {
         "positive": positive,
         "value": float(values[place]),
         "wish": {wish.metric: wish.at_least},
         "precision": float(precision[place]),
         "recall": float(recall[place]),
+        "low": low,
     }
+
+
+def unshown(threshold: dict[str, Any]) -> list[str]:
+    """Return a warning, if a threshold reaches what was wished, but so few images do not show that it will on others.
+
+    Parameters
+    ----------
+    threshold : dict
+        As `choose` returns it.
+    """
+    ((metric, wished),) = threshold["wish"].items()
+    if threshold["low"] >= wished:
+        return []
+    return [
+        f"--{metric}-at-least {wished:g}: reached on the validation images ({threshold[metric]:.3f}), but not shown: "
+        f"the 95 % interval begins at {threshold['low']:.3f}. More validation images would narrow it"
+    ]
 
 
 def decide(

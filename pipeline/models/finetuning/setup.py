@@ -187,13 +187,15 @@ class Job:
         try:
             ((metric, at_least),) = before["wish"].items()
             wish = thresholds.Wish(metric, at_least, before["positive"])
-            return thresholds.choose(probabilities, codes, self.classes, wish)
+            found = thresholds.choose(probabilities, codes, self.classes, wish)
         except (KeyError, AttributeError, ValueError, InputError) as error:
             self.warnings.append(
                 "the threshold of the head was chosen for its probabilities, which training changes, and there is none "
                 f"for the new ones, so the model gives the most probable class: {error}"
             )
             return None
+        self.warnings += thresholds.unshown(found)
+        return found
 
     def save(self, model_dir: Path, outcome: Outcome) -> None:
         """Store the model."""

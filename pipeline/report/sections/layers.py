@@ -32,6 +32,7 @@ def layers(probed: Probed | None) -> dict[str, Any] | None:
                 "cut": row["cut"],
                 "pooling": row["pooling"],
                 "estimate": _estimate(row),
+                "shown": row["shown"],
                 "bytes": int(row["bytes"]),
                 "multiply_adds": numeric(row, "multiply_adds"),
             }
