@@ -9,7 +9,8 @@ import grimp
 import pytest
 import yaml
 
-ROOT = Path(__file__).parents[1]
+from tests import ROOT
+
 STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
 GRAPH = grimp.build_graph("pipeline", "stages")
 

@@ -4,15 +4,14 @@ import os
 import re
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
 from stages.__main__ import COMMANDS
+from tests import ROOT
 from tests.fakes import write_classes, write_photo
 from tests.test_end_to_end import Project, copy_of_the_project, tracked
 
-ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 # Here `make` takes the environment as it is, and does not run the tests that are running.
