@@ -10,8 +10,8 @@ import pytest
 from click import Context, Group
 
 from stages.__main__ import COMMANDS, main
+from tests import ROOT
 
-ROOT = Path(__file__).parents[1]
 LOADING = {"src", "srcset", "href", "data", "poster", "action", "xlink:href"}
 
 
