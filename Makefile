@@ -2,6 +2,7 @@
 # Two commands set up everything on a fresh machine with Python 3.11 to 3.13 and git:
 #   make run    environment, then the whole pipeline on the data that params.yaml names
 #   make test   environment, then format, lint, types, layers and tests
+# and `make docs` builds the site of docs/ in site/.
 
 # The first Python on the path that will do; the interpreter itself, not a link that some version manager put there.
 PYTHON ?= $(shell for name in python3.13 python3.12 python3.11 python3 python; do \
@@ -23,7 +24,7 @@ endif
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export PYTHONUTF8 := 1
 
-.PHONY: run test lint clean
+.PHONY: run test lint docs clean
 
 run: $(READY)
 	@$(BIN)/dvc repro
@@ -37,6 +38,10 @@ lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
+
+docs: $(READY)
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
+	@echo "site/index.html; to search it, too: $(BIN)/python -m http.server --directory site"
 
 # An environment knows its own path: it is made anew where that changed, as it is after an install that was cut short.
 ifneq ($(shell cat $(READY) 2>/dev/null),$(shell pwd -P))
@@ -56,4 +61,4 @@ $(READY): requirements.lock pyproject.toml
 	@pwd -P > $(READY)
 
 clean:
-	rm -rf .venv
+	rm -rf .venv site

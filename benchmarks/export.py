@@ -1,4 +1,4 @@
-"""Does every format of every kind of base do what the model does? The parity table of the README.
+"""Does every format of every kind of base do what the model does? The parity table of docs/measurements.md.
 
     python benchmarks/export.py --images DIR [--sample 400 --bases vgg16@150,resnet50@224 --quantize none]
 

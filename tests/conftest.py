@@ -20,9 +20,9 @@ def table_of_backbones() -> Iterator[None]:
 SLOW = (
     "test_readme",
     "test_end_to_end",
-    "test_recipes",
-    "test_finetuning",
-    "test_executors",
+    "test_recipe",
+    "test_finetune",
+    "test_executor",
     "test_audit",
     "test_faults",
 )

@@ -20,9 +20,9 @@ from numpy.typing import NDArray
 from pipeline import backbones, heads
 from pipeline.photos import decode
 from stages.__main__ import main
+from tests import ROOT
 from tests.fakes import write_classes, write_photo
 
-ROOT = Path(__file__).parents[1]
 SIZE = 64
 PHOTOS = "my photos"
 HEADS = ("logistic", "dense")

@@ -34,9 +34,9 @@ from pipeline.features.cache import inventory, row_cache, shard
 from pipeline.features.cache.row_cache import RowCache
 from pipeline.photos import manifest
 from pipeline.storage import hdf5
+from tests import ROOT
 from tests.fakes import NO_POLICY, CountingEngine, plan, write_photo
 
-ROOT = Path(__file__).parents[1]
 COUNT = 6
 BATCH = 2
 SHARD = 4

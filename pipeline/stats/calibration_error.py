@@ -12,25 +12,8 @@ will reach down to 0. The interval is the basic one of the same bootstrap. As re
 the images happen not to hold, it is widened to cover what does not depend on bins, and never is more than the
 calibration error: the difference of mean confidence and accuracy, over the score interval of the latter.
 
-Means over 500 simulated test splits of 400 images, two classes, and the share of intervals that held the truth:
-
-========  ===========================  ======  ======  =========  ======  ======
-accuracy  probabilities                truth   plain   corrected  held    length
-========  ===========================  ======  ======  =========  ======  ======
-0.9       hold                         0.0000  0.0262  0.0167     0.962   0.0427
-0.9       three times too sure         0.0659  0.0661  0.0651     0.972   0.0613
-0.9       half as sure as they should  0.0813  0.0856  0.0814     0.968   0.0609
-0.97      hold                         0.0000  0.0086  0.0061     0.980   0.0244
-0.97      three times too sure         0.0203  0.0200  0.0198     0.978   0.0365
-0.97      half as sure as they should  0.0298  0.0304  0.0290     0.968   0.0345
-0.99      hold                         0.0000  0.0034  0.0026     0.994   0.0161
-0.99      three times too sure         0.0068  0.0070  0.0067     0.994   0.0219
-0.99      half as sure as they should  0.0103  0.0103  0.0099     1.000   0.0178
-========  ===========================  ======  ======  =========  ======  ======
-
-Of 200, 400 and 1,000 images, the least share of all these settings was 0.958, the greatest 1.000.
-
-`benchmarks/calibration.py` computes this table.
+How far the estimates are from the truth, and how often the interval held it, is in docs/measurements.md;
+`benchmarks/calibration.py` computes that table.
 
 References
 ----------

@@ -13,45 +13,10 @@ The intervals answer: had other test images been drawn from the same population,
   Newcombe (2006); for log loss, at its upper end, as many errors as Wilson allows. With many errors the two agree, and
   widening changes little. With few the interval errs on the long side.
 
-Share of 5,000 simulated test splits whose interval held the truth (nominal: 0.95), in brackets that of a plain
-percentile bootstrap; two classes, calibrated probabilities from normal scores, 500 resamples, chance error 0.003:
-
-==========================  ==============  =================  ==============  ==============
-images, accuracy, classes   accuracy        balanced accuracy  macro F1        log loss
-==========================  ==============  =================  ==============  ==============
-200, 0.5, 50 to 50          0.946 (0.952)   0.954 (0.946)      0.955 (0.945)   0.942 (0.942)
-200, 0.8, 50 to 50          0.957 (0.949)   0.954 (0.940)      0.956 (0.943)   0.940 (0.939)
-200, 0.9, 50 to 50          0.960 (0.957)   0.964 (0.944)      0.964 (0.948)   0.935 (0.932)
-200, 0.97, 50 to 50         0.940 (0.933)   0.956 (0.925)      0.950 (0.919)   0.935 (0.885)
-200, 0.99, 50 to 50         0.950 (0.864)   0.972 (0.858)      0.963 (0.850)   0.981 (0.781)
-200, 0.995, 50 to 50        0.983 (0.627)   0.988 (0.626)      0.948 (0.612)   0.985 (0.679)
-400, 0.9, 50 to 50          0.948 (0.953)   0.956 (0.948)      0.957 (0.950)   0.941 (0.941)
-400, 0.97, 90 to 10         0.946 (0.948)   0.962 (0.931)      0.955 (0.936)   0.932 (0.912)
-400, 0.99, 50 to 50         0.928 (0.910)   0.955 (0.900)      0.946 (0.898)   0.964 (0.852)
-1,000, 0.95, 50 to 50       0.952 (0.951)   0.956 (0.945)      0.956 (0.947)   0.937 (0.934)
-1,000, 0.995, 50 to 50      0.960 (0.951)   0.973 (0.926)      0.964 (0.937)   0.933 (0.860)
-2,000, 0.99, 50 to 50       0.946 (0.950)   0.957 (0.940)      0.954 (0.941)   0.940 (0.929)
-==========================  ==============  =================  ==============  ==============
-
-`benchmarks/coverage.py` computes this table. Counts of mistakes are whole, so with few of them no interval of accuracy
-holds the truth in just 0.95 of all splits: at 200 images and 0.995 it can be 0.920 or 0.981 and nothing between. There
-the intervals are meant to err on the long side.
-
-Of 1,000 to 2,000 splits, for what that table lacks:
-
-====================================  =================  ========  =====  ========  =====
-images, accuracy                      balanced accuracy  macro F1  F1     log loss  AUC
-====================================  =================  ========  =====  ========  =====
-400, 0.90                             0.955              0.956     0.958  0.931     0.974
-400, 0.99                             0.958              0.952     0.964  0.961     0.999
-400, 0.97, classes 95 to 5            0.988              0.961     0.964
-360, 0.97, ten classes                0.956              0.960     0.984  0.938     0.997
-36, 0.97                              0.990              0.994     0.986  0.985     1.000
-the last one by the bootstrap alone   0.648              0.652     0.643  0.756
-====================================  =================  ========  =====  ========  =====
-
-Log loss of a head three times too sure of itself (400 images, 0.99) was held in 0.847: what such a head loses hangs on
-a few images that a test split may lack.
+How often these intervals held the truth in simulated test splits is in docs/measurements.md; `benchmarks/coverage.py`
+counts again. Counts of mistakes are whole, so with few of them no interval of accuracy holds the truth in just 0.95 of
+all splits: at 200 images and 0.995 it can be 0.920 or 0.981 and nothing between. There the intervals are meant to err
+on the long side.
 
 Every bootstrapped metric is a function of sums over the images. A resample only changes how often an image counts, so
 one matrix product gives these sums for a whole block of resamples, and a subtraction gives them for all the jackknife.

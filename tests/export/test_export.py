@@ -1,0 +1,545 @@
+"""An exported file is the model: the same pixels, the same probabilities, by its own runtime, without us."""
+
+import csv
+import dataclasses
+import errno
+import io
+import json
+import re
+import shutil
+import subprocess
+import sys
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from PIL import Image
+
+from pipeline import backbones, export
+from pipeline.backbones import BACKBONES, quiet_imports
+from pipeline.errors import ArtefactError, HeadstartError, InputError
+from pipeline.export import build_graph, bundle, exported_model, formats, in_graph_resizing, parity, runtimes
+from pipeline.models import assemble, store
+from pipeline.photos import decode, manifest
+from pipeline.photos.manifest import Row
+from stages.export import export as command
+from stages.predict import predict
+from tests import fakes
+from tests.models import test_store
+
+CLASSES = ["a", "b", "c"]
+SIZE = test_store.SIZE
+SIDES = [(40, 30), (30, 95), (64, 64), (32, 32), (7, 50), (120, 41)]  # width, height; the second: rows first
+FLOAT = ("saved_model", "tflite", "onnx", "openvino")  # and Keras, whose file is loaded in this process
+MADE = ["saved_model", "tflite", "tflite-int8", "onnx", "openvino"]
+ALL = export.Settings(FLOAT, ("none", "int8"), calibration_images=4, sample=6)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def small_base(table_of_backbones: None) -> None:
+    fakes.register_tiny()
+
+
+def photo(place: int, sides: tuple[int, int]) -> np.ndarray:
+    coarse = np.random.default_rng(place).integers(0, 256, (5, 4, 3), dtype=np.uint8)
+    return np.asarray(Image.fromarray(coarse).resize(sides, Image.Resampling.BICUBIC))
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> export.Data:
+    """Photos of several sizes, with their manifest: half of them to test, half to train."""
+    root = tmp_path_factory.mktemp("photos")
+    rows = []
+    for place, sides in enumerate(SIDES * 2):
+        path = root / f"{place:02}.png"
+        Image.fromarray(photo(place, sides)).save(path)
+        split = "test" if place < len(SIDES) else "train"
+        rows.append(Row(path.name, decode.digest(path.read_bytes()), CLASSES[place % 3], split, *sides, "PNG"))
+    manifest.write(manifest.from_rows(rows), root.parent / "manifest.csv")
+    return export.Data(root, root.parent / "manifest.csv")
+
+
+@pytest.fixture(scope="module")
+def model_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("model") / "model"
+    test_store.save(path, calibrated={"temperature": 1.7})
+    return path
+
+
+@pytest.fixture(scope="module")
+def exported(model_dir: Path, data: export.Data, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Every format of one model, compared with it."""
+    out = tmp_path_factory.mktemp("exported") / "out"
+    run(model_dir, out, ALL, data)
+    return out
+
+
+def run(model_dir: Path, out: Path, settings: export.Settings, data: export.Data | None = None) -> export.Summary:
+    return export.export(
+        model_dir, out, settings=settings, data=data, evaluation=None, cache=None, progress=lambda done, total: None
+    )
+
+
+def only(name: str, **changes: Any) -> export.Settings:
+    return dataclasses.replace(ALL, formats=(name,), quantize=("none",), **changes)
+
+
+# The resize
+
+
+def one(condition: Any, planes: Any, if_true: in_graph_resizing.Order, if_false: in_graph_resizing.Order) -> Any:
+    return if_true(planes) if condition.numpy().all() else if_false(planes)
+
+
+def shortened(condition: Any, *rest: Any) -> Any:
+    graph = build_graph.Graph.__new__(build_graph.Graph)
+    graph._tf = quiet_imports.tensorflow()
+    return graph._shortened(condition, *rest)
+
+
+@pytest.mark.parametrize("geometry", ["squash", "crop", "pad"])
+@pytest.mark.parametrize("choose", [in_graph_resizing.both, one, shortened])
+def test_the_resize_gives_the_pixels_of_pillow_bit_for_bit(geometry: str, choose: in_graph_resizing.Choose) -> None:
+    policy = in_graph_resizing.policy_of(fakes.plan(size=SIZE, backbone="tiny", resize=geometry).spec)
+    for place, sides in enumerate([*SIDES, (1, 1), (1, 9), (500, 11), (33, 700), (31, 33), (640, 410), (66, 131)]):
+        pixels = photo(place, sides)
+        pixels = np.where(pixels > 128, 255, 0).astype(np.uint8) if place % 2 else pixels
+        found = np.asarray(in_graph_resizing.resized(pixels[None], policy, choose))[0]
+        assert np.array_equal(found, decode.square(pixels, size=SIZE, geometry=geometry)), sides
+
+
+def test_an_older_pillow_resized_columns_first_always() -> None:
+    spec = fakes.plan(size=SIZE, backbone="tiny").spec
+    assert in_graph_resizing.policy_of({**spec, "decoder": {"name": "pillow", "version": "13.0.0"}}).rows_first
+    assert not in_graph_resizing.policy_of({**spec, "decoder": {"name": "pillow", "version": "11.3.0"}}).rows_first
+    with pytest.raises(InputError, match="expected a bilinear, antialiased"):
+        in_graph_resizing.policy_of({**spec, "interpolation": "nearest"})
+
+
+# The formats
+
+
+def test_every_float_format_is_the_model_by_its_own_runtime(exported: Path) -> None:
+    report = json.loads((exported / bundle.PARITY_JSON).read_text())
+    rows = {row["format"]: row for row in report["formats"]}
+    assert list(rows) == MADE
+    for name in FLOAT:
+        assert rows[name]["images"] == len(SIDES)
+        assert rows[name]["agreeing"] == rows[name]["clear"] > 0
+        assert rows[name]["largest_difference"] < 2e-6
+    assert rows["saved_model"]["largest_difference_from_files"] < 2e-6
+    quantised = rows["tflite-int8"]
+    assert 2e-6 < quantised["largest_difference"] < 0.1
+    assert quantised["accuracy_low"] <= quantised["accuracy"] <= quantised["accuracy_high"]
+    with (exported / bundle.PARITY_CSV).open() as file:
+        assert [row["format"] for row in csv.DictReader(file)] == list(rows)
+
+
+@pytest.mark.parametrize("name", MADE)
+def test_the_snippet_of_the_card_runs_alone_and_names_the_classes(
+    name: str, exported: Path, data: export.Data, model_dir: Path, tmp_path: Path
+) -> None:
+    card = (exported / bundle.CARD).read_text()
+    code = card.split(f"\n{name}:\n\n```python\n")[1].split("```")[0]
+    assert len(code.splitlines()) == 5
+    here = Path(shutil.copytree(exported, tmp_path / "here"))
+    shutil.copy(data.images / "01.png", here / "photo.jpg")  # what it is, is read from the bytes
+    done = subprocess.run([sys.executable, "-I", "-c", code], cwd=here, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    found = eval(done.stdout)
+    assert list(found) == CLASSES
+    square = decode.fit((data.images / "01.png").read_bytes(), size=SIZE, geometry="squash")
+    expected = np.asarray(store.read(model_dir).network()(square[None]))[0]
+    np.testing.assert_allclose(list(found.values()), expected, atol=0.02 if "int8" in name else 2e-6)
+
+
+@pytest.fixture(scope="module")
+def keras_file(model_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("keras") / "out"
+    run(model_dir, out, only("keras"))
+    return out / "model.keras"
+
+
+def test_a_keras_file_loads_in_safe_mode_has_no_class_of_ours_and_is_the_model(
+    keras_file: Path, model_dir: Path
+) -> None:
+    config = zipfile.ZipFile(keras_file).read("config.json").decode()
+    assert '"pipeline' not in config
+    assert "Lambda" not in config
+    judged, network = runtimes.opened(keras_file), store.read(model_dir).network()
+    for place, sides in enumerate(SIDES):
+        pixels = photo(place, sides)
+        square = decode.square(pixels, size=SIZE, geometry="squash")
+        np.testing.assert_allclose(judged(pixels[None]), np.asarray(network(square[None])), atol=1e-6)
+
+
+def test_a_saved_model_takes_one_image_or_several_and_files_as_they_are(exported: Path, data: export.Data) -> None:
+    pixels = photo(1, SIDES[1])
+    judged = runtimes.opened(exported / "saved_model")
+    alone = judged(pixels)
+    assert alone.shape == (1, 3)
+    np.testing.assert_allclose(judged(np.stack([pixels] * 3)), np.repeat(alone, 3, axis=0), atol=1e-6)
+    of_files = runtimes.opened_for_files(exported / "saved_model")
+    files = [(data.images / f"{place:02}.png").read_bytes() for place in range(3)]
+    assert of_files(files).shape == (3, 3)
+    np.testing.assert_allclose(of_files(files)[1], alone[0], atol=1e-6)
+
+
+def encoded(image: Image.Image, kind: str, **options: Any) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        encoded(Image.fromarray(photo(3, (500, 333))), "JPEG", quality=90),
+        encoded(Image.fromarray(photo(3, (150, 133))), "JPEG", quality=80, progressive=True),
+        encoded(Image.fromarray(photo(3, (60, 50))).convert("L"), "JPEG"),
+        encoded(Image.fromarray(np.dstack([photo(3, (60, 50)), photo(4, (60, 50))[..., :1]])), "PNG"),
+        encoded(Image.fromarray(photo(3, (60, 50))).convert("P"), "PNG"),
+    ],
+    ids=["large JPEG", "progressive JPEG", "grey JPEG", "PNG with alpha", "PNG with a palette"],
+)
+def test_files_decode_in_the_graph_as_they_do_here(data: bytes) -> None:
+    from pipeline.export.in_graph_decoding import decoded
+
+    assert np.array_equal(np.asarray(decoded(data, SIZE)), decode.decode_near(data, size=SIZE))
+
+
+def test_a_graph_refuses_what_is_no_image_and_what_is_too_large() -> None:
+    tf = quiet_imports.tensorflow()
+    from pipeline.export.in_graph_decoding import decoded
+
+    small = encoded(Image.new("RGB", (4, 4)), "PNG")
+    bomb = small[:16] + (20_000).to_bytes(4, "big") * 2 + small[24:]
+    for hostile in (b"", b"GIF", b"no image at all, but longer than the head of a PNG", small[:40], bomb):
+        with pytest.raises(tf.errors.InvalidArgumentError):
+            decoded(hostile, SIZE)
+    with pytest.raises(tf.errors.InvalidArgumentError, match="too many pixels"):
+        decoded(bomb, SIZE)
+
+
+def test_what_the_process_did_before_does_not_show_in_a_keras_or_openvino_file(model_dir: Path, tmp_path: Path) -> None:
+    for name in ("keras", "openvino"):
+        for folder_name in ("first", "second"):
+            run(model_dir, tmp_path / folder_name, only(name))
+        for file in formats.FORMATS[name].files:
+            assert (tmp_path / "first" / file).read_bytes() == (tmp_path / "second" / file).read_bytes(), file
+
+
+# The folder
+
+
+def test_reading_an_export_tells_what_was_written(exported: Path) -> None:
+    found = bundle.read(exported)
+    assert (found.classes, found.threshold, found.size, found.geometry) == (CLASSES, None, SIZE, "squash")
+    assert sorted(found.formats) == sorted(MADE)
+    assert (exported / bundle.CLASSES_TEXT).read_text() == "a\nb\nc\n"
+    assert json.loads((exported / bundle.CLASSES_JSON).read_text()) == CLASSES
+
+
+def damaged(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda here: damaged(here / "model.onnx"), "model.onnx: expected sha256"),
+        (lambda here: damaged(here / "saved_model" / "saved_model.pb"), "saved_model.pb: expected sha256"),
+        (lambda here: (here / "model.bin").unlink(), "model.bin: expected sha256 .* received no file"),
+        (lambda here: (here / "saved_model" / "more").touch(), "more: expected no file"),
+        (lambda here: (here / "export.json").write_text("{"), "expected JSON"),
+        (lambda here: (here / "export.json").unlink(), "expected an export, received no such file"),
+        (lambda here: edited(here, classes=["a"]), "two labels or more"),
+        (lambda here: edited(here, formats={"coreml": {}}), "formats among keras"),
+        (lambda here: edited(here, threshold={"positive": "x"}), "expected a threshold"),
+        (lambda here: edited(here, format=0), "expected format 1"),
+    ],
+)
+def test_a_damaged_export_is_refused_by_the_name_of_the_file(
+    change: Callable[[Path], None], message: str, exported: Path, tmp_path: Path
+) -> None:
+    here = Path(shutil.copytree(exported, tmp_path / "here"))
+    change(here)
+    with pytest.raises(ArtefactError, match=message):
+        bundle.read(here)
+
+
+def edited(here: Path, **changes: Any) -> None:
+    document = json.loads((here / "export.json").read_text())
+    (here / "export.json").write_text(json.dumps({**document, **changes}))
+
+
+def kept(out: Path) -> Path:
+    """An export that stands there already, as far as it shows."""
+    out.mkdir()
+    (out / bundle.DOCUMENT).write_text("{}")
+    return out
+
+
+def is_untouched(out: Path) -> bool:
+    return [path.name for path in out.parent.iterdir()] == [out.name] and (out / bundle.DOCUMENT).read_text() == "{}"
+
+
+def test_a_full_disk_leaves_the_old_export(model_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*args: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(bundle, "write_classes", full)
+    out = kept(tmp_path / "out")
+    with pytest.raises(OSError, match="No space left"):
+        run(model_dir, out, only("keras"))
+    assert is_untouched(out)
+
+
+def test_a_format_that_is_not_the_model_is_an_error_and_leaves_the_old_export(
+    model_dir: Path, data: export.Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = store.Model.network
+
+    def other(model: store.Model) -> Any:
+        network = read(model)
+        network.get_layer("head_dense_1").kernel.assign_add(0.2 * np.eye(5, 3))
+        return network
+
+    monkeypatch.setattr(store.Model, "network", other)
+    graph = build_graph.Graph(store.read(model_dir))
+    monkeypatch.setattr(store.Model, "network", read)
+    monkeypatch.setattr(export, "Graph", lambda model: graph)
+    out = kept(tmp_path / "out")
+    with pytest.raises(ArtefactError, match=r"model.xml: expected the probabilities of the model to 0.001, received"):
+        run(model_dir, out, only("openvino"), data)
+    assert is_untouched(out)
+
+
+def test_a_file_that_its_runtime_cannot_run_is_an_error(
+    model_dir: Path, data: export.Data, exported: Path, tmp_path: Path
+) -> None:
+    here = Path(shutil.copytree(exported, tmp_path / "here"))
+    (here / "model.onnx").write_bytes(b"no model")
+    model, table = store.read(model_dir), manifest.read(data.manifest).distinct("test")
+    with (
+        parity.reference(model, data.images, table, cache=None) as expected,
+        pytest.raises(ArtefactError, match=r"model.onnx: expected its runtime to run it, received .*Protobuf"),
+    ):
+        parity.compare(model, here, formats.FORMATS["onnx"], expected)
+
+
+@pytest.mark.parametrize("name", ["onnx", "openvino"])
+def test_a_converter_that_cannot_take_a_layer_is_an_error_that_names_it(name: str, tmp_path: Path) -> None:
+    shrinking = dataclasses.replace(fakes.TINY, name="shrinking", builder="tests.fakes:shrinking_base")
+    BACKBONES["shrinking"] = dataclasses.replace(shrinking, cuts={**fakes.TINY.cuts, "top": "shrink"})  # type: ignore[index]
+    plan, stack = fakes.plan(size=SIZE, backbone="shrinking"), test_store.stack(16, 3)
+    base = backbones.load(plan.backbone, size=SIZE, alpha=1.0, weights=plan.weights)
+    trunk = assemble.flat(backbones.trunk(plan.backbone, base, cut=plan.spec["cut"], pooling="avg"))
+    rest = {"classes": CLASSES, "threshold": None, "new_conv": (), "layers": [], "history": [], "made": {}}
+    store.save(tmp_path / "m", trunk, assemble.head_network(stack), stack, spec=plan.spec, **rest)  # type: ignore[arg-type]
+    with pytest.raises(
+        InputError, match=rf"--format {name}: .* layer shrink \(Resizing, operation ScaleAndTranslate\)"
+    ):
+        run(tmp_path / "m", tmp_path / "out", only(name))
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_of_other_files_is_not_replaced(model_dir: Path, tmp_path: Path) -> None:
+    (tmp_path / "thesis.tex").write_text("years of work")
+    with pytest.raises(InputError, match="expected an export to replace"):
+        run(model_dir, tmp_path, only("onnx"))
+    assert (tmp_path / "thesis.tex").read_text() == "years of work"
+
+
+def test_a_missing_package_is_named_with_its_extra(
+    model_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(export.importlib.util, "find_spec", lambda name: None if name == "tf2onnx" else name)
+    with pytest.raises(InputError, match=r"received no tf2onnx: pip install 'headstart\[export\]'"):
+        run(model_dir, tmp_path / "out", only("onnx"))
+
+
+def test_what_cannot_be_exported_is_said_at_once(model_dir: Path, data: export.Data, tmp_path: Path) -> None:
+    int8 = dataclasses.replace(ALL, formats=("tflite",), quantize=("int8",))
+    with pytest.raises(InputError, match="--quantize int8: expected --images and --manifest"):
+        run(model_dir, tmp_path / "out", int8)
+    with pytest.raises(InputError, match="--quantize int8: expected --format tflite with it, received onnx"):
+        run(model_dir, tmp_path / "out", dataclasses.replace(int8, formats=("onnx",)))
+    with pytest.raises(InputError, match="--format: expected among keras"):
+        run(model_dir, tmp_path / "out", only("coreml"))
+    with pytest.raises(ArtefactError, match="expected a model, received no such file"):
+        run(tmp_path / "a head", tmp_path / "out", only("onnx"))
+    strange = manifest.read(data.manifest)
+    manifest.write(dataclasses.replace(strange, labels=["z"] * len(strange)), tmp_path / "strange.csv")
+    with pytest.raises(InputError, match=r"expected classes of .*, received z"):
+        run(model_dir, tmp_path / "out", only("keras"), export.Data(data.images, tmp_path / "strange.csv"))
+
+
+def test_the_margin_of_a_threshold_is_twice_the_way_to_it(model_dir: Path) -> None:
+    model = dataclasses.replace(store.read(model_dir), classes=["a", "b"], threshold=None)
+    rows = np.array([[0.2, 0.8], [0.5, 0.5]])
+    np.testing.assert_allclose(parity._margins(rows, model), [0.6, 0.0])
+    model = dataclasses.replace(model, threshold={"positive": "b", "value": 0.7})
+    np.testing.assert_allclose(parity._margins(rows, model), [0.2, 0.4])
+
+
+@pytest.mark.parametrize(
+    ("classes", "temperature", "message"),
+    [
+        (["a", "z"], 1.7, "received one of other classes: a, z"),
+        (CLASSES, 0.6, r"whose temperature is 1\.7, received one at temperature 0\.6"),
+    ],
+)
+def test_an_evaluation_of_another_model_is_refused_before_anything_is_converted(
+    classes: list[str], temperature: float, message: str, model_dir: Path, tmp_path: Path
+) -> None:
+    from pipeline.evaluation import predictions_file
+
+    rows = np.full((1, len(classes)), 1 / len(classes))
+    predictions_file.write_predictions(
+        tmp_path, predictions_file.Predictions(["p"], ["0" * 64], ["a"], ["a"], classes, rows)
+    )
+    predictions_file.write_metrics(tmp_path, {"images": 1, "accuracy": 1.0, "temperature": temperature})
+    with pytest.raises(ArtefactError, match=message):
+        export.export(
+            model_dir,
+            tmp_path / "out",
+            settings=only("onnx"),
+            data=None,
+            evaluation=tmp_path,
+            cache=None,
+            progress=lambda done, total: pytest.fail("something was converted"),
+        )
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_card_tells_data_metrics_calibration_and_threshold(
+    model_dir: Path, data: export.Data, tmp_path: Path
+) -> None:
+    from pipeline.evaluation import predictions_file
+    from pipeline.export import model_card
+
+    predictions_file.write_metrics(tmp_path, {"images": 6, "accuracy": 0.5, "accuracy_low": 0.2, "accuracy_high": 0.8})
+    model = store.read(model_dir)
+    model = dataclasses.replace(
+        model,
+        threshold={"positive": "b", "value": 0.7},
+        document={**model.document, "calibration": {"temperature": 1.25}},
+    )
+    text = model_card.written(model, model_card.Facts(data.manifest, tmp_path, [formats.FORMATS["onnx"]], [], None))
+    for line in (
+        "12 images, by a manifest with sha256 `",
+        "| b | 2 | 0 | 2 |",
+        "| accuracy | 0.5000 | 0.2000 to 0.8000 |",
+        "calibrated with the temperature 1.2500",
+        "the label `b` from a probability of 0.7000 on",
+        "They were not compared with the model on images.",
+    ):
+        assert line in text
+
+
+# Running it
+
+
+@pytest.mark.parametrize("name", ["model.onnx", "model.tflite", "model-int8.tflite", "model.xml", ""])
+def test_an_export_runs_as_an_engine_over_batches(name: str, exported: Path, model_dir: Path) -> None:
+    found, row = exported_model.chosen(exported / name)
+    assert row.path == name or (not name and row.name == "onnx")
+    engine = exported_model.ExportedEngine(found, row)
+    squares = test_store.pixels(5)
+    expected = np.asarray(store.read(model_dir).network()(squares))
+    rows = np.concatenate(list(engine.run([squares[:3], squares[3:]])))
+    assert engine.row_shape == rows.shape[1:]
+    np.testing.assert_allclose(rows, expected, atol=0.05 if "int8" in name else 2e-6)
+
+
+def test_what_is_no_format_of_an_export_is_refused(exported: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert exported_model.is_export(exported)
+    assert exported_model.is_export(exported / "model.onnx")
+    assert not exported_model.is_export(exported.parent)
+    with pytest.raises(InputError, match=r"MODEL_CARD.md: expected one of .*model.onnx"):
+        exported_model.chosen(exported / "MODEL_CARD.md")
+    monkeypatch.setattr(exported_model.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(InputError, match=r"expected onnxruntime to run it, received none: pip install"):
+        exported_model.chosen(exported / "model.onnx")
+
+
+def test_an_engine_notices_that_a_file_has_other_classes(exported: Path) -> None:
+    found, row = exported_model.chosen(exported)
+    fewer = dataclasses.replace(found, classes=found.classes[:2])
+    with pytest.raises(ArtefactError, match=r"model.onnx: expected probabilities of shape \(5, 2\), received \(5, 3\)"):
+        list(exported_model.ExportedEngine(fewer, row).run([test_store.pixels(5)]))
+
+
+@pytest.mark.parametrize("name", ["", "model.xml"])
+def test_predict_takes_an_export_or_a_file_of_it(
+    name: str, exported: Path, model_dir: Path, data: export.Data, tmp_path: Path
+) -> None:
+    network = store.read(model_dir).network()
+    result = CliRunner().invoke(predict, [str(exported / name), str(data.images), "--cache", str(tmp_path)])
+    assert result.exit_code == 0, result.output
+    rows = list(csv.DictReader(result.stdout.splitlines()))
+    assert [row["path"] for row in rows] == [str(path) for path in sorted(data.images.iterdir())]
+    for row in rows:
+        square = decode.fit(Path(row["path"]).read_bytes(), size=SIZE, geometry="squash")
+        expected = np.asarray(network(square[None]))[0]
+        np.testing.assert_allclose([float(row[f"p_{label}"]) for label in CLASSES], expected, atol=2e-6)
+        assert row["label"] == CLASSES[expected.argmax()]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--weights", "none"], "--weights: expected none, since .* is an export, received 'none'"),
+        (["--engine", "openvino"], "--engine: expected none, since .* is an export"),
+        (["--explain", "maps"], "expected a head or a model to tell more than probabilities, received an export"),
+    ],
+)
+def test_predict_refuses_what_an_export_cannot_do(
+    options: list[str], message: str, exported: Path, data: export.Data, tmp_path: Path
+) -> None:
+    result = CliRunner().invoke(predict, [str(exported), str(data.images), *options, "--cache", str(tmp_path)])
+    assert result.exit_code == 1
+    assert re.search(message, result.stderr)
+
+
+# The command
+
+
+def test_the_command_prints_the_parity_and_where_the_files_are(
+    model_dir: Path, data: export.Data, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    options = ["--format", "openvino", "--images", str(data.images), "--manifest", str(data.manifest)]
+    result = CliRunner().invoke(command, [str(model_dir), str(out), *options, "--cache", str(tmp_path / "cache")])
+    assert result.exit_code == 0, result.output
+    assert "6 test images, each format by its own runtime" in result.stdout
+    assert result.stdout.splitlines()[-1] == f"model.xml -> {out}"
+    assert bundle.read(out).classes == CLASSES
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--format", "coreml"], "expected among keras, saved_model, tflite, onnx, openvino, received coreml"),
+        (["--images", "photos"], "expected --images and --manifest together"),
+        (["--quantize", "int4"], "expected among none, dynamic, int8, received int4"),
+    ],
+)
+def test_the_command_refuses_what_it_does_not_know(options: list[str], message: str, tmp_path: Path) -> None:
+    result = CliRunner().invoke(command, ["m", str(tmp_path / "out"), *options])
+    assert result.exit_code == 2
+    assert message in result.stderr
+
+
+def test_the_command_knows_the_formats_of_the_library() -> None:
+    from stages import export as stage
+
+    assert (stage.FORMATS, stage.QUANTIZATIONS) == (export.NAMES, export.QUANTIZATIONS)
+    assert issubclass(InputError, HeadstartError)

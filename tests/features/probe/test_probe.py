@@ -1,0 +1,331 @@
+"""The probe: one forward pass over a sample that holds no test image, and the cut that was planted as the best one."""
+
+import csv
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from pipeline.errors import CutError, InputError
+from pipeline.features import extract
+from pipeline.features.probe import cut_file
+from pipeline.features.probe import probe as probing
+from pipeline.features.probe.recommendation import Candidate, Judged, Proof, chance, compare, recommend
+from pipeline.photos import manifest, prepare
+from pipeline.photos.manifest import Manifest
+from pipeline.stats import intervals
+from tests.fakes import settings, write_classes, write_photo
+
+SIZE = 8
+COST = {"low": 10, "middle": 20, "high": 30}
+
+
+class FakeEngine:
+    """At `low` noise, at `middle` and `high` the brightness, by which the classes were made; `max` is always noise."""
+
+    def __init__(self) -> None:
+        self.batches: list[int] = []
+        self.row_shape = (12,)
+
+    def run(self, batches: Iterable[NDArray[np.uint8]]) -> Iterator[NDArray[np.float32]]:
+        for batch in batches:
+            self.batches.append(len(batch))
+            mean = batch.mean(axis=(1, 2, 3))
+            planted = [mean, np.abs(mean - 125)]  # a straight line alone does not single out the middle class
+            noise = [(mean * 7919) % 1, (mean * 104729) % 1]
+            yield np.stack([*noise, *noise, *planted, *noise, *planted, *noise], axis=1).astype(np.float32)
+
+
+class FakeBench:
+    def __init__(self) -> None:
+        self.engine = FakeEngine()
+        self.opened = 0
+
+    def __call__(self, plan: extract.Plan) -> probing.Bench:
+        self.opened += 1
+        candidates = [
+            Candidate(cut, f"{cut}_layer", depth, pooling, 2, COST[cut])
+            for depth, cut in enumerate(COST, 1)
+            for pooling in ("avg", "max")
+        ]
+        return probing.Bench(candidates, self.engine)
+
+
+class Photos:
+    """Three classes of photos with a manifest, and a fake bench."""
+
+    def __init__(self, root: Path) -> None:
+        self.root, self.manifest, self.cut = root / "photos", root / "manifest.csv", root / "probe" / "cut.json"
+        write_classes(self.root, {"dark": 20, "grey": 20, "bright": 20})
+        prepare.prepare(
+            self.root,
+            self.manifest,
+            labels_csv=None,
+            label_pattern=None,
+            exclude=None,
+            max_quarantined=0.0,
+            val_fraction=0.1,
+            test_fraction=0.25,
+            stratify=True,
+            group_distance=None,
+            workers=1,
+            progress=lambda done, total: None,
+        )
+        self.table = manifest.read(self.manifest)
+        self.bench = FakeBench()
+        self.seen: list[tuple[int, int]] = []
+
+    def probe(self, *others: str, sample: int = 1000, batch_size: int = 7, margin: float = 0.2) -> probing.Finding:
+        bases = [settings(size=SIZE), *(settings(backbone=name, size=SIZE) for name in others)]
+        found, self.contenders = probing.probe(
+            self.root,
+            self.manifest,
+            self.cut,
+            bases,
+            poolings=("avg", "max"),
+            sample=sample,
+            proof=Proof(margin=margin),
+            engine="tensorflow",
+            batch_size=batch_size,
+            cache=None,
+            progress=lambda done, total: self.seen.append((done, total)),
+            open_bench=self.bench,
+            open_engine=self.timed,
+        )
+        return found
+
+    def timed(self, plan: extract.Plan) -> FakeEngine:
+        self.asked = (plan.spec["cut"], plan.spec["pooling"])
+        self.other = FakeEngine()
+        return self.other
+
+    def rows(self, name: str) -> list[dict[str, str]]:
+        with self.cut.with_name(name).open(newline="") as file:
+            return list(csv.DictReader(file))
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Photos:
+    return Photos(tmp_path)
+
+
+def test_every_image_of_the_sample_goes_forward_once_for_all_cuts_and_poolings(photos: Photos) -> None:
+    photos.probe()
+    assert photos.bench.opened == 1
+    assert photos.bench.engine.batches == [7] * 6 + [3]
+    assert photos.seen[-1] == (45, 45)
+
+
+def test_the_planted_layer_is_found_and_of_two_alike_the_cheaper_one(photos: Photos) -> None:
+    found = photos.probe()
+    chosen = found.recommendation.chosen
+    assert (chosen.candidate.cut, chosen.candidate.pooling) == ("middle", "avg")
+    accuracy = {(one.candidate.cut, one.candidate.pooling): one.accuracy for one in found.judged}
+    assert accuracy["middle", "avg"] == accuracy["high", "avg"] > 0.9
+    assert accuracy["low", "avg"] < 0.6
+
+
+def test_on_few_photos_the_top_is_kept_and_the_cut_file_says_why(photos: Photos) -> None:
+    found = photos.probe(margin=0.01).recommendation
+    assert (found.chosen.candidate.cut, found.chosen.candidate.pooling) == ("high", "avg")
+    written = json.loads(photos.cut.read_text())
+    assert "The top is kept: no other cut or pooling is shown to be better" in written["why"]
+    assert "A cheaper one can be shown from 1,072 images on" in written["why"]
+    assert (written["figures"]["margin"], written["figures"]["confidence"]) == (0.01, 0.95)
+    assert written["figures"]["chosen"] == written["figures"]["top"]
+    shown = {(row["cut"], row["pooling"]): row["shown"] for row in photos.rows("layers.csv")}
+    assert shown["middle", "avg"] == "nothing"
+
+
+def test_the_cut_file_says_what_extract_needs_and_what_it_rests_on(photos: Photos) -> None:
+    chosen = photos.probe().recommendation.chosen
+    assert cut_file.read(photos.cut, backbone="mobilenet_v2") == ("middle_layer", "avg")
+    written = json.loads(photos.cut.read_text())
+    assert written["why"].startswith("middle (middle_layer) with avg: ")
+    figures = written["figures"]
+    assert (figures["images"], figures["size"], figures["weights"]) == (45, SIZE, {"seed": 0})
+    low, high = intervals.wilson(chosen.accuracy, 45)
+    assert figures["chosen"] == {
+        "cut": "middle",
+        "layer": "middle_layer",
+        "pooling": "avg",
+        "accuracy": chosen.accuracy,
+        "accuracy_low": low,
+        "accuracy_high": high,
+        "squared_error": chosen.squared_error,
+        "features": 2,
+        "bytes": 4,
+        "multiply_adds": 20,
+    }
+
+
+def test_the_table_lists_every_candidate_from_below(photos: Photos) -> None:
+    found = photos.probe()
+    rows = photos.rows("layers.csv")
+    assert [(row["cut"], row["depth"], row["pooling"]) for row in rows] == [
+        ("low", "1", "avg"),
+        ("low", "1", "max"),
+        ("middle", "2", "avg"),
+        ("middle", "2", "max"),
+        ("high", "3", "avg"),
+        ("high", "3", "max"),
+    ]
+    assert [float(row["accuracy"]) for row in rows] == pytest.approx([one.accuracy for one in found.judged], abs=1e-6)
+    assert [(row["features"], row["bytes"], row["multiply_adds"]) for row in rows[::2]] == [
+        ("2", "4", "10"),
+        ("2", "4", "20"),
+        ("2", "4", "30"),
+    ]
+    assert photos.rows("backbones.csv") == []
+
+
+def test_the_same_images_give_the_same_bytes_whatever_the_batch(photos: Photos) -> None:
+    names = ("cut.json", "layers.csv", "layers.png", "backbones.csv", "backbones.png")
+    photos.probe()
+    before = [photos.cut.with_name(name).read_bytes() for name in names]
+    photos.probe(batch_size=16)
+    assert [photos.cut.with_name(name).read_bytes() for name in names] == before
+
+
+def test_the_test_split_is_not_looked_at(photos: Photos) -> None:
+    for place, split in enumerate(photos.table.splits):
+        if split == "test":
+            (photos.root / photos.table.paths[place]).unlink()
+    assert len(photos.probe().recommendation.chosen.right) == 45
+
+
+def test_an_image_that_cannot_be_read_stops_the_probe_by_name_and_nothing_is_written(photos: Photos) -> None:
+    broken = next(path for path, split in zip(photos.table.paths, photos.table.splits, strict=True) if split == "train")
+    (photos.root / broken).write_bytes(b"no image")
+    with pytest.raises(InputError, match=rf"1 images could not be read: {broken} \(it changed since"):
+        photos.probe()
+    assert not photos.cut.exists()
+
+
+def test_one_class_cannot_be_probed(photos: Photos) -> None:
+    places = [place for place, label in enumerate(photos.table.labels) if label == "dark"]
+    manifest.write(photos.table.take(places), photos.manifest)
+    with pytest.raises(
+        InputError, match=r"expected images of two classes or more in train and val, received \['dark'\]"
+    ):
+        photos.probe()
+
+
+def test_candidates_whose_features_do_not_fit_float16_are_left_out(photos: Photos) -> None:
+    candidates = photos.bench(extract.plan(settings(size=SIZE), engine="tensorflow")).candidates[:2]
+    columns = np.arange(6, dtype=np.float16)[:, None]
+    judged = probing.judge(candidates, [columns + np.float16(np.inf), columns], list("aaabbb"))
+    assert [one.candidate for one in judged] == candidates[1:]
+
+
+def drawn(counts: dict[str, int], sample: int) -> Manifest:
+    rng = np.random.default_rng(0)
+    rows = [
+        manifest.Row(f"{label}/{number}", rng.bytes(32), label, ("train", "val", "test")[number % 3], 1, 1, "PNG")
+        for label, count in counts.items()
+        for number in range(count)
+    ]
+    return probing.draw(manifest.from_rows(rows), sample)
+
+
+def test_a_sample_has_its_share_of_every_class_and_no_test_image() -> None:
+    sample = drawn({"many": 90, "few": 30}, 40)
+    assert {label: sample.labels.count(label) for label in ("many", "few")} == {"many": 30, "few": 10}
+    assert set(sample.splits) == {"train", "val"}
+    assert sorted(map(bytes, sample.digests)) == list(map(bytes, sample.digests))
+
+
+def test_a_larger_sample_holds_the_smaller_one() -> None:
+    small, large = (set(drawn({"a": 60, "b": 60}, size).paths) for size in (20, 40))
+    assert small < large
+    assert len(drawn({"a": 60, "b": 60}, 1000)) == 80
+
+
+def test_identical_files_count_once() -> None:
+    row = manifest.Row("b", b"x" * 32, "cat", "train", 1, 1, "PNG")
+    assert probing.draw(manifest.from_rows([row, row._replace(path="a")]), 10).paths == ["a"]
+
+
+def test_several_backbones_are_compared_at_the_cut_recommended_for_each(photos: Photos) -> None:
+    found = photos.probe("efficientnet_b0", "vgg16", margin=0.3)
+    assert photos.bench.opened == 3
+    assert photos.asked == ("middle_layer", "avg")
+    assert sum(photos.other.batches) == 45
+    assert photos.seen[-1] == (135, 135)
+    rows = photos.rows("backbones.csv")
+    assert [row["backbone"] for row in rows] == ["mobilenet_v2", "efficientnet_b0", "vgg16"]
+    assert {row["accuracy"] for row in rows} == {f"{found.recommendation.chosen.accuracy:.6f}"}
+    assert {row["images"] for row in rows} == {"60"}
+    assert {row["shown"] for row in rows} == {"not worse"}  # the same features: they never disagree
+    for row, one in zip(rows, photos.contenders, strict=True):
+        assert one.images_per_second > 0
+        assert float(row["seconds"]) == pytest.approx(60 / one.images_per_second, abs=0.051)
+    assert cut_file.read(photos.cut, backbone="mobilenet_v2") == ("middle_layer", "avg")
+
+
+def contender(name: str, wrong: int, rate: float, first: probing.Contender | None = None) -> probing.Contender:
+    """A base that gets the first `wrong` of 400 images wrong."""
+    right = np.arange(400) >= wrong
+    judged = Judged(Candidate("top", "top_layer", 1, "avg", 8, 10), right, 1.0 - right)
+    plan = extract.plan(settings(backbone=name, size=SIZE), engine="tensorflow")
+    found = recommend([judged], ["a", "b"] * 200, top=judged, proof=Proof())
+    beside = judged if first is None else first.finding.recommendation.chosen
+    difference = compare(judged, beside, chance(["a", "b"] * 200), Proof(margin=0.05), 1)
+    return probing.Contender(probing.Finding(plan, [judged], found), rate, 400, difference)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "rate", "taken", "why"),
+    [
+        (4, 50.0, 1, "vgg16 at 8 px is shown to be better than mobilenet_v2 at 8 px with 95 % confidence"),
+        (40, 200.0, 1, "vgg16 at 8 px is faster and shown to be at most 0.05 less accurate with 95 % confidence"),
+        (40, 50.0, 0, "mobilenet_v2 at 8 px is kept: no other base is shown to be better"),
+        (60, 200.0, 0, "mobilenet_v2 at 8 px is kept: no other base is shown to be better"),
+    ],
+)
+def test_another_base_is_taken_only_if_it_is_shown_to_be_better_or_faster_and_no_worse(
+    wrong: int, rate: float, taken: int, why: str
+) -> None:
+    first = contender("mobilenet_v2", 40, 100.0)
+    both = [first, contender("vgg16", wrong, rate, first)]
+    chosen, said = probing.preferred(both, Proof(margin=0.05))
+    assert chosen is both[taken]
+    assert said.startswith(why)
+
+
+def test_a_given_cut_is_echoed_without_images_and_the_same_files_are_there(tmp_path: Path) -> None:
+    cut = tmp_path / "probe" / "cut.json"
+    received = probing.echo(cut, backbone="efficientnet_lite0", cut="block-9", pooling="grid3")
+    assert received == cut_file.read(cut, backbone="efficientnet_lite0") == ("block4b_add", "grid3")
+    assert json.loads(cut.read_text())["why"] == "given: block-9 with grid3; nothing was probed"
+    names = {"cut.json", "layers.csv", "layers.png", "backbones.csv", "backbones.png"}
+    assert {path.name for path in cut.parent.iterdir()} == names
+    assert len(cut.with_name("layers.csv").read_text().splitlines()) == 1
+
+
+def test_a_word_that_the_backbone_does_not_know_is_not_echoed(tmp_path: Path) -> None:
+    with pytest.raises(CutError, match="received 'block-99'"):
+        probing.echo(tmp_path / "cut.json", backbone="vgg16", cut="block-99", pooling="avg")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_real_bench_gives_in_one_row_what_each_trunk_gives(tmp_path: Path) -> None:
+    chosen = settings(backbone="mobilenet", alpha=0.25, size=32)
+    plan = extract.plan(chosen, engine="openvino")
+    bench = probing.bench(plan, poolings=("avg", "grid2"), batch_size=4)
+    photo = write_photo(tmp_path / "photo.png", 0)
+    pixels = np.stack([probing.decode.fit(photo.read_bytes(), size=32, geometry="squash")] * 2)
+    (row,) = bench.engine.run([pixels])
+    ends = np.cumsum([one.features for one in bench.candidates])
+    assert row.shape == (2, ends[-1])
+    assert bench.candidates[-1].cut == "top"
+    assert bench.candidates[0].multiply_adds < bench.candidates[-1].multiply_adds
+    for place in (0, 7, len(ends) - 1):
+        one = bench.candidates[place]
+        alone = extract.plan(replace(chosen, cut=one.layer, pooling=one.pooling), engine="openvino")
+        (expected,) = extract.open_engine(alone, batch_size=4, cache=None).run([pixels])
+        np.testing.assert_array_equal(row[:, ends[place] - one.features : ends[place]], expected)

@@ -1,0 +1,496 @@
+"""Whoever computes, and whatever becomes of them: the bytes of one process, or a clear error and everything kept."""
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+from collections.abc import Iterator
+from concurrent.futures import Future
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from pipeline.errors import BusyError, InputError, StorageError, WorkersError
+from pipeline.features import extract as extraction
+from pipeline.features.cache import inventory, row_cache
+from pipeline.features.workers import executors, partition, retry
+from pipeline.features.workers import worker as computing
+from pipeline.features.workers.executors import Executor, Lost
+from pipeline.features.workers.partition import Done, Part
+from pipeline.photos import manifest
+from tests import ROOT, faulty
+from tests.fakes import NO_POLICY, plan, write_photo
+
+COUNT = 24
+PATIENCE, LITTLE = 60.0, 6.0  # seconds: a busy machine may take long to start a worker
+
+
+class Site:
+    """Photos with their manifest, a cache, features, and a folder in which faults are asked for."""
+
+    def __init__(self, root: Path) -> None:
+        self.root, self.photos, self.manifest = root, root / "photos", root / "manifest.csv"
+        self.cache, self.features, self.report = root / "cache", root / "features.h5", root / "report.json"
+        self.faults = root / "faults"
+
+    def make(self, count: int = COUNT) -> "Site":
+        for number in range(count):
+            write_photo(self.photos / f"{number:02}.png", number)
+        self.faults.mkdir()
+        return self.prepare()
+
+    def prepare(self) -> "Site":
+        found = {path.name: hashlib.sha256(path.read_bytes()).digest() for path in sorted(self.photos.iterdir())}
+        rows = [manifest.Row(name, digest, "a", "train", 40, 30, "PNG") for name, digest in found.items()]
+        manifest.write(manifest.from_rows(rows), self.manifest)
+        return self
+
+    def fault(self, name: str) -> None:
+        (self.faults / name).touch()
+
+    def extract(self, executor: Executor | None = None, **changes: Any) -> extraction.Report:
+        given: dict[str, Any] = {
+            "views": 1,
+            "policy": NO_POLICY,
+            "cache": self.cache,
+            "batch_size": 2,
+            "progress": lambda done, total: None,
+            "report_path": self.report,
+            "engine": partial(faulty.opened, str(self.faults)),
+            "executor": executor,
+        }
+        return extraction.extract(self.photos, self.manifest, self.features, plan(size=32), **{**given, **changes})
+
+    def bytes_of_one_process(self) -> bytes:
+        """Extract undisturbed, elsewhere; what every other way must give."""
+        alone = Site(self.root / "alone")
+        alone.photos, alone.manifest = self.photos, self.manifest
+        alone.faults.mkdir(parents=True, exist_ok=True)
+        alone.extract()
+        return alone.features.read_bytes()
+
+    def kept(self) -> int:
+        return sum(one.rows for one in inventory.contents(self.cache))
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Site:
+    return Site(tmp_path).make()
+
+
+@pytest.fixture(autouse=True)
+def small_tasks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(retry, "TASK_IMAGES", 4)
+    monkeypatch.setattr(retry, "LEAST_TASK_IMAGES", 2)
+    monkeypatch.setattr(retry, "RETRIED_IMAGES", (1,))
+
+
+def two(name: str, **options: Any) -> Executor:
+    return executors.open_executor(name, **{"workers": 2, "scheduler": None, "patience": PATIENCE, **options})
+
+
+@pytest.fixture(scope="module")
+def crews() -> Iterator[dict[str, Executor]]:
+    """Two workers of each kind, which the tests of this module kill and share."""
+    with two("processes") as processes, two("dask") as dask:
+        yield {"processes": processes, "dask": dask}
+
+
+@pytest.fixture(params=["processes", "dask"])
+def crew(request: pytest.FixtureRequest, crews: dict[str, Executor]) -> Executor:
+    return crews[request.param]
+
+
+# --- what is the same
+
+
+def test_two_workers_give_the_bytes_of_one_process_and_say_what_each_did(site: Site, crew: Executor) -> None:
+    seen: list[tuple[int, int]] = []
+    report = site.extract(crew, progress=lambda done, total: seen.append((done, total)))
+    assert site.features.read_bytes() == site.bytes_of_one_process()
+    assert (report.computed, report.reused, report.lost) == (COUNT, 0, 0)
+    assert sum(worker.images for worker in report.workers) == COUNT
+    assert all(worker.pid != os.getpid() and worker.images_per_second > 0 for worker in report.workers)
+    assert json.loads(site.report.read_text())["workers"] == [worker.__dict__ for worker in report.workers]
+    assert [done for done, _ in seen] == sorted(done for done, _ in seen)
+    assert seen[-1] == (COUNT, COUNT)
+
+
+def test_views_are_computed_by_workers_too(site: Site, crews: dict[str, Executor]) -> None:
+    some = {"views": 3, "policy": replace(NO_POLICY, flip="both")}
+    assert site.extract(crews["processes"], **some).computed == 3 * COUNT
+    spread = site.features.read_bytes()
+    shutil.rmtree(site.cache)
+    site.features.unlink()
+    site.extract(**some)
+    assert site.features.read_bytes() == spread
+
+
+def test_a_worker_opens_the_network_once_for_all_its_tasks(site: Site, crews: dict[str, Executor]) -> None:
+    site.extract(crews["processes"])
+    assert len(faulty.noted(site.faults / faulty.OPENED)) <= 2
+    shutil.rmtree(site.cache)
+    site.extract(crews["processes"])
+    assert len(faulty.noted(site.faults / faulty.OPENED)) <= 2
+
+
+def test_no_worker_is_started_for_a_run_that_has_nothing_to_compute(site: Site) -> None:
+    site.extract()
+    site.features.unlink()
+    with two("processes") as idle:
+        assert site.extract(idle).computed == 0
+        assert not idle._idle
+        assert not idle._busy
+
+
+def test_threads_are_shared_out_among_the_workers_of_a_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pipeline.features.workers.executors.crew.processors", lambda: 8)
+    given = executors.crew.sharing(3)
+    assert given["TF_NUM_INTRAOP_THREADS"] == given["LOKY_MAX_CPU_COUNT"] == "2"
+    assert executors.crew.sharing(20)["TF_NUM_INTRAOP_THREADS"] == "1"
+
+
+# --- faults
+
+
+def test_a_killed_worker_costs_what_it_was_at_and_the_bytes_are_the_same(site: Site, crew: Executor) -> None:
+    site.fault(faulty.KILL_ONCE)
+    report = site.extract(crew)
+    assert report.lost == 1
+    assert (report.computed, report.reused) == (COUNT, 0)
+    assert site.features.read_bytes() == site.bytes_of_one_process()
+
+
+def test_a_worker_that_hangs_is_replaced_and_the_bytes_are_the_same(
+    site: Site, crew: Executor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(crew, "patience", LITTLE)
+    site.fault(faulty.HANG_ONCE)
+    assert site.extract(crew).lost
+    assert site.features.read_bytes() == site.bytes_of_one_process()
+
+
+def test_an_image_that_kills_every_worker_is_found_and_named_and_all_others_are_stored(
+    site: Site, crew: Executor
+) -> None:
+    faulty.write_killer(site.photos / "bad.png")
+    site.prepare()
+    with pytest.raises(
+        InputError, match=r"^1 images could not be read: bad\.png \(its worker was killed, whoever tried\).*--exclude"
+    ):
+        site.extract(crew)
+    assert not site.features.exists()
+    assert json.loads(site.report.read_text())["quarantined"] == 1
+    assert site.kept() == COUNT
+    (site.photos / "bad.png").unlink()  # what `prepare --exclude` does to the manifest
+    site.prepare()
+    assert site.extract(crew).computed == 0
+    assert site.features.read_bytes() == site.bytes_of_one_process()
+
+
+def test_an_image_that_cannot_be_read_is_named_by_whichever_worker_reads_it(site: Site, crew: Executor) -> None:
+    write_photo(site.photos / "07.png", 999)
+    with pytest.raises(InputError, match=r"07\.png \(it changed since `headstart prepare`"):
+        site.extract(crew)
+    assert site.kept() == COUNT - 1
+
+
+def test_an_error_in_a_worker_names_its_process(site: Site, crew: Executor) -> None:
+    with pytest.raises(InputError, match=r"--dtype: a feature of .* \(process \d+ on .*\)$"):
+        site.extract(crew, engine=faulty.overflowing)
+
+
+def test_workers_that_are_always_killed_end_the_run_with_a_clear_error(
+    site: Site, crews: dict[str, Executor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(retry, "MOST_LOST", 1)
+    for path in site.photos.iterdir():
+        faulty.write_killer(path)
+        path.write_bytes(path.read_bytes() + path.name.encode())  # the same picture, another digest
+    site.prepare()
+    with pytest.raises(WorkersError, match=r"2 tasks were lost with their workers, 0 ended.*--batch-size"):
+        site.extract(crews["processes"])
+
+
+def test_a_second_driver_is_told_who_is_first_and_does_not_disturb(site: Site, crews: dict[str, Executor]) -> None:
+    site.fault(faulty.WAIT)
+    first = threading.Thread(target=site.extract, args=(crews["processes"],))
+    first.start()
+    faulty.until(site.faults / faulty.SEEN)
+    for second in (None, crews["dask"]):
+        with pytest.raises(BusyError, match=rf"process {os.getpid()} on .* is computing these rows"):
+            site.extract(second)
+    site.fault(faulty.GO)
+    first.join()
+    assert site.extract().computed == 0
+    assert site.features.read_bytes() == site.bytes_of_one_process()
+
+
+DRIVER = """
+    import sys
+    from pathlib import Path
+    from pipeline.features.workers import retry
+    from tests.features.workers.executors.test_executor import Site, two
+    retry.LEAST_TASK_IMAGES = 2
+    with two("processes") as crew:
+        Site(Path(sys.argv[1])).extract(crew)
+"""
+
+
+def driver(site: Site) -> "subprocess.Popen[bytes]":
+    return subprocess.Popen([sys.executable, "-c", textwrap.dedent(DRIVER), str(site.root)], cwd=ROOT)
+
+
+def test_a_worker_that_outlives_its_driver_is_named_and_what_it_stores_counts(site: Site) -> None:
+    site.fault(faulty.WAIT)
+    with driver(site) as killed:
+        faulty.until(site.faults / faulty.SEEN)
+        killed.kill()
+    with pytest.raises(BusyError, match=r"process (\d+) on") as told:
+        site.extract()
+    found = re.search(r"process (\d+) on", str(told.value))
+    assert found is not None
+    assert int(found[1]) in faulty.noted(site.faults / faulty.SEEN)
+    site.fault(faulty.GO)
+    while any(one.writers for one in inventory.contents(site.cache)):
+        pass
+    assert 0 < site.kept() < COUNT
+    assert site.extract().reused > 0
+    assert site.features.read_bytes() == site.bytes_of_one_process()
+
+
+def completed(site: Site, executor: Any) -> retry.Completion:
+    job = computing.job_of(
+        site.photos,
+        plan(size=32),
+        views=1,
+        policy=NO_POLICY,
+        cache=site.cache,
+        batch_size=2,
+        engine=partial(faulty.opened, str(site.faults)),
+    )
+    table = manifest.read(site.manifest)
+    return retry.Completion(job, table, part=partition.EVERYTHING, executor=executor, progress=lambda *_: None)
+
+
+def test_a_worker_that_was_given_up_and_finishes_late_does_no_harm(site: Site) -> None:
+    late: list[partition.Task] = []
+
+    class Impatient(executors.Local):
+        def run(self, function: Any, wanted: Any, **given: Any) -> Iterator[Any]:
+            for task, done in super().run(function, wanted, **given):
+                if not late:
+                    late.append(task)
+                    with run.rows[0].writer(task.low, task.high, run.job.run):  # it holds its range meanwhile
+                        yield from super().run(function, iter([task]), **given)
+                else:
+                    yield task, done
+
+    run = completed(site, Impatient())
+    run.complete()
+    computing.compute_in_worker(run.job, late[0])  # here it is
+    assert site.extract().computed == 0
+    assert site.features.read_bytes() == site.bytes_of_one_process()
+
+
+def test_a_row_that_a_worker_says_it_stored_and_that_is_not_here_is_a_clear_error(site: Site) -> None:
+    class Elsewhere(executors.Local):
+        in_process = False
+
+        def run(self, function: Any, wanted: Any, **_: Any) -> Iterator[Any]:
+            for task in wanted:
+                yield task, Done("node7", 12, "fake", len(task), 1.0, ["view-0/ab.rows"], [])
+
+    with pytest.raises(StorageError, match=r"ab\.rows: process 12 on node7 stored this and it is not here.*--cache"):
+        completed(site, Elsewhere()).complete()
+
+
+def test_rows_are_there_when_they_are_on_the_disk_and_not_when_a_worker_says_so(site: Site) -> None:
+    class Forgetful(executors.Local):
+        in_process = False
+
+        def run(self, function: Any, wanted: Any, **given: Any) -> Iterator[Any]:
+            for number, task in enumerate(wanted):
+                yield task, Lost("forgotten") if number % 2 else function(task)
+
+    run = completed(site, Forgetful())
+    run.complete()
+    assert (run.computed, run.lost > 0, run.failures) == (COUNT, True, {})
+    assert site.extract().computed == 0
+
+
+def test_a_worker_with_other_libraries_is_refused_and_the_field_named(site: Site) -> None:
+    run = completed(site, executors.Local())
+    described = {**run.job.plan.spec, "decoder": {**run.job.plan.spec["decoder"], "version": "0.1"}}
+    job = replace(run.job, plan=replace(run.job.plan, spec=described))
+    (task,) = partition.cut(run.digests, run.paths, run.missing(), smallest=99, largest=99, workers=1)
+    with pytest.raises(InputError, match=r"decoder\.version: expected '0\.1', received '.*\(process"):
+        computing.compute_in_worker(job, task)
+
+
+# --- a scheduler elsewhere
+
+
+@pytest.fixture
+def scheduler(tmp_path: Path) -> Iterator[SimpleNamespace]:
+    """A scheduler and two workers without nannies, processes of their own."""
+    file = tmp_path / "scheduler.json"
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+
+    def start(*command: str) -> "subprocess.Popen[bytes]":
+        return subprocess.Popen(
+            [sys.executable, "-m", "dask", *command],
+            cwd=tmp_path,
+            env=environment,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+
+    options = ("--no-dashboard", "--scheduler-file", str(file))
+    started = [start("scheduler", "--host", "127.0.0.1", "--port", "0", *options)]
+    worker = ("worker", "--no-nanny", "--nthreads", "1", *options)
+    started += [start(*worker), start(*worker)]
+    faulty.until(file)
+    while not file.read_text():
+        pass
+    yield SimpleNamespace(address=json.loads(file.read_text())["address"], processes=started)
+    for process in started:
+        process.kill()
+        process.wait()
+
+
+def test_a_lost_scheduler_is_a_clear_error_everything_is_kept_and_running_again_goes_on(
+    site: Site, scheduler: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def kill(done: int, total: int) -> None:
+        scheduler.processes[0].send_signal(signal.SIGKILL)
+
+    with (
+        two("dask", workers=None, scheduler=scheduler.address) as crew,
+        pytest.raises(WorkersError, match=rf"--scheduler {scheduler.address}: the connection is lost.*is kept"),
+    ):
+        site.extract(crew, progress=kill)
+    kept = site.kept()
+    assert 0 < kept < COUNT
+    for process in scheduler.processes:
+        process.kill()
+        process.wait()
+    assert site.extract().reused >= kept
+    assert site.features.read_bytes() == site.bytes_of_one_process()
+
+
+def test_a_scheduler_that_is_not_there_is_a_clear_error(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pipeline.features.workers.executors.dask.CONNECT_SECONDS", 0.2)
+    with (
+        two("dask", workers=None, scheduler="tcp://127.0.0.1:9") as crew,
+        pytest.raises(WorkersError, match=r"--scheduler tcp://127\.0\.0\.1:9: expected a scheduler there"),
+    ):
+        site.extract(crew)
+
+
+@pytest.mark.parametrize(
+    ("error", "expected", "message"),
+    [
+        (ModuleNotFoundError("No module named 'pipeline'"), WorkersError, "on every machine, received No module named"),
+        (ValueError("something else"), ValueError, "something else"),
+    ],
+)
+def test_a_worker_without_this_package_is_a_clear_error(error: Exception, expected: type, message: str) -> None:
+    crew = two("dask", workers=None, scheduler="tcp://a:1")
+    outcome: Any = Future()
+    crew._remote[outcome] = object()  # type: ignore[attr-defined]
+    crew._landed(outcome, SimpleNamespace(status="error", exception=lambda: error))  # type: ignore[attr-defined]
+    with pytest.raises(expected, match=message):
+        outcome.result(timeout=5)
+
+
+# --- parts
+
+
+def test_the_parts_of_any_number_leave_no_digest_out_and_share_none() -> None:
+    digests = np.random.default_rng(0).integers(0, 256, (999, 32), dtype=np.uint8)
+    digests[0], digests[1] = 0, 255
+    for of in (1, 2, 3, 7, 100):
+        held = np.stack([Part(number, of).holds(digests) for number in range(of)])
+        np.testing.assert_array_equal(held.sum(axis=0), 1)
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2), (2, 0, 1)])
+def test_parts_in_any_order_one_of_them_repeated_give_the_same_bytes_and_assembling_computes_nothing(
+    site: Site, order: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done = [site.extract(part=Part(number, 3)) for number in order]
+    assert site.extract(part=Part(1, 3)).computed == 0
+    assert sum(report.computed for report in done) == sum(report.images for report in done) == COUNT
+    assert all(report.computed for report in done)
+    assert not site.features.exists()
+    assert site.extract().computed == 0
+    assert site.features.read_bytes() == site.bytes_of_one_process()
+
+
+def test_a_part_without_images_is_done_at_once(site: Site) -> None:
+    empty = [report for report in (site.extract(part=Part(n, 500)) for n in range(0, 500, 50)) if not report.images]
+    assert empty
+    assert not any(report.computed for report in empty)
+
+
+PART = """
+    import sys
+    from pathlib import Path
+    from pipeline.features.cache import row_cache
+    from pipeline.features.workers.partition import Part
+    from tests.features.workers.executors.test_executor import Site
+    row_cache.SHARD_ROWS = 2
+    Site(Path(sys.argv[1])).extract(part=Part(1, 3))
+"""
+
+
+def test_a_part_that_is_killed_and_repeated_computes_only_what_it_lost_beside_the_others(site: Site) -> None:
+    site.fault(faulty.KILL_ONCE)
+    command = [sys.executable, "-c", textwrap.dedent(PART), str(site.root)]
+    assert subprocess.run(command, cwd=ROOT).returncode == -signal.SIGKILL
+    first, third = row_cache_of(site).writer(0.0, 1 / 3), row_cache_of(site).writer(2 / 3, 1.0)
+    with first, third:  # the other parts are at work
+        site.extract(part=Part(1, 3))
+        with pytest.raises(BusyError), row_cache_of(site).writer(0.3, 0.4):
+            pass
+    assert site.extract().reused > 0
+    assert site.features.read_bytes() == site.bytes_of_one_process()
+
+
+def row_cache_of(site: Site) -> row_cache.RowCache:
+    return completed(site, None).rows[0]
+
+
+# --- options
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"name": "local", "workers": 2}, "--workers: expected --executor processes or dask"),
+        ({"name": "processes", "scheduler": "tcp://a:1"}, "--scheduler: expected --executor dask with it"),
+        ({"name": "dask", "workers": 2, "scheduler": "tcp://a:1"}, "--workers: expected none with --scheduler"),
+        ({"name": "ray"}, "--executor: expected one of local, processes, dask, received 'ray'"),
+    ],
+)
+def test_options_that_do_not_go_together_are_refused(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        executors.open_executor(**{"workers": None, "scheduler": None, "patience": 1.0, **options})
+
+
+def test_a_missing_dask_is_named_with_its_extra(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "distributed", None)
+    with two("dask") as crew, pytest.raises(InputError, match=r"pip install 'headstart\[dask\]'"):
+        site.extract(crew)

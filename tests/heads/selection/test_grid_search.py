@@ -1,0 +1,159 @@
+"""The simplest candidate within one standard error of the best wins, and nothing is judged on what it was fitted on."""
+
+import csv
+import hashlib
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from pipeline import heads
+from pipeline.errors import InputError
+from pipeline.heads import Part
+from pipeline.heads.selection import grid_search
+from pipeline.heads.selection.grid_search import Outcome, Search, Trial
+from tests.heads.test_heads import blobs, make
+
+
+def search(**changes):
+    chosen = {"folds": 0, "trials": 100, "fixed": frozenset(), "jobs": 1, "seed": 0}
+    return Search(**(chosen | changes))
+
+
+def digests(n):
+    return np.frombuffer(b"".join(hashlib.sha256(str(i).encode()).digest() for i in range(n)), np.uint8).reshape(n, 32)
+
+
+def run(head, chosen=None, noise=0.6, told=None):
+    X, y = blobs(2, n=120, separation=noise)
+    held = blobs(2, n=80, separation=noise, seed=1)
+    parts = [Part(np.arange(len(X)), held)]
+    return grid_search.run(head, X, y, parts, chosen or search(), np.ones(2), told)
+
+
+def test_the_simplest_within_one_standard_error_of_the_least_wins():
+    head, outcome = run(make("ridge"))
+    losses = np.array([trial.loss for trial in outcome.trials])
+    best = outcome.trials[outcome.best]
+    assert best.loss == losses.min()
+    assert outcome.trials[outcome.chosen].loss <= best.loss + best.error
+    assert (losses[: outcome.chosen] > best.loss + best.error).all()
+    assert outcome.chosen < outcome.best
+    assert head.alpha == outcome.trials[outcome.chosen].params["alpha"]
+    assert not hasattr(head, "arrays_")
+
+
+def test_loss_and_standard_error_are_those_of_the_rows_held_out():
+    X, y = blobs(3, n=90, separation=0.5)
+    held_X, held_y = blobs(3, n=60, separation=0.5, seed=1)
+    parts = [Part(np.arange(90), (held_X, held_y))]
+    fixed = frozenset({"metric"})
+    _, outcome = grid_search.run(make("knn"), X, y, parts, search(fixed=fixed), np.ones(3), None)
+    for trial in outcome.trials:
+        probability = make("knn", **trial.params).fit(X, y, None).predict_proba(held_X)
+        losses = -np.log(probability[np.arange(60), held_y])
+        assert trial.loss == pytest.approx(losses.mean(), rel=1e-12)
+        assert trial.error == pytest.approx(losses.std() / np.sqrt(60), rel=1e-12)
+        assert trial.accuracy == pytest.approx((probability.argmax(axis=1) == held_y).mean(), rel=1e-12)
+
+
+def test_class_weights_weigh_the_rows_held_out():
+    X, y = blobs(2, n=60, separation=0.3)
+    parts = [Part(np.arange(60), (X, y))]
+    weights = np.array([3.0, 1.0])
+    fixed = frozenset({"metric"})
+    _, outcome = grid_search.run(make("knn"), X, y, parts, search(fixed=fixed), weights, None)
+    probability = make("knn", **outcome.trials[0].params).fit(X, y, None).predict_proba(X)
+    losses = -np.log(probability[np.arange(60), y])
+    assert outcome.trials[0].loss == pytest.approx(np.average(losses, weights=weights[y]), rel=1e-12)
+
+
+@pytest.mark.parametrize("name", [name for name in heads.HEADS if name not in ("centroid", "dense")])
+def test_the_order_is_from_simple_to_less_simple_and_parallel_folds_change_nothing(name):
+    X, y = blobs(3, n=90, separation=0.4)
+    folds = grid_search.assign_folds(digests(90), y, search(folds=3))
+    parts = [Part(np.flatnonzero(folds != k), (X[folds == k], y[folds == k])) for k in range(3)]
+    one, other = (
+        grid_search.run(make(name), X, y, parts, search(trials=9, folds=3, jobs=jobs), np.ones(3), None)
+        for jobs in (1, 2)
+    )
+    assert one[1].trials == other[1].trials
+    assert one[1].rows == 90
+
+
+def test_logistic_walks_a_path_of_at_least_20_strengths_with_each_kind_of_penalty():
+    tried = grid_search.candidates(make("logistic"), search())
+    for ratio in (0.0, 0.5, 1.0):
+        strengths = [one["C"] for one in tried if one["l1_ratio"] == ratio]
+        assert len(strengths) >= 20
+        assert strengths == sorted(strengths)
+
+
+def test_dense_searches_layers_dropout_both_penalties_and_the_learning_rate():
+    tried = grid_search.candidates(make("dense"), search())
+    assert {"hidden", "dropout", "l1", "l2", "learning_rate"} == set(tried[0])
+    assert len({tuple(one.values()) for one in tried}) == len(tried)
+    assert tried[0]["hidden"] == ()
+
+
+def test_a_value_that_is_given_is_not_searched():
+    tried = grid_search.candidates(make("logistic", C=3.0), search(fixed=frozenset({"C"})))
+    assert tried == [{"l1_ratio": ratio} for ratio in (1.0, 0.5, 0.0)]
+
+
+@pytest.mark.parametrize(("name", "fixed"), [("centroid", ()), ("ridge", ("alpha",))])
+def test_nothing_to_search_is_an_error(name, fixed):
+    with pytest.raises(InputError, match=f"expected a parameter of --head {name} that is left open"):
+        grid_search.candidates(make(name), search(fixed=frozenset(fixed)))
+
+
+def test_a_larger_grid_is_drawn_from_by_seed_and_stays_in_order():
+    one, same, other = (grid_search.candidates(make("logistic"), search(trials=7, seed=seed)) for seed in (0, 0, 1))
+    everything = grid_search.candidates(make("logistic"), search())
+    assert one == same != other
+    assert len(one) == 7
+    assert [everything.index(trial) for trial in one] == sorted(everything.index(trial) for trial in one)
+
+
+def test_folds_are_stratified_equal_and_do_not_depend_on_the_order_of_the_images():
+    y = np.array([0] * 50 + [1] * 23 + [2] * 7)
+    folds = grid_search.assign_folds(digests(80), y, search(folds=5))
+    assert set(np.bincount(folds).tolist()) == {16}
+    for code in range(3):
+        counts = np.bincount(folds[y == code], minlength=5)
+        assert counts.max() - counts.min() <= 1
+    order = np.random.default_rng(0).permutation(80)
+    np.testing.assert_array_equal(grid_search.assign_folds(digests(80)[order], y[order], search(folds=5)), folds[order])
+    assert (grid_search.assign_folds(digests(80), y, search(folds=5, seed=1)) != folds).any()
+
+
+def test_fewer_images_of_a_class_than_folds_is_an_error():
+    with pytest.raises(InputError, match=r"--folds: expected at most .* 3, received 5"):
+        grid_search.assign_folds(digests(20), np.array([0] * 17 + [1] * 3), search(folds=5))
+
+
+def test_progress_counts_fits():
+    told = []
+    run(make("ridge"), search(), told=lambda done, total: told.append((done, total)))
+    assert told == [(22, 22)]
+
+
+def test_the_table_has_a_row_a_candidate_and_marks_the_choice(tmp_path):
+    trials = [
+        Trial({"hidden": (), "l2": 0.1}, 0.5, 0.02, 0.8),
+        Trial({"hidden": (8, 4), "l2": 0.0}, 0.49, 0.02, 0.81),
+    ]
+    grid_search.write(Outcome(trials, best=1, chosen=0, rows=40), tmp_path)
+    with (tmp_path / "search.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["choice"] for row in rows] == ["chosen", "best"]
+    assert [row["hidden"] for row in rows] == ["none", "8,4"]
+    assert (rows[0]["loss"], rows[0]["loss_low"], rows[0]["loss_high"]) == ("0.5", "0.48", "0.52")
+
+
+@pytest.mark.parametrize("name", ["logistic", "ridge", "knn"])
+def test_the_picture_is_drawn_for_every_grid(name, tmp_path):
+    _, outcome = run(make(name))
+    grid_search.write(outcome, tmp_path)
+    with Image.open(tmp_path / "search.png") as picture:
+        assert picture.width > 600

@@ -1,0 +1,106 @@
+"""`headstart compare` prints the verdict, and how often the test split was looked at, as far as Git knows."""
+
+import hashlib
+import os
+import subprocess
+
+import pytest
+import yaml
+from click.testing import CliRunner
+
+from stages import history
+from stages.compare import compare
+from tests.evaluation.test_compare import evaluated
+
+
+@pytest.fixture
+def folders(tmp_path):
+    return [evaluated(tmp_path / "evaluation/dense", range(4)), evaluated(tmp_path / "evaluation/knn", range(50))]
+
+
+def git(root, *arguments):
+    identity = {f"GIT_{who}_{what}": "test" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
+    subprocess.run(
+        ["git", "-c", "commit.gpgsign=false", *arguments],
+        cwd=root,
+        check=True,
+        capture_output=True,
+        env=kept | identity,
+    )
+
+
+def md5(path):
+    return hashlib.md5(path.read_bytes()).hexdigest()
+
+
+def lock(root, manifest, *results):
+    """Write a dvc.lock of evaluations that read one manifest and wrote these metrics."""
+    stages = {
+        f"evaluate@{number}": {
+            "cmd": "evaluate",
+            "deps": [{"path": "data/prepared/manifest.csv", "hash": "md5", "md5": manifest}, {"path": "pipeline"}],
+            "outs": [{"path": f"data/evaluation/{number}/metrics.json", "hash": "md5", "md5": result}],
+        }
+        for number, result in enumerate(results)
+    }
+    (root / "dvc.lock").write_text(yaml.safe_dump({"schema": "2.0", "stages": stages}))
+
+
+def committed(root, *arguments):
+    lock(root, *arguments)
+    git(root, "add", "dvc.lock")
+    git(root, "commit", "--message", "run")
+
+
+def test_results_of_every_commit_branch_and_experiment_count_once(folders, tmp_path):
+    dense, knn = (md5(folder / "metrics.json") for folder in folders)
+    git(tmp_path, "init")
+    committed(tmp_path, "split", dense, "first")
+    committed(tmp_path, "another split", "elsewhere")
+    committed(tmp_path, "split", dense, "second")
+    git(tmp_path, "checkout", "-b", "branch")
+    committed(tmp_path, "split", "second", "third")
+    git(tmp_path, "update-ref", "refs/exps/one", "HEAD")
+    git(tmp_path, "checkout", "-")
+    git(tmp_path, "branch", "-D", "branch")
+    lock(tmp_path, "split", knn, "fourth")
+    # dense, knn, first, second, third and fourth
+    assert history.results(folders, tmp_path) == (6, True)
+
+
+def test_without_git_those_given_and_the_present_lock_count(folders, tmp_path, monkeypatch):
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
+    assert history.results(folders, tmp_path) == (2, False)
+    lock(tmp_path, "split", md5(folders[0] / "metrics.json"), "other")
+    assert history.results(folders, tmp_path) == (3, False)
+    monkeypatch.setenv("PATH", "")
+    assert history.results(folders, tmp_path) == (3, False)
+
+
+def test_a_lock_that_is_no_yaml_counts_for_nothing(folders, tmp_path, monkeypatch):
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
+    (tmp_path / "dvc.lock").write_text("<<<<<<< ours\n\t: [")
+    assert history.results(folders, tmp_path) == (2, False)
+
+
+def test_the_command_prints_ranking_pairs_verdict_and_count(folders, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
+    result = CliRunner().invoke(compare, ["evaluation", "result", "--resamples", "100"])
+    assert result.exit_code == 0, result.output
+    lines = result.output.splitlines()
+    assert lines[0] == "200 test images; in brackets 95 % intervals; p is corrected for one pair"
+    assert lines[3].startswith("   1  dense  0.980 [0.9")
+    assert lines[6].startswith("dense over knn: 23.0 points [")
+    assert lines[6].endswith("p < 0.001, dense is better")
+    assert lines[8].startswith("Verdict: dense is better than knn: 23.0 points [")
+    assert lines[9].startswith("At least 2 results have been looked at on this test split: there is no Git history")
+    assert lines[10] == "-> result"
+
+
+def test_a_foreseen_error_is_one_line_and_status_1(folders):
+    result = CliRunner().invoke(compare, [str(folders[0]), "result"])
+    assert result.exit_code == 1
+    assert result.output.startswith("Error: OUT_DIR: expected two evaluations or more")
+    assert result.output.count("\n") == 1

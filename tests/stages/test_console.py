@@ -1,0 +1,199 @@
+import io
+import re
+import subprocess
+import sys
+
+import click
+import pytest
+from click.testing import CliRunner
+
+from pipeline.errors import InputError
+from stages import console
+from stages.__main__ import COMMANDS, main
+from stages.console import LOGGER, Stage
+from tests import ROOT
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@click.command(cls=Stage)
+def talking() -> None:
+    LOGGER.debug("a detail")
+    LOGGER.info("what is done")
+    console.warn("something is odd")
+    console.tell("epoch 1")
+    with console.progress("images") as advance:
+        advance(1, 2)
+    click.echo("the result")
+
+
+def stage_that(raises: BaseException) -> click.Command:
+    @click.command(cls=Stage)
+    def stage() -> None:
+        raise raises
+
+    return stage
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (
+            InputError("photos: expected a folder,\n received a file"),
+            "Error: photos: expected a folder, received a file\n",
+        ),
+        (OSError(28, "No space left on device", "a.h5"), "Error: a.h5: No space left on device\n"),
+        (OSError(21, "Is a directory", ".r-x", None, "r.html"), "Error: r.html: Is a directory\n"),
+    ],
+)
+def test_a_foreseen_error_is_one_line_and_status_1(error: BaseException, line: str) -> None:
+    result = CliRunner().invoke(stage_that(error))
+    assert (result.exit_code, result.stderr) == (1, line)
+
+
+def test_a_defect_keeps_its_trace() -> None:
+    assert isinstance(CliRunner().invoke(stage_that(ZeroDivisionError())).exception, ZeroDivisionError)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_each_command_is_also_a_module_and_answers_help(name: str) -> None:
+    result = CliRunner().invoke(main, [name, "--help"])
+    assert result.exit_code == 0
+    assert result.stdout.startswith(f"Usage: main {name} ")
+    assert (ROOT / "stages" / f"{name}.py").exists()
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_option_of_a_command_is_explained(name: str) -> None:
+    command = main.get_command(click.Context(main), name)
+    assert command is not None
+    assert [option.name for option in command.params if isinstance(option, click.Option) and not option.help] == []
+
+
+def test_an_unknown_option_is_a_usage_error_with_status_2() -> None:
+    result = CliRunner().invoke(main, ["digits", "--nonsense"])
+    assert result.exit_code == 2
+    assert "--nonsense" in result.stderr
+
+
+def test_help_loads_nothing_heavy() -> None:
+    heavy = ("tensorflow", "keras", "sklearn", "matplotlib", "openvino", "PIL")
+    for arguments in (["--help"], *([name, "--help"] for name in COMMANDS)):
+        program = (
+            "import sys; from stages.__main__ import main\n"
+            f"try: main({arguments!r})\n"
+            f"except SystemExit: sys.exit(', '.join(m for m in {heavy!r} if m in sys.modules) or 0)"
+        )
+        run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+        assert run.returncode == 0, (arguments, run.stderr)
+
+
+def test_progress_elsewhere_than_on_a_terminal_is_a_line_at_intervals(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    clock = iter([0.0, 4.0, 10.0, 12.0, 25.0])
+    monkeypatch.setattr(console.time, "monotonic", lambda: next(clock))
+    monkeypatch.setattr(console.time, "strftime", lambda form: "2026-01-02 03:04:05")
+    with console.progress("images") as advance:
+        for done in (100, 200, 300, 400):
+            advance(done, 1000)
+    assert capsys.readouterr().err.splitlines() == [
+        "2026-01-02 03:04:05 200 of 1,000 images, 20.0 a second, 40 s left",
+        "2026-01-02 03:04:05 400 of 1,000 images, 16.0 a second, 38 s left",
+    ]
+
+
+def test_progress_on_a_terminal_is_a_bar_with_rate_and_time_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    with console.progress("images") as advance:
+        advance(1, 2)
+        advance(2, 2)
+    assert "100%" in terminal.getvalue()
+    assert "2/2" in terminal.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ([], ["Warning: something is odd", "epoch 1"]),
+        (["-v"], ["what is done", "Warning: something is odd", "epoch 1"]),
+        (["-vv"], ["a detail", "what is done", "Warning: something is odd", "epoch 1"]),
+        (["-q"], ["Warning: something is odd"]),
+    ],
+)
+def test_v_tells_more_and_q_less_each_line_with_its_time_in_a_file(options: list[str], told: list[str]) -> None:
+    result = CliRunner().invoke(talking, options)
+    lines = result.stderr.splitlines()
+    assert [re.sub(r"^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d ", "", line) for line in lines] == told
+    assert all(re.match(r"\d{4}-", line) for line in lines)
+    assert result.stdout == "the result\n"
+
+
+@pytest.mark.parametrize("no_colour", ["", "1"])
+def test_a_terminal_gets_colours_and_no_times_and_no_color_takes_the_colours_away(
+    no_colour: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    terminal = Terminal()
+    monkeypatch.setenv("NO_COLOR", no_colour)
+    monkeypatch.setattr(sys, "stderr", terminal)
+    talking.main(["-q"], standalone_mode=False)
+    yellow, reset = ("", "") if no_colour else ("\x1b[33m", "\x1b[0m")
+    assert terminal.getvalue() == f"{yellow}Warning:{reset} something is odd\n"
+
+
+def test_quiet_shows_no_bar(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    talking.main(["-q"], standalone_mode=False)
+    assert "images" not in terminal.getvalue()
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_prints_a_script_that_calls_headstart(shell: str) -> None:
+    result = CliRunner().invoke(main, ["completion", shell])
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert f"_HEADSTART_COMPLETE={shell}_complete" in result.stdout
+
+
+def test_commands_and_options_are_completed() -> None:
+    def completed(words: str, place: int) -> str:
+        asked = {"_HEADSTART_COMPLETE": "bash_complete", "COMP_WORDS": words, "COMP_CWORD": str(place)}
+        return CliRunner().invoke(main, [], env=asked, prog_name="headstart").stdout
+
+    assert completed("headstart ext", 1) == "plain,extract\n"
+    assert "plain,--batch-size\n" in completed("headstart extract --ba", 2)
+
+
+# --- tables
+
+ROWS = [("cat", "1,000"), ("a rather long name", "2")]
+
+
+def test_in_a_pipe_a_table_is_aligned_plain_text(capsys: pytest.CaptureFixture[str]) -> None:
+    console.show_table(("class", "images"), ROWS, right={1})
+    assert capsys.readouterr().out == (
+        "class               images\n"
+        "cat                  1,000\n"
+        "a rather long name       2\n"
+    )  # fmt: skip
+
+
+def test_on_a_terminal_a_table_fits_its_width_and_loses_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stdout", terminal)
+    monkeypatch.setenv("COLUMNS", "20")
+    console.show_table(("class", "images"), ROWS, right={1})
+    lines = terminal.getvalue().splitlines()
+    assert max(map(len, lines)) <= 20 + len("\x1b[1m\x1b[0m") * 6
+    assert all(word in terminal.getvalue() for word in ("rather", "1,000"))
+
+
+def test_a_label_with_markup_is_shown_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stdout", terminal)
+    console.show_table(("class",), [("[bold]cat[/bold]",)], right=())
+    assert "[bold]cat[/bold]" in terminal.getvalue()

@@ -1,0 +1,367 @@
+"""The classics: what they say is accepted, what they build was published, and each goes from photos to a model."""
+
+import importlib
+import json
+import os
+import shutil
+import subprocess
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+import yaml
+from click.testing import CliRunner, Result
+
+from pipeline import backbones, heads
+from pipeline.models import assemble
+from stages import recipe
+from stages.__main__ import main
+from stages.options.param_types import names, widths
+from tests import ROOT
+from tests.fakes import write_classes
+
+NAMES = (
+    "freeze-by-name",
+    "mobilenet-224",
+    "mobilenetv2-160",
+    "resnet50-224",
+    "vgg16-block5",
+    "vgg16-block5-live",
+    "vgg16-flatten",
+    "vgg16-flatten-views",
+    "vgg16-wide",
+    "xception-150",
+)
+STAGE_OF = {"base": ("probe", "extract"), "train.dense": ("train",)}
+SOFTMAX = ("mobilenet-224", "resnet50-224")
+
+
+def chosen(name: str) -> recipe.Recipe:
+    return recipe.find(ROOT, name)
+
+
+def classes(name: str) -> int:
+    return 3 if name in SOFTMAX else 2
+
+
+def words(options: dict[str, Any]) -> list[str]:
+    """Options as DVC splices them into a command."""
+    return [
+        word for key, value in options.items() for word in ([f"--{key}"] if value is True else [f"--{key}", str(value)])
+    ]
+
+
+# --- what they say
+
+
+def test_the_classics_are_there() -> None:
+    assert tuple(recipe.names(ROOT)) == NAMES
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_value_is_one_its_stage_accepts(name: str) -> None:
+    for section, options in chosen(name).sections.items():
+        for stage in STAGE_OF.get(section, (section,)):
+            command: click.Command = getattr(importlib.import_module(f"stages.{stage}"), stage)
+            paths = [parameter.name or "" for parameter in command.params if isinstance(parameter, click.Argument)]
+            command.make_context(stage, [*paths, *words(options)])
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_value_of_the_sections_is_the_recipe_s_own(name: str) -> None:
+    """Nothing is left to options that change their defaults: those that every classic has to decide are decided."""
+    sections = chosen(name).sections
+    assert list(sections) == ["base", "probe", "extract", "train.dense", "finetune"]
+    assert {"hidden", "dropout", "learning-rate", "epochs", "patience", "standardize"} <= sections["train.dense"].keys()
+    assert sections["finetune"]["head"] == "dense"
+    assert chosen(name).targets == ["train@dense", "evaluate@dense", "finetune", "evaluate-model"]
+
+
+# --- what they build
+
+
+# Base, head and what fine-tuning trains, in numbers; layers of the base, its input included. Published, in summaries of
+# these very models: 14,714,688 and 2,097,665 for VGG16; 154 layers and 1,862,721 in TensorFlow's tutorial on transfer
+# learning; 20,809,001 in Keras' guide to it. The others follow from the layers' shapes.
+COUNTS = {
+    "vgg16-flatten": (14_714_688, 2_097_665, 0, 19),
+    "vgg16-flatten-views": (14_714_688, 2_097_665, 0, 19),
+    "vgg16-block5": (14_714_688, 2_097_665, 7_079_424 + 2_097_665, 19),
+    "vgg16-block5-live": (14_714_688, 2_097_665, 7_079_424 + 2_097_665, 19),
+    "xception-150": (20_861_480, 2_049, 20_809_001, 132),
+    "mobilenetv2-160": (2_257_984, 1_281, 1_862_721, 154),
+    "mobilenet-224": (3_228_864, 3_075, 0, 86),
+    "resnet50-224": (23_587_712, 6_147, 0, 175),
+    "vgg16-wide": (14_714_688, 106_960_897, 14_714_688 + 106_960_897, 19),
+    "freeze-by-name": (14_714_688, 131_585, 14_714_688 - 36_928 - 2_359_808 + 131_585, 19),
+}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_at_its_true_size_a_recipe_has_the_published_parameters_and_layers(name: str) -> None:
+    sections = chosen(name).sections
+    base, tuning = sections["base"], sections["finetune"]
+    backbone = backbones.find(base["backbone"])
+    weights = backbones.find_weights(backbone, "none", size=base["size"], alpha=1.0, seed=0)
+    network = backbones.load(backbone, size=base["size"], alpha=1.0, weights=weights)
+    trunk = backbones.trunk(backbone, network, cut="top", pooling=sections["probe"]["pooling"])
+    head = heads.count_parameters(unfitted(sections["train.dense"]).layout(trunk.output.shape[1], classes(name)))
+    trained = 0
+    if tuning["epochs"]:
+        tail = backbones.tail(backbone, assemble.flat(trunk), cut=backbones.resolve_cut(backbone, tuning["cut"]))
+        frozen = tuning.get("freeze", "").split(",")
+        trained = head + sum(
+            variable.value.shape.num_elements()
+            for layer in assemble.weighted_layers(tail)
+            if layer.name not in frozen
+            for variable in layer.weights
+            if "moving" not in variable.name
+        )
+    assert (network.count_params(), head, trained, len(network.layers)) == COUNTS[name]
+
+
+def unfitted(options: dict[str, Any]) -> heads.DenseHead:
+    """The head that `headstart train` makes of a recipe's options."""
+    train = importlib.import_module("stages.train").train
+    given = train.make_context("train", ["m", "f", "h", "--head", "dense", *words(options)]).params
+    return heads.DenseHead(**{field.name: given[field.name] for field in fields(heads.DenseHead) if field.init})
+
+
+def test_lists_in_recipes_are_those_of_the_options() -> None:
+    wide, named = chosen("vgg16-wide").sections, chosen("freeze-by-name").sections
+    context, parameter = click.Context(main), click.Option(["--any"])
+    assert widths(context, parameter, wide["train.dense"]["hidden"]) == (4096, 1024)
+    assert names(context, parameter, named["finetune"]["freeze"]) == ("block1_conv2", "block4_conv3")
+
+
+# --- from photos to a model
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> dict[int, Path]:
+    """Folders of few photos, with a manifest beside each, by the number of classes."""
+    made = {}
+    for count, labels in ((2, ("cat", "dog")), (3, ("cat", "dog", "fox"))):
+        root = made[count] = tmp_path_factory.mktemp(f"classes{count}")
+        write_classes(root / "photos", dict.fromkeys(labels, 30 // count))
+        ran("prepare", root / "photos", root / "manifest.csv", "--stratify", "--workers", 1)
+    return made
+
+
+def ran(*words: object) -> str:
+    result = CliRunner().invoke(main, list(map(str, words)))
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name != "vgg16-wide"])  # whose head has 107 million numbers
+def test_a_recipe_runs_from_photos_to_a_judged_model(name: str, photos: dict[int, Path], tmp_path: Path) -> None:
+    root = photos[classes(name)]
+    sections = recipe.with_weights(chosen(name).sections, "none")
+    base, tuning = sections["base"], sections["finetune"]
+    base["size"] = 71 if base["backbone"] == "xception" else 32
+    sections["train.dense"]["epochs"] = 1
+    tuning["epochs"] = min(1, tuning["epochs"])
+    images, features, head, model = root / "photos", tmp_path / "f.h5", tmp_path / "head", tmp_path / "model"
+    read, cache = (images, root / "manifest.csv"), ("--cache", tmp_path / "cache", "--engine", "tensorflow")
+    ran("probe", *read, tmp_path / "cut.json", *words(base), *words(sections["probe"]), *cache)
+    cut = ("--cut-file", tmp_path / "cut.json")
+    ran("extract", *read, features, *words(base), *words(sections["extract"]), *cut, *cache)
+    ran("train", root / "manifest.csv", features, head, "--head", "dense", *words(sections["train.dense"]))
+    ran("finetune", *read, features, head, model, *words(tuning), *cache)
+    ran("evaluate", *read, features, model, tmp_path / "judged", "--resamples", 100, *cache)
+    made = json.loads((model / "model.json").read_text())
+    trained = {layer["name"] for layer in made["layers"] if layer["trained"]}
+    assert bool(trained) == bool(tuning["epochs"])
+    if sections["probe"]["pooling"] == "avg":  # then no number depends on the size
+        assert sum(layer["trained"] for layer in made["layers"]) == COUNTS[name][2]
+    if name == "freeze-by-name":
+        convolutions = {layer["name"] for layer in made["layers"] if layer["name"].startswith("block")}
+        assert convolutions - trained == {"block1_conv2", "block4_conv3"}
+    if name.startswith("vgg16-block5"):
+        assert trained == {"block5_conv1", "block5_conv2", "block5_conv3", "head_dense_0", "head_dense_1"}
+    metrics = json.loads((tmp_path / "judged" / "metrics.json").read_text())
+    assert 0.0 <= metrics["accuracy_low"] <= metrics["accuracy"] <= metrics["accuracy_high"] <= 1.0
+
+
+# --- the command
+
+
+@pytest.fixture
+def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A repository with a commit, and no identity that anybody could find."""
+    for variable in [name for name in os.environ if name.startswith("GIT_")]:
+        monkeypatch.delenv(variable)
+    monkeypatch.setenv("HOME", str(tmp_path / "no such home"))
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "no such home"))
+    monkeypatch.setenv("GIT_CONFIG_NOSYSTEM", "1")
+    root = tmp_path / "a checkout"
+    shutil.copytree(ROOT / "recipes", root / "recipes")
+    for name in ("dvc.yaml", "params.yaml"):
+        shutil.copy(ROOT / name, root)
+    git(root, "init", "--quiet")
+    git(root, "-c", "user.name=T", "-c", "user.email=t@example.com", "commit", "--quiet", "--allow-empty", "-m", "c")
+    monkeypatch.chdir(root)
+    return root
+
+
+def git(root: Path, *words: str) -> None:
+    subprocess.run(["git", *words], cwd=root, check=True)
+
+
+def identify(root: Path) -> None:
+    git(root, "config", "user.name", "T")
+    git(root, "config", "user.email", "t@example.com")
+
+
+@pytest.fixture
+def commands(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
+    """The commands that would have run; Git is asked for real."""
+    run, seen = subprocess.run, []
+
+    def fake(command: list[str], **options: Any) -> Any:
+        if command[0] == "git":
+            return run(command, **options)
+        seen.append(command)
+        return subprocess.CompletedProcess(command, 3)
+
+    monkeypatch.setattr(recipe.subprocess, "run", fake)
+    return seen
+
+
+def call(*words: str) -> Result:
+    return CliRunner().invoke(main, ["recipe", *words])
+
+
+def test_the_list_has_a_sentence_each() -> None:
+    lines = call("--list").output.splitlines()
+    assert [line.split()[0] for line in lines] == list(NAMES)
+    assert all(line.endswith(".") and line.split(maxsplit=1)[1] == chosen(line.split()[0]).sentence for line in lines)
+
+
+def test_a_name_or_the_list_but_not_both() -> None:
+    assert "expected NAME or --list, received neither" in call().output
+    assert "expected NAME or --list, received both" in call("vgg16-flatten", "--list").output
+
+
+def test_a_missing_identity_is_one_line_before_anything_runs(checkout: Path, commands: list[list[str]]) -> None:
+    result = call("vgg16-flatten")
+    assert result.exit_code == 1
+    assert result.output == (
+        f"Error: {checkout}: expected a Git identity, since DVC keeps an experiment as a commit, received no user.name"
+        ": `git config user.name NAME` and `git config user.email ADDRESS`\n"
+    )
+    git(checkout, "config", "user.name", "T")
+    assert "received no user.email" in call("vgg16-flatten").output
+    assert commands == []
+
+
+def test_an_identity_of_the_environment_will_do(
+    checkout: Path, commands: list[list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for role in ("AUTHOR", "COMMITTER"):
+        monkeypatch.setenv(f"GIT_{role}_NAME", "T")
+        monkeypatch.setenv(f"GIT_{role}_EMAIL", "t@example.com")
+    call("vgg16-flatten")
+    assert len(commands) == 1
+
+
+def test_no_commit_no_repository_and_no_dvc_are_one_line_each(
+    checkout: Path, commands: list[list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    identify(checkout)
+    monkeypatch.setattr(recipe.importlib.util, "find_spec", lambda name: None)
+    assert "expected DVC in this environment, received none" in call("vgg16-flatten").output
+    shutil.rmtree(checkout / ".git")
+    git(checkout, "init", "--quiet")
+    assert "expected a commit to start from" in call("vgg16-flatten").output
+    shutil.rmtree(checkout / ".git")
+    assert "expected a Git repository" in call("vgg16-flatten").output
+    assert commands == []
+
+
+def test_an_unknown_recipe_names_the_nearest(checkout: Path) -> None:
+    result = call("vgg16-flaten")
+    assert result.exit_code == 1
+    assert "recipe: expected one of 10 names, received 'vgg16-flaten'; did you mean vgg16-flatten " in result.output
+
+
+def test_outside_a_checkout_there_are_no_recipes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert call("--list").output.startswith(f"Error: {tmp_path}: expected a checkout with dvc.yaml and recipes/")
+
+
+def test_dvc_is_asked_for_the_recipe_s_head_and_its_status_is_ours(checkout: Path, commands: list[list[str]]) -> None:
+    identify(checkout)
+    (checkout / "below").mkdir()
+    os.chdir(checkout / "below")
+    result = call("vgg16-flatten", "-S", "base.size=64")
+    assert result.exit_code == 3
+    (command,) = commands
+    assert command[1:7] == ["-m", "dvc", "exp", "run", "--message", "recipe vgg16-flatten"]
+    assert command[-6:] == [
+        "--set-param",
+        "base.size=64",
+        "train@dense",
+        "evaluate@dense",
+        "finetune",
+        "evaluate-model",
+    ]
+
+
+def test_weights_are_those_that_were_named(checkout: Path, commands: list[list[str]]) -> None:
+    identify(checkout)
+    (checkout / "w.h5").touch()
+    for given in ("none", "imagenet", "w.h5"):
+        call("vgg16-block5", "--weights", given)
+    for command, given in zip(commands, ("none", "imagenet", "w.h5"), strict=True):
+        assert f"++base.weights='{given}'" in command
+        assert ("++finetune.weights='w.h5'" in command) == (given == "w.h5")
+    assert (
+        "--weights: expected imagenet, none or a file, received 'gone.h5'"
+        in call("vgg16-flatten", "--weights", "gone.h5").output
+    )
+    assert len(commands) == 3
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("train:\n  dense: {}\n", "expected a first line that says what it is"),
+        ("# Mine.\ntrain: 3\n", "expected options under train, received 3"),
+        ("# Mine.\ntrain:\n  dense: 3\n", "expected options under train.dense, received 3"),
+        ("# Mine.\n- 3\n", "expected sections of options, received list"),
+        ("# Mine.\n[\n", "expected YAML: "),
+        ("# Mine.\ntrain:\n  dense: {seed: 1}\n", "--weights: expected a recipe with sections base and finetune"),
+    ],
+)
+def test_a_recipe_that_is_none_is_one_line(checkout: Path, text: str, told: str) -> None:
+    identify(checkout)
+    (checkout / "recipes" / "mine.yaml").write_text(text)
+    result = call("mine", "--weights", "none")
+    assert result.exit_code == 1
+    assert result.output.startswith(f"Error: {checkout / 'recipes' / 'mine.yaml'}: ") == (not told.startswith("--"))
+    assert told in result.output
+    assert result.output.count("\n") == 1
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_dvc_puts_the_recipe_s_sections_in_the_place_of_those_of_params_yaml(name: str, tmp_path: Path) -> None:
+    from dvc.utils.hydra import apply_overrides
+    from dvc.utils.serialize import load_yaml
+
+    path = tmp_path / "params.yaml"
+    before = yaml.safe_load((ROOT / "params.yaml").read_text())
+    before["finetune"]["new-conv"] = "8,8"
+    path.write_text(yaml.safe_dump(before))
+    sections = chosen(name).sections
+    apply_overrides(path, list(recipe.assignments(sections, before)))
+    after = load_yaml(path)
+    for section in ("base", "probe", "extract", "finetune"):
+        assert after[section] == sections[section]
+    assert after["train"] == {"logistic": before["train"]["logistic"], "dense": sections["train.dense"]}
+    assert {key: after[key] for key in ("images", "prepare", "evaluate")} == {
+        key: before[key] for key in ("images", "prepare", "evaluate")
+    }
