@@ -93,7 +93,7 @@ def table(images: Path, counts: list[int], draws: int, held: int) -> None:
     print(f"{'a class':>8}{'top':>24}{'chosen':>24}{'unproven':>24}{'best':>24}  not the top")
     for count in counts:
         arguments = [(candidates, features, y, count, held, draw) for draw in range(draws)]
-        found = np.array(Parallel(n_jobs=2, mmap_mode="r")(delayed(one_draw)(*each) for each in arguments))
+        found = np.array(Parallel(n_jobs=2, prefer="threads")(delayed(one_draw)(*each) for each in arguments))
         cells = [f"{column.mean():.3f} ({column.min():.3f} to {column.max():.3f})" for column in found.T[:4]]
         left = int(found[:, 4].sum())
         print(f"{count:>8}" + "".join(f"{cell:>24}" for cell in cells) + f"  {left} of {draws}", flush=True)
@@ -105,7 +105,7 @@ def simulate(sets: int) -> None:
     for n in (8, 12, 24, 50, 200):
         cells = []
         for top, other in ((0.0, 0.0), (1.5, 1.0), (3.0, 2.5)):
-            left = Parallel(n_jobs=2)(delayed(_leaves)(n, top, other, seed) for seed in range(sets))
+            left = Parallel(n_jobs=2, prefer="threads")(delayed(_leaves)(n, top, other, seed) for seed in range(sets))
             cells.append(f"signal {top:g}, others {other:g}: {np.mean(left):.3f}")
         print(f"{n:>4} images: " + "; ".join(cells), flush=True)
 
