@@ -14,11 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline import heads
-from pipeline.evaluation import judging
+from pipeline.evaluation import probabilities
 from pipeline.features.features_file import Features
 from pipeline.heads import train
 from pipeline.heads.calibration import calibrate
 from pipeline.heads.calibration.temperature import certainty, fit_factor
+from pipeline.models import classifier
 from pipeline.photos import manifest
 from pipeline.stats import calibration_error, intervals
 
@@ -117,16 +118,14 @@ def measure(manifest_path: Path, features_path: Path) -> None:
 
 def evaluated(name: str, folder: Path, table: manifest.Manifest, features_path: Path) -> None:
     """Print calibration error and log loss on the test split, before and after."""
-    test, judged = table.distinct("test"), judging.judged(folder, None)
-    y = np.array([judged.classes.index(label) for label in test.labels])
-    said = judged.predict(test, Path(), features_path, tta=False)
+    test, trained = table.distinct("test"), classifier.load(folder, None)
+    y = np.array([trained.classes.index(label) for label in test.labels])
+    given = probabilities.predict(trained, test, Path(), features_path, tta=False, progress=lambda done, total: None)
     cells = []
-    for probabilities in (said.uncalibrated, said.probabilities):
-        one = calibration_error.calibration_error(y, probabilities, seed=0, resamples=2000)
-        cells.append(
-            f"{one['value']:.4f} [{one['low']:.4f}, {one['high']:.4f}] {calibrate.log_loss(probabilities, y):.4f}"
-        )
-    print(f"{name:9} temperature {judged.temperature:.3f}  {'  ->  '.join(cells)}  ({len(y)} images)", flush=True)
+    for rows in (given.uncalibrated, given.calibrated):
+        one = calibration_error.calibration_error(y, rows, seed=0, resamples=2000)
+        cells.append(f"{one['value']:.4f} [{one['low']:.4f}, {one['high']:.4f}] {calibrate.log_loss(rows, y):.4f}")
+    print(f"{name:9} temperature {trained.temperature:.3f}  {'  ->  '.join(cells)}  ({len(y)} images)", flush=True)
 
 
 def few(name: str, folder: Path, table: manifest.Manifest, features_path: Path) -> None:

@@ -23,6 +23,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -171,16 +172,15 @@ def ours(precision: str) -> Callable[[Job], ROUND]:
 
 def decoding(job: Job) -> ROUND:
     """Read, hash, decode and resize only, in as many threads as extraction uses."""
-    from pipeline.features import extract
-    from pipeline.photos import decode as images
+    from pipeline.photos.batches import Photos, batches
+    from pipeline.photos.decode import fit
 
-    def load(place: int) -> np.ndarray:
-        data = images.read_bytes(job.files[place])
-        images.digest(data)
-        return images.fit(data, size=job.size, geometry="squash")
+    photos = Photos(Path(), [str(file) for file in job.files])
 
     def run() -> None:
-        for _ in extract.decoded(len(job.files), load, ahead=3 * job.batch_size):
+        for _ in batches(
+            photos, partial(fit, size=job.size, geometry="squash"), batch_size=job.batch_size, failed=photos.refuse
+        ):
             pass
 
     return run

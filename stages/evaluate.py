@@ -11,7 +11,7 @@ from stages.options import settings
 from stages.options.paths import PLACE
 
 if TYPE_CHECKING:
-    from pipeline.evaluation import evaluate as evaluation
+    from pipeline.evaluation.results import Summary
 
 TITLES = {
     "accuracy": "accuracy",
@@ -56,10 +56,13 @@ def evaluate(
     A head is judged by FEATURES; IMAGES is then read only to draw the mistakes. A model is run over the IMAGES.
     """
     from pipeline.evaluation import evaluate as evaluation
+    from pipeline.models.classifier import Runtime
 
+    runtime = Runtime(weights=None, engine=engine, precision=None, batch_size=batch_size, cache=cache)
     with progress("images") as advance:
-        running = evaluation.Running(engine=engine, batch_size=batch_size, cache=cache, progress=advance)
-        summary = evaluation.evaluate(images, manifest, features, trained_dir, out_dir, running=running, **options)
+        summary = evaluation.evaluate(
+            images, manifest, features, trained_dir, out_dir, runtime=runtime, progress=advance, **options
+        )
     for warning in summary.warnings:
         warn(warning)
     click.echo(f"{summary.metrics['n']:,} test images, {summary.mistakes:,} mistakes; in brackets 95 % intervals\n")
@@ -68,7 +71,7 @@ def evaluate(
     click.echo(f"\n-> {out_dir}")
 
 
-def _uncalibrated(summary: "evaluation.Summary") -> list[str]:
+def _uncalibrated(summary: "Summary") -> list[str]:
     if summary.temperature == 1.0:
         return []
     numbers = ", ".join(f"{TITLES[name]} {_estimate(summary.uncalibrated[name])}" for name in ("log_loss", "ece"))

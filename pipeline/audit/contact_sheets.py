@@ -1,6 +1,6 @@
 """What an audit found, as grids of pictures: to be looked at before anything is changed."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from pipeline import plots
 from pipeline.audit.findings import Findings
 from pipeline.errors import ImageError
-from pipeline.photos import decode
+from pipeline.photos.batches import Photos, previews
 from pipeline.photos.duplicates.near_duplicates import Pairs
 from pipeline.photos.remote import Root
 
@@ -46,10 +46,10 @@ def _joined(one: Pairs, other: Pairs) -> Pairs:
 
 
 def _draw_pairs(found: Findings, pairs: Pairs, cosines: NDArray[np.float32], root: Root, path: Path, what: str) -> None:
-    pictures, captions = [], []
-    for place in range(min(DRAWN, len(pairs))):
-        a, b = int(pairs.first[place]), int(pairs.second[place])
-        pictures.append((_thumbnail(found, root, a), _thumbnail(found, root, b)))
+    captions = []
+    firsts, seconds = pairs.first[:DRAWN].tolist(), pairs.second[:DRAWN].tolist()
+    pictures = list(zip(_thumbnails(found, root, firsts), _thumbnails(found, root, seconds), strict=True))
+    for place, (a, b) in enumerate(zip(firsts, seconds, strict=True)):
         kind = "same" if place < len(found.duplicates.same) else "alike"
         turned = ", mirrored" if pairs.mirrored[place] else ""
         measured = f"{pairs.distances[place]} bits, likeness {pairs.likeness[place]:.3f}, cosine {cosines[place]:.3f}"
@@ -66,7 +66,7 @@ def _draw_issues(found: Findings, root: Root, path: Path) -> None:
         for image, suggested, margin in zip(drawn, found.issues.suggested, found.issues.margins, strict=False)
     ]
     title = _title(len(drawn), sure, "labels that are likely wrong")
-    plots.mistakes_grid([_thumbnail(found, root, image) for image in drawn], captions, path, title)
+    plots.mistakes_grid(_thumbnails(found, root, drawn), captions, path, title)
 
 
 def _draw_outliers(found: Findings, root: Root, path: Path) -> None:
@@ -80,7 +80,7 @@ def _draw_outliers(found: Findings, root: Root, path: Path) -> None:
     title = (
         f"The {len(drawn)} images farthest from others; {int(distances.outlying.sum()):,} stand out (score above 3.5)"
     )
-    plots.mistakes_grid([_thumbnail(found, root, image) for image in drawn], captions, path, title)
+    plots.mistakes_grid(_thumbnails(found, root, drawn), captions, path, title)
 
 
 def _named(found: Findings, image: int) -> str:
@@ -93,9 +93,7 @@ def _title(drawn: int, total: int, what: str) -> str:
     return f"{what[0].upper()}{what[1:]}: {f'the first {drawn} of {total:,}' if drawn < total else f'{total:,}'}"
 
 
-def _thumbnail(found: Findings, root: Root, image: int) -> Thumbnail:
-    try:
-        pixels, _ = decode.decode(decode.read_bytes(root / found.images.paths[image]))
-    except ImageError:  # it was read a minute ago: a file that goes away meanwhile costs its picture only
-        return None
-    return decode.thumbnail(pixels, THUMBNAIL_SIDE)
+def _thumbnails(found: Findings, root: Root, images: Sequence[int]) -> list[Thumbnail]:
+    """Read pictures; of a file that went away since it was read, a minute ago, there is none."""
+    pictures = previews(Photos(root, found.images.paths), THUMBNAIL_SIDE, images)
+    return [None if isinstance(picture, ImageError) else picture for picture in pictures]

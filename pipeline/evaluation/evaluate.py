@@ -1,4 +1,4 @@
-"""Judge a head or a model on the test split, which nothing before has looked at: numbers, predictions, pictures.
+"""Evaluate a head or a model on the test split, which nothing before has looked at: numbers, predictions, pictures.
 
 What `evaluate` leaves in its folder::
 
@@ -11,77 +11,25 @@ What `evaluate` leaves in its folder::
     learning_curves.csv     an epoch a row; none for a head that has no epochs
     classes.png  confusion_matrix.png  learning_curves.png  mistakes.png  reliability.png
 
-The same files, whatever was judged: a head by its features, a model by the images themselves.
+The same files, whatever was evaluated: a head by its features, a model by the images themselves.
 """
 
-from collections.abc import Sequence
-from dataclasses import astuple, dataclass
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from pipeline import heads, plots
-from pipeline.errors import ArtefactError, ImageError, InputError
-from pipeline.evaluation import judging, predictions_file
-from pipeline.evaluation.judging import Running as Running
+from pipeline.errors import ArtefactError, InputError
+from pipeline.evaluation import probabilities, results
+from pipeline.evaluation.results import Evaluated, Summary
 from pipeline.heads.calibration import thresholds
-from pipeline.photos import decode, manifest
-from pipeline.photos.manifest import Manifest
+from pipeline.models import classifier
+from pipeline.models.classifier import Runtime
+from pipeline.photos import manifest
 from pipeline.photos.remote import Root
-from pipeline.stats import calibration_error as reliability
-from pipeline.stats import metrics
-from pipeline.storage.atomic import publish_csv
-
-CLASSES, CONFUSION, RELIABILITY = "classes.csv", "confusion.csv", "reliability.csv"
-
-MISTAKES_DRAWN: Final = 24
-CLASSES_DRAWN: Final = 40
-THUMBNAIL_SIDE: Final = 240  # px; a picture of the grid is this wide
-DECIMALS: Final = 6  # of a metric: more would differ between machines, which sum in another order
-
-
-@dataclass(frozen=True)
-class Summary:
-    """What an evaluation found.
-
-    Attributes
-    ----------
-    metrics : dict
-        As `metrics.measure` returns it, not rounded; and ``ece``, the estimate of the expected calibration error.
-    temperature : float
-        Of the calibration; 1 if there was none.
-    uncalibrated : dict
-        The estimates ``log_loss`` and ``ece`` of the same probabilities before calibration.
-    mistakes : int
-        Test images whose predicted class is not theirs.
-    warnings : list of str
-        What the user should know, one line each.
-    """
-
-    metrics: dict[str, Any]
-    temperature: float
-    uncalibrated: dict[str, Any]
-    mistakes: int
-    warnings: list[str]
-
-
-@dataclass(frozen=True)
-class _Predictions:
-    """Test images in the order of their paths, with what the head says of them."""
-
-    images: Manifest
-    classes: list[str]
-    actual: NDArray[np.int64]
-    probabilities: NDArray[np.float64]
-    predicted: NDArray[np.int64]
-
-    @property
-    def confidence(self) -> NDArray[np.float64]:
-        of_predicted: NDArray[np.float64] = self.probabilities[np.arange(len(self.predicted)), self.predicted]
-        return of_predicted
+from pipeline.stats import calibration_error, metrics
 
 
 def evaluate(
@@ -94,9 +42,10 @@ def evaluate(
     tta: bool,
     seed: int,
     resamples: int,
-    running: Running | None = None,
+    runtime: Runtime | None = None,
+    progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Summary:
-    """Judge a head, at its threshold if it has one, or a model on the test images. Identical files count once.
+    """Evaluate a head, at its threshold if it has one, or a model on the test images. Identical files count once.
 
     Parameters
     ----------
@@ -114,8 +63,10 @@ def evaluate(
         Test-time augmentation: the mean of the probabilities over all views, instead of those of the image itself.
     seed, resamples : int
         Of the bootstrap.
-    running : Running, optional
+    runtime : Runtime, optional
         How a model is run; a head needs none.
+    progress : callable, optional
+        Called with (rows done, rows) while a model is run.
 
     Raises
     ------
@@ -127,46 +78,29 @@ def evaluate(
         Head or model and manifest have different classes, a test image has no row, or a file is damaged.
     """
     everything = manifest.read(manifest_path)
-    test = _by_path(everything.distinct("test"))
+    test = everything.distinct("test")
+    test = test.take(sorted(range(len(test)), key=test.paths.__getitem__))
     if not len(test):
         raise InputError(
             f"{manifest_path}: expected images in the test split, received none: run `headstart prepare` with a "
             "--test-fraction above 0, with --stratify if there are few images"
         )
-    judged = judging.judged(trained_dir, running)
-    classes = judged.classes
+    trained = classifier.load(trained_dir, runtime)
+    classes = trained.classes
     _require_same_classes(everything.classes, classes, manifest_path, trained_dir)
-    said = judged.predict(test, images_root, features_path, tta=tta)
+    given = probabilities.predict(trained, test, images_root, features_path, tta=tta, progress=progress)
     code_of = {label: code for code, label in enumerate(classes)}
     actual = np.array([code_of[label] for label in test.labels], np.int64)
-    predicted = thresholds.decide(said.probabilities, classes, judged.threshold)
-    found = _Predictions(test, classes, actual, said.probabilities, predicted)
+    predicted = thresholds.decide(given.calibrated, classes, trained.threshold)
     measure = partial(metrics.measure, actual, classes=classes, seed=seed, resamples=resamples)
-    calibration_error = partial(reliability.calibration_error, actual, seed=seed, resamples=resamples)
-    measured = measure(said.probabilities, predicted=predicted)
-    measured["ece"] = calibration_error(said.probabilities)
-    before = {"log_loss": measure(said.uncalibrated)["log_loss"], "ece": calibration_error(said.uncalibrated)}
-    warnings = said.warnings + [f"{name}: not defined, {measured[name]['reason']}" for name in _undefined(measured)]
-    summary = Summary(measured, judged.temperature, before, int(np.count_nonzero(predicted != actual)), warnings)
-
-    _write_tables(out_dir, found, summary)
-    _write_reliability(out_dir, found, said.uncalibrated, summary)
-    _draw(out_dir, found, measured, images_root)
-    _write_learning_curves(out_dir, judged.history)
+    ece = partial(calibration_error.calibration_error, actual, seed=seed, resamples=resamples)
+    measured = measure(given.calibrated, predicted=predicted) | {"ece": ece(given.calibrated)}
+    before = {"log_loss": measure(given.uncalibrated)["log_loss"], "ece": ece(given.uncalibrated)}
+    warnings = given.warnings + [f"{name}: not defined, {measured[name]['reason']}" for name in _undefined(measured)]
+    summary = Summary(measured, trained.temperature, before, int(np.count_nonzero(predicted != actual)), warnings)
+    found = Evaluated(test, classes, actual, given.calibrated, given.uncalibrated, predicted)
+    results.write(out_dir, found, summary, history=trained.history, images_root=images_root)
     return summary
-
-
-def _by_path(test: Manifest) -> Manifest:
-    order = sorted(range(len(test)), key=test.paths.__getitem__)
-    return Manifest(
-        paths=[test.paths[i] for i in order],
-        digests=test.digests[order],
-        labels=[test.labels[i] for i in order],
-        splits=[test.splits[i] for i in order],
-        widths=test.widths[order],
-        heights=test.heights[order],
-        formats=[test.formats[i] for i in order],
-    )
 
 
 def _require_same_classes(in_manifest: list[str], in_head: list[str], manifest_path: Path, trained_dir: Path) -> None:
@@ -192,130 +126,3 @@ def _listed(labels: Sequence[str]) -> str:
 
 def _undefined(measured: dict[str, Any]) -> list[str]:
     return [name for name in metrics.OVERALL if measured[name]["value"] is None]
-
-
-def _write_tables(out_dir: Path, found: _Predictions, summary: Summary) -> None:
-    measured = summary.metrics
-    flat: dict[str, float] = {"images": measured["n"]}
-    for name in (*metrics.OVERALL, "ece"):
-        flat |= _flat(name, measured[name])
-    flat["temperature"] = round(summary.temperature, DECIMALS)
-    for name, estimate in summary.uncalibrated.items():
-        flat |= _flat(f"uncalibrated_{name}", estimate)
-    predictions_file.write_metrics(out_dir, flat)
-
-    columns = [f"{name}{end}" for name in metrics.PER_CLASS for end in ("", "_low", "_high")]
-    rows = []
-    for label, one in measured["classes"].items():
-        numbers = {key: value for name in metrics.PER_CLASS for key, value in _flat(name, one[name]).items()}
-        rows.append([label, one["n"], *(numbers.get(column, "") for column in columns)])
-    publish_csv(out_dir / CLASSES, ["label", "images", *columns], rows)
-
-    digests = [row.tobytes().hex() for row in found.images.digests]
-    predicted, labels = [found.classes[code] for code in found.predicted], found.images.labels
-    judged = predictions_file.Predictions(
-        found.images.paths, digests, labels, predicted, found.classes, found.probabilities
-    )
-    predictions_file.write_predictions(out_dir, judged)
-    publish_csv(out_dir / CONFUSION, ["actual", "predicted"], zip(labels, predicted, strict=True))
-
-
-def _flat(name: str, estimate: dict[str, Any]) -> dict[str, float]:
-    """Return value and ends of an estimate as three rounded numbers; nothing if it is not defined."""
-    if estimate["value"] is None:
-        return {}
-    ends = {name: "value", f"{name}_low": "low", f"{name}_high": "high"}
-    return {key: round(estimate[end], DECIMALS) for key, end in ends.items()}
-
-
-def _write_reliability(out_dir: Path, found: _Predictions, uncalibrated: NDArray[np.float64], summary: Summary) -> None:
-    """Write and draw how often the probabilities are right; twice, if there is a temperature."""
-    states = [(1.0, uncalibrated, summary.uncalibrated["ece"])]
-    if summary.temperature != 1.0:
-        states.append((summary.temperature, found.probabilities, summary.metrics["ece"]))
-    panels, rows = {}, []
-    for place, (temperature, probabilities, ece) in enumerate(states):
-        found_bins = reliability.bins(found.actual, probabilities)
-        numbers = [[round(number, DECIMALS) for number in astuple(one)] for one in found_bins]
-        rows += [[round(temperature, DECIMALS), *one] for one in numbers]
-        state = "as it is" if len(states) == 1 else ("before", f"after, temperature {temperature:.3f}")[place]
-        title = f"{state}\ncalibration error {ece['value']:.4f} [{ece['low']:.4f}, {ece['high']:.4f}]"
-        panels[title] = [(one.confidence, one.accuracy, one.low, one.high) for one in found_bins]
-    names = ["images", "least", "most", "confidence", "accuracy", "accuracy_low", "accuracy_high"]
-    publish_csv(out_dir / RELIABILITY, ["temperature", *names], rows)
-    title = f"{len(found.actual):,} test images, 95 % intervals; what holds lies on the dotted line"
-    plots.reliability(panels, out_dir / "reliability.png", title)
-
-
-def _write_learning_curves(out_dir: Path, history: list[dict[str, float]]) -> None:
-    columns = list(history[0]) if history else heads.HISTORY_COLUMNS[-1]
-    publish_csv(out_dir / "learning_curves.csv", columns, [list(row.values()) for row in history])
-    plots.learning_curves(history, out_dir / "learning_curves.png")
-
-
-def _draw(out_dir: Path, found: _Predictions, measured: dict[str, Any], images_root: Root) -> None:
-    matrix = metrics.confusion(found.actual, found.predicted, len(found.classes))
-    plots.confusion_matrix(matrix, found.classes, out_dir / "confusion_matrix.png")
-    _draw_classes(out_dir / "classes.png", measured)
-    _draw_mistakes(out_dir / "mistakes.png", found, images_root)
-
-
-def _draw_classes(path: Path, measured: dict[str, Any]) -> None:
-    labels = list(measured["classes"])
-    shown = ""
-    if len(labels) > CLASSES_DRAWN:
-        worst = sorted(labels, key=lambda label: _value(measured["classes"][label]["f1"]))
-        labels, shown = worst[:CLASSES_DRAWN], f"; the {CLASSES_DRAWN} classes of least F1, of {len(labels)}"
-    panels = {
-        title: [(label, *_numbers(measured["classes"][label][name])) for label in labels]
-        for title, name in (("precision", "precision"), ("recall", "recall"), ("F1", "f1"))
-    }
-    plots.intervals(panels, path, f"{measured['n']:,} test images, 95 % intervals{shown}")
-
-
-def _value(estimate: dict[str, Any]) -> float:
-    return 2.0 if estimate["value"] is None else float(estimate["value"])  # what is undefined comes last
-
-
-def _numbers(estimate: dict[str, Any]) -> tuple[float, float, float]:
-    value, low, high = (np.nan if estimate[end] is None else estimate[end] for end in ("value", "low", "high"))
-    return value, low, high
-
-
-def _draw_mistakes(path: Path, found: _Predictions, images_root: Root) -> None:
-    wrong = np.flatnonzero(found.predicted != found.actual)
-    order = wrong[np.argsort(-found.confidence[wrong], kind="stable")][:MISTAKES_DRAWN]
-    n, drawn = len(found.actual), len(order)
-    if drawn:
-        which = "The mistake" if len(wrong) == 1 else f"The {drawn} most confident of {len(wrong):,} mistakes"
-        title = f"{which if drawn < len(wrong) or drawn == 1 else f'All {drawn} mistakes'} among {n:,} test images"
-    else:
-        title = f"No mistakes: each of the {n:,} test images was given its class."
-    pictures, captions = [], []
-    for image in order:
-        picture, remark = _picture(images_root, found.images, int(image))
-        pictures.append(picture)
-        predicted, confidence = found.classes[found.predicted[image]], found.confidence[image]
-        captions.append(
-            "\n".join(
-                [
-                    f"is: {found.images.labels[image]}",
-                    f"taken for: {predicted}",
-                    f"confidence {confidence:.3f}",
-                    found.images.paths[image],
-                    *remark,
-                ]
-            )
-        )
-    plots.mistakes_grid(pictures, captions, path, title)
-
-
-def _picture(images_root: Root, test: Manifest, image: int) -> tuple[NDArray[np.uint8] | None, list[str]]:
-    """Return the image as it is now, or None if it cannot be read, and a remark if it is not what was judged."""
-    try:
-        data = decode.read_bytes(images_root / test.paths[image])
-        changed = decode.digest(data) != test.digests[image].tobytes()
-        pixels, _ = decode.decode(data)
-    except ImageError as error:
-        return None, [str(error)]
-    return decode.thumbnail(pixels, THUMBNAIL_SIDE), ["changed since it was judged"] if changed else []

@@ -19,6 +19,7 @@ import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -26,7 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.backbones import engines, quiet_imports
-from pipeline.errors import HeadstartError, ImageError, InputError, StorageError
+from pipeline.errors import HeadstartError, InputError, StorageError
 from pipeline.export import bundle, model_card, parity
 from pipeline.export.build_graph import Graph
 from pipeline.export.formats import FORMATS, QUANTIZATIONS, Format, Quantization, Samples
@@ -34,6 +35,7 @@ from pipeline.export.parity import Row
 from pipeline.models import store
 from pipeline.models.store import Model
 from pipeline.photos import decode, manifest
+from pipeline.photos.batches import batches, of_manifest
 from pipeline.photos.manifest import Manifest
 from pipeline.photos.remote import Root
 from pipeline.storage.atomic import published_folder
@@ -185,12 +187,9 @@ class _Calibration:
         return hashlib.sha256(self.table.digests.tobytes()).hexdigest()
 
     def samples(self) -> Iterator[NDArray[np.uint8]]:
-        for place in range(len(self.table)):
-            try:
-                data = parity.load(self.root, self.table, place)
-                yield decode.fit(data, size=self.model.size, geometry=self.model.spec["resize"])[None]
-            except ImageError as error:
-                raise InputError(f"{self.root / self.table.paths[place]}: expected an image: {error}") from error
+        photos = of_manifest(self.root, self.table)
+        fit = partial(decode.fit, size=self.model.size, geometry=self.model.spec["resize"])
+        return (batch.pixels for batch in batches(photos, fit, batch_size=1, failed=photos.refuse))
 
 
 def _calibration(

@@ -19,13 +19,15 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.errors import ArtefactError, ImageError, InputError
+from pipeline.errors import ArtefactError, InputError
 from pipeline.export import bundle, runtimes
 from pipeline.export.formats import Format
 from pipeline.heads.calibration import thresholds
-from pipeline.models import forward, store
+from pipeline.models import classifier
+from pipeline.models.classifier import Runtime
 from pipeline.models.store import Model
 from pipeline.photos import decode
+from pipeline.photos.batches import Fit, Photos
 from pipeline.photos.manifest import Manifest
 from pipeline.photos.remote import Root
 from pipeline.stats import intervals
@@ -98,18 +100,23 @@ def chosen(table: Manifest, split: str, count: int) -> Manifest:
     return part.take(range(min(count, len(part))))
 
 
-def load(root: Root, table: Manifest, place: int) -> bytes:
-    """Read an image of a manifest.
+@dataclass(frozen=True)
+class _LaidOut(Photos):
+    """Photos that are laid out, as they are read, in folders of `work`, for other processes to read."""
 
-    Raises
-    ------
-    ImageError
-        It cannot be read, or is not what it was.
-    """
-    data = decode.read_bytes(root / table.paths[place])
-    if decode.digest(data) != table.digests[place].tobytes():
-        raise ImageError("it changed since `headstart prepare`; run that again")
-    return data
+    work: Path = Path()
+    size: int = 0
+    geometry: decode.Geometry = "squash"
+
+    def views(self, place: int, fit: Fit, numbers: Sequence[int]) -> list[NDArray[np.uint8]]:
+        """Return the square, made of the pixels that are laid out beside it."""
+        data = self.read(place)
+        pixels = decode.decode_near(data, size=self.size)
+        square = decode.square(pixels, size=self.size, geometry=self.geometry)
+        (self.work / "files" / f"{place:06}.image").write_bytes(data)
+        np.save(self.work / "pixels" / f"{place:06}.npy", pixels)
+        np.save(self.work / "squares" / f"{place:06}.npy", square)
+        return [square]
 
 
 @contextlib.contextmanager
@@ -129,24 +136,9 @@ def reference(model: Model, root: Root, table: Manifest, *, cache: Path | None) 
         work = Path(name)
         for kind in ("pixels", "squares", "files"):
             (work / kind).mkdir()
-
-        def square(place: int) -> NDArray[np.uint8]:
-            data = load(root, table, place)
-            pixels = decode.decode_near(data, size=model.size)
-            fitted = decode.square(pixels, size=model.size, geometry=model.spec["resize"])
-            (work / "files" / f"{place:06}.image").write_bytes(data)
-            np.save(work / "pixels" / f"{place:06}.npy", pixels)
-            np.save(work / "squares" / f"{place:06}.npy", fitted)
-            return fitted
-
-        engine = forward.open_model(model, engine="auto", precision="float32", batch_size=BATCH, cache=cache)
-        rows = forward.rows(engine, len(table), square, batch_size=BATCH, finish=store.normalised)
-        found = []
-        for place, row in enumerate(rows):
-            if isinstance(row, ImageError):
-                raise InputError(f"{root / table.paths[place]}: expected an image: {row}")
-            found.append(row)
-        yield Reference(table, np.array(found), work)
+        ours = classifier.load(model.directory, Runtime(None, "auto", "float32", BATCH, cache))
+        photos = _LaidOut(root, table.paths, table.digests, None, work, ours.size, ours.geometry)
+        yield Reference(table, ours.predict_proba(photos), work)
 
 
 def compare(model: Model, directory: Path, row: Format, expected: Reference) -> Row:

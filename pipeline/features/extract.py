@@ -19,12 +19,10 @@ from pipeline.features.workers.retry import Completion, Progress
 from pipeline.features.workers.worker import job_of
 from pipeline.photos import manifest
 from pipeline.photos.augmentation import Policy, check_views
-from pipeline.photos.prefetch import BATCHES_AHEAD, decoded
 from pipeline.photos.remote import Root
 from pipeline.storage.atomic import published
 
 __all__ = [
-    "BATCHES_AHEAD",
     "EVERYTHING",
     "Part",
     "Plan",
@@ -32,7 +30,6 @@ __all__ = [
     "Report",
     "Settings",
     "Worker",
-    "decoded",
     "extract",
     "open_engine",
     "plan",

@@ -1,8 +1,13 @@
 """Settings to a plan: the spec of the features, and what a trunk is built from; then the engine that runs it."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
 
 from pipeline import backbones
 from pipeline.backbones import engines
@@ -67,6 +72,11 @@ class Plan:
     def size(self) -> int:
         """Side of the input square, px."""
         return int(self.spec["size"])
+
+    @property
+    def fit(self) -> Callable[[bytes], NDArray[np.uint8]]:
+        """What makes the square of a photo's bytes: `pipeline.photos.decode.fit`."""
+        return partial(decode.fit, size=self.size, geometry=self.spec["resize"])
 
 
 def settings_of(described: spec.Spec, source: Path, *, weights: str | None) -> Settings:

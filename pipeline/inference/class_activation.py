@@ -22,7 +22,8 @@ from PIL import Image
 
 from pipeline.backbones import engines
 from pipeline.errors import InputError
-from pipeline.inference import load
+from pipeline.inference.load import load
+from pipeline.models.classifier import Runtime
 from pipeline.models.numpy_head import Readout
 from pipeline.photos import decode
 from pipeline.storage.atomic import published
@@ -73,14 +74,16 @@ class Explainer:
     Parameters
     ----------
     trained_dir, weights, engine, precision, batch_size, cache
-        As for `pipeline.inference.load.load`.
+        As in `pipeline.models.classifier.Runtime`.
 
     Attributes
     ----------
     classes : list of str
         In the order of the codes.
-    size, geometry
-        What `pipeline.photos.decode.fit` is to make of a photo.
+    geometry : {"squash", "crop", "pad"}
+        How a photo becomes a square.
+    fit : callable
+        Makes that square of a photo's bytes.
     exact : bool
         Whether maps are exact shares, below zero too; else they are Grad-CAM's.
 
@@ -100,14 +103,11 @@ class Explainer:
         batch_size: int,
         cache: Path | None,
     ) -> None:
-        self._trained = load.load(
-            trained_dir, weights=weights, engine=engine, precision=precision, batch_size=batch_size, cache=cache
-        )
+        self._trained = load(trained_dir, Runtime(weights, engine, precision, batch_size, cache))
         self._batch_size = batch_size
         self._engine: engines.Engine | None = None
-        self.classes = self._trained.classes
-        self.size, self.geometry = self._trained.size, self._trained.geometry
         self.exact = self._trained.readout.linear
+        self.classes, self.geometry, self.fit = self._trained.classes, self._trained.geometry, self._trained.fit
 
     def heat(self, pixels: Pixels, codes: NDArray[np.int64]) -> Heat:
         """Return how much each place speaks for a class: `heat` of the activations for these pixels.

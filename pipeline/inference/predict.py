@@ -20,10 +20,11 @@ from pipeline.backbones import engines
 from pipeline.errors import ImageError, InputError
 from pipeline.heads.calibration import thresholds
 from pipeline.inference import class_activation
-from pipeline.inference import load as trained
+from pipeline.inference.load import load
 from pipeline.inference.out_of_distribution import Neighbour, TrainingPhotos
 from pipeline.models import forward
-from pipeline.photos import decode
+from pipeline.models.classifier import Classifier, Depth, Runtime
+from pipeline.photos.batches import Photos
 
 Progress = Callable[[int, int], None]
 
@@ -62,7 +63,7 @@ class Asked:
         return bool(self.nearest or self.familiarity)
 
     @property
-    def depth(self) -> trained.Depth:
+    def depth(self) -> Depth:
         """How much is needed of the network."""
         return "maps" if self.explain else "features" if self.compared else "probabilities"
 
@@ -108,7 +109,7 @@ class Predictor:
     Parameters
     ----------
     trained_dir, weights, engine, precision, batch_size, cache
-        As for `pipeline.inference.load.load`.
+        As in `pipeline.models.classifier.Runtime`.
     asked : Asked
         What is told besides labels and probabilities.
 
@@ -142,9 +143,7 @@ class Predictor:
     ) -> None:
         self.batch_size, self.asked = batch_size, asked
         self._engine: engines.Engine | None = None
-        self._used = trained.load(
-            trained_dir, weights=weights, engine=engine, precision=precision, batch_size=batch_size, cache=cache
-        )
+        self._used = load(trained_dir, Runtime(weights, engine, precision, batch_size, cache))
         self.classes, self.plan = self._used.classes, self._used.plan
         self.warnings = list(self._used.warnings)
         if asked.explain:
@@ -166,16 +165,12 @@ class Predictor:
         progress : callable
             Called with (files done, files).
         """
-        size, geometry = self._used.size, self._used.geometry
-
-        def load(place: int) -> NDArray[np.uint8]:
-            return decode.fit(decode.read_bytes(paths[place]), size=size, geometry=geometry)
-
         if self._engine is None:
             self._engine = self._used.open(self.asked.depth, prompt=self.batch_size == 1)
             if self.asked.explain:
                 class_activation.require_places(self._engine.row_shape)
-        outcomes = forward.rows(self._engine, len(paths), load, batch_size=self.batch_size, finish=self._finished)
+        photos = Photos(Path(), [str(path) for path in paths])
+        outcomes = forward.rows(self._engine, photos, self._used.fit, batch_size=self.batch_size, finish=self._finished)
         found = self._drawn(self._compared(zip(paths, outcomes, strict=True)), len(paths))
         for done, prediction in enumerate(found, start=1):
             yield prediction
@@ -183,13 +178,13 @@ class Predictor:
 
     def _finished(self, rows: NDArray[np.float32]) -> Iterator["_Seen"]:
         """Make of a batch's rows what is known of each image so far."""
-        answers = self._used.answers(rows, self.asked.depth)
-        codes = thresholds.decide(answers.probabilities, self.classes, self._used.threshold)
+        outputs = self._used.outputs(rows, self.asked.depth)
+        codes = thresholds.decide(outputs.probabilities, self.classes, self._used.threshold)
         heat: Sequence[class_activation.Heat | None] = [None] * len(rows)
-        if answers.maps is not None:
-            heat = list(class_activation.heat(self._used.readout, answers.maps, codes))
-        features = [None] * len(rows) if self._training is None else answers.features
-        return map(_Seen, answers.probabilities, codes.tolist(), features, heat)  # type: ignore[arg-type]
+        if outputs.maps is not None:
+            heat = list(class_activation.heat(self._used.readout, outputs.maps, codes))
+        features = [None] * len(rows) if self._training is None else outputs.features
+        return map(_Seen, outputs.probabilities, codes.tolist(), features, heat)  # type: ignore[arg-type]
 
     def _compared(self, outcomes: Iterable[tuple[Path, "_Seen | ImageError"]]) -> Iterator["_Made"]:
         """Make predictions; with training photos in memory as they come, else many for one pass over the file."""
@@ -283,7 +278,7 @@ def _done(prediction: Prediction, drawing: Future[None] | None) -> Prediction:
     return prediction
 
 
-def _training_photos(asked: Asked, used: trained.Trained) -> TrainingPhotos:
+def _training_photos(asked: Asked, used: Classifier) -> TrainingPhotos:
     if asked.features is None or asked.manifest is None:
         missing = "--features" if asked.features is None else "--manifest"
         raise InputError(f"{missing}: expected a file, since photos are to be compared with training photos")

@@ -8,11 +8,8 @@ would not.
 import base64
 import io
 import math
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
-from itertools import islice
 from typing import Final
 
 import numpy as np
@@ -21,6 +18,7 @@ from PIL import Image
 
 from pipeline.errors import ImageError
 from pipeline.photos import decode
+from pipeline.photos.batches import of_manifest, previews
 from pipeline.photos.manifest import Manifest
 from pipeline.photos.remote import Root
 
@@ -33,7 +31,6 @@ LOSSLESS: Final = 32  # px: pictures that are no larger are kept to the last bit
 BYTES_A_PIXEL: Final = 0.2  # of thumbnails of photographs at the best of these qualities; a guess to start from
 SHEET_SIDE: Final = 1536  # px, at most
 MARGIN: Final = 1  # px around a thumbnail: its own edge once more, since a browser's scaling looks beyond it
-AHEAD: Final = 64
 
 
 @dataclass(frozen=True)
@@ -100,22 +97,12 @@ def load(root: Root, wanted: Manifest, *, side: int, progress: Progress) -> tupl
     """
     pictures: list[Pixels | None] = []
     failures = []
-    for place, found in enumerate(_decoded(partial(_load, root, wanted, side), len(wanted))):
+    for place, found in enumerate(previews(of_manifest(root, wanted), side, range(len(wanted)))):
         if isinstance(found, ImageError):
             failures.append(f"{wanted.paths[place]} ({found})")
         pictures.append(None if isinstance(found, ImageError) else found)
         progress(place + 1, len(wanted))
     return pictures, failures
-
-
-def _load(root: Root, wanted: Manifest, side: int, place: int) -> Pixels | ImageError:
-    try:
-        data = decode.read_bytes(root / wanted.paths[place])
-        if decode.digest(data) != wanted.digests[place].tobytes():
-            return ImageError("it changed since `headstart prepare`")
-        return decode.preview(data, side=side)
-    except ImageError as error:
-        return error
 
 
 def one(path: Root, digest: bytes, side: int) -> Pixels | None:
@@ -125,17 +112,6 @@ def one(path: Root, digest: bytes, side: int) -> Pixels | None:
         return decode.preview(data, side=side) if decode.digest(data) == digest else None
     except ImageError:
         return None
-
-
-def _decoded(one: Callable[[int], Pixels | ImageError], count: int) -> Iterator[Pixels | ImageError]:
-    """Yield what `one` returns for each number in order, some of them computed ahead."""
-    with ThreadPoolExecutor() as threads:
-        waiting = iter(range(count))
-        flying = [threads.submit(one, place) for place in islice(waiting, AHEAD)]
-        while flying:
-            found = flying.pop(0).result()
-            flying += [threads.submit(one, place) for place in islice(waiting, 1)]
-            yield found
 
 
 def atlas(thumbnails: Sequence[Pixels | None], budget: int) -> Atlas:

@@ -14,10 +14,11 @@ from PIL import Image
 from pipeline import backbones, heads, plots
 from pipeline.errors import ArtefactError, InputError, SpecError
 from pipeline.evaluation import evaluate as evaluation
-from pipeline.evaluation import predictions_file
+from pipeline.evaluation import predictions_file, results
 from pipeline.features import features_file
 from pipeline.heads.calibration import calibrate
 from pipeline.models import assemble, store
+from pipeline.models.classifier import Runtime
 from pipeline.photos import augmentation, decode, manifest
 from pipeline.stats import metrics
 from stages.evaluate import evaluate as command
@@ -274,7 +275,7 @@ def test_mistakes_are_drawn_with_their_pictures_the_most_confident_first(project
 
 
 def test_no_more_mistakes_are_drawn_than_fit(project, captured, monkeypatch):
-    monkeypatch.setattr(evaluation, "MISTAKES_DRAWN", 1)
+    monkeypatch.setattr(results, "MISTAKES_DRAWN", 1)
     project.write().evaluate()
     assert captured["title"] == "The 1 most confident of 2 mistakes among 10 test images"
     assert len(captured["pictures"]) == len(captured["captions"]) == 1
@@ -506,10 +507,9 @@ def judged_model(tmp_path):
 
 def judge(project, tta=False):
     told = []
-    running = evaluation.Running(
-        engine="tensorflow", batch_size=2, cache=None, progress=lambda done, total: told.append((done, total))
-    )
-    evaluation.evaluate(*project.paths, tta=tta, seed=0, resamples=200, running=running)
+    runtime = Runtime(weights=None, engine="tensorflow", precision=None, batch_size=2, cache=None)
+    progress = lambda done, total: told.append((done, total))  # noqa: E731
+    evaluation.evaluate(*project.paths, tta=tta, seed=0, resamples=200, runtime=runtime, progress=progress)
     return told
 
 

@@ -19,8 +19,7 @@ from pipeline.errors import BusyError, InputError, StorageError
 from pipeline.features import extract, spec
 from pipeline.features.cache import row_cache
 from pipeline.features.features_file import Features
-from pipeline.features.workers import worker
-from pipeline.photos import augmentation, decode, manifest
+from pipeline.photos import augmentation, batches, decode, manifest
 from pipeline.photos.augmentation import Policy
 from pipeline.photos.manifest import Manifest
 from tests import ROOT
@@ -236,7 +235,7 @@ def test_a_disk_that_starts_to_fail_stops_the_run_and_keeps_what_was_stored(
 
     monkeypatch.setattr(decode, "read_bytes", failing)
     monkeypatch.setattr(row_cache, "SHARD_ROWS", 2)
-    monkeypatch.setattr(worker, "BATCHES_AHEAD", 1)
+    monkeypatch.setattr(batches, "BATCHES_AHEAD", 1)
     with pytest.raises(StorageError, match="the disk fails"):
         project.run(batch_size=2)
     monkeypatch.setattr(decode, "read_bytes", sound)

@@ -16,7 +16,7 @@ from PIL import Image
 
 from pipeline import backbones, heads
 from pipeline.errors import ArtefactError, InputError, SpecError, StorageError
-from pipeline.features import extract, features_file, spec
+from pipeline.features import features_file, resolve, spec
 from pipeline.heads.calibration import calibrate
 from pipeline.inference import out_of_distribution, predict
 from pipeline.inference.predict import Asked, Prediction, Predictor
@@ -45,7 +45,7 @@ def save_head(folder: Path, spec: dict[str, object], classes: Iterable[str] = ("
 @pytest.fixture
 def engine(monkeypatch: pytest.MonkeyPatch) -> CountingEngine:
     counting = CountingEngine()
-    monkeypatch.setattr(extract, "open_engine", lambda *_, **__: counting)
+    monkeypatch.setattr(resolve, "open_engine", lambda *_, **__: counting)
     return counting
 
 

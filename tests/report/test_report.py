@@ -327,7 +327,8 @@ def test_heat_maps_stand_beside_the_mistakes_they_are_of(world, tmp_path):
 class Upper:
     """An explainer of any head, which finds all evidence in the upper half."""
 
-    classes, size, geometry = sorted(CLASSES), 16, "squash"
+    classes, geometry = sorted(CLASSES), "squash"
+    fit = staticmethod(functools.partial(decode.fit, size=16, geometry="squash"))
 
     def __init__(self, folder, **how):
         self.asked = []

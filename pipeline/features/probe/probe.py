@@ -8,7 +8,6 @@ times shorter than the validation split alone would, a tenth of the same images.
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import islice
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,7 +16,7 @@ from numpy.typing import NDArray
 
 from pipeline import backbones, plots
 from pipeline.backbones import engines
-from pipeline.errors import ImageError, InputError
+from pipeline.errors import InputError
 from pipeline.features import extract
 from pipeline.features.extract import Plan, Settings
 from pipeline.features.probe import cut_file
@@ -31,7 +30,8 @@ from pipeline.features.probe.recommendation import (
     compare,
     recommend,
 )
-from pipeline.photos import decode, manifest
+from pipeline.photos import batches as reading
+from pipeline.photos import manifest
 from pipeline.photos.manifest import Manifest
 from pipeline.photos.remote import Root
 from pipeline.stats import loo_ridge
@@ -40,7 +40,6 @@ from pipeline.storage.atomic import publish_csv
 AUTO: Final = "auto"
 POOLINGS: Final = ("avg", "max", "grid2", "grid3")
 MOST_CUTS: Final = 18
-BATCHES_AHEAD: Final = 3
 MOST_NAMED: Final = 10
 IMAGES_TIMED: Final = 512
 
@@ -363,22 +362,14 @@ class Sample:
 
     def batches(self, count: int) -> Iterator[NDArray[np.uint8]]:
         """Yield the first `count` images, of shape (b, size, size, 3). Those that cannot be read go to `failures`."""
-        stream = self._pictures(count)
-        while batch := list(islice(stream, self.batch_size)):
-            yield np.stack(batch)
-
-    def _pictures(self, count: int) -> Iterator[NDArray[np.uint8]]:
-        for place, pixels in extract.decoded(count, self._load, ahead=BATCHES_AHEAD * self.batch_size):
-            if isinstance(pixels, ImageError):
-                self.failures.append(f"{self.drawn.paths[place]} ({pixels})")
-            else:
-                yield pixels
-
-    def _load(self, place: int) -> NDArray[np.uint8]:
-        data = decode.read_bytes(self.root / self.drawn.paths[place])
-        if decode.digest(data) != self.drawn.digests[place].tobytes():
-            raise ImageError("it changed since `headstart prepare`; run that again")
-        return decode.fit(data, size=self.plan.size, geometry=self.plan.spec["resize"])
+        found = reading.batches(
+            reading.of_manifest(self.root, self.drawn),
+            self.plan.fit,
+            batch_size=self.batch_size,
+            failed=lambda place, error: self.failures.append(f"{self.drawn.paths[place]} ({error})"),
+            order=range(count),
+        )
+        return (batch.pixels for batch in found)
 
 
 def _plan(settings: Settings, engine: str, *, cut: str, pooling: str) -> Plan:

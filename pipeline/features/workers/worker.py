@@ -11,7 +11,6 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import islice
 from pathlib import Path
 from typing import Final
 
@@ -20,15 +19,14 @@ from numpy.typing import NDArray
 
 from pipeline.backbones import engines
 from pipeline.backbones.engines import Engine
-from pipeline.errors import HeadstartError, ImageError, InputError
+from pipeline.errors import HeadstartError, InputError
 from pipeline.features import resolve, spec
 from pipeline.features.cache.row_cache import RowCache
 from pipeline.features.cache.shard_writer import Shelf
 from pipeline.features.resolve import Plan
 from pipeline.features.workers.partition import Done, Task
-from pipeline.photos import decode
-from pipeline.photos.augmentation import Policy, apply, view_key
-from pipeline.photos.prefetch import BATCHES_AHEAD, decoded
+from pipeline.photos import batches as reading
+from pipeline.photos.augmentation import Policy, view_key
 from pipeline.photos.remote import Root
 
 SAMPLE_SECONDS: Final = 5.0
@@ -180,32 +178,19 @@ class _Feed:
     def __init__(self, job: Job, task: Task) -> None:
         self.job, self.task = job, task
         self.failures: list[tuple[int, str]] = []
-        self.in_flight: deque[tuple[NDArray[np.intp], NDArray[np.intp]]] = deque()  # (images, views) of a batch
+        self.in_flight: deque[tuple[NDArray[np.int64], NDArray[np.int64]]] = deque()  # (images, views) of a batch
 
     def batches(self) -> Iterator[NDArray[np.uint8]]:
         """Yield batches of shape (b, size, size, 3); what is in each goes to `in_flight`."""
-        stream = self._pictures()
-        while batch := list(islice(stream, self.job.batch_size)):
-            self.in_flight.append((np.array([one[0] for one in batch]), np.array([one[1] for one in batch])))
-            yield np.stack([pixels for *_, pixels in batch])
-
-    def _pictures(self) -> Iterator[tuple[int, np.intp, NDArray[np.uint8]]]:
-        for place, found in decoded(len(self.task), self._load, ahead=BATCHES_AHEAD * self.job.batch_size):
-            if isinstance(found, ImageError):
-                self.failures.append((int(self.task.places[place]), str(found)))
-                continue
-            for view, pixels in zip(np.flatnonzero(self.task.missing[place]), found, strict=True):
-                yield place, view, pixels
-
-    def _load(self, place: int) -> list[NDArray[np.uint8]]:
-        """Return the wanted views of an image, each of shape (size, size, 3)."""
-        data = decode.read_bytes(self.job.root / self.task.paths[place])
-        digest = self.task.digests[place].tobytes()
-        if decode.digest(data) != digest:
-            raise ImageError("it changed since `headstart prepare`; run that again")
-        pixels = decode.fit(data, size=self.job.plan.size, geometry=self.job.plan.spec["resize"])
-        wanted = np.flatnonzero(self.task.missing[place])
-        return [apply(pixels, digest=digest, view=int(view), policy=self.job.policy) for view in wanted]
+        for batch in reading.batches(
+            reading.Photos(self.job.root, self.task.paths, self.task.digests, self.job.policy),
+            self.job.plan.fit,
+            batch_size=self.job.batch_size,
+            failed=lambda place, error: self.failures.append((int(self.task.places[place]), str(error))),
+            views=lambda place: np.flatnonzero(self.task.missing[place]).tolist(),
+        ):
+            self.in_flight.append((batch.places, batch.views))
+            yield batch.pixels
 
 
 # --- in a worker process

@@ -13,8 +13,10 @@ from PIL import Image
 from pipeline.backbones import engines
 from pipeline.errors import InputError
 from pipeline.heads.calibration import thresholds
-from pipeline.inference import class_activation, load
+from pipeline.inference import class_activation
+from pipeline.inference.load import load
 from pipeline.inference.out_of_distribution import Neighbour, TrainingPhotos
+from pipeline.models.classifier import Classifier, Depth, Runtime
 from pipeline.photos import decode
 from pipeline.photos.remote import Root
 
@@ -108,7 +110,7 @@ class Service:
     Parameters
     ----------
     trained_dir, weights, engine, precision, cache
-        As for `pipeline.inference.load.load`.
+        As in `pipeline.models.classifier.Runtime`.
     batch_size : int
         The most images of a batch.
     max_pixels : int
@@ -143,9 +145,7 @@ class Service:
         manifest: Path | None,
         images_root: Root | None,
     ) -> None:
-        self._used = load.load(
-            trained_dir, weights=weights, engine=engine, precision=precision, batch_size=batch_size, cache=cache
-        )
+        self._used = load(trained_dir, Runtime(weights, engine, precision, batch_size, cache))
         self._max_pixels, self._k, self._root = max_pixels, neighbours, images_root
         self.classes = self._used.classes
         self.warnings = list(self._used.warnings)
@@ -159,26 +159,25 @@ class Service:
         self.exact, self._depth, self._engine = self._opened()
         self.explains = self._depth == "maps"
 
-    def _opened(self) -> tuple[bool, load.Depth, engines.Engine]:
+    def _opened(self) -> tuple[bool, Depth, engines.Engine]:
         """Open the network as deep as can be told from: activations, features, or probabilities alone."""
         try:
             exact = self._used.readout.linear
             engine = self._used.open("maps", prompt=True)
             class_activation.require_places(engine.row_shape)
         except InputError:  # a head that is no map of the features, or features of no places
-            depth: load.Depth = "features" if self.compares else "probabilities"
+            depth: Depth = "features" if self.compares else "probabilities"
             return False, depth, self._used.open(depth, prompt=True)
         return exact, "maps", engine
 
     def fit(self, data: bytes) -> Pixels:
         """Decode a file to pixels (size, size, 3); ImageError with the reason if that cannot be done."""
-        used = self._used
-        return decode.fit(data, size=used.size, geometry=used.geometry, max_pixels=self._max_pixels)
+        return self._used.fit(data, max_pixels=self._max_pixels)
 
     def answer(self, asks: Sequence[Ask]) -> list[Answer]:
         """Answer a batch. One thread at a time may call this."""
         (rows,) = self._engine.run([np.stack([ask.pixels for ask in asks])])
-        found = self._used.answers(rows, self._depth)
+        found = self._used.outputs(rows, self._depth)
         codes = thresholds.decide(found.probabilities, self.classes, self._used.threshold)
         heat = self._heat(asks, found.maps, codes)
         likeness = self._likeness(asks, found.features)
@@ -230,7 +229,7 @@ class Service:
 
 
 def _training_photos(
-    used: load.Trained, features: Path | None, manifest: Path | None, images_root: Root | None
+    used: Classifier, features: Path | None, manifest: Path | None, images_root: Root | None
 ) -> TrainingPhotos | None:
     given: dict[str, Any] = {"--features": features, "--manifest": manifest}
     missing = [name for name, path in given.items() if path is None]

@@ -1,16 +1,16 @@
 """What an epoch of fine-tuning is fed: batches of cached activations, or of pixels read anew, in a seeded order."""
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any, Final, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.backbones import quiet_imports
-from pipeline.errors import ImageError, InputError
-from pipeline.features import extract
 from pipeline.features.features_file import Features
 from pipeline.photos import augmentation, decode
+from pipeline.photos import batches as reading
 from pipeline.photos.manifest import Manifest
 from pipeline.photos.remote import Root
 
@@ -112,10 +112,8 @@ class LivePixels:
     ) -> None:
         self.count = len(table)
         self.row_shape: tuple[int, ...] = (size, size, 3)
-        self._root = root
-        self._table = table
-        self._geometry: decode.Geometry = geometry
-        self._policy = policy
+        self._photos = reading.of_manifest(root, table, policy)
+        self._fit = partial(decode.fit, size=size, geometry=geometry)
 
     def order(self, draw: np.random.Generator | None) -> list[Places]:
         """Return one group of all row numbers: no more than a few batches are in memory anyway."""
@@ -123,33 +121,18 @@ class LivePixels:
 
     def batches(self, order: list[Places], *, batch_size: int, epoch: int) -> Batches:
         """Yield (row numbers, pixels) of the view of that number; of view 0 if nothing may happen to an image."""
-        view = 0 if self._policy is None or self._policy.is_empty else epoch
+        policy = self._photos.policy
+        view = 0 if policy is None or policy.is_empty else epoch
         for group in order:
-
-            def load(place: int, group: Places = group) -> NDArray[np.uint8]:
-                return self._load(int(group[place]), view)
-
-            decoded = extract.decoded(len(group), load, ahead=3 * batch_size)
-            for places in _chunks(group, batch_size):
-                pixels = [self._sound(number, found) for number, (_, found) in zip(places, decoded, strict=False)]
-                yield places, np.stack(pixels)
-
-    def _load(self, number: int, view: int) -> NDArray[np.uint8]:
-        digest = self._table.digests[number].tobytes()
-        data = decode.read_bytes(self._root / self._table.paths[number])
-        if decode.digest(data) != digest:
-            raise ImageError("it changed since `headstart prepare`; run that again")
-        pixels = decode.fit(data, size=self.row_shape[0], geometry=self._geometry)
-        return (
-            pixels
-            if self._policy is None
-            else augmentation.apply(pixels, digest=digest, view=view, policy=self._policy)
-        )
-
-    def _sound(self, number: np.int64, found: NDArray[np.uint8] | ImageError) -> NDArray[np.uint8]:
-        if isinstance(found, ImageError):
-            raise InputError(f"{self._root / self._table.paths[number]}: expected an image: {found}")
-        return found
+            for batch in reading.batches(
+                self._photos,
+                self._fit,
+                batch_size=batch_size,
+                failed=self._photos.refuse,
+                order=group,
+                views=lambda place: (view,),
+            ):
+                yield batch.places, batch.pixels
 
 
 def shuffled(count: int, row_bytes: int, draw: np.random.Generator | None) -> list[Places]:

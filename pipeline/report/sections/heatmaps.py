@@ -93,6 +93,6 @@ def _read(explainer: Explainer, file: Root) -> tuple[Pixels, Pixels] | None:
     try:
         data = decode.read_bytes(file)
         shown, _ = enlarged(decode.preview(data, side=PICTURE_SIDE), ENLARGED_SIDE)
-        return shown, decode.fit(data, size=explainer.size, geometry=explainer.geometry)
+        return shown, explainer.fit(data)
     except ImageError:
         return None

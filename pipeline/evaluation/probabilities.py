@@ -1,0 +1,82 @@
+"""Probabilities of test images: a head's from cached features, a model's from the photos themselves."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.errors import InputError
+from pipeline.features import spec
+from pipeline.features.features_file import Features
+from pipeline.heads.calibration import calibrate
+from pipeline.models.classifier import Classifier, HeadClassifier
+from pipeline.photos import augmentation
+from pipeline.photos.batches import of_manifest
+from pipeline.photos.manifest import Manifest
+from pipeline.photos.remote import Root
+
+
+class Probabilities(NamedTuple):
+    """What a classifier gives for n images.
+
+    Attributes
+    ----------
+    calibrated : ndarray of float64, shape (n, K)
+        If the classifier is.
+    uncalibrated : ndarray of float64, shape (n, K)
+        At a temperature of 1; the same numbers if there is no other.
+    warnings : list of str
+    """
+
+    calibrated: NDArray[np.float64]
+    uncalibrated: NDArray[np.float64]
+    warnings: list[str]
+
+
+def predict(
+    classifier: Classifier,
+    table: Manifest,
+    root: Root,
+    features_path: Path,
+    *,
+    tta: bool,
+    progress: Callable[[int, int], None],
+) -> Probabilities:
+    """Return the probabilities of the images of `table`, in its order.
+
+    Parameters
+    ----------
+    classifier : Classifier
+    table : Manifest
+    root : Path or Address
+        The image root.
+    features_path : Path
+        Rows for a head; of a model, only which views there are, if `tta` asks for them.
+    tta : bool
+        Whether to take the mean over all views of an image, each calibrated.
+    progress : callable
+        Called with (rows done, rows) while a network runs.
+    """
+    if isinstance(classifier, HeadClassifier):
+        with Features(features_path) as features:
+            warnings = spec.require_compatible(classifier.spec, features.spec)
+            _check_tta(tta, features)
+            rows = features.gather_views(table.digests)
+        views = [rows[:, view] for view in range(rows.shape[1] if tta else 1)]
+        each = np.stack([classifier.predict_from_features(view, calibrated=False) for view in views])
+        return Probabilities(calibrate.apply(each, classifier.temperature).mean(axis=0), each.mean(axis=0), warnings)
+    count, policy = 1, None
+    if tta:
+        with Features(features_path) as features:
+            _check_tta(tta, features)
+            count, policy = features.views["count"], augmentation.Policy(**features.views["policy"])  # type: ignore[index]
+    each = classifier.predict_views(of_manifest(root, table, policy), count, progress)
+    uncalibrated = calibrate.apply(each, 1 / classifier.temperature).mean(axis=1)
+    return Probabilities(each.mean(axis=1), uncalibrated, [])
+
+
+def _check_tta(tta: bool, features: Features) -> None:
+    if tta and not features.views:
+        raise InputError(f"--tta: expected features of several views, received {features.path} with one")

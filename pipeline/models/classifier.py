@@ -1,0 +1,331 @@
+"""Open a head or a model: from photos, or from features, to probabilities.
+
+How much is wanted of a photo decides which network runs: probabilities alone come out of a whole model fastest;
+features, to compare the photo with others, leave its trunk; activations, to see where the evidence lies, leave it
+before the pooling. Whatever runs, the probabilities are the same up to rounding.
+"""
+
+from abc import ABC, abstractmethod
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline import heads
+from pipeline.backbones import engines
+from pipeline.errors import InputError
+from pipeline.features import resolve, spec
+from pipeline.heads.calibration import calibrate, thresholds
+from pipeline.models import store
+from pipeline.models.numpy_head import Readout
+from pipeline.photos import decode
+from pipeline.photos.batches import Photos, batches
+
+Depth = Literal["probabilities", "features", "maps"]
+Probabilities = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """How a network is run.
+
+    Attributes
+    ----------
+    weights : str or None
+        For a head, the base's weights, as in `pipeline.features.resolve.Settings`; their sha256 is checked against the
+        one the head keeps. None: ``none`` if the head was trained on a random base, else ``imagenet``.
+    engine : {"auto", "tensorflow", "openvino"}
+        ``auto`` is the one that the head's spec names, if it names one.
+    precision : {"float32", "bfloat16", "float16"} or None
+        Of the arithmetic; None is the one the head was trained on, and float32 for a model.
+    batch_size : int
+        The most images of a batch; it changes speed and memory only.
+    cache : Path or None
+        The cache folder, where an engine finds what it kept to start faster.
+    """
+
+    weights: str | None
+    engine: str
+    precision: engines.Precision | None
+    batch_size: int
+    cache: Path | None
+
+
+class Outputs(NamedTuple):
+    """What is known of n images.
+
+    Attributes
+    ----------
+    probabilities : ndarray of shape (n, K), float64
+        Calibrated; rows sum to 1.
+    features : ndarray of shape (n, d), float32, or None
+        If the depth is ``features`` or ``maps``.
+    maps : ndarray of shape (n, h, w, C), float32, or None
+        If the depth is ``maps``.
+    """
+
+    probabilities: Probabilities
+    features: NDArray[np.float32] | None
+    maps: NDArray[np.float32] | None
+
+
+class Classifier(ABC):
+    """What gives probabilities for photos: a head, a model or an export. Its network is built when it is opened.
+
+    Attributes
+    ----------
+    classes : list of str
+        In the order of the probabilities.
+    threshold : dict or None
+        For `thresholds.decide`.
+    temperature : float
+        Of the calibration; 1 if there was none.
+    history : list of dict
+        A row an epoch of training; empty if there were none.
+    plan : Plan or None
+        How the features of a head are made, checked against the weights that are here; None for a model.
+    warnings : list of str
+        Where this machine differs from the one that trained, but only up to rounding.
+    """
+
+    classes: list[str]
+    threshold: dict[str, Any] | None
+    temperature: float = 1.0
+    history: Sequence[dict[str, float]] = ()
+    plan: resolve.Plan | None = None
+    warnings: Sequence[str] = ()
+
+    def __init__(self, runtime: Runtime | None) -> None:
+        self._runtime = runtime
+
+    @property
+    @abstractmethod
+    def spec(self) -> spec.Spec:
+        """All that can change its features."""
+
+    @property
+    def size(self) -> int:
+        """Side of the square that it takes, px."""
+        return int(self.spec["size"])
+
+    @property
+    def geometry(self) -> decode.Geometry:
+        """How a rectangle becomes that square."""
+        geometry: decode.Geometry = self.spec["resize"]
+        return geometry
+
+    @property
+    @abstractmethod
+    def readout(self) -> Readout:
+        """Pooling and head; InputError for a head that is no map of the features."""
+
+    @property
+    def runtime(self) -> Runtime:
+        """How its network is run; InputError if nobody said."""
+        if self._runtime is None:
+            raise InputError("expected to be told how to run a network, received nothing")
+        return self._runtime
+
+    @abstractmethod
+    def open(self, depth: Depth, *, prompt: bool = False) -> engines.Engine:
+        """Load the network that gives as much as is wanted; `prompt` as for `engines.open_engine`."""
+
+    @abstractmethod
+    def outputs(self, rows: NDArray[np.float32], depth: Depth) -> Outputs:
+        """Make outputs of what an engine of that depth gave for n images, (n, …)."""
+
+    @abstractmethod
+    def predict_from_features(self, features: NDArray[np.float32], *, calibrated: bool = True) -> Probabilities:
+        """Return probabilities (n, K) for features (n, d) as its own trunk gives them."""
+
+    def predict_proba(self, photos: Photos) -> Probabilities:
+        """Return calibrated probabilities, (n, K).
+
+        Raises
+        ------
+        InputError
+            A photo cannot be read, or is not what it was; names it.
+        """
+        return self.predict_views(photos, 1, lambda done, total: None)[:, 0]
+
+    def predict_views(self, photos: Photos, views: int, progress: Callable[[int, int], None]) -> Probabilities:
+        """Return calibrated probabilities of so many views of each photo, (n, views, K), the photo itself first.
+
+        Parameters
+        ----------
+        photos : Photos
+        views : int
+        progress : callable
+            Called with (rows done, rows).
+
+        Raises
+        ------
+        InputError
+            As for `predict_proba`.
+        """
+        places: deque[tuple[NDArray[np.int64], NDArray[np.int64]]] = deque()
+        found = np.empty((len(photos), views, len(self.classes)))
+        done = 0
+
+        def pixels() -> Iterator[NDArray[np.uint8]]:
+            for batch in batches(
+                photos,
+                self.fit,
+                batch_size=self.runtime.batch_size,
+                failed=photos.refuse,
+                views=lambda place: range(views),
+            ):
+                places.append((batch.places, batch.views))
+                yield batch.pixels
+
+        for rows in self.open("probabilities").run(pixels()):
+            found[places.popleft()] = self.outputs(rows, "probabilities").probabilities
+            done += len(rows)
+            progress(done, len(photos) * views)
+        return found
+
+    def fit(self, data: bytes, *, max_pixels: int = decode.MAX_PIXELS) -> NDArray[np.uint8]:
+        """Make the square that it takes of a file's bytes; ImageError with the reason if that cannot be done."""
+        return decode.fit(data, size=self.size, geometry=self.geometry, max_pixels=max_pixels)
+
+
+def load(path: Path, runtime: Runtime | None) -> Classifier:
+    """Read a head or a model.
+
+    Parameters
+    ----------
+    path : Path
+        Written by `pipeline.heads.train.train` or `pipeline.models.finetuning.finetune`.
+    runtime : Runtime or None
+        A head that is only to predict from features needs none.
+
+    Raises
+    ------
+    InputError
+        Weights are named for a model, which has its own; or nothing says how to run it.
+    ArtefactError
+        It is neither, or damaged.
+    """
+    if not store.is_model(path):
+        return HeadClassifier(path, runtime)
+    if runtime is None:
+        raise InputError(f"{path}: expected a head, since nothing says how to run a model, received a model")
+    if runtime.weights is not None:
+        raise InputError(f"--weights: expected none, since {path} is a model, received {runtime.weights!r}")
+    return ModelClassifier(path, runtime)
+
+
+class HeadClassifier(Classifier):
+    """A head, whose features are made by the trunk that its spec names.
+
+    Raises
+    ------
+    SpecError
+        When its plan, warnings, readout or network are asked for: the weights are not those it was trained on.
+    """
+
+    def __init__(self, directory: Path, runtime: Runtime | None) -> None:
+        super().__init__(runtime)
+        self._directory = directory
+        self._head, record = heads.load(directory)
+        self._spec: spec.Spec = record["spec"]
+        self.classes, self.history = record["classes"], self._head.history_
+        self.threshold = thresholds.of_record(record, directory)
+        self.temperature = calibrate.of_record(record, directory)
+
+    @property
+    def spec(self) -> spec.Spec:
+        """All that can change its features."""
+        return self._spec
+
+    @property
+    def plan(self) -> resolve.Plan:  # type: ignore[override]
+        """How its features are made here."""
+        return self._planned[0]
+
+    @property
+    def warnings(self) -> Sequence[str]:  # type: ignore[override]
+        """Where this machine differs from the one that trained, but only up to rounding."""
+        return self._planned[1]
+
+    @cached_property
+    def _planned(self) -> tuple[resolve.Plan, list[str]]:
+        runtime = self.runtime
+        settings = resolve.settings_of(self.spec, self._directory, weights=runtime.weights)
+        engine = runtime.engine
+        if engine == "auto" and "engine" in self.spec:
+            engine = self.spec["engine"]["name"]
+        plan = resolve.plan(replace(settings, precision=runtime.precision or settings.precision), engine=engine)
+        return plan, spec.require_compatible(self.spec, plan.spec)
+
+    @cached_property
+    def readout(self) -> Readout:
+        """Pooling and head."""
+        return Readout(self._head.stack(), self.plan.spec["pooling"])
+
+    def open(self, depth: Depth, *, prompt: bool = False) -> engines.Engine:
+        """Load its trunk, up to the pooling for ``maps``."""
+        plan = self.plan
+        if depth == "maps":
+            plan = resolve.plan(replace(plan.settings, pooling="none"), engine=plan.engine)
+        return resolve.open_engine(plan, batch_size=self.runtime.batch_size, cache=self.runtime.cache, prompt=prompt)
+
+    def outputs(self, rows: NDArray[np.float32], depth: Depth) -> Outputs:
+        """Pool, if the rows are maps, and apply the head."""
+        features = self.readout.features(rows) if depth == "maps" else rows.reshape(len(rows), -1)
+        return Outputs(self.predict_from_features(features), features, rows if depth == "maps" else None)
+
+    def predict_from_features(self, features: NDArray[np.float32], *, calibrated: bool = True) -> Probabilities:
+        """Return probabilities (n, K) for features (n, d)."""
+        return calibrate.apply(self._head.predict_proba(features), self.temperature if calibrated else 1.0)
+
+
+class ModelClassifier(Classifier):
+    """A model: a whole network, or its trunk and its head apart."""
+
+    def __init__(self, directory: Path, runtime: Runtime) -> None:
+        super().__init__(runtime)
+        self._model = store.read(directory)
+        self.classes, self.threshold = self._model.classes, self._model.threshold
+        self.temperature, self.history = self._model.temperature, self._model.history
+
+    @property
+    def spec(self) -> spec.Spec:
+        """All that can change its features."""
+        return self._model.spec
+
+    @cached_property
+    def readout(self) -> Readout:
+        """Pooling and head."""
+        return Readout(self._model.stack(), self.spec["pooling"])
+
+    def open(self, depth: Depth, *, prompt: bool = False) -> engines.Engine:
+        """Load the whole network for probabilities, else its trunk."""
+        build, name = self._model.network, self._model.identity
+        if depth != "probabilities":
+            build = partial(self._model.trunk, pooling="none" if depth == "maps" else None)
+            name = f"{name}-{depth}"
+        return engines.open_engine(
+            engines.choose(self.runtime.engine),
+            build,
+            batch_size=self.runtime.batch_size,
+            precision=self.runtime.precision or "float32",
+            kept=self.runtime.cache and self.runtime.cache / "graphs" / name,
+            prompt=prompt,
+        )
+
+    def outputs(self, rows: NDArray[np.float32], depth: Depth) -> Outputs:
+        """Take the network's probabilities, or pool and apply the head."""
+        if depth == "probabilities":
+            return Outputs(store.normalised(rows), None, None)
+        features = self.readout.features(rows) if depth == "maps" else rows.reshape(len(rows), -1)
+        return Outputs(self.predict_from_features(features), features, rows if depth == "maps" else None)
+
+    def predict_from_features(self, features: NDArray[np.float32], *, calibrated: bool = True) -> Probabilities:
+        """Return probabilities (n, K) for features (n, d) as the model's own trunk gives them."""
+        return calibrate.apply(self.readout.probabilities(features), self.temperature if calibrated else 1.0)
