@@ -15,7 +15,7 @@ from pipeline.features import extract
 from pipeline.features.probe import cut_file
 from pipeline.features.probe import probe as probing
 from pipeline.features.probe.recommendation import Candidate, Judged, Proof, chance, compare, recommend
-from pipeline.photos import manifest, prepare
+from pipeline.photos import decode, manifest, prepare
 from pipeline.photos.manifest import Manifest
 from pipeline.stats import intervals
 from tests.fakes import settings, write_classes, write_photo
@@ -318,7 +318,7 @@ def test_a_real_bench_gives_in_one_row_what_each_trunk_gives(tmp_path: Path) -> 
     plan = extract.plan(chosen, engine="openvino")
     bench = probing.bench(plan, poolings=("avg", "grid2"), batch_size=4)
     photo = write_photo(tmp_path / "photo.png", 0)
-    pixels = np.stack([probing.decode.fit(photo.read_bytes(), size=32, geometry="squash")] * 2)
+    pixels = np.stack([decode.fit(photo.read_bytes(), size=32, geometry="squash")] * 2)
     (row,) = bench.engine.run([pixels])
     ends = np.cumsum([one.features for one in bench.candidates])
     assert row.shape == (2, ends[-1])
