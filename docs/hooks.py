@@ -31,8 +31,10 @@ def on_config(config: MkDocsConfig) -> MkDocsConfig:
 
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
-    """Append the options of a command to its guide."""
+    """Append the options of a command to its guide; in a decision, part a list from the line before it."""
     folder, _, name = page.file.src_uri.removesuffix(".md").rpartition("/")
+    if folder == "adr":
+        return re.sub(r"^(?!\s|[-*] |\d+\. |\|)(.+)\n(?=([-*]|\d+\.) )", r"\1\n\n", markdown, flags=re.MULTILINE)
     return markdown + OPTIONS.format(name=name) if folder == "commands" and name != "index" else markdown
 
 
