@@ -40,7 +40,7 @@ lint: $(READY)
 	$(BIN)/lint-imports --no-logo
 
 docs: $(READY)
-	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 	@echo "site/index.html; to search it, too: $(BIN)/python -m http.server --directory site"
 
 # An environment knows its own path: it is made anew where that changed, as it is after an install that was cut short.
