@@ -33,7 +33,7 @@ from sklearn.model_selection import PredefinedSplit
 
 from pipeline import heads
 from pipeline.features.features_file import Features
-from pipeline.heads.selection import grid_search
+from pipeline.heads.selection.cross_validation import Fold, assign
 from pipeline.photos import manifest
 
 
@@ -60,7 +60,7 @@ def cached(manifest_path: Path, features_path: Path) -> tuple[np.ndarray, np.nda
 def ours(X: np.ndarray, y: np.ndarray, folds: np.ndarray, strengths: list[float], ratio: float) -> Any:
     """Search as `headstart train --search` does, and fit with the strength of least loss; return the path of fold 0."""
     head = heads.LogisticHead(C=1.0, l1_ratio=ratio, class_weight=None, max_iter=10_000, seed=0)
-    parts = [heads.Part(np.flatnonzero(folds != k), (X[folds == k], y[folds == k])) for k in range(folds.max() + 1)]
+    parts = [Fold(np.flatnonzero(folds != k), (X[folds == k], y[folds == k])) for k in range(folds.max() + 1)]
     fitted = head.fit_grid(X, y, parts, [{"C": C} for C in strengths], jobs=1, progress=None)
     losses = [
         np.mean([heads.losses(one[place].predict_proba(part.held[0]), part.held[1]).mean() for one, part in pairs])
@@ -146,8 +146,7 @@ def main() -> None:
     else:
         X, y = features(chosen.rows, chosen.columns, chosen.classes, chosen.seed)
     digests = np.random.default_rng(chosen.seed).integers(0, 256, (len(y), 32), dtype=np.uint8)
-    search = grid_search.Search(chosen.folds, 1000, frozenset(), 1, chosen.seed)
-    folds = grid_search.assign_folds(digests, y, search)
+    folds = assign(digests, y, folds=chosen.folds, seed=chosen.seed)
     strengths = np.logspace(-5, 2, chosen.strengths).tolist()
     ratio = chosen.l1_ratio
     tolerances = (1e-4, chosen.tolerance)

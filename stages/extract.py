@@ -89,12 +89,12 @@ def _summary(done: "Report", where: Path) -> str:
 def _forecast(
     images: Root, manifest: Path, views: int, batch_size: int, shard: "Part", cache: Path, chosen: dict[str, Any]
 ) -> None:
-    from pipeline.features import forecast
+    from pipeline.features import throughput
     from pipeline.features.workers import worker as computing
 
     policy, plan = settings.policy(chosen), settings.plan(chosen)
     job = computing.job_of(images, plan, views=views, policy=policy, cache=cache, batch_size=batch_size, engine=None)
-    found = forecast.forecast(job, manifest, part=shard)
+    found = throughput.forecast(job, manifest, part=shard)
     each = f" in {views} views" if views > 1 else ""
     click.echo(f"{found.images:,} images{each}: {found.rows:,} rows, {found.missing:,} of them missing")
     click.echo(

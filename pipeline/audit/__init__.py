@@ -32,6 +32,7 @@ from pipeline.audit import confusable, contact_sheets, label_issues, out_of_fold
 from pipeline.audit.findings import Duplicates, Findings
 from pipeline.errors import ArtefactError, ImageError, InputError
 from pipeline.features.features_file import Features
+from pipeline.heads.selection.cross_validation import assign_groups
 from pipeline.photos import decode, decode_pool, manifest
 from pipeline.photos.duplicates import near_duplicates, perceptual_hash
 from pipeline.photos.duplicates.perceptual_hash import Signature, Signatures
@@ -134,7 +135,7 @@ def audit(
         head,
         rows,
         codes,
-        out_of_fold.assign(codes, duplicates.groups, folds=rules.folds, seed=rules.seed),
+        assign_groups(codes, duplicates.groups, folds=rules.folds, seed=rules.seed),
         np.array([split != "test" for split in distinct.splits]),
         n_classes=len(distinct.classes),
         progress=lambda *_: None,

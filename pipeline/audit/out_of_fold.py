@@ -1,6 +1,5 @@
 """What a head says of images that it was not fitted on: folds that keep near duplicates together."""
 
-import warnings
 from collections.abc import Callable
 
 import numpy as np
@@ -10,41 +9,6 @@ from pipeline import heads
 from pipeline.errors import InputError
 
 Progress = Callable[[int, int], None]
-
-
-def assign(codes: NDArray[np.int64], groups: NDArray[np.int64], *, folds: int, seed: int) -> NDArray[np.int64]:
-    """Deal images out to folds: each class evenly, each group into one fold.
-
-    Parameters
-    ----------
-    codes : ndarray of shape (N,), int
-        Classes.
-    groups : ndarray of shape (N,), int
-        Images that share a number stay together.
-    folds : int
-        At least 2.
-    seed : int
-        Of the order in which they are dealt.
-
-    Returns
-    -------
-    ndarray of shape (N,), int64
-        From 0 to `folds` - 1.
-    """
-    from sklearn.model_selection import StratifiedGroupKFold
-
-    if folds < 2 or len(np.unique(groups)) < folds:
-        raise InputError(
-            f"--folds: expected 2 or more, and no more than there are different images, received {folds} folds for "
-            f"{len(np.unique(groups)):,} images"
-        )
-    split = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
-    found = np.empty(len(codes), np.int64)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of classes with fewer images than folds: some folds do without them
-        for fold, (_, held) in enumerate(split.split(np.zeros(len(codes)), codes, groups)):
-            found[held] = fold
-    return found
 
 
 def predict(

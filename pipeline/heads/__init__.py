@@ -28,11 +28,11 @@ from pipeline.heads.dense_layers import Stack
 from pipeline.heads.knn import KnnHead
 from pipeline.heads.logistic import LogisticHead
 from pipeline.heads.ridge import RidgeHead
+from pipeline.heads.selection.cross_validation import Fold
 from pipeline.heads.standardise import (
     Candidates,
     Codes,
     Floats,
-    Part,
     Progress,
     Rows,
     Slot,
@@ -53,10 +53,10 @@ __all__ = [
     "Codes",
     "DenseHead",
     "Floats",
+    "Fold",
     "Head",
     "KnnHead",
     "LogisticHead",
-    "Part",
     "Progress",
     "RidgeHead",
     "Rows",
@@ -117,13 +117,13 @@ class Head(Protocol):
         self,
         X: Table,
         y: Codes,
-        parts: Sequence[Part],
+        folds: Sequence[Fold],
         candidates: Candidates,
         *,
         jobs: int,
         progress: Progress | None,
     ) -> list[list[Self]]:
-        """Return for each part a fitted head for each candidate, itself with some parameters replaced."""
+        """Return for each fold a fitted head for each candidate, itself with some parameters replaced."""
 
 
 HEADS: Final[Mapping[str, type[LogisticHead | DenseHead | RidgeHead | CentroidHead | KnnHead]]] = {

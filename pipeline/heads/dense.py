@@ -13,13 +13,13 @@ from pipeline.backbones import quiet_imports
 from pipeline.errors import InputError
 from pipeline.heads.dense_layers import Stack
 from pipeline.heads.parameter_checks import require_choice, require_number, require_whole
+from pipeline.heads.selection.cross_validation import Fold
 from pipeline.heads.solvers import dense_training
 from pipeline.heads.standardise import (
     Candidates,
     ClassWeight,
     Codes,
     Floats,
-    Part,
     Progress,
     Rows,
     Slot,
@@ -199,13 +199,13 @@ class DenseHead:
         self,
         X: Table,
         y: Codes,
-        parts: Sequence[Part],
+        folds: Sequence[Fold],
         candidates: Candidates,
         *,
         jobs: int,
         progress: Progress | None,
     ) -> list[list[Self]]:
-        """Fit each candidate on the rows of each part, all candidates of a part in the same passes over its rows.
+        """Fit each candidate on the rows of each fold, all candidates of a fold in the same passes over its rows.
 
         A candidate that diverges keeps its initial weights, which lose every comparison, and says so in `warnings_`.
 
@@ -213,28 +213,28 @@ class DenseHead:
         ----------
         X, y
             As for `fit`.
-        parts : sequence of Part
+        folds : sequence of Fold
             Early stopping watches the rows held out.
         candidates : sequence of dict
             Parameters to replace: hidden, activation, dropout, l1, l2, optimizer, learning_rate.
         jobs
             Not used: TensorFlow has threads of its own.
         progress : callable or None
-            Called with (epochs done, epochs at most) over all parts.
+            Called with (epochs done, epochs at most) over all folds.
 
         Returns
         -------
-        list (a part) of list (a candidate) of DenseHead
+        list (a fold) of list (a candidate) of DenseHead
         """
         fitted = []
-        for number, part in enumerate(parts):
+        for number, fold in enumerate(folds):
             heads = [replace(self, **candidate) for candidate in candidates]
 
             def told(done: int, total: int, before: int = number) -> None:
                 if progress is not None:
-                    progress(before * total + done, len(parts) * total)
+                    progress(before * total + done, len(folds) * total)
 
-            networks = dense_training.train(heads, take(X, part.rows), y[part.rows], part.held, told)
+            networks = dense_training.train(heads, take(X, fold.rows), y[fold.rows], fold.held, told)
             for head, network in zip(heads, networks, strict=True):
                 head.arrays_, head.history_ = network.arrays(), network.history
                 head.warnings_ = [network.diverged] if network.diverged else []

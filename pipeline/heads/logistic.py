@@ -9,13 +9,13 @@ from numpy.typing import NDArray
 
 from pipeline.heads.linear import AffineHead
 from pipeline.heads.parameter_checks import require_choice, require_number, require_whole
+from pipeline.heads.selection.cross_validation import Fold
 from pipeline.heads.solvers.logistic_objective import Objective
 from pipeline.heads.standardise import (
     Candidates,
     ClassWeight,
     Codes,
     Floats,
-    Part,
     Progress,
     Table,
     check_labelled,
@@ -98,7 +98,7 @@ class LogisticHead(AffineHead):
         InputError
             A parameter, the rows or the codes are not as expected.
         """
-        everything = Part(np.arange(len(X)), (X, y))
+        everything = Fold(np.arange(len(X)), (X, y))
         ((learned,),) = self._fit_side_by_side(X, y, [everything], [{}], KEPT, progress=None)
         self.arrays_, self.history_, self.warnings_ = learned.arrays_, learned.history_, learned.warnings_
         return self
@@ -112,37 +112,37 @@ class LogisticHead(AffineHead):
         self,
         X: Table,
         y: Codes,
-        parts: Sequence[Part],
+        folds: Sequence[Fold],
         candidates: Candidates,
         *,
         jobs: int,
         progress: Progress | None,
     ) -> list[list[Self]]:
-        """Fit each candidate on the rows of each part: a path over C for each l1_ratio, all parts side by side.
+        """Fit each candidate on the rows of each fold: a path over C for each l1_ratio, all folds side by side.
 
         Parameters
         ----------
         X, y
             As for `fit`.
-        parts : sequence of Part
+        folds : sequence of Fold
         candidates : sequence of dict
             Parameters to replace: C, l1_ratio or none.
         jobs
-            Not used: the parts share each pass over the rows, and its matrix products share the processor.
+            Not used: the folds share each pass over the rows, and its matrix products share the processor.
         progress : callable or None
             Called with (fits done, fits).
 
         Returns
         -------
-        list (a part) of list (a candidate) of LogisticHead
+        list (a fold) of list (a candidate) of LogisticHead
         """
-        return self._fit_side_by_side(X, y, parts, candidates, COMPARED, progress)
+        return self._fit_side_by_side(X, y, folds, candidates, COMPARED, progress)
 
     def _fit_side_by_side(
         self,
         X: Table,
         y: Codes,
-        parts: Sequence[Part],
+        folds: Sequence[Fold],
         candidates: Candidates,
         tolerance: float,
         progress: Progress | None,
@@ -152,14 +152,14 @@ class LogisticHead(AffineHead):
             head.check()
         n_classes = count_classes(y)
         check_labelled(X, y, X.shape[1], n_classes)
-        scales = [learn_scale(take(X, part.rows)) for part in parts]
-        weights = [_row_weights(y, part.rows, n_classes, self.class_weight) for part in parts]
+        scales = [learn_scale(take(X, fold.rows)) for fold in folds]
+        weights = [_row_weights(y, fold.rows, n_classes, self.class_weight) for fold in folds]
         objective = Objective(X, y, outputs(n_classes), scales, np.array(weights))
-        fitted: list[list[Self]] = [[] for _ in parts]
+        fitted: list[list[Self]] = [[] for _ in folds]
         by_path = sorted(range(len(heads)), key=lambda place: (heads[place].l1_ratio, heads[place].C))
-        size = objective.size * len(parts)
+        size = objective.size * len(folds)
         stride = max(1, min(STRIDE, SIDE_BY_SIDE // size))
-        start, path = np.zeros((len(parts), objective.size)), None
+        start, path = np.zeros((len(folds), objective.size)), None
         for first in range(0, len(by_path), stride):
             chosen = [heads[place] for place in by_path[first : first + stride]]
             if chosen[0].l1_ratio != path:
@@ -171,23 +171,23 @@ class LogisticHead(AffineHead):
                 tolerance=tolerance,
                 max_iter=self.max_iter,
             )
-            points = found.points.reshape(len(parts), len(chosen), objective.size)
-            converged = found.converged.reshape(len(parts), len(chosen))
+            points = found.points.reshape(len(folds), len(chosen), objective.size)
+            converged = found.converged.reshape(len(folds), len(chosen))
             start = points[:, [head.l1_ratio for head in chosen].count(path) - 1]
-            for part, kept in enumerate(fitted):
-                for head, point, reached in zip(chosen, points[part], converged[part], strict=True):
+            for fold, kept in enumerate(fitted):
+                for head, point, reached in zip(chosen, points[fold], converged[fold], strict=True):
                     one = replace(head)
-                    one._keep(*objective.split(point), *scales[part])
+                    one._keep(*objective.split(point), *scales[fold])
                     one.history_, one.warnings_ = [], [] if reached else [_not_converged(self.max_iter)]
                     kept.append(one)
             if progress is not None:
-                progress(len(parts) * len(fitted[0]), len(parts) * len(heads))
+                progress(len(folds) * len(fitted[0]), len(folds) * len(heads))
         back = np.argsort(by_path)
         return [[kept[place] for place in back] for kept in fitted]
 
 
 def _row_weights(y: Codes, rows: NDArray[np.intp], n_classes: int, choice: ClassWeight | None) -> Floats:
-    """Return the weight of each row in the mean loss of a part, (n,); 0 for rows outside of it."""
+    """Return the weight of each row in the mean loss of a fold, (n,); 0 for rows outside of it."""
     weights = np.zeros(len(y))
     weights[rows] = class_weights(y[rows], choice)[y[rows]] / len(rows)
     return weights

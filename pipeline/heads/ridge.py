@@ -11,13 +11,12 @@ from pipeline.errors import InputError
 from pipeline.heads.calibration.temperature import certainty, fit_factor
 from pipeline.heads.linear import AffineHead
 from pipeline.heads.parameter_checks import require_choice, require_number
-from pipeline.heads.selection.cross_validation import each_part
+from pipeline.heads.selection.cross_validation import Fold, each_fold
 from pipeline.heads.standardise import (
     Candidates,
     ClassWeight,
     Codes,
     Floats,
-    Part,
     Progress,
     Standardised,
     Table,
@@ -100,19 +99,19 @@ class RidgeHead(AffineHead):
         self,
         X: Table,
         y: Codes,
-        parts: Sequence[Part],
+        folds: Sequence[Fold],
         candidates: Candidates,
         *,
         jobs: int,
         progress: Progress | None,
     ) -> list[list[Self]]:
-        """Fit each candidate on the rows of each part: one eigendecomposition a part.
+        """Fit each candidate on the rows of each fold: one eigendecomposition a fold.
 
         Parameters
         ----------
         X, y
             As for `fit`.
-        parts : sequence of Part
+        folds : sequence of Fold
         candidates : sequence of dict
             Parameters to replace: alpha, or none.
         jobs : int
@@ -122,11 +121,11 @@ class RidgeHead(AffineHead):
 
         Returns
         -------
-        list (a part) of list (a candidate) of RidgeHead
+        list (a fold) of list (a candidate) of RidgeHead
         """
-        return each_part(
-            lambda part: self._fit_each(take(X, part.rows), y[part.rows], candidates),
-            parts,
+        return each_fold(
+            lambda fold: self._fit_each(take(X, fold.rows), y[fold.rows], candidates),
+            folds,
             candidates,
             jobs=jobs,
             progress=progress,

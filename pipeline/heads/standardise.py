@@ -62,21 +62,6 @@ class Slot(NamedTuple):
     trainable: bool
 
 
-class Part(NamedTuple):
-    """One division of the training rows, on which candidates of a search are compared.
-
-    Attributes
-    ----------
-    rows : ndarray of intp, ascending
-        The rows to fit on.
-    held : (Table, ndarray of int64)
-        The rows to judge on, with their codes. Heads that stop early watch them.
-    """
-
-    rows: NDArray[np.intp]
-    held: tuple[Table, Codes]
-
-
 Candidates = Sequence[dict[str, Any]]
 
 

@@ -12,10 +12,11 @@ from pipeline import heads
 from pipeline.errors import InputError
 from pipeline.features.features_file import Features
 from pipeline.features.lazy_rows import Selection, not_finite
-from pipeline.heads import Codes, Part, Progress, Table
+from pipeline.heads import Codes, Progress, Table
 from pipeline.heads.calibration import calibrate as calibration
 from pipeline.heads.calibration import thresholds
 from pipeline.heads.selection import grid_search
+from pipeline.heads.selection.cross_validation import Fold, assign
 from pipeline.photos import manifest
 from pipeline.photos.manifest import Manifest
 
@@ -157,7 +158,7 @@ def train(
                 head,
                 fit.rows,
                 fit.row_codes,
-                _parts(fit, held, parts[0].digests, search),
+                _folds(fit, held, parts[0].digests, search),
                 search,
                 heads.class_weights(fit.codes, getattr(head, "class_weight", None)),
                 progress,
@@ -248,7 +249,7 @@ def _split(images: Manifest, classes: list[str], features: Features, *, streamed
     return _Split(X.reshape(-1, X.shape[2]), np.repeat(codes, X.shape[1]), X[:, 0], codes)
 
 
-def _parts(fit: _Split, held: _Split, digests: NDArray[np.uint8], search: grid_search.Search) -> Sequence[Part]:
+def _folds(fit: _Split, held: _Split, digests: NDArray[np.uint8], search: grid_search.Search) -> Sequence[Fold]:
     """Return what a search fits on and judges on: both splits, or folds of the training split, never the test split."""
     if not search.folds:
         if not len(held.codes):
@@ -256,14 +257,14 @@ def _parts(fit: _Split, held: _Split, digests: NDArray[np.uint8], search: grid_s
                 "--search: expected validation images to choose on, received none: prepare the manifest with a "
                 "--val-fraction above 0, or search with --folds 5"
             )
-        return [Part(np.arange(len(fit.rows)), (held.images, held.codes))]
-    folds = grid_search.assign_folds(digests, fit.codes, search)
+        return [Fold(np.arange(len(fit.rows)), (held.images, held.codes))]
+    folds = assign(digests, fit.codes, folds=search.folds, seed=search.seed)
     of_rows = np.repeat(folds, len(fit.rows) // len(folds))
-    parts = []
+    found = []
     for fold in range(search.folds):
         judged = np.flatnonzero(folds == fold)
-        parts.append(Part(np.flatnonzero(of_rows != fold), (heads.take(fit.images, judged), fit.codes[judged])))
-    return parts
+        found.append(Fold(np.flatnonzero(of_rows != fold), (heads.take(fit.images, judged), fit.codes[judged])))
+    return found
 
 
 def _calibrated(probabilities: NDArray[np.float64], codes: Codes, warnings: list[str]) -> dict[str, Any] | None:

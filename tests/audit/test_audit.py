@@ -15,6 +15,7 @@ from pipeline import heads
 from pipeline.audit import confusable, label_issues, out_of_fold, outliers
 from pipeline.errors import ArtefactError, InputError
 from pipeline.features import features_file
+from pipeline.heads.selection import cross_validation
 from pipeline.photos import manifest
 from stages.audit import audit as command
 
@@ -291,7 +292,7 @@ def test_two_classes_that_are_guessed_cannot_be_told_apart_and_others_can():
 def test_folds_keep_groups_together_and_every_class_in_each():
     codes = np.repeat([0, 1], 50)
     groups = np.concatenate([np.arange(50) // 2, 100 + np.arange(50) // 5])
-    fold = out_of_fold.assign(codes, groups, folds=5, seed=0)
+    fold = cross_validation.assign_groups(codes, groups, folds=5, seed=0)
     assert all(len(set(fold[groups == group])) == 1 for group in np.unique(groups))
     assert all(set(codes[fold == number]) == {0, 1} for number in range(5))
 

@@ -12,7 +12,7 @@ import pytest
 
 from pipeline import heads
 from pipeline.errors import ArtefactError, InputError
-from pipeline.heads import HEADS, Part, count_parameters, ridge
+from pipeline.heads import HEADS, Fold, count_parameters, ridge
 from pipeline.heads.dense import ACTIVATIONS
 from pipeline.heads.solvers import dense_training
 from pipeline.heads.standardise import Standardised, class_weights, learn_scale, probabilities, standardise
@@ -322,7 +322,7 @@ class TestLogistic:
     def test_parts_of_a_grid_come_out_as_fits_on_their_rows_alone(self):
         X, y = blobs(3, separation=0.5)
         rows = np.flatnonzero(np.arange(len(X)) % 5 != 0)
-        part = Part(rows, (X, y))
+        part = Fold(rows, (X, y))
         grid = [{"C": 1.0}, {"C": 0.01, "l1_ratio": 0.5}, {"C": 0.1}]
         for choice in (None, "balanced"):
             head = make("logistic", class_weight=choice)
@@ -334,7 +334,7 @@ class TestLogistic:
 
 
 def everything(X, y):
-    return Part(np.arange(len(X)), (X, y))
+    return Fold(np.arange(len(X)), (X, y))
 
 
 def objective(head, Z, y, coef, intercept):
@@ -573,7 +573,7 @@ class TestDense:
         held = blobs(3, seed=2, separation=0.3)
         grid = [{"hidden": (), "l2": 0.1}, {"dropout": 0.5}, {"learning_rate": 0.3}]
         together = make("dense", patience=2).fit_grid(
-            X, y, [Part(np.arange(len(X)), held)], grid, jobs=1, progress=None
+            X, y, [Fold(np.arange(len(X)), held)], grid, jobs=1, progress=None
         )
         for one, candidate in zip(together[0], grid, strict=True):
             alone = make("dense", patience=2, **candidate).fit(X, y, held)

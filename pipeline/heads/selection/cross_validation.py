@@ -1,71 +1,161 @@
-"""The parts of a search, fitted side by side without more threads than there are processors."""
+"""Which fold an image is in, and folds fitted side by side without more threads than there are processors."""
 
 import contextlib
+import hashlib
 import os
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from typing import Any, Self, TypeVar
+from typing import Any, NamedTuple, Self, TypeVar
 
-from pipeline.heads.standardise import Candidates, Codes, Part, Progress, Table, take
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.errors import InputError
+from pipeline.heads.standardise import Candidates, Codes, Progress, Table, take
 
 Fitted = TypeVar("Fitted")
 
 
-def each_part(
-    fit: Callable[[Part], list[Fitted]],
-    parts: Sequence[Part],
+class Fold(NamedTuple):
+    """One division of the training rows, on which candidates of a search are compared.
+
+    Attributes
+    ----------
+    rows : ndarray of intp, ascending
+        The rows to fit on.
+    held : (Table, ndarray of int64)
+        The rows to judge on, with their codes. Heads that stop early watch them.
+    """
+
+    rows: NDArray[np.intp]
+    held: tuple[Table, Codes]
+
+
+def assign(digests: NDArray[np.uint8], y: Codes, *, folds: int, seed: int) -> NDArray[np.int64]:
+    """Return the fold of each image, (n,), from 0 to folds - 1; in each class the folds are as equal as can be.
+
+    Images are dealt out in the order of a hash of seed and digest, so neither names nor order play a part. An image has
+    one digest, however many files and views it has: these are always in one fold.
+
+    Raises
+    ------
+    InputError
+        A class has fewer images than there are folds.
+    """
+    rarest = int(np.bincount(y).min())
+    if rarest < folds:
+        raise InputError(
+            f"--folds: expected at most as many folds as the rarest class has training images, {rarest:,}, received "
+            f"{folds}"
+        )
+    drawn = [hashlib.sha256(f"{seed}:".encode() + digest.tobytes()).digest() for digest in digests]
+    fold = np.empty(len(y), np.int64)
+    dealt = 0
+    for code in range(int(y.max()) + 1):
+        images = sorted(np.flatnonzero(y == code).tolist(), key=drawn.__getitem__)
+        fold[images] = (np.arange(len(images)) + dealt) % folds
+        dealt += len(images)  # the next class goes on where this one ended, so that the folds are equal as a whole
+    return fold
+
+
+def assign_groups(codes: NDArray[np.int64], groups: NDArray[np.int64], *, folds: int, seed: int) -> NDArray[np.int64]:
+    """Deal images out to folds: each class evenly, each group into one fold.
+
+    Parameters
+    ----------
+    codes : ndarray of shape (N,), int
+        Classes.
+    groups : ndarray of shape (N,), int
+        Images that share a number stay together.
+    folds : int
+        At least 2.
+    seed : int
+        Of the order in which they are dealt.
+
+    Returns
+    -------
+    ndarray of shape (N,), int64
+        From 0 to `folds` - 1.
+    """
+    from sklearn.model_selection import StratifiedGroupKFold
+
+    if folds < 2 or len(np.unique(groups)) < folds:
+        raise InputError(
+            f"--folds: expected 2 or more, and no more than there are different images, received {folds} folds for "
+            f"{len(np.unique(groups)):,} images"
+        )
+    split = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
+    found = np.empty(len(codes), np.int64)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of classes with fewer images than folds: some folds do without them
+        for fold, (_, held) in enumerate(split.split(np.zeros(len(codes)), codes, groups)):
+            found[held] = fold
+    return found
+
+
+def stratified(y: Codes, *, folds: int, seed: int) -> Iterator[tuple[NDArray[np.intp], NDArray[np.intp]]]:
+    """Yield for each fold the rows to fit on and those held out; each class is dealt out evenly, in a random order."""
+    from sklearn.model_selection import StratifiedKFold
+
+    yield from StratifiedKFold(folds, shuffle=True, random_state=seed).split(y, y)
+
+
+def each_fold(
+    fit: Callable[[Fold], list[Fitted]],
+    folds: Sequence[Fold],
     candidates: Candidates,
     *,
     jobs: int,
     progress: Progress | None,
 ) -> list[list[Fitted]]:
-    """Call `fit` on each part and return what it returns, in order.
+    """Call `fit` on each fold and return what it returns, in order.
 
     Parameters
     ----------
     fit : callable
-        From a part to a fitted head for each candidate.
-    parts, candidates : sequences
+        From a fold to a fitted head for each candidate.
+    folds, candidates : sequences
     jobs : int
         Parts at a time, in threads: the work is done by matrix products, which let other threads run. Together they
         use as many threads of the linear algebra as there are processors.
     progress : callable or None
-        Called with (fits done, fits) as parts end.
+        Called with (fits done, fits) as folds end.
     """
     from joblib import Parallel, delayed
 
     done: list[list[Fitted]] = []
-    workers = min(jobs, len(parts))
+    workers = min(jobs, len(folds))
     with _shared_processors(workers):
         for fitted in Parallel(n_jobs=workers, prefer="threads", return_as="generator")(
-            delayed(fit)(part) for part in parts
+            delayed(fit)(fold) for fold in folds
         ):
             done.append(fitted)
             if progress is not None:
-                progress(len(done) * len(candidates), len(parts) * len(candidates))
+                progress(len(done) * len(candidates), len(folds) * len(candidates))
     return done
 
 
 class FittedSeparately:
-    """The grid of a head whose candidates share no work: each is fitted on each part on its own."""
+    """The grid of a head whose candidates share no work: each is fitted on each fold on its own."""
 
     def fit_grid(
         self,
         X: Table,
         y: Codes,
-        parts: Sequence[Part],
+        folds: Sequence[Fold],
         candidates: Candidates,
         *,
         jobs: int,
         progress: Progress | None,
     ) -> list[list[Self]]:
-        """Fit each candidate on the rows of each part.
+        """Fit each candidate on the rows of each fold.
 
         Parameters
         ----------
         X, y
             As for `fit`.
-        parts : sequence of Part
+        folds : sequence of Fold
         candidates : sequence of dict
             Parameters to replace.
         jobs : int
@@ -75,15 +165,15 @@ class FittedSeparately:
 
         Returns
         -------
-        list (a part) of list (a candidate) of fitted heads
+        list (a fold) of list (a candidate) of fitted heads
         """
         head: Any = self  # a dataclass, with `fit`
 
-        def fit_all(part: Part) -> list[Self]:
-            rows, codes = take(X, part.rows), y[part.rows]
+        def fit_all(fold: Fold) -> list[Self]:
+            rows, codes = take(X, fold.rows), y[fold.rows]
             return [replace(head, **candidate).fit(rows, codes, None) for candidate in candidates]
 
-        return each_part(fit_all, parts, candidates, jobs=jobs, progress=progress)
+        return each_fold(fit_all, folds, candidates, jobs=jobs, progress=progress)
 
 
 @contextlib.contextmanager

@@ -6,7 +6,6 @@ whose mean loss is within one standard error of the least wins: Breiman, Friedma
 regression trees" (1984), section 3.4.3, whose standard error is that of a mean over the cases, too.
 """
 
-import hashlib
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -18,6 +17,7 @@ from numpy.typing import NDArray
 
 from pipeline import heads, plots
 from pipeline.errors import InputError
+from pipeline.heads.selection.cross_validation import Fold
 from pipeline.storage.atomic import publish_csv
 
 TABLE_FILE: Final = "search.csv"
@@ -101,43 +101,16 @@ def candidates(head: heads.Head, search: Search) -> list[dict[str, Any]]:
     return [every[place] for place in np.sort(drawn)]
 
 
-def assign_folds(digests: NDArray[np.uint8], y: heads.Codes, search: Search) -> NDArray[np.int64]:
-    """Return the fold of each image, (n,), from 0 to folds - 1; in each class the folds are as equal as can be.
-
-    Images are dealt out in the order of a hash of seed and digest, so neither names nor order play a part. An image has
-    one digest, however many files and views it has: these are always in one fold.
-
-    Raises
-    ------
-    InputError
-        A class has fewer images than there are folds.
-    """
-    rarest = int(np.bincount(y).min())
-    if rarest < search.folds:
-        raise InputError(
-            f"--folds: expected at most as many folds as the rarest class has training images, {rarest:,}, received "
-            f"{search.folds}"
-        )
-    drawn = [hashlib.sha256(f"{search.seed}:".encode() + digest.tobytes()).digest() for digest in digests]
-    fold = np.empty(len(y), np.int64)
-    dealt = 0
-    for code in range(int(y.max()) + 1):
-        images = sorted(np.flatnonzero(y == code).tolist(), key=drawn.__getitem__)
-        fold[images] = (np.arange(len(images)) + dealt) % search.folds
-        dealt += len(images)  # the next class goes on where this one ended, so that the folds are equal as a whole
-    return fold
-
-
 def run(
     head: Head,
     X: heads.Table,
     y: heads.Codes,
-    parts: Sequence[heads.Part],
+    folds: Sequence[Fold],
     search: Search,
     weights: NDArray[np.float64],
     progress: heads.Progress | None,
 ) -> tuple[Head, Outcome]:
-    """Fit every candidate on every part, judge it on what the part holds out, and choose.
+    """Fit every candidate on every fold, judge it on what the fold holds out, and choose.
 
     Parameters
     ----------
@@ -145,7 +118,7 @@ def run(
         Not fitted; candidates replace some of its parameters.
     X, y : Table of shape (n, d), ndarray of shape (n,)
         Rows to fit on.
-    parts : sequence of Part
+    folds : sequence of Fold
     search : Search
     weights : ndarray of shape (K,)
         Of the classes, in the means.
@@ -164,10 +137,10 @@ def run(
         There is nothing to search, or a candidate cannot be fitted.
     """
     grid = candidates(head, search)
-    fitted = head.fit_grid(X, y, parts, grid, jobs=search.jobs, progress=progress)
-    codes = np.concatenate([part.held[1] for part in parts])
+    fitted = head.fit_grid(X, y, folds, grid, jobs=search.jobs, progress=progress)
+    codes = np.concatenate([fold.held[1] for fold in folds])
     probability = [
-        np.vstack([heads.predict(one[place], part.held[0]) for one, part in zip(fitted, parts, strict=True)])
+        np.vstack([heads.predict(one[place], fold.held[0]) for one, fold in zip(fitted, folds, strict=True)])
         for place in range(len(grid))
     ]
     trials = [_judge(params, found, codes, weights[codes]) for params, found in zip(grid, probability, strict=True)]

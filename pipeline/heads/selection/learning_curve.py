@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from pipeline import heads, plots
 from pipeline.errors import InputError
 from pipeline.features.features_file import Features
+from pipeline.heads.selection.cross_validation import stratified
 from pipeline.photos import manifest
 from pipeline.photos.manifest import Manifest
 from pipeline.stats import power_law
@@ -151,8 +152,6 @@ def _codes(train: Manifest, val: Manifest, classes: list[str], path: Path) -> Co
 
 def _trials(y: Codes, n_train: int, *, seeds: int, folds: int) -> list[Trial]:
     """Return for each seed the rows to train on, in order, and those that judge: once, or once a fold."""
-    from sklearn.model_selection import StratifiedKFold
-
     fewest = int(np.bincount(y).min())
     if folds == 0 and len(y) == n_train:
         raise InputError("--folds 0: expected a validation split to judge on, received none: give --folds 5")
@@ -161,7 +160,7 @@ def _trials(y: Codes, n_train: int, *, seeds: int, folds: int) -> list[Trial]:
     trials = []
     for seed in range(seeds):
         if folds:
-            split = StratifiedKFold(folds, shuffle=True, random_state=seed).split(y, y)
+            split = stratified(y, folds=folds, seed=seed)
         else:
             split = iter([(np.arange(n_train), np.arange(n_train, len(y)))])
         trials.append([(_ordered(rows, y, seed), held) for rows, held in split])

@@ -21,7 +21,7 @@ LARGEST_CURVATURE: Final = 4096
 class Objective:
     """The penalised mean loss of several fits, as a function of points: coefficients (1 or K, d), then intercepts.
 
-    scikit-learn's objective is divided by C n, with n the number of rows of the part: its optimum is the same, and its
+    scikit-learn's objective is divided by C n, with n the number of rows of the fold: its optimum is the same, and its
     gradient is of one size whatever n.
 
     Parameters
@@ -31,15 +31,15 @@ class Objective:
     n_outputs : int
         1 for two classes, else K.
     scales : list of (mean, scale)
-        Of each part: its coefficients are those of columns that are standardised on its rows.
-    weights : ndarray of shape (parts, n)
-        Of the rows; those of a part sum to about 1.
+        Of each fold: its coefficients are those of columns that are standardised on its rows.
+    weights : ndarray of shape (folds, n)
+        Of the rows; those of a fold sum to about 1.
     """
 
     def __init__(
         self, X: Table, y: Codes, n_outputs: int, scales: Sequence[tuple[Floats, Floats]], weights: Floats
     ) -> None:
-        # The rows are standardised once, by the first part's numbers. What differs in another is left to its weights.
+        # The rows are standardised once, by the first fold's numbers. What differs in another is left to its weights.
         mean, scale = scales[0]
         self.rows, self.y, self.weights, self.n_outputs = (
             Standardised(X, mean, scale, piece=PIECE),
@@ -60,7 +60,7 @@ class Objective:
     def minimise(
         self, strength: Floats, ratio: Floats, start: Floats, *, tolerance: float, max_iter: int
     ) -> batched_lbfgs.Found:
-        """Return the optimum of each penalty on each part, parts first.
+        """Return the optimum of each penalty on each fold, folds first.
 
         Parameters
         ----------
@@ -68,21 +68,21 @@ class Objective:
             1 / C of each penalty.
         ratio : ndarray of shape (q,)
             Share of the L1 penalty.
-        start : ndarray of shape (parts, size)
+        start : ndarray of shape (folds, size)
         tolerance, max_iter
             As for `lockstep.minimise`.
         """
-        parts = np.repeat(np.arange(len(start)), len(strength))
+        folds = np.repeat(np.arange(len(start)), len(strength))
         strength, ratio = (np.tile(values, len(start)) for values in (strength, ratio))
-        strength = strength / self.counts[parts]
-        l1 = np.zeros((len(parts), self.size))
+        strength = strength / self.counts[folds]
+        l1 = np.zeros((len(folds), self.size))
         l1[:, : -self.n_outputs] = (strength * ratio)[:, None]
         l2 = strength * (1 - ratio)
 
         def smooth(points: Floats, which: NDArray[np.intp]) -> tuple[Floats, Floats]:
-            return self._evaluate(points, parts[which], l2[which])
+            return self._evaluate(points, folds[which], l2[which])
 
-        return self._solve(smooth, start[parts], l1, l2, tolerance, max_iter)
+        return self._solve(smooth, start[folds], l1, l2, tolerance, max_iter)
 
     def _solve(
         self,
@@ -148,17 +148,17 @@ class Objective:
         hessians[:, -1, -1] += l2 + np.finfo(np.float64).eps
         return hessians
 
-    def _evaluate(self, points: Floats, parts: NDArray[np.intp], l2: Floats) -> tuple[Floats, Floats]:
+    def _evaluate(self, points: Floats, folds: NDArray[np.intp], l2: Floats) -> tuple[Floats, Floats]:
         """Return values (p,) and gradients (p, size) of the smooth part, in one pass over the rows."""
         p, k = len(points), self.n_outputs
         coef = points[:, :-k].reshape(p, k, -1)
-        stretch, shift = self.stretch[parts][:, None, :], self.shift[parts][:, None, :]
+        stretch, shift = self.stretch[folds][:, None, :], self.shift[folds][:, None, :]
         kernel = (coef * stretch).reshape(p * k, -1)
         bias = points[:, -k:] - (coef * shift).sum(axis=2)
         values, by_kernel, by_bias = np.zeros(p), np.zeros_like(kernel), np.zeros((p, k))
         for rows, block in self.rows.blocks():
             logits = (block @ kernel.T).reshape(-1, p, k) + bias
-            weights = self.weights[parts, rows].T
+            weights = self.weights[folds, rows].T
             losses, residuals = _softmax_loss(logits, self.y[rows])
             values += np.einsum("np,np->p", weights, losses)
             residuals *= weights[:, :, None]

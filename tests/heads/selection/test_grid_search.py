@@ -9,8 +9,8 @@ from PIL import Image
 
 from pipeline import heads
 from pipeline.errors import InputError
-from pipeline.heads import Part
 from pipeline.heads.selection import grid_search
+from pipeline.heads.selection.cross_validation import Fold, assign
 from pipeline.heads.selection.grid_search import Outcome, Search, Trial
 from tests.heads.test_heads import blobs, make
 
@@ -27,7 +27,7 @@ def digests(n):
 def run(head, chosen=None, noise=0.6, told=None):
     X, y = blobs(2, n=120, separation=noise)
     held = blobs(2, n=80, separation=noise, seed=1)
-    parts = [Part(np.arange(len(X)), held)]
+    parts = [Fold(np.arange(len(X)), held)]
     return grid_search.run(head, X, y, parts, chosen or search(), np.ones(2), told)
 
 
@@ -46,7 +46,7 @@ def test_the_simplest_within_one_standard_error_of_the_least_wins():
 def test_loss_and_standard_error_are_those_of_the_rows_held_out():
     X, y = blobs(3, n=90, separation=0.5)
     held_X, held_y = blobs(3, n=60, separation=0.5, seed=1)
-    parts = [Part(np.arange(90), (held_X, held_y))]
+    parts = [Fold(np.arange(90), (held_X, held_y))]
     fixed = frozenset({"metric"})
     _, outcome = grid_search.run(make("knn"), X, y, parts, search(fixed=fixed), np.ones(3), None)
     for trial in outcome.trials:
@@ -59,7 +59,7 @@ def test_loss_and_standard_error_are_those_of_the_rows_held_out():
 
 def test_class_weights_weigh_the_rows_held_out():
     X, y = blobs(2, n=60, separation=0.3)
-    parts = [Part(np.arange(60), (X, y))]
+    parts = [Fold(np.arange(60), (X, y))]
     weights = np.array([3.0, 1.0])
     fixed = frozenset({"metric"})
     _, outcome = grid_search.run(make("knn"), X, y, parts, search(fixed=fixed), weights, None)
@@ -71,8 +71,8 @@ def test_class_weights_weigh_the_rows_held_out():
 @pytest.mark.parametrize("name", [name for name in heads.HEADS if name not in ("centroid", "dense")])
 def test_the_order_is_from_simple_to_less_simple_and_parallel_folds_change_nothing(name):
     X, y = blobs(3, n=90, separation=0.4)
-    folds = grid_search.assign_folds(digests(90), y, search(folds=3))
-    parts = [Part(np.flatnonzero(folds != k), (X[folds == k], y[folds == k])) for k in range(3)]
+    folds = assign(digests(90), y, folds=3, seed=0)
+    parts = [Fold(np.flatnonzero(folds != k), (X[folds == k], y[folds == k])) for k in range(3)]
     one, other = (
         grid_search.run(make(name), X, y, parts, search(trials=9, folds=3, jobs=jobs), np.ones(3), None)
         for jobs in (1, 2)
@@ -117,19 +117,19 @@ def test_a_larger_grid_is_drawn_from_by_seed_and_stays_in_order():
 
 def test_folds_are_stratified_equal_and_do_not_depend_on_the_order_of_the_images():
     y = np.array([0] * 50 + [1] * 23 + [2] * 7)
-    folds = grid_search.assign_folds(digests(80), y, search(folds=5))
+    folds = assign(digests(80), y, folds=5, seed=0)
     assert set(np.bincount(folds).tolist()) == {16}
     for code in range(3):
         counts = np.bincount(folds[y == code], minlength=5)
         assert counts.max() - counts.min() <= 1
     order = np.random.default_rng(0).permutation(80)
-    np.testing.assert_array_equal(grid_search.assign_folds(digests(80)[order], y[order], search(folds=5)), folds[order])
-    assert (grid_search.assign_folds(digests(80), y, search(folds=5, seed=1)) != folds).any()
+    np.testing.assert_array_equal(assign(digests(80)[order], y[order], folds=5, seed=0), folds[order])
+    assert (assign(digests(80), y, folds=5, seed=1) != folds).any()
 
 
 def test_fewer_images_of_a_class_than_folds_is_an_error():
     with pytest.raises(InputError, match=r"--folds: expected at most .* 3, received 5"):
-        grid_search.assign_folds(digests(20), np.array([0] * 17 + [1] * 3), search(folds=5))
+        assign(digests(20), np.array([0] * 17 + [1] * 3), folds=5, seed=0)
 
 
 def test_progress_counts_fits():

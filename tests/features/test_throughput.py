@@ -5,9 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline.features import forecast, throughput
-from pipeline.features.forecast import Forecast
-from pipeline.features.throughput import Speed
+from pipeline.features import throughput
+from pipeline.features.throughput import Forecast, Speed
 from pipeline.features.workers import worker
 from pipeline.features.workers.partition import EVERYTHING, Part, Worker
 from tests.fakes import NO_POLICY, CountingEngine, plan
@@ -37,7 +36,7 @@ def job(site: Site) -> worker.Job:
 
 
 def test_without_a_cache_everything_is_missing_and_the_speed_is_measured_and_nothing_kept(site: Site) -> None:
-    found = forecast.forecast(job(site), site.manifest, part=EVERYTHING)
+    found = throughput.forecast(job(site), site.manifest, part=EVERYTHING)
     assert (found.images, found.rows, found.missing, found.cached_bytes) == (COUNT, COUNT, COUNT, 0)
     assert found.row_bytes == 12 * 2
     assert found.missing_bytes == found.features_bytes == COUNT * (24 + 32)
@@ -51,7 +50,7 @@ def test_after_a_run_the_speed_is_that_of_the_run_and_nothing_is_opened(
 ) -> None:
     monkeypatch.setattr(throughput, "LEAST_IMAGES", 2)
     report = site.extract()
-    found = forecast.forecast(job(site), site.manifest, part=EVERYTHING)
+    found = throughput.forecast(job(site), site.manifest, part=EVERYTHING)
     assert (found.missing, found.missing_bytes, found.hours(1), Watched.opened) == (0, 0, 0.0, 0)
     assert found.images_per_second == report.workers[0].images_per_second
     assert found.source == f"measured in the last run here, {COUNT} rows"
@@ -64,7 +63,7 @@ def test_the_speed_of_another_machine_is_better_than_none_and_named(
     site.extract(part=Part(0, 2))
     folder = next(site.cache.glob("rows/*"))
     throughput.keep(folder, [Worker("node7", 1, 80, 30.0), Worker("node7", 2, 70, 20.0), Worker("node8", 1, 9, 1.0)])
-    found = forecast.forecast(job(site), site.manifest, part=EVERYTHING)
+    found = throughput.forecast(job(site), site.manifest, part=EVERYTHING)
     assert (found.images_per_second, found.source) == (50.0, "measured in the last run on node7, 150 rows")
     assert 0 < found.missing < COUNT
     assert Watched.opened == 0
@@ -76,7 +75,7 @@ def test_hours_are_rows_by_rate_by_machines() -> None:
 
 
 def test_a_part_is_forecast_alone(site: Site) -> None:
-    parts = [forecast.forecast(job(site), site.manifest, part=Part(number, 3)).missing for number in range(3)]
+    parts = [throughput.forecast(job(site), site.manifest, part=Part(number, 3)).missing for number in range(3)]
     assert sum(parts) == COUNT
     assert all(parts)
 
