@@ -104,7 +104,7 @@ def test_every_python_block_runs(shell_ran: list[str], project: Project) -> None
     for number, block in enumerate(blocks("python")):
         (project.root / f"block_{number}.py").write_text(block)
         printed.append(project.call(sys.executable, f"block_{number}.py"))
-    assert re.search(r"pet\.jpg +(cat|dog) ", printed[0], re.MULTILINE)
+    assert re.search(r"accuracy +[01]\.\d+ .*new/pet\.jpg +(cat|dog) +[01]\.\d+", printed[0], re.DOTALL)
     assert len(printed) == len(
         {block for text in TEXTS.values() for block in re.findall(r"```python.*?```", text, re.S)}
     )
