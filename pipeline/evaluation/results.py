@@ -124,7 +124,7 @@ def _write_reliability(out_dir: Path, found: Evaluated, summary: Summary) -> Non
         rows += [[round(temperature, DECIMALS), *one] for one in numbers]
         state = "as it is" if len(states) == 1 else ("before", f"after, temperature {temperature:.3f}")[place]
         title = f"{state}\ncalibration error {ece['value']:.4f} [{ece['low']:.4f}, {ece['high']:.4f}]"
-        panels[title] = [(one.confidence, one.accuracy, one.low, one.high) for one in found_bins]
+        panels[title] = [plots.Bin(one.images, one.confidence, one.accuracy, one.low, one.high) for one in found_bins]
     names = ["images", "least", "most", "confidence", "accuracy", "accuracy_low", "accuracy_high"]
     publish_csv(out_dir / RELIABILITY, ["temperature", *names], rows)
     title = f"{len(found.actual):,} test images, 95 % intervals; what holds lies on the dotted line"

@@ -7,9 +7,9 @@ and the picture says so.
 
 from pipeline.plots.comparison import ranking
 from pipeline.plots.dataset import class_counts, image_sizes
-from pipeline.plots.evaluation import confusion_matrix, intervals, reliability
+from pipeline.plots.evaluation import Bin, confusion_matrix, intervals, reliability
 from pipeline.plots.image_grid import mistakes_grid, pairs_grid, sample_grid, sentence
-from pipeline.plots.layer_scores import Contender, Rung, backbones, layers
+from pipeline.plots.layer_scores import Contender, Rung, backbones, layers, scored_layers
 from pipeline.plots.style import CURVES, DPI, SPLIT_COLOURS
 from pipeline.plots.training_curves import growth, learning_curves, search_path
 
@@ -17,6 +17,7 @@ __all__ = [
     "CURVES",
     "DPI",
     "SPLIT_COLOURS",
+    "Bin",
     "Contender",
     "Rung",
     "backbones",
@@ -32,6 +33,7 @@ __all__ = [
     "ranking",
     "reliability",
     "sample_grid",
+    "scored_layers",
     "search_path",
     "sentence",
 ]

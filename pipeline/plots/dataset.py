@@ -1,15 +1,37 @@
 """The data before anything is learned: how many images, and of what size."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.plots.style import BLUE, FAINT, INK, SPLIT_COLOURS, alone, drawing, integers, plural, short, thousands
+from pipeline.plots.scales import Scale
+from pipeline.plots.style import (
+    BLUE,
+    FAINT,
+    INK,
+    SPLIT_COLOURS,
+    alone,
+    drawing,
+    integers,
+    plural,
+    scaled,
+    short,
+    thousands,
+)
 
 CLASSES_AS_BARS = 40  # more would not fit on a page; then the largest and the smallest half of that are drawn
+
+
+def largest_and_smallest(totals: Mapping[str, int], most: int = CLASSES_AS_BARS) -> list[str]:
+    """Return the classes that are shown: all, as they stand, or of many the largest and the smallest half of `most`."""
+    if len(totals) <= most:
+        return list(totals)
+    ranked = sorted(totals, key=lambda label: (-totals[label], label))
+    return ranked[: most // 2] + ranked[-(most // 2) :]
 
 
 def class_counts(counts: Mapping[str, Mapping[str, int]], path: Path) -> None:
@@ -24,12 +46,10 @@ def class_counts(counts: Mapping[str, Mapping[str, int]], path: Path) -> None:
         The PNG file to publish.
     """
     totals = {label: sum(splits.values()) for label, splits in counts.items()}
-    labels = list(counts)
-    note = f"{plural(sum(totals.values()), 'image')}, {plural(len(labels), 'class', 'classes')}"
-    if len(labels) > CLASSES_AS_BARS:
+    labels = largest_and_smallest(totals)
+    note = f"{plural(sum(totals.values()), 'image')}, {plural(len(counts), 'class', 'classes')}"
+    if len(labels) < len(counts):
         half = CLASSES_AS_BARS // 2
-        ranked = sorted(labels, key=lambda label: (-totals[label], label))
-        labels = ranked[:half] + ranked[-half:]
         note += f"; drawn are the {half} largest and the {half} smallest"
     splits = [split for split in SPLIT_COLOURS if any(counts[label].get(split, 0) for label in labels)]
 
@@ -60,50 +80,75 @@ def class_counts(counts: Mapping[str, Mapping[str, int]], path: Path) -> None:
             figure.legend(loc="outside upper right", ncols=len(splits), fontsize=8)
 
 
+@dataclass(frozen=True)
+class Sizes:
+    """Heights of images over their widths.
+
+    Attributes
+    ----------
+    scale : Scale
+        Of both axes, px; logarithmic where the longest side is over eight times the shortest.
+    dots : list of (width, height, images of that size, share of the largest dot's area, words)
+    """
+
+    scale: Scale
+    dots: list[tuple[int, int, int, float, str]]
+
+
+def sizes(widths: NDArray[np.integer[Any]], heights: NDArray[np.integer[Any]]) -> Sizes:
+    """Return what is drawn of the sizes of images, given in pixels, (N,) each."""
+    pairs, times = np.unique(np.stack([widths, heights], axis=1), axis=0, return_counts=True)
+    low, high = (float(pairs.min()), float(pairs.max())) if len(pairs) else (1.0, 1.0)
+    logarithmic = high > 8 * low
+    scale = Scale(low / 1.2, high * 1.2, "log") if logarithmic else Scale(0.0, high * 1.1)
+    most = max(int(times.max(initial=1)), 50)
+    return Sizes(
+        scale,
+        [
+            (width, height, count, count / most, f"{width:,} by {height:,} px: {plural(count, 'image')}")
+            for (width, height), count in zip(pairs.tolist(), times.tolist(), strict=True)
+        ],
+    )
+
+
 def image_sizes(widths: NDArray[np.integer[Any]], heights: NDArray[np.integer[Any]], path: Path) -> None:
     """Draw the images' heights over their widths; a dot's area grows with the number of images of that very size.
 
     Parameters
     ----------
     widths, heights : ndarray of int, shape (N,)
-        In pixels. The axes turn logarithmic where the longest side is over eight times the shortest.
+        In pixels.
     path : Path
         The PNG file to publish.
     """
-    sizes, times = np.unique(np.stack([widths, heights], axis=1), axis=0, return_counts=True)
+    found = sizes(widths, heights)
     with drawing(path, width=6.0, height=6.2) as figure:
         axes = alone(figure)
-        low, high = (int(sizes.min()), int(sizes.max())) if len(sizes) else (1, 1)
-        logarithmic = high > 8 * low
-        limits = (low / 1.3, high * 1.3) if logarithmic else (0.0, high * 1.1)
+        limits = (found.scale.low, found.scale.high)
         axes.plot(limits, limits, color=FAINT, linewidth=0.8, linestyle=":", zorder=1)
         axes.text(0.06, 0.06, "square", color=FAINT, fontsize=8, rotation=45, transform=axes.transAxes)
-        smallest, alpha = (14, 0.45) if len(sizes) <= 3000 else (3, 0.2)
-        area = smallest + 400 * (times / max(int(times.max(initial=1)), 50)) ** 0.75
-        axes.scatter(sizes[:, 0], sizes[:, 1], s=area, color=BLUE, alpha=alpha, linewidths=0)
-        if logarithmic:
-            axes.set_xscale("log", base=2)
-            axes.set_yscale("log", base=2)
-        axes.set(xlim=limits, ylim=limits, xlabel="width (px)", ylabel="height (px)", aspect="equal")
-        for axis in (axes.xaxis, axes.yaxis):
-            axis.set_major_formatter(thousands())
+        smallest, alpha = (14, 0.45) if len(found.dots) <= 3000 else (3, 0.2)
+        x, y, _, shares = np.array([dot[:4] for dot in found.dots], dtype=float).reshape(-1, 4).T
+        axes.scatter(x, y, s=smallest + 400 * shares**0.75, color=BLUE, alpha=alpha, linewidths=0)
+        scaled(axes, "x", found.scale)
+        scaled(axes, "y", found.scale)
+        axes.set(xlabel="width (px)", ylabel="height (px)", aspect="equal")
         axes.grid(visible=True)
-        axes.set_title(_describe_sizes(widths, heights, sizes, times))
+        axes.set_title(_describe_sizes(widths, heights, found.dots))
 
 
 def _describe_sizes(
     widths: NDArray[np.integer[Any]],
     heights: NDArray[np.integer[Any]],
-    sizes: NDArray[np.integer[Any]],
-    times: NDArray[np.integer[Any]],
+    dots: Sequence[tuple[int, int, int, float, str]],
 ) -> str:
-    if not len(sizes):
+    if not dots:
         return "no images"
-    if len(sizes) == 1:
-        return f"{plural(len(widths), 'image')}, each {widths[0]:,} \N{MULTIPLICATION SIGN} {heights[0]:,} px"
-    commonest = sizes[np.argmax(times)]
+    width, height, count, *_ = max(dots, key=lambda dot: dot[2])
+    if len(dots) == 1:
+        return f"{plural(count, 'image')}, each {width:,} \N{MULTIPLICATION SIGN} {height:,} px"
     return (
-        f"{plural(len(widths), 'image')} of {len(sizes):,} sizes\n"
+        f"{plural(len(widths), 'image')} of {len(dots):,} sizes\n"
         f"median {np.median(widths):,.0f} \N{MULTIPLICATION SIGN} {np.median(heights):,.0f} px, "
-        f"commonest {commonest[0]:,} \N{MULTIPLICATION SIGN} {commonest[1]:,} px ({times.max():,})"
+        f"commonest {width:,} \N{MULTIPLICATION SIGN} {height:,} px ({count:,})"
     )

@@ -1,13 +1,14 @@
 """What a judgement found: which classes are confused, and how sure each number is."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.plots.style import BLUE, FAINT, INK, alone, drawing, log_odds, plain, plural, short
+from pipeline.plots.scales import Scale, odds
+from pipeline.plots.style import BLUE, FAINT, INK, alone, drawing, plain, plural, scaled, short
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 CLASSES_WITH_COUNTS = 20  # a confusion matrix has a number in each cell up to here
 CLASSES_NAMED = 40  # and every class named at its axes up to here
 PAIRS_LISTED = 25
+SURE = 0.9  # from this confidence on, what differs lies too close to 1 to be seen on an even scale
 SUREST = 0.9999  # a confidence is drawn at this, if it is greater
 
 
@@ -113,31 +115,48 @@ def intervals(groups: Mapping[str, Sequence[tuple[str, float, float, float]]], p
             axes.spines["left"].set_visible(False)
 
 
-def reliability(panels: Mapping[str, Sequence[tuple[float, float, float, float]]], path: Path, title: str) -> None:
-    """Draw accuracy over confidence, a panel a state; what holds lies on the diagonal.
+class Bin(NamedTuple):
+    """Images of about the same confidence: their number, its mean, and the share that is right, with its interval."""
 
-    Both axes are those of log odds, on which 0.99 is as far from 0.9 as 0.9 from 0.5: nearly all images of a good head
-    lie close to 1. A bin without a mistake stands at the upper edge.
+    images: float
+    confidence: float
+    accuracy: float
+    low: float
+    high: float
+
+
+def reliability_scale(states: Iterable[Sequence[Bin]]) -> Scale:
+    """Return the scale of both axes of a reliability diagram, for one or more states of a model.
+
+    It is that of odds where the model is mostly sure, since nearly all images of a good head lie close to 1.
+    """
+    bins = [one for state in states for one in state]
+    if float(np.median([one.confidence for one in bins])) > SURE:
+        return odds([min(one.confidence, SUREST) for one in bins] + [share for one in bins for share in one[2:]])
+    return Scale(max(0.0, np.floor(10 * min(min(one[1:4]) for one in bins) - 1e-9) / 10), 1.0)
+
+
+def reliability(panels: Mapping[str, Sequence[Bin]], path: Path, title: str) -> None:
+    """Draw accuracy over confidence, a panel a state; what holds lies on the diagonal.
 
     Parameters
     ----------
-    panels : mapping of title to sequence of (confidence, accuracy, low, high)
-        A bin each; the panels share their axes.
+    panels : mapping of title to sequence of Bin
+        The panels share their axes, whose scale is `reliability_scale`.
     path : Path
         The PNG file to publish.
     title : str
         Stands above the panels.
     """
-    every = np.array([row for rows in panels.values() for row in rows])
+    scale = reliability_scale(panels.values())
     with drawing(path, width=0.8 + 3.9 * len(panels), height=4.9) as figure:
         figure.suptitle(short(title, 110), x=0.01, ha="left", fontsize=10)
-        for axes, (state, rows) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels.items(), strict=True):
-            across = log_odds(axes, "x", np.minimum(every[:, 0], SUREST))
-            up = log_odds(axes, "y", every[:, 1:])
-            axes.plot(*[np.linspace(*across, 500)] * 2, color=FAINT, linewidth=0.9, linestyle=":", zorder=1)
-            values = np.array(rows)
-            x = np.clip(values[:, 0], *across)
-            y, low, high = np.clip(values[:, 1:], *up).T
+        for axes, (state, bins) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels.items(), strict=True):
+            scaled(axes, "x", scale)
+            scaled(axes, "y", scale)
+            even = np.linspace(scale.low, scale.high, 500)
+            axes.plot(even, even, color=FAINT, linewidth=0.9, linestyle=":", zorder=1)
+            x, y, low, high = np.vectorize(scale.clip)(np.array([one[1:] for one in bins])).T
             axes.vlines(x, low, high, color=BLUE, linewidth=2, alpha=0.45)
             axes.plot(x, y, "o", color=BLUE, markersize=5)
             axes.set(xlabel="mean confidence of a bin", ylabel="accuracy")

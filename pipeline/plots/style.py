@@ -10,9 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-import numpy as np
-from numpy.typing import NDArray
-
+from pipeline.plots.scales import Scale
 from pipeline.storage.atomic import published
 
 if TYPE_CHECKING:
@@ -25,7 +23,6 @@ LINES = ((BLUE, "o"), (ORANGE, "s"), (GREEN, "^"), (VERMILION, "D"))  # colour a
 SPLIT_COLOURS = {"train": BLUE, "val": ORANGE, "test": GREEN}
 CURVES = ((BLUE, "o"), (VERMILION, "s"), (GREEN, "^"), (ORANGE, "D"), (INK, "v"), (FAINT, "P"))
 DPI = 120
-FEWEST_TICKS = 4
 STYLE: dict[Any, Any] = {
     "axes.axisbelow": True,
     "axes.edgecolor": FAINT,
@@ -111,44 +108,11 @@ def thousands() -> Any:
     return FuncFormatter(lambda value, _: f"{value:,.0f}")
 
 
-def log_odds(axes: "Axes", which: Literal["x", "y"], values: NDArray[np.float64]) -> tuple[float, float]:
-    """Scale one of the axes by log odds so that all values fit, with round numbers at it.
-
-    Zero and one have no place on this scale; they are to be drawn beyond all others, where a tick names them.
-
-    Parameters
-    ----------
-    axes : matplotlib.axes.Axes
-    which : "x" or "y"
-    values : ndarray
-        From 0 to 1.
-
-    Returns
-    -------
-    (float, float)
-        What to clip the values to before they are drawn.
-    """
-    from matplotlib.ticker import MaxNLocator
-
-    inside = values[(values > 0) & (values < 1)]
-    low, high = (float(inside.min()), float(inside.max())) if inside.size else (0.25, 0.75)
-    ends = []
-    if (values <= 0).any():
-        low /= 2
-        ends.append((low, "0"))
-    if (values >= 1).any():
-        high = (1 + high) / 2
-        ends.append((high, "1"))
-    near_one = [1 - digit * 10.0**-power for power in range(2, 7) for digit in (1, 2, 5)]
-    near_zero = [digit * 10.0**-power for power in range(2, 7) for digit in (1, 2, 5)]
-    every = sorted([*near_zero, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, *near_one])
-    ticks = [(tick, f"{tick:.12g}") for tick in every if low <= tick <= high and tick not in dict(ends)]
-    if len(ticks) < FEWEST_TICKS:
-        even = MaxNLocator(2 * FEWEST_TICKS, steps=[1, 2, 5, 10]).tick_values(low, high)
-        ticks = [(float(tick), f"{tick:.6g}") for tick in even if low < tick < high and tick not in dict(ends)]
-    limits = low / (low + 1.2 * (1 - low)), high / (high + (1 - high) / 1.2)
-    axes.set(**{f"{which}scale": "logit", f"{which}lim": limits})
+def scaled(axes: "Axes", which: Literal["x", "y"], scale: Scale, *, most: int = 8) -> None:
+    """Give one of the axes a scale, with the numbers that are written at it."""
+    kind = {"linear": "linear", "log": "log", "odds": "logit"}[scale.kind]
+    axes.set(**{f"{which}scale": kind, f"{which}lim": (scale.low, scale.high)})
     axis = axes.xaxis if which == "x" else axes.yaxis
-    axis.set_ticks([tick for tick, _ in ticks + ends], [name for _, name in ticks + ends])
+    named = scale.named(most)
+    axis.set_ticks([tick for tick, _ in named], [name for _, name in named])
     axis.set_ticks([], minor=True)
-    return low, high

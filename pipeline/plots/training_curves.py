@@ -1,17 +1,71 @@
 """How learning went: over epochs, over the candidates of a search, over the number of images."""
 
+import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.plots.image_grid import sentence
-from pipeline.plots.style import BLUE, CURVES, FAINT, INK, VERMILION, alone, drawing, integers, short
+from pipeline.plots.scales import Scale, around, around_or_log
+from pipeline.plots.style import (
+    BLUE,
+    CURVES,
+    FAINT,
+    INK,
+    VERMILION,
+    alone,
+    drawing,
+    integers,
+    scaled,
+    short,
+    thousands,
+)
 
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
+STEEP = 30  # a loss that falls by more than this factor has a scale of logarithms
+STEEP_SEARCH = 6  # losses of candidates that differ by more than that, too
+
+
+@dataclass(frozen=True)
+class Curves:
+    """Loss or accuracy over the epochs.
+
+    Attributes
+    ----------
+    name : str
+    scale : Scale
+        Of the values: of logarithms where the loss falls far.
+    epochs : list of float
+    series : dict of str to list of float
+        ``training`` and, where there is one, ``validation``; NaN where there is no value.
+    kept : int or None
+        The place of the epoch of least validation loss.
+    """
+
+    name: str
+    scale: Scale
+    epochs: list[float]
+    series: dict[str, list[float]]
+    kept: int | None
+
+
+def curves(history: Sequence[Mapping[str, float | None]], name: str) -> Curves:
+    """Return what is drawn of ``loss`` or ``accuracy``; `history` as for `learning_curves`."""
+    series = {"training": _series(history, name), "validation": _series(history, f"val_{name}")}
+    known = {what: values for what, values in series.items() if any(map(math.isfinite, values))}
+    every = [value for values in known.values() for value in values]
+    losses = _series(history, "val_loss")
+    finite = [place for place, loss in enumerate(losses) if math.isfinite(loss)]
+    return Curves(
+        name,
+        around_or_log(every, ratio=STEEP) if name == "loss" else around(every),
+        _series(history, "epoch"),
+        known,
+        min(finite, key=losses.__getitem__) if finite else None,
+    )
 
 
 def learning_curves(history: Sequence[Mapping[str, float | None]], path: Path) -> None:
@@ -29,30 +83,74 @@ def learning_curves(history: Sequence[Mapping[str, float | None]], path: Path) -
     if not history:
         sentence("This head learns without epochs: there are no curves to draw", path)
         return
-    epochs = _series(history, "epoch")
-    val_loss = _series(history, "val_loss")
-    best = int(np.nanargmin(val_loss)) if np.isfinite(val_loss).any() else None
     with drawing(path, width=9.0, height=3.6) as figure:
         for axes, name in zip(figure.subplots(1, 2), ("loss", "accuracy"), strict=True):
-            training, validation = _series(history, name), _series(history, f"val_{name}")
-            marker = "o" if len(epochs) <= 30 else None
-            axes.plot(epochs, training, color=BLUE, marker=marker, markersize=3.5, label="training")
-            if np.isfinite(validation).any():
-                axes.plot(epochs, validation, "--", color=VERMILION, marker=marker, markersize=3.5, label="validation")
-            if best is not None and np.isfinite(validation[best]):
-                axes.axvline(epochs[best], color=FAINT, linewidth=0.8, linestyle=":")
-                axes.plot(epochs[best], validation[best], "D", color=VERMILION, markersize=6, zorder=3)
-                axes.set_title(f"{name}: validation {validation[best]:.4f} at epoch {epochs[best]:,.0f}")
+            found = curves(history, name)
+            marker = "o" if len(found.epochs) <= 30 else None
+            for (what, values), (colour, style) in zip(
+                found.series.items(), ((BLUE, "-"), (VERMILION, "--")), strict=False
+            ):
+                axes.plot(found.epochs, values, style, color=colour, marker=marker, markersize=3.5, label=what)
+            kept = found.series.get("validation", [])[found.kept] if found.kept is not None else math.nan
+            if found.kept is not None and math.isfinite(kept):
+                axes.axvline(found.epochs[found.kept], color=FAINT, linewidth=0.8, linestyle=":")
+                axes.plot(found.epochs[found.kept], kept, "D", color=VERMILION, markersize=6, zorder=3)
+                axes.set_title(f"{name}: validation {kept:.4f} at epoch {found.epochs[found.kept]:,.0f}")
             else:
                 axes.set_title(name)
-            both = np.concatenate([training, validation])
-            both = both[np.isfinite(both)]
-            if name == "loss" and both.size and both.min() > 0 and both.max() > 50 * both.min():
-                axes.set_yscale("log")
+            scaled(axes, "y", found.scale)
             axes.set_xlabel("epoch")
             axes.xaxis.set_major_locator(integers())
             axes.grid(visible=True)
             axes.legend(fontsize=8, loc="best")
+
+
+@dataclass(frozen=True)
+class SearchPath:
+    """The losses of a search.
+
+    Attributes
+    ----------
+    strength : str or None
+        The parameter that is the abscissa: the first that is a number and has more than two values. None where there is
+        none, or where more than six curves would lie over it: the candidates stand in a row, from the simplest.
+    x, y : Scale
+    places : list of float
+        Of the candidates on the abscissa.
+    curves : dict of str to list of int
+        Candidates that differ in the strength only, by the others in words, each by rising strength.
+    """
+
+    strength: str | None
+    x: Scale
+    y: Scale
+    places: list[float]
+    curves: dict[str, list[int]]
+
+
+def search(params: Sequence[Mapping[str, Any]], losses: Sequence[float], highs: Sequence[float]) -> SearchPath:
+    """Return what is drawn of a search.
+
+    Parameters
+    ----------
+    params : sequence of mapping
+        Of each candidate, from the simplest; all have the same names.
+    losses, highs : sequence of float
+        Of each candidate, and one standard error above it.
+    """
+    strength = next((name for name in params[0] if _is_strength([one[name] for one in params])), None)
+    rest = [", ".join(f"{key} {_value(one[key])}" for key in one if key != strength) for one in params]
+    if strength is None or len(set(rest)) > len(CURVES):
+        strength, rest, places = None, [""] * len(params), [float(place) for place in range(1, len(params) + 1)]
+    else:
+        places = [float(one[strength]) for one in params]
+    grouped: dict[str, list[int]] = {}
+    for place in sorted(range(len(params)), key=places.__getitem__):
+        grouped.setdefault(rest[place], []).append(place)
+    least, most = min(places), max(places)
+    x = Scale(least / 1.2, most * 1.2, "log") if strength and least > 0 else around(places, margin=0.03)
+    y = around_or_log([*losses, *highs], ratio=STEEP_SEARCH)
+    return SearchPath(strength, x, y, places, {label: grouped[label] for label in dict.fromkeys(rest)})
 
 
 def search_path(
@@ -66,14 +164,10 @@ def search_path(
 ) -> None:
     """Draw the losses of a search with one standard error either way, and which candidate was chosen.
 
-    The first parameter that is a number and has more than two values is the abscissa, logarithmic where all of them
-    are above 0; candidates that differ in the others are curves of their own. Where there is no such parameter, or more
-    than six curves, the candidates stand in a row, from the simplest.
-
     Parameters
     ----------
     params : sequence of mapping
-        Of each candidate, from the simplest; all have the same names.
+        As for `search`.
     scores : ndarray of shape (candidates, 3)
         Loss in nats, its standard error, accuracy.
     best, chosen : int
@@ -83,17 +177,11 @@ def search_path(
     title : str
         Stands above the picture.
     """
-    name = next((name for name in params[0] if _is_strength([one[name] for one in params])), None)
-    rest = [", ".join(f"{key} {_value(one[key])}" for key in one if key != name) for one in params]
-    if name is None or len(set(rest)) > len(CURVES):
-        name, rest, places = None, [""] * len(params), np.arange(1.0, len(params) + 1)
-    else:
-        places = np.array([one[name] for one in params], dtype=np.float64)
+    found = search(params, scores[:, 0].tolist(), (scores[:, 0] + scores[:, 1]).tolist())
+    places = np.array(found.places)
     with drawing(path, width=8.0, height=4.4) as figure:
         axes = alone(figure)
-        for label, (colour, marker) in zip(dict.fromkeys(rest), CURVES, strict=False):
-            curve = np.array([place for place, own in enumerate(rest) if own == label])
-            curve = curve[np.argsort(places[curve], kind="stable")]
+        for (label, curve), (colour, marker) in zip(found.curves.items(), CURVES, strict=False):
             axes.errorbar(
                 places[curve],
                 scores[curve, 0],
@@ -101,7 +189,7 @@ def search_path(
                 color=colour,
                 marker=marker,
                 markersize=4,
-                linewidth=1.2 if name else 0,
+                linewidth=1.2 if found.strength else 0,
                 elinewidth=1,
                 capsize=2,
                 label=label or None,
@@ -117,29 +205,17 @@ def search_path(
         }
         axes.plot(places[best], scores[best, 0], "s", color=FAINT, label="least loss", **ring)
         axes.plot(places[chosen], scores[chosen, 0], "o", color=VERMILION, label="chosen", **ring)
-        finite = scores[np.isfinite(scores[:, 0]), 0]
-        if finite.min() > 0 and finite.max() > 5 * finite.min():
-            _set_logarithmic(axes)
-        if name and places.min() > 0:
-            axes.set_xscale("log")
+        scaled(axes, "x", found.x)
+        scaled(axes, "y", found.y)
         axes.set(ylabel="loss on images held out (nats)")
-        axes.set_xlabel(name or "candidates, from the simplest")
-        if name is None:
+        axes.set_xlabel(found.strength or "candidates, from the simplest")
+        if found.strength is None:
             axes.xaxis.set_major_locator(integers())
+            axes.xaxis.set_major_formatter(thousands())
         axes.grid(visible=True)
         what = ", ".join(f"{key} {_value(value)}" for key, value in params[chosen].items())
         axes.set_title(f"{title}\nchosen: {short(what, 80)}; accuracy {scores[chosen, 2]:.4f}")
         axes.legend(fontsize=8, loc="best")
-
-
-def _set_logarithmic(axes: "Axes") -> None:
-    """Make the ordinate logarithmic, with plain numbers."""
-    from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
-
-    axes.set_yscale("log")
-    axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    axes.yaxis.set_minor_locator(NullLocator())
 
 
 def _is_strength(values: Sequence[Any]) -> bool:
@@ -189,5 +265,5 @@ def growth(
         axes.legend(loc="lower right", fontsize=8)
 
 
-def _series(history: Sequence[Mapping[str, float | None]], name: str) -> NDArray[np.float64]:
-    return np.array([row.get(name) for row in history], dtype=np.float64)  # None becomes NaN
+def _series(history: Sequence[Mapping[str, float | None]], name: str) -> list[float]:
+    return [math.nan if (value := row.get(name)) is None else float(value) for row in history]

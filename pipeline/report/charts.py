@@ -1,36 +1,27 @@
-"""The charts of the report, each from plain numbers to one picture. What a chart shows is also written beside it."""
+"""The page's charts: what `pipeline.plots` says is drawn, as SVG. What a chart shows is also written beside it."""
 
 import math
-from collections.abc import Mapping, Sequence
-from typing import Any, Final, NamedTuple
+from collections.abc import Sequence
+from typing import Final
 
 import numpy as np
 from markupsafe import Markup
 from numpy.typing import NDArray
 
-from pipeline.report.svg import Scale, axes, box, chart, dot, line, number, odds_ends, rule, spread, tag, text
+from pipeline.plots.dataset import Sizes
+from pipeline.plots.evaluation import Bin, reliability_scale
+from pipeline.plots.layer_scores import LayerScores
+from pipeline.plots.scales import Scale, number
+from pipeline.plots.style import plural
+from pipeline.plots.training_curves import Curves, SearchPath
+from pipeline.report.svg import Axis, axes, box, chart, dot, line, rule, tag, text
 
 WIDTH, HEIGHT = 400.0, 280.0  # a phone shows it whole, and its letters at four fifths of their size
 WIDE: Final = 800.0
 LEFT, TOP, BOTTOM = 48.0, 30.0, 44.0
 COLOURS: Final = 10
-SURE: Final = 0.9  # from this confidence on, what differs lies too close to 1 to be seen
 PLANE: Final = 1000.0  # side of the map
 PLANE_MARGIN: Final = 16.0
-
-Point = tuple[float, float]
-
-
-class Rung(NamedTuple):
-    """One cut of a base with one pooling: where it stands, how a quick head does there, and what it costs."""
-
-    depth: int
-    cut: str
-    pooling: str
-    accuracy: float
-    low: float
-    high: float
-    multiply_adds: float
 
 
 def colour(place: int) -> str:
@@ -38,48 +29,37 @@ def colour(place: int) -> str:
     return f"c{place % COLOURS}"
 
 
-def sizes(widths: NDArray[np.integer[Any]], heights: NDArray[np.integer[Any]]) -> Markup:
+def sizes(found: Sizes) -> Markup:
     """Draw the images' heights over their widths, px; a dot grows with the number of images of that very size."""
-    pairs, times = np.unique(np.stack([widths, heights], axis=1), axis=0, return_counts=True)
-    low, high = float(pairs.min()), float(pairs.max())
-    kind: Any = "log" if high > 8 * low else "linear"
-    least, greatest = (low / 1.15, high * 1.15) if kind == "log" else (0.0, high * 1.08)
-    x, y = Scale(least, greatest, LEFT, WIDTH - 10, kind), Scale(least, greatest, HEIGHT - BOTTOM, TOP, kind)
-    most = float(times.max())
-    parts: list[Markup] = [axes(x, y, x_title="width, px", y_title="height, px")]
-    parts.append(line([(x(end), y(end)) for end in (least, greatest)], "guide"))
-    for (width, height), count in zip(pairs.tolist(), times.tolist(), strict=True):
-        title = f"{width:,} by {height:,} px: {_plural(count, 'image')}"
-        parts.append(dot(x(width), y(height), title, "dot c0", radius=2 + 6 * math.sqrt(count / max(most, 20))))
-    return chart(WIDTH, HEIGHT, *parts, label=f"Sizes of the images: {low:,.0f} to {high:,.0f} px")
+    x, y = Axis(found.scale, LEFT, WIDTH - 10), Axis(found.scale, HEIGHT - BOTTOM, TOP)
+    parts: list[Markup] = [axes(x, y, x_title="width, px", y_title="height, px"), _diagonal(x, y)]
+    for width, height, _, share, title in found.dots:
+        parts.append(dot(x(width), y(height), title, "dot c0", radius=2 + 6 * math.sqrt(share)))
+    sides = [side for dot in found.dots for side in dot[:2]]
+    return chart(WIDTH, HEIGHT, *parts, label=f"Sizes of the images: {min(sides):,} to {max(sides):,} px")
 
 
-def layers(rungs: Sequence[Rung], chosen: tuple[str, str]) -> Markup:
-    """Draw accuracy over depth, a line a pooling, and below it what share of the base's work a cut leaves to be done.
+def _diagonal(x: Axis, y: Axis) -> Markup:
+    return line([(x.start, y.start), (x.end, y.end)], "guide")
 
-    Parameters
-    ----------
-    rungs : sequence of Rung
-    chosen : (cut, pooling)
-        That is ringed.
-    """
-    depths = {rung.depth: rung.cut for rung in sorted(rungs)}
-    x = Scale(min(depths) - 0.5, max(depths) + 0.5, LEFT, WIDE - 70)
-    y = Scale(*odds_ends(rung.accuracy for rung in rungs), 262, TOP, "odds")
+
+def layers(found: LayerScores) -> Markup:
+    """Draw accuracy over depth, a line a pooling, and below it the work up to each cut."""
+    x = Axis(Scale(min(found.cuts) - 0.5, max(found.cuts) + 0.5), LEFT, WIDE - 70)
+    y = Axis(found.accuracy, 262, TOP)
     parts: list[Markup] = [axes(x, y, x_title="", y_title="accuracy of a quick head, on the scale of odds", x_ticks=())]
     ends: list[tuple[float, str, str]] = []
-    for place, pooling in enumerate(dict.fromkeys(rung.pooling for rung in rungs)):
-        own = sorted(rung for rung in rungs if rung.pooling == pooling)
-        parts.append(line([(x(rung.depth), y(rung.accuracy)) for rung in own], f"line {colour(place)}"))
-        for rung in own:
+    for place, (pooling, rungs) in enumerate(found.lines.items()):
+        parts.append(line([(x(rung.depth), y(rung.accuracy)) for rung in rungs], f"line {colour(place)}"))
+        for rung in rungs:
             title = f"{rung.cut}, {pooling}: {rung.accuracy:.3f} ({rung.low:.3f} to {rung.high:.3f})"
             parts.append(dot(x(rung.depth), y(rung.accuracy), title, f"dot {colour(place)}"))
-            if (rung.cut, pooling) == chosen:
+            if rung == found.chosen:
                 parts.append(rule(x(rung.depth), y(rung.low), x(rung.depth), y(rung.high), f"span {colour(place)}"))
                 parts.append(tag("circle", cx=x(rung.depth), cy=y(rung.accuracy), r=7.0, class_="ring"))
-        ends.append((y(own[-1].accuracy), pooling, colour(place)))
+        ends.append((y(rungs[-1].accuracy), pooling, colour(place)))
     parts += _named_ends(ends, WIDE - 62)
-    parts += _work(rungs, depths, x)
+    parts += _work(found, x)
     return chart(WIDE, 420, *parts, label="Accuracy of a quick head at every layer of the base, for each pooling")
 
 
@@ -92,101 +72,64 @@ def _named_ends(ends: Sequence[tuple[float, str, str]], left: float) -> list[Mar
     return parts
 
 
-def _work(rungs: Sequence[Rung], depths: Mapping[int, str], x: Scale) -> list[Markup]:
+def _work(found: LayerScores, x: Axis) -> list[Markup]:
     top, bottom = 296.0, 340.0
-    most = max(rung.multiply_adds for rung in rungs) or 1.0
+    most = max(found.work.values()) or 1.0
     parts = [text(0, top - 12, "multiply-adds of an image up to here", kind="title")]
     parts.append(rule(x.start, bottom, x.end, bottom, "axis"))
-    step = (x.end - x.start) / len(depths)
-    for depth, cut in depths.items():
-        work = next(rung.multiply_adds for rung in rungs if rung.depth == depth)
-        tall = (bottom - top) * work / most
-        title = f"{cut}: {work / 1e6:,.0f} million"
+    step = (x.end - x.start) / len(found.cuts)
+    for depth, cut in found.cuts.items():
+        tall = (bottom - top) * found.work[depth] / most
+        title = f"{cut}: {found.work[depth] / 1e6:,.0f} million"
         parts.append(box(x(depth) - step * 0.3, bottom - tall, step * 0.6, tall, "bar", title))
         parts.append(text(x(depth) + 4, bottom + 14, cut, at="end", turned=-40, kind="tick"))
     return parts
 
 
-def curves(history: Sequence[Mapping[str, float]], what: str) -> Markup:
+def curves(found: Curves) -> Markup:
     """Draw loss or accuracy over the epochs, of training and, where there is one, of the validation split."""
-    epochs = [row["epoch"] for row in history]
-    series = {name: [row.get(key, math.nan) for row in history] for name, key in _series(what)}
-    known = [value for values in series.values() for value in values if math.isfinite(value)]
-    steep = what == "loss" and bool(known) and min(known) > 0 and max(known) > 30 * min(known)
-    ends = (min(known) / 1.3, max(known) * 1.3) if steep else spread(known)
-    x = Scale(min(epochs), max(epochs), LEFT, WIDTH - 78)
-    y = Scale(*ends, HEIGHT - BOTTOM, TOP, "log" if steep else "linear")
-    parts: list[Markup] = [
-        axes(x, y, x_title="epoch", y_title=what, x_ticks=[(tick, number(tick)) for tick in x.ticks() if tick % 1 == 0])
-    ]
+    epochs = Scale(min(found.epochs), max(found.epochs))
+    x, y = Axis(epochs, LEFT, WIDTH - 78), Axis(found.scale, HEIGHT - BOTTOM, TOP)
+    ticks = [(tick, number(tick)) for tick in epochs.ticks() if tick % 1 == 0]
+    parts: list[Markup] = [axes(x, y, x_title="epoch", y_title=found.name, x_ticks=ticks)]
     names = []
-    for place, (name, values) in enumerate(series.items()):
-        points = [(x(at), y(value)) for at, value in zip(epochs, values, strict=True) if math.isfinite(value)]
-        if points:
-            parts.append(line(points, f"line {colour(place * 3)}" + (" dashed" if place else "")))
-            names.append((points[-1][1], name, colour(place * 3)))
-    kept = _kept(history)
-    if kept is not None:
-        parts.append(rule(x(epochs[kept]), y.start, x(epochs[kept]), y.end, "guide"))
+    for place, (name, values) in enumerate(found.series.items()):
+        points = [(x(at), y(value)) for at, value in zip(found.epochs, values, strict=True) if math.isfinite(value)]
+        parts.append(line(points, f"line {colour(place * 3)}" + (" dashed" if place else "")))
+        names.append((points[-1][1], name, colour(place * 3)))
+    if found.kept is not None:
+        at = x(found.epochs[found.kept])
+        parts.append(rule(at, y.start, at, y.end, "guide"))
     parts += _named_ends(names, WIDTH - 72)
-    return chart(WIDTH, HEIGHT, *parts, label=f"{what} over {_plural(len(epochs), 'epoch')}")
+    return chart(WIDTH, HEIGHT, *parts, label=f"{found.name} over {plural(len(found.epochs), 'epoch')}")
 
 
-def _series(what: str) -> tuple[tuple[str, str], tuple[str, str]]:
-    return ("training", what), ("validation", f"val_{what}")
-
-
-def _kept(history: Sequence[Mapping[str, float]]) -> int | None:
-    """Return the place of the epoch of least validation loss."""
-    losses = [row.get("val_loss", math.nan) for row in history]
-    known = [place for place, loss in enumerate(losses) if math.isfinite(loss)]
-    return min(known, key=lambda place: losses[place]) if known else None
-
-
-def search(trials: Sequence[Mapping[str, Any]], name: str | None) -> Markup:
-    """Draw the losses of a search over its first strength, or over the candidates' place where there is none.
+def search(found: SearchPath, losses: Sequence[float], *, limit: float, chosen: int) -> Markup:
+    """Draw the losses of a search.
 
     Parameters
     ----------
-    trials : sequence of mapping
-        ``place`` (of the strength, or the number of the candidate), ``curve`` (the other parameters, in words),
-        ``loss``, ``low``, ``high``, ``best`` and ``chosen``.
-    name : str or None
-        The strength; then the abscissa is logarithmic.
+    found : SearchPath
+    losses : sequence of float
+        Of each candidate.
+    limit : float
+        One standard error above the least.
+    chosen : int
+        The candidate that is ringed.
     """
-    places = [one["place"] for one in trials]
-    logarithmic = name is not None and min(places) > 0
-    left, right = (min(places) / 1.2, max(places) * 1.2) if logarithmic else spread(places, margin=0.03)
-    x = Scale(left, right, LEFT, WIDTH - 10, "log" if logarithmic else "linear")
-    losses = [one["loss"] for one in trials]
-    steep = min(losses) > 0 and max(losses) > 8 * min(losses)
-    least, most = (min(losses) / 1.4, max(losses) * 1.3) if steep else spread([*losses, *(t["high"] for t in trials)])
-    y = Scale(least, most, HEIGHT - BOTTOM, TOP, "log" if steep else "linear")
-    parts: list[Markup] = [
-        axes(x, y, x_title=name or "candidates, from the simplest", y_title="loss on images held out")
-    ]
-    for place, curve in enumerate(dict.fromkeys(one["curve"] for one in trials)):
-        own = sorted((one for one in trials if one["curve"] == curve), key=lambda one: one["place"])
-        if name:
-            parts.append(line([(x(one["place"]), y(one["loss"])) for one in own], f"line {colour(place)}"))
-        for one in own:
-            title = f"{name or 'candidate'} {number(one['place'])} {curve}: {one['loss']:.4f}"
-            parts.append(dot(x(one["place"]), y(one["loss"]), title, f"dot {colour(place)}", radius=2.5))
-    best = next(one for one in trials if one["best"])
-    parts.append(rule(x.start, y(best["high"]), x.end, y(best["high"]), "guide"))
-    chosen = next(one for one in trials if one["chosen"])
-    parts.append(tag("circle", cx=x(chosen["place"]), cy=y(chosen["loss"]), r=7.0, class_="ring"))
-    return chart(WIDTH, HEIGHT, *parts, label=f"Losses of {len(trials)} candidates; the chosen one is ringed")
-
-
-class Bin(NamedTuple):
-    """Images of about the same confidence: their number, its mean, and the share that is right, with its interval."""
-
-    images: float
-    confidence: float
-    accuracy: float
-    low: float
-    high: float
+    x, y = Axis(found.x, LEFT, WIDTH - 10), Axis(found.y, HEIGHT - BOTTOM, TOP)
+    title = found.strength or "candidates, from the simplest"
+    parts: list[Markup] = [axes(x, y, x_title=title, y_title="loss on images held out")]
+    for place, (words, curve) in enumerate(found.curves.items()):
+        points = [(x(found.places[one]), y(losses[one])) for one in curve]
+        if found.strength:
+            parts.append(line(points, f"line {colour(place)}"))
+        for one, point in zip(curve, points, strict=True):
+            title = f"{found.strength or 'candidate'} {number(found.places[one])} {words}: {losses[one]:.4f}"
+            parts.append(dot(*point, title, f"dot {colour(place)}", radius=2.5))
+    parts.append(rule(x.start, y(limit), x.end, y(limit), "guide"))
+    parts.append(tag("circle", cx=x(found.places[chosen]), cy=y(losses[chosen]), r=7.0, class_="ring"))
+    return chart(WIDTH, HEIGHT, *parts, label=f"Losses of {len(losses)} candidates; the chosen one is ringed")
 
 
 def reliability(bins: Sequence[Bin], before: Sequence[Bin]) -> Markup:
@@ -199,16 +142,11 @@ def reliability(bins: Sequence[Bin], before: Sequence[Bin]) -> Markup:
     before : sequence of Bin
         The same before calibration; maybe none.
     """
-    shares = [share for one in (*bins, *before) for share in (one.confidence, one.accuracy)]
-    sure = float(np.median([one.confidence for one in bins])) > SURE
+    scale = reliability_scale([bins, before])
     total = sum(one.images for one in bins)
-    low, high = odds_ends(shares) if sure else (max(0.0, math.floor(10 * min(shares) - 1e-9) / 10), 1.0)
-    high = min(high, 1 - 0.5 / total) if sure else high  # so many images tell no more
-    kind: Any = "odds" if sure else "linear"
-    x, y = Scale(low, high, LEFT, WIDTH - 14, kind), Scale(low, high, HEIGHT - BOTTOM, TOP, kind)
-    title = "share that is right, on the scale of odds" if sure else "share that is right"
-    parts: list[Markup] = [axes(x, y, x_title="confidence", y_title=title)]
-    parts.append(line([(x(low), y(low)), (x(high), y(high))], "guide"))
+    x, y = Axis(scale, LEFT, WIDTH - 14), Axis(scale, HEIGHT - BOTTOM, TOP)
+    title = "share that is right" + (", on the scale of odds" if scale.kind == "odds" else "")
+    parts: list[Markup] = [axes(x, y, x_title="confidence", y_title=title), _diagonal(x, y)]
     if before:
         parts.append(line([(x(one.confidence), y(one.accuracy)) for one in before], "line c9 dashed"))
     parts += [rule(x(one.confidence), y(one.low), x(one.confidence), y(one.high), "span c0") for one in bins]
@@ -219,9 +157,9 @@ def reliability(bins: Sequence[Bin], before: Sequence[Bin]) -> Markup:
     return chart(WIDTH, HEIGHT, *parts, label="How often the model is right, over how sure it is")
 
 
-def interval(value: float, low: float, high: float, ends: tuple[float, float]) -> Markup:
-    """Draw one value with its interval, for a row of a table; `ends` are those of all rows."""
-    x = Scale(*ends, 1.0, 99.0, "odds")
+def interval(value: float, low: float, high: float, scale: Scale) -> Markup:
+    """Draw one value with its interval, for a row of a table; `scale` is that of all rows."""
+    x = Axis(scale, 1.0, 99.0)
     share = {name: f"{x(end):.1f}%" for name, end in (("value", value), ("low", low), ("high", high))}
     parts = [
         tag("line", x1="0%", x2="100%", y1=9, y2=9, class_="grid"),
@@ -251,7 +189,3 @@ def dots(places: NDArray[np.float64], kind: str, number: int | None = None) -> M
 def on_plane(places: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return places from 0 to 1 in units of the map, whole numbers."""
     return np.round(PLANE_MARGIN + (PLANE - 2 * PLANE_MARGIN) * places)
-
-
-def _plural(count: int, word: str) -> str:
-    return f"{count:,} {word}" + ("" if count == 1 else "s")

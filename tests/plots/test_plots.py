@@ -52,8 +52,9 @@ def draw(path, kind, labels, seed=0):
         rows = [(label, value, value / 2, 1.0) for label, value in zip(labels, rng.random(k), strict=True)]
         plots.intervals({"precision": rows, "recall": rows}, path, "metrics")
     elif kind == "reliability":
-        bins = [(value, (value + 1) / 2, value / 2, 1.0) for value in np.sort(rng.random(min(k, 10)))]
-        panels = {"before $x$\nof one": bins, "after": [(1.0, 1.0, 0.9, 1.0), (0.0, 0.0, 0.0, 0.3)]}
+        bins = [plots.Bin(9, value, (value + 1) / 2, value / 2, 1.0) for value in np.sort(rng.random(min(k, 10)))]
+        sure = [plots.Bin(9, 1.0, 1.0, 0.9, 1.0), plots.Bin(9, 0.0, 0.0, 0.0, 0.3)]
+        panels = {"before $x$\nof one": bins, "after": sure}
         plots.reliability(panels, path, "bins")
     return path
 
@@ -174,15 +175,22 @@ def test_a_sentence_is_a_low_picture_with_ink_on_it(tmp_path):
 
 
 def draw_layers(path, *, depths=17, accuracy=0.9, chosen=(3, "avg")):
-    lines = {
-        pooling: [
-            plots.Rung(depth, accuracy, 0.9 * accuracy, (1 + 9 * accuracy) / 10, 2 * depth, 10**6 * depth)
-            for depth in range(1, depths + 1)
-        ]
+    rungs = [
+        plots.Rung(
+            depth,
+            f"block-{depths - depth}",
+            pooling,
+            accuracy,
+            0.9 * accuracy,
+            (1 + 9 * accuracy) / 10,
+            1e6 * depth,
+            depth,
+        )
         for pooling in ("avg", "max", "grid2", "grid3")
-    }
-    names = {depth: f"block-{depths - depth}" for depth in range(1, depths + 1)}
-    plots.layers(lines, names, chosen, path, "a base at 224 px: $why$, in a sentence " * 4)
+        for depth in range(1, depths + 1)
+    ]
+    found = plots.scored_layers(rungs, (f"block-{depths - chosen[0]}", chosen[1]))
+    plots.layers(found, path, "a base at 224 px: $why$, in a sentence " * 4)
     return path
 
 

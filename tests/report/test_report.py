@@ -25,6 +25,8 @@ from pipeline.features.spec import canonical
 from pipeline.heads import train, training_time
 from pipeline.heads.selection import grid_search
 from pipeline.photos import decode, manifest
+from pipeline.plots.dataset import sizes
+from pipeline.plots.scales import Scale
 from pipeline.report import charts, page, projection, svg, thumbnails
 from pipeline.report.sections import gallery
 from pipeline.storage.atomic import publish_csv
@@ -573,14 +575,14 @@ def test_the_map_keeps_what_is_alike_together_and_says_how(method, words):
 
 
 def test_axes_have_round_numbers():
-    assert svg.Scale(0, 1, 0, 100).ticks(5) == [0, 0.2, 0.4, 0.6, 0.8, 1.0]
-    assert svg.Scale(0.0007, 2, 0, 100, "log").ticks(7) == pytest.approx([0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1])
-    assert svg.Scale(0.6, 0.992, 0, 100, "odds").ticks(6)[-1] == 0.99
+    assert Scale(0, 1).ticks(5) == [0, 0.2, 0.4, 0.6, 0.8, 1.0]
+    assert Scale(0.0007, 2, "log").ticks(7) == pytest.approx([0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1])
+    assert Scale(0.6, 0.992, "odds").ticks(6)[-1] == 0.99
 
 
 @pytest.mark.parametrize("kind", ["linear", "log", "odds"])
 def test_a_scale_maps_its_ends_to_its_ends_and_keeps_what_lies_beyond_inside(kind):
-    scale = svg.Scale(0.1, 0.9, 10, 90, kind)
+    scale = svg.Axis(Scale(0.1, 0.9, kind), 10, 90)
     assert (scale(0.1), scale(0.9), scale(0.0), scale(1.0)) == pytest.approx((10, 90, 10, 90))
     assert math.isclose(scale(0.5), 50) == (kind != "log")
 
@@ -591,7 +593,7 @@ def test_a_mark_escapes_what_it_says():
 
 
 def test_sizes_that_differ_much_are_drawn_on_a_scale_of_logarithms():
-    drawn = charts.sizes(np.array([10, 4000]), np.array([10, 3000]))
+    drawn = charts.sizes(sizes(np.array([10, 4000]), np.array([10, 3000])))
     assert ">1,000<" in drawn
     assert "10 by 10 px: 1 image" in drawn
 

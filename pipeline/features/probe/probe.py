@@ -436,19 +436,14 @@ def _accuracy(judged: Judged) -> list[str]:
 def _write(cut_path: Path, finding: Finding) -> None:
     found, spec = finding.recommendation, finding.plan.spec
     publish_csv(cut_path.with_name("layers.csv"), LAYERS, map(_row, finding.judged, found.differences))
-    lines: dict[str, list[plots.Rung]] = {}
-    for judged in finding.judged:
-        one = judged.candidate
-        rung = plots.Rung(one.depth, judged.accuracy, *judged.interval, one.bytes, one.multiply_adds)
-        lines.setdefault(one.pooling, []).append(rung)
+    rungs = [
+        plots.Rung(one.depth, one.cut, one.pooling, judged.accuracy, *judged.interval, one.multiply_adds, one.bytes)
+        for judged in finding.judged
+        for one in [judged.candidate]
+    ]
     chosen = found.chosen.candidate
-    plots.layers(
-        lines,
-        {judged.candidate.depth: judged.candidate.cut for judged in finding.judged},
-        (chosen.depth, chosen.pooling),
-        cut_path.with_name("layers.png"),
-        f"{finding.plan.backbone.name} at {finding.plan.size} px: {found.why}",
-    )
+    title = f"{finding.plan.backbone.name} at {finding.plan.size} px: {found.why}"
+    plots.layers(plots.scored_layers(rungs, (chosen.cut, chosen.pooling)), cut_path.with_name("layers.png"), title)
     measured_at = {"size": spec["size"], "resize": spec["resize"], "weights": spec["weights"]}
     cut_file.write(
         cut_path,

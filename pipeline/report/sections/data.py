@@ -7,11 +7,11 @@ import numpy as np
 
 from pipeline.photos.manifest import Manifest
 from pipeline.photos.splits import SPLITS
+from pipeline.plots.dataset import largest_and_smallest, sizes
 from pipeline.report import charts
 from pipeline.report.artefacts import Audited, Row, numeric
 from pipeline.report.sections.gallery import Gallery
 
-CLASSES: Final = 40  # rows of the table of classes; of more, the largest and the smallest half of that
 SAMPLED: Final = 12  # classes that show samples
 SAMPLES: Final = 6  # of each
 LISTED: Final = 12  # findings of a kind that are shown
@@ -61,7 +61,7 @@ def data(
     counts = everything.counts()
     splits = [split for split in SPLITS if split in set(everything.splits)]
     totals = {label: sum(row.values()) for label, row in counts.items()}
-    labels = _shown(totals)
+    labels = largest_and_smallest(totals)
     return {
         "images": len(everything),
         "classes": len(counts),
@@ -77,7 +77,7 @@ def data(
             for label in labels
         ],
         "left_out": len(counts) - len(labels),
-        "sizes": charts.sizes(everything.widths, everything.heights),
+        "sizes": charts.sizes(sizes(everything.widths, everything.heights)),
         "size": _size(everything),
         "samples": {label: numbers(found, gallery) for label, found in samples(gallery.images).items()},
         "unsampled": max(0, len(counts) - SAMPLED),
@@ -90,13 +90,6 @@ def data(
 def numbers(digests: Sequence[bytes], gallery: Gallery) -> list[int]:
     """Return the numbers of those images that have a picture."""
     return [number for digest in digests if (number := gallery.number(digest)) is not None]
-
-
-def _shown(totals: Mapping[str, int]) -> list[str]:
-    if len(totals) <= CLASSES:
-        return list(totals)
-    ranked = sorted(totals, key=lambda label: (-totals[label], label))
-    return ranked[: CLASSES // 2] + ranked[-CLASSES // 2 :]
 
 
 def _size(everything: Manifest) -> str:

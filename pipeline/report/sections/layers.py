@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from pipeline.plots.layer_scores import Rung, scored_layers
 from pipeline.report import charts
 from pipeline.report.artefacts import Probed, Row, numeric
 
@@ -14,19 +15,20 @@ def layers(probed: Probed | None) -> dict[str, Any] | None:
     words = {row.get("layer", ""): row["cut"] for row in probed.layers}
     chosen = (words.get(str(cut["cut"]), str(cut["cut"])), str(cut["pooling"]))
     rungs = [
-        charts.Rung(
+        Rung(
             int(row["depth"]),
             row["cut"],
             row["pooling"],
             *_estimate(row),
             multiply_adds=numeric(row, "multiply_adds"),
+            bytes=int(row["bytes"]),
         )
         for row in probed.layers
     ]
     return {
         "why": cut["why"],
         "backbone": cut["backbone"],
-        "chart": charts.layers(rungs, chosen) if rungs else None,
+        "chart": charts.layers(scored_layers(rungs, chosen)) if rungs else None,
         "rows": [
             {
                 "cut": row["cut"],

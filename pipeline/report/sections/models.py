@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 
 from pipeline.features.spec import flat
 from pipeline.photos.remote import Root
+from pipeline.plots import training_curves
+from pipeline.plots.evaluation import Bin
 from pipeline.report import charts, thumbnails
 from pipeline.report.artefacts import Evaluated, Row, numeric
 from pipeline.report.sections.gallery import Gallery
@@ -22,7 +24,6 @@ MATRIX: Final = 25  # classes of which a whole confusion matrix can be read
 CONFUSIONS: Final = 30  # pairs of classes that are listed where it cannot
 CLASSES: Final = 60  # rows of the table of classes; of more, those of least F1
 MISTAKES: Final = 12
-CURVES: Final = 6  # of a search; with more, the candidates stand in a row
 PICTURE_SIDE: Final = 224  # px
 ENLARGED_SIDE: Final = 128  # px, of an image of few pixels
 SHADES: Final = 9
@@ -82,38 +83,28 @@ def _written(value: Any) -> str:
 def _search(rows: Sequence[Row]) -> dict[str, Any] | None:
     if not rows:
         return None
-    names = [name for name in rows[0] if name not in _SEARCHED]
-    strength = next((name for name in names if _is_strength([row[name] for row in rows])), None)
-    rest = [", ".join(f"{name} {row[name]}" for name in names if name != strength) for row in rows]
-    if len(set(rest)) > CURVES:
-        strength = None
-    trials = [
-        {
-            "place": numeric(row, strength) if strength else float(place),
-            "curve": curve if strength else "",
-            "loss": numeric(row, "loss"),
-            "high": numeric(row, "loss_high"),
-            "best": "best" in row["choice"].split(),
-            "chosen": "chosen" in row["choice"].split(),
-        }
-        for place, (row, curve) in enumerate(zip(rows, rest, strict=True), 1)
-    ]
-    chosen = next(row for row in rows if "chosen" in row["choice"].split())
+    params = [{name: _typed(text) for name, text in row.items() if name not in _SEARCHED} for row in rows]
+    losses, highs = ([numeric(row, name) for row in rows] for name in ("loss", "loss_high"))
+    best, chosen = (
+        next(place for place, row in enumerate(rows) if mark in row["choice"].split()) for mark in ("best", "chosen")
+    )
+    found = training_curves.search(params, losses, highs)
     return {
-        "chart": charts.search(trials, strength),
+        "chart": charts.search(found, losses, limit=highs[best], chosen=chosen),
         "candidates": len(rows),
-        "chosen": ", ".join(f"{name} {chosen[name]}" for name in names),
-        "legend": list(enumerate(dict.fromkeys(rest))) if strength and len(set(rest)) > 1 else [],
+        "chosen": ", ".join(f"{name} {rows[chosen][name]}" for name in params[0]),
+        "legend": list(enumerate(found.curves)) if len(found.curves) > 1 else [],
     }
 
 
-def _is_strength(values: Sequence[str]) -> bool:
-    return len(set(values)) > 2 and all(math.isfinite(numeric({"": value}, "")) for value in values)
+def _typed(text: str) -> str | float:
+    value = numeric({"": text}, "")
+    return value if math.isfinite(value) else text
 
 
 def _curves(rows: Sequence[Row]) -> list[Any]:
     history = [{name: numeric(row, name) for name in row} for row in rows]
-    return [charts.curves(history, what) for what in ("loss", "accuracy")] if history else []
+    return [charts.curves(training_curves.curves(history, what)) for what in ("loss", "accuracy")] if history else []
 
 
 def errors(one: Evaluated, gallery: Gallery, root: Root, explain: Explain | None) -> dict[str, Any]:
@@ -250,10 +241,10 @@ def _confusions(one: Evaluated) -> list[dict[str, Any]]:
 
 def _reliability(one: Evaluated) -> dict[str, Any] | None:
     """Return the diagram and its numbers; of a calibrated model there are two states, the one before comes first."""
-    states: dict[str, list[charts.Bin]] = {}
+    states: dict[str, list[Bin]] = {}
     for row in one.reliability:
         numbers = [numeric(row, name) for name in _BIN]
-        states.setdefault(row["temperature"], []).append(charts.Bin(*numbers))
+        states.setdefault(row["temperature"], []).append(Bin(*numbers))
     if not states:
         return None
     *before, (temperature, bins) = states.items()

@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from pipeline.evaluation.verdict import NO_DIFFERENCE
+from pipeline.plots.scales import odds
 from pipeline.report import charts
 from pipeline.report.artefacts import ESTIMATES, Audited, Document, Evaluated
-from pipeline.report.svg import odds_ends
 
 TITLES: Final = {
     "accuracy": "accuracy",
@@ -84,13 +84,13 @@ def ranking(judged: Sequence[Evaluated], compared: Document | None) -> dict[str,
     ranks = {place["name"]: place["rank"] for place in compared["ranking"]} if compared else {}
     found = {one.name: {name: estimate(one.metrics, name) for name in ESTIMATES} for one in judged}
     accuracies = [numbers["accuracy"] for numbers in found.values()]
-    ends = odds_ends([value for numbers in accuracies if numbers for value in numbers])
+    scale = odds(value for numbers in accuracies if numbers for value in numbers)
     rows = [
         {
             "rank": ranks.get(one.name),
             "name": one.name,
             "estimates": found[one.name],
-            "strip": charts.interval(*numbers, ends) if (numbers := found[one.name]["accuracy"]) else "",
+            "strip": charts.interval(*numbers, scale) if (numbers := found[one.name]["accuracy"]) else "",
             "seconds": None if one.cost is None else one.cost["seconds"],
         }
         for one in judged
