@@ -108,7 +108,7 @@ def thousands() -> Any:
     return FuncFormatter(lambda value, _: f"{value:,.0f}")
 
 
-def scaled(axes: "Axes", which: Literal["x", "y"], scale: Scale, *, most: int = 8) -> None:
+def scaled(axes: "Axes", which: Literal["x", "y"], scale: Scale, *, most: int = 12) -> None:
     """Give one of the axes a scale, with the numbers that are written at it."""
     kind = {"linear": "linear", "log": "log", "odds": "logit"}[scale.kind]
     axes.set(**{f"{which}scale": kind, f"{which}lim": (scale.low, scale.high)})

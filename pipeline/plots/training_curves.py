@@ -148,7 +148,7 @@ def search(params: Sequence[Mapping[str, Any]], losses: Sequence[float], highs: 
     for place in sorted(range(len(params)), key=places.__getitem__):
         grouped.setdefault(rest[place], []).append(place)
     least, most = min(places), max(places)
-    x = Scale(least / 1.2, most * 1.2, "log") if strength and least > 0 else around(places, margin=0.03)
+    x = Scale(least / 1.5, most * 1.5, "log") if strength and least > 0 else around(places, margin=0.03)
     y = around_or_log([*losses, *highs], ratio=STEEP_SEARCH)
     return SearchPath(strength, x, y, places, {label: grouped[label] for label in dict.fromkeys(rest)})
 
