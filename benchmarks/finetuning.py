@@ -54,13 +54,12 @@ class Job:
 
     def prepare(self) -> None:
         """Make manifest, features and head."""
-        from pipeline import heads
         from pipeline.features import extract
         from pipeline.heads import train
-        from pipeline.photos import augmentation, manifest
-        from pipeline.photos import prepare as preparation
+        from pipeline.heads.logistic import LogisticHead
+        from pipeline.photos import augmentation, manifest, prepare
 
-        preparation.prepare(
+        prepare.prepare(
             self.images,
             self.folder / "all.csv",
             labels_csv=None,
@@ -89,14 +88,15 @@ class Job:
             batch_size=32,
             progress=lambda done, total: None,
         )
-        head = heads.LogisticHead(C=0.01, l1_ratio=0.0, class_weight=None, max_iter=1000, seed=SEED)
+        head = LogisticHead(C=0.01, l1_ratio=0.0, class_weight=None, max_iter=1000, seed=SEED)
         train.train(self.manifest, self.folder / "features.h5", self.folder / "head", head=head)
 
     def plan(self) -> Any:
         """Return the plan of the features under the head."""
-        from pipeline.features import extract
+        from pipeline.features import resolve
+        from pipeline.features.resolve import Settings
 
-        settings = extract.Settings(
+        settings = Settings(
             backbone=self.backbone,
             alpha=1.0,
             weights=self.weights,
@@ -108,16 +108,18 @@ class Job:
             precision="float32",
             dtype="float32",
         )
-        return extract.plan(settings, engine="auto")
+        return resolve.plan(settings, engine="auto")
 
 
 def cached(job: Job) -> Iterator[Row]:
     """Train tail and head from activations, as `headstart finetune` does; first yield the seconds of the extraction."""
-    from pipeline.models import finetuning
+    from pipeline.models.finetuning import finetune
+    from pipeline.models.finetuning.settings import Settings
+    from pipeline.models.finetuning.setup import Run
     from pipeline.photos import augmentation
 
     def run(epochs: int, told: Callable[[Row], None]) -> Any:
-        settings = finetuning.Settings(
+        settings = Settings(
             epochs=epochs,
             cut=job.cut,
             new_conv=(),
@@ -140,7 +142,7 @@ def cached(job: Job) -> Iterator[Row]:
             policy=augmentation.Policy(flip="none", rotation=0, zoom=0, shift=0, brightness=0, contrast=0),
         )
         silent: Callable[[int, int], None] = lambda done, total: None  # noqa: E731
-        how = finetuning.Run(
+        how = Run(
             weights=job.weights,
             engine="auto",
             cache=job.folder / "cache",
@@ -149,7 +151,7 @@ def cached(job: Job) -> Iterator[Row]:
             told=told,
         )
         files = job.manifest, job.folder / "features.h5", job.folder / "head", job.folder / f"model-{epochs}"
-        return finetuning.finetune(job.images, *files, settings=settings, run=how)
+        return finetune.finetune(job.images, *files, settings=settings, run=how)
 
     yield {"extraction": run(1, lambda row: None).extraction_seconds}
     # The loop is the library's, so it runs in a thread that stops where this generator does.
@@ -171,8 +173,9 @@ def cached(job: Job) -> Iterator[Row]:
 
 def ordinary(job: Job) -> Iterator[Row]:
     """Train the whole network with its lower layers frozen, from pixels."""
-    from pipeline import backbones, heads
-    from pipeline.backbones import quiet_imports
+    from pipeline.backbones import quiet_imports, weights
+    from pipeline.backbones.table import resolve_cut
+    from pipeline.heads import store
     from pipeline.models import assemble
     from pipeline.photos import decode, manifest
 
@@ -180,11 +183,11 @@ def ordinary(job: Job) -> Iterator[Row]:
     import keras
 
     plan = job.plan()
-    base = backbones.load(plan.backbone, size=job.size, alpha=1.0, weights=plan.weights)
+    base = weights.load(plan.backbone, size=job.size, alpha=1.0, weights=plan.weights)
     names = [layer.name for layer in base.layers]
-    for layer in base.layers[: names.index(backbones.resolve_cut(plan.backbone, job.cut)) + 1]:
+    for layer in base.layers[: names.index(resolve_cut(plan.backbone, job.cut)) + 1]:
         layer.trainable = False
-    head, record = heads.load(job.folder / "head")
+    head, record = store.load(job.folder / "head")
 
     class Inferring(keras.Model):
         """In Keras 3.15 the `training=True` of `fit` overrules the `training=False` of the base; here it does not."""

@@ -24,9 +24,10 @@ from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
-from pipeline import heads
-from pipeline.features import extract as extraction
+from pipeline.features import extract, resolve
+from pipeline.features.resolve import Settings
 from pipeline.heads import train
+from pipeline.heads.logistic import LogisticHead
 from pipeline.inference import predict
 from pipeline.photos import augmentation, manifest, prepare
 
@@ -45,7 +46,7 @@ class Job:
         self.precision, self.batch_size = arguments.precision, arguments.batch_size
         self.manifest, self.features = folder / "manifest.csv", folder / "features.h5"
         self.head, self.model = folder / "head", folder / "model"
-        settings = extraction.Settings(
+        settings = Settings(
             backbone=arguments.backbone,
             alpha=1.0,
             weights="imagenet",
@@ -57,7 +58,7 @@ class Job:
             precision=self.precision,
             dtype="auto",
         )
-        self.plan = extraction.plan(settings, engine="auto")
+        self.plan = resolve.plan(settings, engine="auto")
         prepare.prepare(
             self.root,
             self.manifest,
@@ -74,7 +75,7 @@ class Job:
         )
         self.files = [self.root / path for path in manifest.read(self.manifest).paths]
         self.extract(folder / "cache")
-        head = heads.LogisticHead(C=0.01, l1_ratio=0.0, class_weight=None, max_iter=1000, seed=0)
+        head = LogisticHead(C=0.01, l1_ratio=0.0, class_weight=None, max_iter=1000, seed=0)
         train.train(self.manifest, self.features, self.head, head=head)
         joined = [str(path) for path in (self.root, self.manifest, self.features, self.head, self.model)]
         subprocess.run([sys.executable, "-m", "stages", "finetune", *joined], check=True, capture_output=True)
@@ -85,7 +86,7 @@ class Job:
         if graphs.is_dir() and not (cache / "graphs").exists():
             cache.mkdir(parents=True)
             (cache / "graphs").symlink_to(graphs)
-        report = extraction.extract(
+        report = extract.extract(
             self.root,
             self.manifest,
             self.features,

@@ -92,10 +92,11 @@ def developed(width: int, plan: Any) -> NoCostEngine:
 
 def extract(folder: Path, width: int, network: Any = opened, executor: Any = None) -> str:
     """Run `headstart extract` as it is, but for the photos and the network."""
-    from pipeline.features import extract as extraction
+    from pipeline.features import extract, resolve
+    from pipeline.features.resolve import Settings
     from pipeline.photos.augmentation import Policy
 
-    settings = extraction.Settings(
+    settings = Settings(
         backbone="mobilenet",
         alpha=1.0,
         weights="none",
@@ -107,11 +108,11 @@ def extract(folder: Path, width: int, network: Any = opened, executor: Any = Non
         precision="float32",
         dtype="float16",
     )
-    done = extraction.extract(
+    done = extract.extract(
         folder,
         folder / "manifest.csv",
         folder / "features.h5",
-        extraction.plan(settings, engine="auto"),
+        resolve.plan(settings, engine="auto"),
         views=1,
         policy=Policy(flip="none", rotation=0.0, zoom=0.0, shift=0.0, brightness=0.0, contrast=0.0),
         cache=folder / "cache",

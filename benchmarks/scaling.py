@@ -25,9 +25,12 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from pipeline.features import extract as extraction
-from pipeline.features.workers import executors, retry
-from pipeline.features.workers.executors import Executor
+from pipeline.features import extract, resolve
+from pipeline.features.extract import Report
+from pipeline.features.resolve import Plan, Settings
+from pipeline.features.workers import retry
+from pipeline.features.workers.executors import executor
+from pipeline.features.workers.executors.executor import Executor
 from pipeline.photos import manifest
 from pipeline.photos.augmentation import Policy
 
@@ -48,7 +51,7 @@ class NoCostEngine:
             yield np.zeros((len(batch), *self.row_shape), np.float32)
 
 
-def no_cost(_: extraction.Plan) -> NoCostEngine:
+def no_cost(_: Plan) -> NoCostEngine:
     """Open the network that costs nothing."""
     return NoCostEngine()
 
@@ -72,18 +75,18 @@ def nothing(_: object, advance: Callable[[int], None] | None = None) -> SimpleNa
 class Bench:
     """Photos, a cache that is emptied of rows before each run, and the plan."""
 
-    def __init__(self, root: Path, folder: Path, plan: extraction.Plan) -> None:
+    def __init__(self, root: Path, folder: Path, plan: Plan) -> None:
         self.root, self.folder, self.plan = root, folder, plan
 
     def rate(self, crew: Executor, engine: Any) -> float:
         """Extract, and return the images a second that the report gives."""
         return self.extract(crew, engine).images_per_second
 
-    def extract(self, crew: Executor, engine: Any) -> extraction.Report:
+    def extract(self, crew: Executor, engine: Any) -> Report:
         """Compute every row anew."""
         cache = self.folder / ("cache" if engine is None else "cache of a network that costs nothing")
         shutil.rmtree(cache / "rows", ignore_errors=True)
-        return extraction.extract(
+        return extract.extract(
             self.root,
             self.folder / "manifest.csv",
             self.folder / "features.h5",
@@ -118,7 +121,7 @@ def round_trip(crew: Executor) -> float:
     return (time.perf_counter() - started) / TASKS * 1000
 
 
-def tiny_task(crew: Executor, folder: Path, plan: extraction.Plan) -> float:
+def tiny_task(crew: Executor, folder: Path, plan: Plan) -> float:
     """Return the milliseconds that a task of one tiny image costs."""
     retry.TASK_IMAGES = retry.LEAST_TASK_IMAGES = 1  # type: ignore[misc]
     bench = Bench(folder / "tiny", folder, plan)
@@ -147,7 +150,7 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=224)
     parser.add_argument("--precision", default="float32")
     arguments = parser.parse_args()
-    settings = extraction.Settings(
+    settings = Settings(
         backbone=arguments.backbone,
         alpha=1.0,
         weights="imagenet",
@@ -159,12 +162,12 @@ def main() -> None:
         precision=arguments.precision,
         dtype="float16",
     )
-    plan = extraction.plan(settings, engine="auto")
+    plan = resolve.plan(settings, engine="auto")
     photos = sorted(path for path in arguments.images.rglob("*") if path.suffix.lower() in SUFFIXES)[: arguments.count]
     with tempfile.TemporaryDirectory() as name, ExitStack() as opened:
         folder = Path(name)
         crews = {
-            label: opened.enter_context(executors.open_executor(kind, workers=n, scheduler=None, patience=600.0))
+            label: opened.enter_context(executor.open_executor(kind, workers=n, scheduler=None, patience=600.0))
             for label, (kind, n) in CREWS.items()
         }
         write_manifest(arguments.images, photos, folder / "manifest.csv")

@@ -77,15 +77,14 @@ def audit(
     workers: int | None,
 ) -> None:
     """Look for faults in the data, and write tables and pictures of them to OUT_DIR."""
-    from pipeline import audit as auditing
-    from pipeline import heads
+    from pipeline.audit import audit
+    from pipeline.audit.audit import Rules
+    from pipeline.heads.logistic import LogisticHead
 
-    rules = auditing.Rules(
-        hash_distance=hash_distance, min_cosine=min_cosine, neighbours=neighbours, folds=folds, seed=seed
-    )
-    head = heads.LogisticHead(C=C, l1_ratio=0.0, class_weight=None, max_iter=1000, seed=seed)
+    rules = Rules(hash_distance=hash_distance, min_cosine=min_cosine, neighbours=neighbours, folds=folds, seed=seed)
+    head = LogisticHead(C=C, l1_ratio=0.0, class_weight=None, max_iter=1000, seed=seed)
     with progress("images") as report:
-        counts = auditing.audit(
+        counts = audit.audit(
             images, manifest, features, out_dir, rules=rules, head=head, workers=workers, progress=report
         )
     certain = counts["same_bytes"] + counts["same_pixels"] + counts["near_duplicates"]

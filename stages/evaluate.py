@@ -55,12 +55,12 @@ def evaluate(
 
     A head is judged by FEATURES; IMAGES is then read only to draw the mistakes. A model is run over the IMAGES.
     """
-    from pipeline.evaluation import evaluate as evaluation
+    from pipeline.evaluation import evaluate
     from pipeline.models.classifier import Runtime
 
     runtime = Runtime(weights=None, engine=engine, precision=None, batch_size=batch_size, cache=cache)
     with progress("images") as advance:
-        summary = evaluation.evaluate(
+        summary = evaluate.evaluate(
             images, manifest, features, trained_dir, out_dir, runtime=runtime, progress=advance, **options
         )
     for warning in summary.warnings:

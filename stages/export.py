@@ -11,7 +11,7 @@ from stages.options import settings
 from stages.options.paths import PLACE
 
 if TYPE_CHECKING:
-    from pipeline.export import Row
+    from pipeline.export.parity import Row
 
 FORMATS = ("keras", "saved_model", "tflite", "onnx", "openvino")
 QUANTIZATIONS = ("none", "dynamic", "int8")
@@ -92,19 +92,20 @@ def export(
     With --images and --manifest, each format is run on test images by its own runtime; one that does not do what the
     model does is an error, and nothing is written.
     """
-    from pipeline import export as library
+    from pipeline.export import export
+    from pipeline.export.export import Data, Settings
 
     if (images is None) != (manifest is None):
         raise click.UsageError("expected --images and --manifest together, received one of them")
-    data = library.Data(images, manifest) if images and manifest else None
-    chosen = library.Settings(
+    data = Data(images, manifest) if images and manifest else None
+    chosen = Settings(
         formats=tuple(name for names in formats for name in names),
         quantize=tuple(kind for kinds in quantize for kind in kinds),  # type: ignore[misc]
         calibration_images=calibration_images,
         sample=sample,
     )
     with progress("steps") as advance:
-        summary = library.export(
+        summary = export.export(
             model_dir, out_dir, settings=chosen, data=data, evaluation=evaluation, cache=cache, progress=advance
         )
     if summary.parity:

@@ -11,7 +11,8 @@ from stages.options import settings
 from stages.options.paths import FILE, PLACE
 
 if TYPE_CHECKING:
-    from pipeline.features.extract import Part, Report
+    from pipeline.features.extract import Report
+    from pipeline.features.workers.partition import Part
 
 
 @click.command(cls=Stage)
@@ -45,7 +46,7 @@ def extract(
     Rows computed before, under the same settings, come from the cache. With --shard rows are computed and FEATURES is
     left alone: when all parts are done, the same command without --shard assembles it.
     """
-    from pipeline.features import extract as extraction
+    from pipeline.features import extract
     from pipeline.features.cache import inventory
 
     if planned:
@@ -53,7 +54,7 @@ def extract(
         return
     with settings.executor_of(chosen) as executor, progress("rows") as advance:
         policy, plan = settings.policy(chosen), settings.plan(chosen)
-        done = extraction.extract(
+        done = extract.extract(
             images,
             manifest,
             features,
@@ -90,10 +91,10 @@ def _forecast(
     images: Root, manifest: Path, views: int, batch_size: int, shard: "Part", cache: Path, chosen: dict[str, Any]
 ) -> None:
     from pipeline.features import throughput
-    from pipeline.features.workers import worker as computing
+    from pipeline.features.workers.worker import job_of
 
     policy, plan = settings.policy(chosen), settings.plan(chosen)
-    job = computing.job_of(images, plan, views=views, policy=policy, cache=cache, batch_size=batch_size, engine=None)
+    job = job_of(images, plan, views=views, policy=policy, cache=cache, batch_size=batch_size, engine=None)
     found = throughput.forecast(job, manifest, part=shard)
     each = f" in {views} views" if views > 1 else ""
     click.echo(f"{found.images:,} images{each}: {found.rows:,} rows, {found.missing:,} of them missing")
@@ -118,7 +119,7 @@ def _time(hours: float) -> str:
 
 
 def _part(text: str | None) -> "Part":
-    from pipeline.features.extract import EVERYTHING, Part
+    from pipeline.features.workers.partition import EVERYTHING, Part
 
     if text is None:
         return EVERYTHING

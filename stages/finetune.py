@@ -12,7 +12,7 @@ from stages.options.param_types import FloatRange, names, widths
 from stages.options.paths import FILE, FOLDER, PLACE
 
 if TYPE_CHECKING:
-    from pipeline.models.finetuning import Summary
+    from pipeline.models.finetuning.finetune import Summary
 
 
 @click.command(cls=Stage)
@@ -135,12 +135,14 @@ def finetune(
 
     With --epochs above 0, first train the head and the layers above --cut; a run that was killed goes on at the epoch.
     """
-    from pipeline.models import finetuning
+    from pipeline.models.finetuning import finetune
+    from pipeline.models.finetuning.settings import Settings
+    from pipeline.models.finetuning.setup import Run
 
     _require_kind(head_dir, head)
-    chosen = finetuning.Settings(policy=settings.policy(options), **options)
+    chosen = Settings(policy=settings.policy(options), **options)
     with progress("images") as extracting, progress("batches") as training:
-        run = finetuning.Run(
+        run = Run(
             weights=weights,
             engine=engine,
             cache=cache,
@@ -148,7 +150,7 @@ def finetune(
             progress=training,
             told=lambda row: tell(_epoch(row)),
         )
-        summary = finetuning.finetune(
+        summary = finetune.finetune(
             images, manifest, features, head_dir, model_dir, settings=chosen, run=run, report_path=report
         )
     for warning in summary.warnings:
@@ -159,9 +161,9 @@ def finetune(
 
 
 def _require_kind(head_dir: Path, kind: str | None) -> None:
-    from pipeline import heads
+    from pipeline.heads import registry, store
 
-    if kind is not None and (found := heads.name_of(heads.load(head_dir)[0])) != kind:
+    if kind is not None and (found := registry.name_of(store.load(head_dir)[0])) != kind:
         raise click.BadParameter(f"expected a head of kind {kind} in {head_dir}, received {found}", param_hint="--head")
 
 

@@ -33,12 +33,12 @@ if TYPE_CHECKING:
 )
 def growth(manifest: Path, features: Path, out_dir: Path, parts: int, seeds: int, folds: int | None, C: float) -> None:
     """Fit a logistic head on growing parts of the training split, and forecast what twice the photos would bring."""
-    from pipeline import heads
-    from pipeline.heads.selection import learning_curve as growing
+    from pipeline.heads.logistic import LogisticHead
+    from pipeline.heads.selection import learning_curve
 
-    head = heads.LogisticHead(C=C, l1_ratio=0.0, class_weight=None, max_iter=1000, seed=0)
+    head = LogisticHead(C=C, l1_ratio=0.0, class_weight=None, max_iter=1000, seed=0)
     with progress("fits") as report:
-        summary = growing.grow(
+        summary = learning_curve.grow(
             manifest, features, out_dir, head=head, parts=parts, seeds=seeds, folds=folds, progress=report
         )
     for size, accuracy in zip(summary.sizes, summary.accuracies, strict=True):

@@ -85,12 +85,12 @@ def predict(
 
     A file that cannot be used gets a row with its error; the exit status is then 1.
     """
-    from pipeline.inference import predict as prediction
+    from pipeline.inference.predict import Asked, Predictor, expand
 
-    wanted = prediction.Asked(familiarity=neighbours if familiarity else 0, **asked)
+    wanted = Asked(familiarity=neighbours if familiarity else 0, **asked)
     write = _writer(output)
-    files = prediction.expand(paths)
-    predictor = prediction.Predictor(
+    files = expand(paths)
+    predictor = Predictor(
         trained,
         weights=weights,
         engine=engine,

@@ -46,10 +46,10 @@ def prepare(
     IMAGES holds one folder a class, or train, val and test folders of such; or see --label-pattern and --labels.
     MANIFEST is the CSV to write; quarantine.csv and three pictures appear beside it.
     """
-    from pipeline.photos.prepare import prepare as prepare_images
+    from pipeline.photos import prepare
 
     with progress("images") as report:
-        summary = prepare_images(
+        summary = prepare.prepare(
             images,
             manifest,
             labels_csv=labels,

@@ -15,7 +15,7 @@ from stages.options.param_types import FloatRange
 from stages.options.paths import PLACE
 
 if TYPE_CHECKING:
-    from pipeline.features.extract import Settings
+    from pipeline.features.resolve import Settings
 
 AUTO = "auto"
 
@@ -69,7 +69,8 @@ def probe(images: Root, manifest: Path, cut_json: Path, cut: str, pooling: str, 
     Beside it go layers.csv and layers.png: the accuracy of a quick head at every cut and pooling, and what each costs;
     and backbones.csv and backbones.png: the bases of --compare.
     """
-    from pipeline.features.probe import probe as probing
+    from pipeline.features.probe import probe
+    from pipeline.features.probe.probe import preferred
     from pipeline.features.probe.recommendation import Proof
 
     proof = Proof(options.pop("margin"), options.pop("confidence"))
@@ -78,7 +79,7 @@ def probe(images: Root, manifest: Path, cut_json: Path, cut: str, pooling: str, 
         if compared:
             raise click.UsageError("--compare wants --cut auto, since a cut belongs to one backbone")
         pooling = "avg" if pooling == AUTO else pooling
-        layer, _ = probing.echo(cut_json, backbone=options["backbone"], cut=cut, pooling=pooling)
+        layer, _ = probe.echo(cut_json, backbone=options["backbone"], cut=cut, pooling=pooling)
         click.echo(f"{layer} with {pooling}, as given -> {cut_json}")
         return
     if pooling in ("flatten", "none"):
@@ -87,10 +88,10 @@ def probe(images: Root, manifest: Path, cut_json: Path, cut: str, pooling: str, 
         )
     run = {name: options.pop(name) for name in ("batch_size", "cache")}
     bases = list(_bases(compared, options))
-    poolings = probing.POOLINGS if pooling == AUTO else (pooling,)
+    poolings = probe.POOLINGS if pooling == AUTO else (pooling,)
     with progress("images") as advance:
         asked = {"poolings": poolings, "sample": sample, "proof": proof, "engine": engine}
-        finding, contenders = probing.probe(images, manifest, cut_json, bases, progress=advance, **asked, **run)
+        finding, contenders = probe.probe(images, manifest, cut_json, bases, progress=advance, **asked, **run)
     for one in contenders:
         judged = one.finding.recommendation.chosen
         low, high = judged.interval
@@ -99,13 +100,13 @@ def probe(images: Root, manifest: Path, cut_json: Path, cut: str, pooling: str, 
             f"{one.images_per_second:,.0f} images a second, {one.seconds:,.0f} s for all {one.images:,}"
         )
     if contenders:
-        click.echo(probing.preferred(contenders, proof)[1])
+        click.echo(preferred(contenders, proof)[1])
     click.echo(f"{len(finding.judged)} candidates: {finding.recommendation.why} -> {cut_json}")
 
 
 def _bases(compared: tuple[str, ...], options: dict[str, Any]) -> Iterator["Settings"]:
     """Yield the base of the options, and after it those that are compared, else with the same options."""
-    from pipeline.features.extract import Settings
+    from pipeline.features.resolve import Settings
 
     seed = options.pop("weights_seed")
     first = Settings(**options, seed=seed, cut="top", pooling="avg", precision="float32", dtype="auto")

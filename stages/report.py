@@ -13,7 +13,8 @@ from stages.options import settings
 from stages.options.paths import FILE, PLACE
 
 if TYPE_CHECKING:
-    from pipeline.report import Commit, Looks
+    from pipeline.report.sections.overview import Looks
+    from pipeline.report.sections.provenance import Commit
 
 SETTINGS = ("method", "map_images", "most_pictures", "neighbours", "seed")
 CODE = ("pipeline", "stages", "params.yaml")  # dvc.lock changes with every run
@@ -86,17 +87,20 @@ def report(
 
     OUT_DIRs are folders that `evaluate` wrote, or folders of such folders. The file needs no network.
     """
-    from pipeline import report as reporting
     from pipeline.evaluation import compare
+    from pipeline.report import report
+    from pipeline.report.collect import Inputs
+    from pipeline.report.report import Settings
+    from pipeline.report.sections.heatmaps import HeatMaps
 
     chosen = {name: options.pop(name) for name in SETTINGS}
-    inputs = reporting.Inputs(images, manifest, features, evaluations, **options)
-    explain = reporting.HeatMaps(inputs.trained, weights=weights, cache=cache) if heat_maps else None
+    inputs = Inputs(images, manifest, features, evaluations, **options)
+    explain = HeatMaps(inputs.trained, weights=weights, cache=cache) if heat_maps else None
     with progress("pictures") as advance:
-        summary = reporting.report(
+        summary = report.report(
             inputs,
             page,
-            reporting.Settings(title=title or images.absolute().stem, **chosen),
+            Settings(title=title or images.absolute().stem, **chosen),
             commit=_commit(Path.cwd()) if git else None,
             looks=_looks(compare.expand(evaluations)) if git else None,
             explain=explain,
@@ -109,7 +113,7 @@ def report(
 
 def _commit(root: Path) -> "Commit | None":
     """Return the commit that the folder is at; None without Git, or where nothing was committed."""
-    from pipeline.report import Commit
+    from pipeline.report.sections.provenance import Commit
 
     try:
         name = history.git(root, "rev-parse", "HEAD").strip()
@@ -120,7 +124,7 @@ def _commit(root: Path) -> "Commit | None":
 
 
 def _looks(folders: list[Path]) -> "Looks":
-    from pipeline.report import Looks
+    from pipeline.report.sections.overview import Looks
 
     return Looks(*history.results(folders, Path.cwd()))
 

@@ -79,9 +79,9 @@ def serve(
 
     With --features and --manifest the page shows the most similar training photos, too, and how familiar a photo is.
     """
-    from pipeline.inference import serving
+    from pipeline.inference.serving import requirements
 
-    serving.require_installed()
+    requirements.require_installed()
     from pipeline.inference.serving import limits, model_service, routes, server
 
     answering = model_service.Service(

@@ -9,13 +9,13 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
-from pipeline import heads
-from pipeline.heads import train as training
-from pipeline.heads import training_time
+from pipeline.heads import registry, training_time
 from pipeline.heads.calibration import calibrate, thresholds
 from pipeline.heads.dense import ACTIVATIONS, OPTIMIZERS, STANDARDIZE
 from pipeline.heads.knn import METRICS
+from pipeline.heads.registry import HEADS
 from pipeline.heads.selection import grid_search
+from pipeline.heads.train import Summary
 from stages.console import Stage, progress, warn
 from stages.options.param_types import FloatRange, widths
 from stages.options.paths import FILE, FOLDER
@@ -42,9 +42,7 @@ FRACTION = FloatRange(0.0, 1.0, min_open=True)
 @click.argument("manifest", metavar="MANIFEST.csv", type=click.Path(path_type=Path))
 @click.argument("features", metavar="FEATURES.h5", type=click.Path(path_type=Path))
 @click.argument("head_dir", type=FOLDER)
-@click.option(
-    "--head", type=click.Choice(list(heads.HEADS)), default="logistic", show_default=True, help="Kind of head."
-)
+@click.option("--head", type=click.Choice(list(HEADS)), default="logistic", show_default=True, help="Kind of head.")
 @click.option(
     "--class-weight",
     type=click.Choice(["none", "balanced"]),
@@ -190,12 +188,14 @@ def train(
     **options: Any,
 ) -> None:
     """Fit a light head on FEATURES.h5, with the labels and splits of MANIFEST.csv, and keep it in HEAD_DIR."""
+    from pipeline.heads import train
+
     _refuse_what_has_no_effect(ctx, head, options)
-    unfitted = heads.HEADS[head](**{name: options[name] for name in heads.parameters_of(head)})
+    unfitted = HEADS[head](**{name: options[name] for name in registry.parameters_of(head)})
     search, wish = _search(ctx, options), _wish(options)
     started = time.monotonic()
     with progress("fits and epochs" if search else "epochs") as advance:
-        summary = training.train(
+        summary = train.train(
             manifest,
             features,
             head_dir,
@@ -237,7 +237,7 @@ def _wish(options: dict[str, Any]) -> thresholds.Wish | None:
     return None
 
 
-def _calibration(summary: training.Summary) -> dict[str, float]:
+def _calibration(summary: Summary) -> dict[str, float]:
     """Return what a calibration did on the images that it was fitted on, flat."""
     if summary.calibrated is None:
         return {}
@@ -249,7 +249,7 @@ def _calibration(summary: training.Summary) -> dict[str, float]:
     return {"temperature": found["temperature"], "calibration_rows": found["rows"], **flat}
 
 
-def _searched(summary: training.Summary) -> list[str]:
+def _searched(summary: Summary) -> list[str]:
     if summary.searched is None:
         return []
     trials, chosen = summary.searched.trials, summary.searched.trials[summary.searched.chosen]
@@ -262,7 +262,7 @@ def _searched(summary: training.Summary) -> list[str]:
     ]
 
 
-def _threshold(summary: training.Summary) -> list[str]:
+def _threshold(summary: Summary) -> list[str]:
     if summary.threshold is None:
         return []
     found = summary.threshold
@@ -278,12 +278,12 @@ def _refuse_what_has_no_effect(ctx: click.Context, head: str, options: dict[str,
     def given(name: str) -> bool:
         return ctx.get_parameter_source(name) is not ParameterSource.DEFAULT
 
-    own = set(heads.parameters_of(head)) | ({"seed"} if options["search"] else set())
-    every = {name for kind in heads.HEADS for name in heads.parameters_of(kind)}
+    own = set(registry.parameters_of(head)) | ({"seed"} if options["search"] else set())
+    every = {name for kind in HEADS for name in registry.parameters_of(kind)}
     for parameter in ctx.command.params:
         name = parameter.name or ""
         if name in every - own and given(name):
-            owners = ", ".join(kind for kind in heads.HEADS if name in heads.parameters_of(kind))
+            owners = ", ".join(kind for kind in HEADS if name in registry.parameters_of(kind))
             raise click.UsageError(f"{parameter.opts[0]} is an option of --head {owners}, received --head {head}", ctx)
         if name in ("folds", "trials", "jobs") and given(name) and not options["search"]:
             raise click.UsageError(f"{parameter.opts[0]} is an option of --search, which was not given", ctx)

@@ -8,8 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from pipeline.backbones import BACKBONES, Backbone
-from pipeline.features import extract
+from pipeline.backbones.table import BACKBONES, Backbone
+from pipeline.features import resolve
+from pipeline.features.resolve import Plan, Settings
 from pipeline.photos.augmentation import Policy
 
 NO_POLICY = Policy(flip="none", rotation=0.0, zoom=0.0, shift=0.0, brightness=0.0, contrast=0.0)
@@ -40,7 +41,7 @@ def quadrant_means(batch: NDArray[np.uint8]) -> NDArray[np.float32]:
     return quadrants.mean(axis=(2, 4)).reshape(count, 12)
 
 
-def settings(**changes: object) -> extract.Settings:
+def settings(**changes: object) -> Settings:
     chosen: dict[str, object] = {
         "backbone": "mobilenet_v2",
         "alpha": 1.0,
@@ -53,11 +54,11 @@ def settings(**changes: object) -> extract.Settings:
         "precision": "float32",
         "dtype": "auto",
     }
-    return extract.Settings(**{**chosen, **changes})  # type: ignore[arg-type]
+    return Settings(**{**chosen, **changes})  # type: ignore[arg-type]
 
 
-def plan(**changes: object) -> extract.Plan:
-    return extract.plan(settings(**changes), engine="tensorflow")
+def plan(**changes: object) -> Plan:
+    return resolve.plan(settings(**changes), engine="tensorflow")
 
 
 def write_photo(path: Path, seed: int, size: tuple[int, int] = (40, 30)) -> Path:

@@ -8,12 +8,13 @@ from typing import Final
 
 import numpy as np
 
-from pipeline.backbones.engines import Engine
+from pipeline.backbones.engines.engine import Engine
 from pipeline.errors import InputError, StorageError
 from pipeline.features import features_file, spec, throughput
 from pipeline.features.cache.row_cache import DamagedShardError
-from pipeline.features.resolve import Plan, Settings, open_engine, plan, settings_of
-from pipeline.features.workers.executors import Executor, Local
+from pipeline.features.resolve import Plan
+from pipeline.features.workers.executors.executor import Executor
+from pipeline.features.workers.executors.local import Local
 from pipeline.features.workers.partition import EVERYTHING, Part, Worker
 from pipeline.features.workers.retry import Completion, Progress
 from pipeline.features.workers.worker import job_of
@@ -21,20 +22,6 @@ from pipeline.photos import manifest
 from pipeline.photos.augmentation import Policy, check_views
 from pipeline.photos.remote import Root
 from pipeline.storage.atomic import published
-
-__all__ = [
-    "EVERYTHING",
-    "Part",
-    "Plan",
-    "Progress",
-    "Report",
-    "Settings",
-    "Worker",
-    "extract",
-    "open_engine",
-    "plan",
-    "settings_of",
-]
 
 MOST_NAMED: Final = 10
 ATTEMPTS: Final = 3

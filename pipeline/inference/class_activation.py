@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from pipeline.backbones import engines
+from pipeline.backbones.engines.engine import Engine, Precision
 from pipeline.errors import InputError
 from pipeline.inference.load import load
 from pipeline.models.classifier import Runtime
@@ -99,13 +99,13 @@ class Explainer:
         *,
         weights: str | None,
         engine: str,
-        precision: engines.Precision | None,
+        precision: Precision | None,
         batch_size: int,
         cache: Path | None,
     ) -> None:
         self._trained = load(trained_dir, Runtime(weights, engine, precision, batch_size, cache))
         self._batch_size = batch_size
-        self._engine: engines.Engine | None = None
+        self._engine: Engine | None = None
         self.exact = self._trained.readout.linear
         self.classes, self.geometry, self.fit = self._trained.classes, self._trained.geometry, self._trained.fit
 

@@ -16,7 +16,7 @@ import joblib
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.backbones import engines
+from pipeline.backbones.engines.engine import Engine, Precision
 from pipeline.errors import ImageError, InputError
 from pipeline.heads.calibration import thresholds
 from pipeline.inference import class_activation
@@ -136,13 +136,13 @@ class Predictor:
         *,
         weights: str | None,
         engine: str,
-        precision: engines.Precision | None,
+        precision: Precision | None,
         batch_size: int,
         cache: Path | None,
         asked: Asked = Asked(),
     ) -> None:
         self.batch_size, self.asked = batch_size, asked
-        self._engine: engines.Engine | None = None
+        self._engine: Engine | None = None
         self._used = load(trained_dir, Runtime(weights, engine, precision, batch_size, cache))
         self.classes, self.plan = self._used.classes, self._used.plan
         self.warnings = list(self._used.warnings)

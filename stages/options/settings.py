@@ -11,8 +11,8 @@ from click.core import ParameterSource
 from stages.options.param_types import FloatRange
 
 if TYPE_CHECKING:
-    from pipeline.features.extract import Plan
-    from pipeline.features.workers.executors import Executor
+    from pipeline.features.resolve import Plan
+    from pipeline.features.workers.executors.executor import Executor
     from pipeline.photos.augmentation import Policy
 
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -171,22 +171,23 @@ def policy(chosen: dict[str, Any]) -> "Policy":
 
 def plan(chosen: dict[str, Any]) -> "Plan":
     """Take the options of `settings` out of those chosen, and resolve them to a plan, without TensorFlow."""
-    from pipeline.features import extract
+    from pipeline.features import resolve
+    from pipeline.features.resolve import Settings
 
     engine, seed, cut_file = chosen.pop("engine"), chosen.pop("weights_seed"), chosen.pop("cut_file")
     if cut_file:
         chosen["cut"], chosen["pooling"] = _read_cut(cut_file, chosen["backbone"])
-    names = [field.name for field in dataclasses.fields(extract.Settings) if field.name != "seed"]
-    return extract.plan(extract.Settings(seed=seed, **{name: chosen.pop(name) for name in names}), engine=engine)
+    names = [field.name for field in dataclasses.fields(Settings) if field.name != "seed"]
+    return resolve.plan(Settings(seed=seed, **{name: chosen.pop(name) for name in names}), engine=engine)
 
 
 def executor_of(chosen: dict[str, Any]) -> "Executor":
     """Take the options of an executor out of those chosen, and return it; nothing is started yet."""
-    from pipeline.features.workers import executors
+    from pipeline.features.workers.executors.executor import open_executor
 
     name, patience = chosen.pop("executor"), chosen.pop("task_timeout")
     workers, scheduler = chosen.pop("workers"), chosen.pop("scheduler")
-    return executors.open_executor(name, workers=workers, scheduler=scheduler, patience=patience)
+    return open_executor(name, workers=workers, scheduler=scheduler, patience=patience)
 
 
 def _read_cut(path: Path, backbone: str) -> tuple[str, str]:

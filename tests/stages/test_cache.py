@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
-from pipeline.features import extract as extraction
 from pipeline.features import features_file, spec
 from pipeline.features.cache.row_cache import RowCache
+from pipeline.features.resolve import Settings
 from pipeline.photos import manifest
 from pipeline.photos.augmentation import Policy, view_key
 from pipeline.photos.manifest import Manifest
@@ -270,5 +270,5 @@ def test_the_options_of_explain_are_those_of_extract() -> None:
 
 def test_every_setting_and_every_part_of_a_policy_is_an_option() -> None:
     here = {one.name for one in command.commands["explain"].params}
-    names = {field.name for kind in (extraction.Settings, Policy) for field in dataclasses.fields(kind)}
+    names = {field.name for kind in (Settings, Policy) for field in dataclasses.fields(kind)}
     assert names - {"seed"} <= here

@@ -56,7 +56,7 @@ def room(path: Path) -> int:
 
 
 def lay_out(path: Path, shown: Gallery, *, method: Method, neighbours: int, seed: int) -> Mapped:
-    """Lay out the features of the images that have a picture; parameters as in `pipeline.report.Settings`.
+    """Lay out the features of the images that have a picture; parameters as in `pipeline.report.report.Settings`.
 
     Raises
     ------

@@ -11,10 +11,11 @@ import pytest
 from numpy.typing import NDArray
 
 from pipeline.errors import CutError, InputError
-from pipeline.features import extract
-from pipeline.features.probe import cut_file
-from pipeline.features.probe import probe as probing
+from pipeline.features import resolve
+from pipeline.features.probe import cut_file, probe
+from pipeline.features.probe.probe import Bench, Contender, Finding, draw, echo, judge, preferred
 from pipeline.features.probe.recommendation import Candidate, Judged, Proof, chance, compare, recommend
+from pipeline.features.resolve import Plan
 from pipeline.photos import decode, manifest, prepare
 from pipeline.photos.manifest import Manifest
 from pipeline.stats import intervals
@@ -45,14 +46,14 @@ class FakeBench:
         self.engine = FakeEngine()
         self.opened = 0
 
-    def __call__(self, plan: extract.Plan) -> probing.Bench:
+    def __call__(self, plan: Plan) -> Bench:
         self.opened += 1
         candidates = [
             Candidate(cut, f"{cut}_layer", depth, pooling, 2, COST[cut])
             for depth, cut in enumerate(COST, 1)
             for pooling in ("avg", "max")
         ]
-        return probing.Bench(candidates, self.engine)
+        return Bench(candidates, self.engine)
 
 
 class Photos:
@@ -79,9 +80,9 @@ class Photos:
         self.bench = FakeBench()
         self.seen: list[tuple[int, int]] = []
 
-    def probe(self, *others: str, sample: int = 1000, batch_size: int = 7, margin: float = 0.2) -> probing.Finding:
+    def probe(self, *others: str, sample: int = 1000, batch_size: int = 7, margin: float = 0.2) -> Finding:
         bases = [settings(size=SIZE), *(settings(backbone=name, size=SIZE) for name in others)]
-        found, self.contenders = probing.probe(
+        found, self.contenders = probe.probe(
             self.root,
             self.manifest,
             self.cut,
@@ -98,7 +99,7 @@ class Photos:
         )
         return found
 
-    def timed(self, plan: extract.Plan) -> FakeEngine:
+    def timed(self, plan: Plan) -> FakeEngine:
         self.asked = (plan.spec["cut"], plan.spec["pooling"])
         self.other = FakeEngine()
         return self.other
@@ -216,9 +217,9 @@ def test_one_class_cannot_be_probed(photos: Photos) -> None:
 
 
 def test_candidates_whose_features_do_not_fit_float16_are_left_out(photos: Photos) -> None:
-    candidates = photos.bench(extract.plan(settings(size=SIZE), engine="tensorflow")).candidates[:2]
+    candidates = photos.bench(resolve.plan(settings(size=SIZE), engine="tensorflow")).candidates[:2]
     columns = np.arange(6, dtype=np.float16)[:, None]
-    judged = probing.judge(candidates, [columns + np.float16(np.inf), columns], list("aaabbb"))
+    judged = judge(candidates, [columns + np.float16(np.inf), columns], list("aaabbb"))
     assert [one.candidate for one in judged] == candidates[1:]
 
 
@@ -229,7 +230,7 @@ def drawn(counts: dict[str, int], sample: int) -> Manifest:
         for label, count in counts.items()
         for number in range(count)
     ]
-    return probing.draw(manifest.from_rows(rows), sample)
+    return draw(manifest.from_rows(rows), sample)
 
 
 def test_a_sample_has_its_share_of_every_class_and_no_test_image() -> None:
@@ -247,7 +248,7 @@ def test_a_larger_sample_holds_the_smaller_one() -> None:
 
 def test_identical_files_count_once() -> None:
     row = manifest.Row("b", b"x" * 32, "cat", "train", 1, 1, "PNG")
-    assert probing.draw(manifest.from_rows([row, row._replace(path="a")]), 10).paths == ["a"]
+    assert draw(manifest.from_rows([row, row._replace(path="a")]), 10).paths == ["a"]
 
 
 def test_several_backbones_are_compared_at_the_cut_recommended_for_each(photos: Photos) -> None:
@@ -267,15 +268,15 @@ def test_several_backbones_are_compared_at_the_cut_recommended_for_each(photos: 
     assert cut_file.read(photos.cut, backbone="mobilenet_v2") == ("middle_layer", "avg")
 
 
-def contender(name: str, wrong: int, rate: float, first: probing.Contender | None = None) -> probing.Contender:
+def contender(name: str, wrong: int, rate: float, first: Contender | None = None) -> Contender:
     """A base that gets the first `wrong` of 400 images wrong."""
     right = np.arange(400) >= wrong
     judged = Judged(Candidate("top", "top_layer", 1, "avg", 8, 10), right, 1.0 - right)
-    plan = extract.plan(settings(backbone=name, size=SIZE), engine="tensorflow")
+    plan = resolve.plan(settings(backbone=name, size=SIZE), engine="tensorflow")
     found = recommend([judged], ["a", "b"] * 200, top=judged, proof=Proof())
     beside = judged if first is None else first.finding.recommendation.chosen
     difference = compare(judged, beside, chance(["a", "b"] * 200), Proof(margin=0.05), 1)
-    return probing.Contender(probing.Finding(plan, [judged], found), rate, 400, difference)
+    return Contender(Finding(plan, [judged], found), rate, 400, difference)
 
 
 @pytest.mark.parametrize(
@@ -292,14 +293,14 @@ def test_another_base_is_taken_only_if_it_is_shown_to_be_better_or_faster_and_no
 ) -> None:
     first = contender("mobilenet_v2", 40, 100.0)
     both = [first, contender("vgg16", wrong, rate, first)]
-    chosen, said = probing.preferred(both, Proof(margin=0.05))
+    chosen, said = preferred(both, Proof(margin=0.05))
     assert chosen is both[taken]
     assert said.startswith(why)
 
 
 def test_a_given_cut_is_echoed_without_images_and_the_same_files_are_there(tmp_path: Path) -> None:
     cut = tmp_path / "probe" / "cut.json"
-    received = probing.echo(cut, backbone="efficientnet_lite0", cut="block-9", pooling="grid3")
+    received = echo(cut, backbone="efficientnet_lite0", cut="block-9", pooling="grid3")
     assert received == cut_file.read(cut, backbone="efficientnet_lite0") == ("block4b_add", "grid3")
     assert json.loads(cut.read_text())["why"] == "given: block-9 with grid3; nothing was probed"
     names = {"cut.json", "layers.csv", "layers.png", "backbones.csv", "backbones.png"}
@@ -309,14 +310,14 @@ def test_a_given_cut_is_echoed_without_images_and_the_same_files_are_there(tmp_p
 
 def test_a_word_that_the_backbone_does_not_know_is_not_echoed(tmp_path: Path) -> None:
     with pytest.raises(CutError, match="received 'block-99'"):
-        probing.echo(tmp_path / "cut.json", backbone="vgg16", cut="block-99", pooling="avg")
+        echo(tmp_path / "cut.json", backbone="vgg16", cut="block-99", pooling="avg")
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_real_bench_gives_in_one_row_what_each_trunk_gives(tmp_path: Path) -> None:
     chosen = settings(backbone="mobilenet", alpha=0.25, size=32)
-    plan = extract.plan(chosen, engine="openvino")
-    bench = probing.bench(plan, poolings=("avg", "grid2"), batch_size=4)
+    plan = resolve.plan(chosen, engine="openvino")
+    bench = probe.bench(plan, poolings=("avg", "grid2"), batch_size=4)
     photo = write_photo(tmp_path / "photo.png", 0)
     pixels = np.stack([decode.fit(photo.read_bytes(), size=32, geometry="squash")] * 2)
     (row,) = bench.engine.run([pixels])
@@ -326,6 +327,6 @@ def test_a_real_bench_gives_in_one_row_what_each_trunk_gives(tmp_path: Path) -> 
     assert bench.candidates[0].multiply_adds < bench.candidates[-1].multiply_adds
     for place in (0, 7, len(ends) - 1):
         one = bench.candidates[place]
-        alone = extract.plan(replace(chosen, cut=one.layer, pooling=one.pooling), engine="openvino")
-        (expected,) = extract.open_engine(alone, batch_size=4, cache=None).run([pixels])
+        alone = resolve.plan(replace(chosen, cut=one.layer, pooling=one.pooling), engine="openvino")
+        (expected,) = resolve.open_engine(alone, batch_size=4, cache=None).run([pixels])
         np.testing.assert_array_equal(row[:, ends[place] - one.features : ends[place]], expected)

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline import heads
 from pipeline.errors import InputError
+from pipeline.heads.registry import HEADS
 from pipeline.heads.selection import grid_search
 from pipeline.heads.selection.cross_validation import Fold, assign
 from pipeline.heads.selection.grid_search import Outcome, Search, Trial
@@ -68,7 +68,7 @@ def test_class_weights_weigh_the_rows_held_out():
     assert outcome.trials[0].loss == pytest.approx(np.average(losses, weights=weights[y]), rel=1e-12)
 
 
-@pytest.mark.parametrize("name", [name for name in heads.HEADS if name not in ("centroid", "dense")])
+@pytest.mark.parametrize("name", [name for name in HEADS if name not in ("centroid", "dense")])
 def test_the_order_is_from_simple_to_less_simple_and_parallel_folds_change_nothing(name):
     X, y = blobs(3, n=90, separation=0.4)
     folds = assign(digests(90), y, folds=3, seed=0)
