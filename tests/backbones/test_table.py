@@ -175,8 +175,8 @@ def test_building_leaves_the_random_generator_where_it_was():
 
 def test_table_weights_and_cuts_are_known_without_tensorflow():
     program = (
-        "import sys; from pipeline import backbones as b; row = b.find('efficientnet_lite0');"
-        "b.find_weights(row, 'imagenet', size=224, alpha=1.0, seed=0); b.resolve_cut(row, 'block-1');"
+        "import sys; from pipeline.backbones import table, weights; row = table.find('efficientnet_lite0');"
+        "weights.find_weights(row, 'imagenet', size=224, alpha=1.0, seed=0); table.resolve_cut(row, 'block-1');"
         "sys.exit('tensorflow' in sys.modules or 'keras' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0

@@ -630,8 +630,8 @@ class TestDense:
         X, y = blobs(3)
         store.save(make("dense", activation="gelu").fit(X, y, None), tmp_path, record(3))
         code = (
-            "import sys, numpy as np; from pathlib import Path; from pipeline import heads\n"
-            f"heads.load(Path({str(tmp_path)!r}))[0].predict_proba(np.ones((2, 12), np.float32))\n"
+            "import sys, numpy as np; from pathlib import Path; from pipeline.heads import store\n"
+            f"store.load(Path({str(tmp_path)!r}))[0].predict_proba(np.ones((2, 12), np.float32))\n"
             "assert not {'tensorflow', 'keras', 'sklearn'} & set(sys.modules)"
         )
         subprocess.run([sys.executable, "-c", code], check=True)
