@@ -73,15 +73,16 @@ def test_a_row_is_the_same_to_the_bit_whatever_batch_it_fell_into(engine: Engine
     np.testing.assert_array_equal(features(engine, images[order], size), whole[order])
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_a_row_is_the_same_to_the_bit_whatever_the_batch_size(name: str) -> None:
+@pytest.mark.parametrize(("name", "apart"), [("openvino", 0.0), ("tensorflow", 1e-6)])
+def test_a_row_is_the_same_whatever_the_batch_size(name: str, apart: float) -> None:
+    """OpenVINO gives the same bits; TensorFlow does on some processors, and on others the same up to rounding."""
     images, build = pixels(20), builder("mobilenet_v2")
     found = []
     for size in (1, 7, 16):
         running = open_engine(name, build, batch_size=size, precision="float32", kept=None)
         found.append(features(running, images, size))
     for rows in found[1:]:
-        np.testing.assert_array_equal(rows, found[0])
+        assert np.abs(rows - found[0]).max() <= apart * np.abs(found[0]).max()
 
 
 def test_an_engine_for_single_images_gives_the_same_features() -> None:
