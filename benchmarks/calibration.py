@@ -109,7 +109,8 @@ def measure(manifest_path: Path, features_path: Path) -> None:
     with tempfile.TemporaryDirectory() as folder:
         for name, params in HEADS.items():
             head = heads.HEADS[name](**params)  # type: ignore[arg-type]
-            train.train(manifest_path, features_path, Path(folder) / name, head=head, calibrate="temperature")
+            chosen = train.Training(head=head, calibrate="temperature")
+            train.fit(manifest_path, features_path, Path(folder) / name, chosen)
             evaluated(name, Path(folder) / name, table, features_path)
         print(f"\nlog loss on other images, {DRAWS} draws; labels certain, by class, by all (1), by all (1/2), no fit")
         for name in HEADS:

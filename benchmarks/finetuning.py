@@ -56,22 +56,16 @@ class Job:
         """Make manifest, features and head."""
         from pipeline import heads
         from pipeline.features import extract
+        from pipeline.features.settings import ExtractSettings
         from pipeline.heads import train
-        from pipeline.photos import augmentation, manifest
+        from pipeline.photos import manifest
         from pipeline.photos import prepare as preparation
+        from pipeline.photos.settings import PrepareSettings
 
         preparation.prepare(
             self.images,
             self.folder / "all.csv",
-            labels_csv=None,
-            label_pattern=None,
-            exclude=None,
-            max_quarantined=0.1,
-            val_fraction=0.2,
-            test_fraction=0.2,
-            stratify=False,
-            group_distance=None,
-            workers=None,
+            PrepareSettings(val_fraction=0.2),
             progress=lambda done, total: None,
         )
         table = manifest.read(self.folder / "all.csv")
@@ -82,39 +76,31 @@ class Job:
             self.images,
             self.manifest,
             self.folder / "features.h5",
-            self.plan(),
-            views=1,
-            policy=augmentation.Policy(flip="none", rotation=0, zoom=0, shift=0, brightness=0, contrast=0),
-            cache=self.folder / "cache",
-            batch_size=32,
+            ExtractSettings(**vars(self.plan().settings), cache=self.folder / "cache"),
             progress=lambda done, total: None,
         )
         head = heads.LogisticHead(C=0.01, l1_ratio=0.0, class_weight=None, max_iter=1000, seed=SEED)
-        train.train(self.manifest, self.folder / "features.h5", self.folder / "head", head=head)
+        train.fit(self.manifest, self.folder / "features.h5", self.folder / "head", train.Training(head=head))
 
     def plan(self) -> Any:
         """Return the plan of the features under the head."""
         from pipeline.features import extract
+        from pipeline.features.settings import FeatureSettings
 
-        settings = extract.Settings(
+        settings = FeatureSettings(
             backbone=self.backbone,
-            alpha=1.0,
             weights=self.weights,
-            seed=SEED,
+            weights_seed=SEED,
             size=self.size,
-            resize="squash",
-            cut="top",
-            pooling="avg",
-            precision="float32",
             dtype="float32",
         )
-        return extract.plan(settings, engine="auto")
+        return extract.plan(settings)
 
 
 def cached(job: Job) -> Iterator[Row]:
     """Train tail and head from activations, as `headstart finetune` does; first yield the seconds of the extraction."""
     from pipeline.models import finetuning
-    from pipeline.photos import augmentation
+    from pipeline.photos.settings import Policy
 
     def run(epochs: int, told: Callable[[Row], None]) -> Any:
         settings = finetuning.Settings(
@@ -137,7 +123,7 @@ def cached(job: Job) -> Iterator[Row]:
             seed=SEED,
             deterministic=False,
             live_augment=False,
-            policy=augmentation.Policy(flip="none", rotation=0, zoom=0, shift=0, brightness=0, contrast=0),
+            policy=Policy(),
         )
         silent: Callable[[int, int], None] = lambda done, total: None  # noqa: E731
         how = finetuning.Run(

@@ -18,6 +18,7 @@ from PIL import Image
 
 from pipeline import heads, report
 from pipeline.evaluation import evaluate
+from pipeline.evaluation.settings import EvaluateSettings
 from pipeline.features import features_file
 from pipeline.features.spec import canonical
 from pipeline.heads import train
@@ -79,8 +80,8 @@ def main() -> None:
         write(root, chosen.images, chosen.kind)
         paths = (root / "manifest.csv", root / "features.h5", root / "heads/logistic")
         head = heads.LogisticHead(C=0.01, l1_ratio=0.0, class_weight=None, max_iter=200, seed=0)
-        train.train(*paths, head=head)
-        evaluate.evaluate(root / "images", *paths, root / "out/logistic", tta=False, seed=0, resamples=100)
+        train.fit(*paths, train.Training(head=head))
+        evaluate.evaluate(root / "images", *paths, root / "out/logistic", EvaluateSettings(resamples=100))
         inputs = report.Inputs(root / "images", *paths[:2], [root / "out"], trained=[root / "heads"])
         settings = report.Settings("many", "auto", map_images=5000, most_pictures=10_000, neighbours=8, seed=0)
         started = time.perf_counter()

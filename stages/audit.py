@@ -5,8 +5,9 @@ from pathlib import Path
 import click
 
 from pipeline.photos.remote import Root
+from pipeline.photos.settings import PrepareSettings
 from stages.console import Stage, progress
-from stages.options.duplicates import hash_distance
+from stages.options.of_settings import options
 from stages.options.param_types import FloatRange
 from stages.options.paths import PLACE
 
@@ -36,7 +37,7 @@ def _faults(ctx: click.Context, parameter: click.Parameter, text: str) -> tuple[
     callback=_faults,
     help="End with status 1, after all is written, on leakage, conflicts or both.",
 )
-@hash_distance
+@options(PrepareSettings, only=("hash_distance",))
 @click.option(
     "--min-cosine",
     type=FloatRange(0.0, 1.0, min_open=True),

@@ -16,7 +16,7 @@ from typing import Any, Final
 import click
 from tqdm import tqdm
 
-from pipeline.errors import HeadstartError
+from pipeline.errors import HeadstartError, SettingError
 
 Progress = Callable[[int, int], None]
 SECONDS_BETWEEN_LINES = 10.0
@@ -57,6 +57,8 @@ class Stage(click.Command):
         LOGGER.addHandler(handler)
         try:
             return super().invoke(ctx)
+        except SettingError as error:
+            raise click.UsageError(_in_words(error), ctx) from error
         except (HeadstartError, OSError) as error:
             raise click.ClickException(" ".join(_in_words(error).split())) from error
         finally:

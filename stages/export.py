@@ -5,9 +5,10 @@ from typing import TYPE_CHECKING
 
 import click
 
+from pipeline.models.settings import Runtime
 from pipeline.photos.remote import Root
 from stages.console import Stage, progress, show_table
-from stages.options import settings
+from stages.options.of_settings import options
 from stages.options.paths import PLACE
 
 if TYPE_CHECKING:
@@ -74,7 +75,7 @@ class _Several(click.ParamType):  # type: ignore[type-arg]  # older releases of 
 @click.option(
     "--evaluation", type=click.Path(path_type=Path), help="Folder that `evaluate` wrote for the model: for the card."
 )
-@settings.cache
+@options(Runtime, only=("cache",))
 def export(
     model_dir: Path,
     out_dir: Path,

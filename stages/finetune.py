@@ -5,9 +5,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from pipeline.models.settings import Runtime
 from pipeline.photos.remote import Root
+from pipeline.photos.settings import Policy
+from pipeline.setting import build, described
 from stages.console import Stage, progress, show_table, tell, warn
-from stages.options import settings
+from stages.options.of_settings import options as options_of
 from stages.options.param_types import FloatRange, names, widths
 from stages.options.paths import FILE, FOLDER, PLACE
 
@@ -113,10 +116,8 @@ if TYPE_CHECKING:
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of all that is random.")
 @click.option("--deterministic", is_flag=True, help="The same bits again on this machine; up to twice as slow.")
 @click.option("--live-augment", is_flag=True, help="Read pixels anew in each epoch, changed at random as below.")
-@settings.augmentation
-@settings.trained_weights
-@settings.engine
-@settings.cache
+@options_of(Policy)
+@options_of(Runtime, only=("weights", "engine", "cache"))
 @click.option("--report", type=FILE, help="Write what was done, and how long it took, as JSON.")
 def finetune(
     images: Root,
@@ -138,7 +139,10 @@ def finetune(
     from pipeline.models import finetuning
 
     _require_kind(head_dir, head)
-    chosen = finetuning.Settings(policy=settings.policy(options), **options)
+    chosen = finetuning.Settings(
+        policy=build(Policy, options),
+        **{name: value for name, value in options.items() if name not in described(Policy)},
+    )
     with progress("images") as extracting, progress("batches") as training:
         run = finetuning.Run(
             weights=weights,

@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from pipeline.models.settings import Runtime
 from pipeline.photos.remote import Root
 from stages import history
 from stages.console import Stage, progress, warn
-from stages.options import settings
+from stages.options.of_settings import options
 from stages.options.paths import FILE, PLACE
 
 if TYPE_CHECKING:
@@ -68,7 +69,7 @@ _PATH = click.Path(path_type=Path)
     show_default=True,
     help="Tell the commit, and how many results the history holds; without, the page depends on its inputs alone.",
 )
-@settings.cache
+@options(Runtime, only=("cache",))
 def report(
     images: Root,
     manifest: Path,

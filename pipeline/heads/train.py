@@ -1,7 +1,8 @@
 """Manifest and features to a fitted head: join labels to rows by digest, search, fit, judge, calibrate, store."""
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+import os
+from collections.abc import Collection, Sequence
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -9,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline import heads
-from pipeline.errors import InputError
+from pipeline.errors import InputError, SettingError
 from pipeline.features.features_file import Features
 from pipeline.features.lazy_rows import Selection, not_finite
 from pipeline.heads import Codes, Progress, Table
@@ -17,6 +18,7 @@ from pipeline.heads.calibration import calibrate as calibration
 from pipeline.heads.calibration import thresholds
 from pipeline.heads.selection import grid_search
 from pipeline.heads.selection.cross_validation import Fold, assign
+from pipeline.heads.settings import TrainSettings
 from pipeline.photos import manifest
 from pipeline.photos.manifest import Manifest
 
@@ -91,16 +93,106 @@ class _Split(NamedTuple):
     codes: Codes
 
 
+@dataclass(frozen=True, kw_only=True)
+class Training:
+    """Settings, resolved to objects.
+
+    Attributes
+    ----------
+    head : Head
+        Not fitted.
+    search : Search or None
+        Which parameters of the head to choose, and how; None keeps all of them.
+    calibrate : "temperature" or None
+        How the probabilities are calibrated, on the validation split: the rows that a search without folds and early
+        stopping have chosen on. With fewer images than `calibration.FEWEST_ROWS` it is not done, and a warning says so.
+    wish : Wish or None
+        The threshold to choose on the validation split, on calibrated probabilities; None gives an image its most
+        probable class.
+    memory : int or None
+        Bytes that the features may take. Where they would take more, they are read from the file in blocks, as often
+        as the head needs them; the head is the same, up to rounding. None is without a bound.
+    """
+
+    head: heads.Head
+    search: grid_search.Search | None = None
+    calibrate: calibration.Method | None = None
+    wish: thresholds.Wish | None = None
+    memory: int | None = None
+
+
 def train(
     manifest_path: Path,
     features_path: Path,
     head_dir: Path,
+    settings: TrainSettings,
     *,
-    head: heads.Head,
-    search: grid_search.Search | None = None,
-    calibrate: calibration.Method | None = None,
-    wish: thresholds.Wish | None = None,
-    memory: int | None = None,
+    given: Collection[str] = (),
+    progress: Progress | None = None,
+) -> Summary:
+    """Do what `fit` does, as settings say.
+
+    Parameters
+    ----------
+    manifest_path, features_path, head_dir, progress
+        As for `fit`.
+    settings : TrainSettings
+    given : collection of str
+        The settings that somebody gave a value. A search keeps these, and one that would have no effect is refused.
+
+    Raises
+    ------
+    SettingError
+        A setting has no effect beside the others.
+    """
+    return fit(manifest_path, features_path, head_dir, resolve(settings, given), progress=progress)
+
+
+def resolve(settings: TrainSettings, given: Collection[str] = ()) -> Training:
+    """Return the head, the search and the threshold that settings mean; SettingError if one has no effect."""
+    _refuse_what_has_no_effect(settings, given)
+    search = wish = None
+    if settings.search:
+        jobs = settings.jobs or os.cpu_count() or 1
+        search = grid_search.Search(settings.folds, settings.trials, frozenset(given), jobs, settings.seed)
+    if settings.precision_at_least is not None:
+        wish = thresholds.Wish("precision", settings.precision_at_least, settings.positive)
+    if settings.recall_at_least is not None:
+        wish = thresholds.Wish("recall", settings.recall_at_least, settings.positive)
+    return Training(
+        head=unfitted(settings), search=search, calibrate=settings.calibrate, wish=wish, memory=settings.memory
+    )
+
+
+def unfitted(settings: TrainSettings) -> heads.Head:
+    """Return the head that settings name, with its parameters, not fitted."""
+    parameters = {name: getattr(settings, name) for name in heads.parameters_of(settings.head)}
+    return heads.HEADS[settings.head](**parameters)
+
+
+def _refuse_what_has_no_effect(settings: TrainSettings, given: Collection[str]) -> None:
+    """Refuse a setting that would be ignored, so that nobody believes it had an effect."""
+    own = set(heads.parameters_of(settings.head)) | ({"seed"} if settings.search else set())
+    every = {name for kind in heads.HEADS for name in heads.parameters_of(kind)}
+    for name in (field.name for field in fields(TrainSettings) if field.name in given):
+        option = f"--{name.replace('_', '-')}"
+        if name in every - own:
+            owners = ", ".join(kind for kind in heads.HEADS if name in heads.parameters_of(kind))
+            raise SettingError(f"{option} is an option of --head {owners}, received --head {settings.head}")
+        if name in ("folds", "trials", "jobs") and not settings.search:
+            raise SettingError(f"{option} is an option of --search, which was not given")
+    if settings.precision_at_least is not None and settings.recall_at_least is not None:
+        raise SettingError("expected --precision-at-least or --recall-at-least, received both")
+    if settings.positive is not None and settings.precision_at_least is None and settings.recall_at_least is None:
+        raise SettingError("--positive is an option of --precision-at-least and --recall-at-least")
+
+
+def fit(
+    manifest_path: Path,
+    features_path: Path,
+    head_dir: Path,
+    training: Training,
+    *,
     progress: Progress | None = None,
 ) -> Summary:
     """Fit a head on the ``train`` rows of a manifest, judge it on ``train`` and ``val``, and store it.
@@ -120,19 +212,7 @@ def train(
         ``val`` (rows, accuracy, loss; ``val`` may be null), ``calibration`` (or null), and ``search`` and ``threshold``
         if these were asked for.
         With a search, `searching.write` leaves its table and picture there.
-    head : Head
-        Not fitted.
-    search : Search or None
-        Which parameters of the head to choose, and how; None keeps all of them.
-    calibrate : "temperature" or None
-        How the probabilities are calibrated, on the validation split: the rows that a search without folds and early
-        stopping have chosen on. With fewer images than `calibration.FEWEST_ROWS` it is not done, and a warning says so.
-    wish : Wish or None
-        The threshold to choose on the validation split, on calibrated probabilities; None gives an image its most
-        probable class.
-    memory : int or None
-        Bytes that the features may take. Where they would take more, they are read from the file in blocks, as often
-        as the head needs them; the head is the same, up to rounding. None is without a bound.
+    training : Training
     progress : callable or None
         Called with (done, total): fits of a search, epochs of a head that has them.
 
@@ -144,13 +224,14 @@ def train(
     ArtefactError
         The files are damaged, or the features lack images of the manifest or hold NaN or infinity.
     """
+    head, search, wish = training.head, training.search, training.wish
     images = manifest.read(manifest_path)
     classes = _classes(images, manifest_path)
     with Features(features_path) as features:
         parts = [images.distinct(split) for split in ("train", "val")]
         copies = 1 + (search.jobs if search else 0)
         needed = sum(map(len, parts)) * int(np.prod(features.row_shape)) * BYTES_A_VALUE * copies
-        streamed = memory is not None and needed > memory
+        streamed = training.memory is not None and needed > training.memory
         fit, held = (_split(part, classes, features, streamed=streamed) for part in parts)
         outcome = None
         if search is not None:
@@ -167,7 +248,7 @@ def train(
         head.fit(fit.rows, fit.row_codes, watched, progress)
         warnings = list(head.warnings_)
         probabilities = heads.predict(head, held.images) if len(held.codes) else np.empty((0, len(classes)))
-        calibrated = _calibrated(probabilities, held.codes, warnings) if calibrate else None
+        calibrated = _calibrated(probabilities, held.codes, warnings) if training.calibrate else None
         if calibrated:
             probabilities = calibration.apply(probabilities, calibrated["temperature"])
         threshold = _threshold(probabilities, held.codes, classes, wish) if wish else None

@@ -72,7 +72,9 @@ class Project:
         return self
 
     def train(self, head=None, **changes):
-        return training.train(self.manifest, self.features, self.head, head=head or logistic(), **changes)
+        progress = changes.pop("progress", None)
+        chosen = training.Training(head=head or logistic(), **changes)
+        return training.fit(self.manifest, self.features, self.head, chosen, progress=progress)
 
 
 def project(root, labels=("dog", "cat"), n=40, shape=(2, 3), dtype="float32"):

@@ -8,10 +8,10 @@ from PIL import Image
 
 from pipeline.errors import InputError
 from pipeline.photos import augmentation
-from pipeline.photos.augmentation import Policy
+from pipeline.photos.settings import Policy
 from tests import ROOT
 
-NOTHING = Policy(flip="none", rotation=0.0, zoom=0.0, shift=0.0, brightness=0.0, contrast=0.0)
+NOTHING = Policy()
 ALL = Policy(flip="both", rotation=0.1, zoom=0.2, shift=0.1, brightness=0.2, contrast=0.3)
 DIGESTS = [bytes([number]) * 32 for number in range(200)]
 

@@ -13,13 +13,15 @@ import pytest
 from pipeline import audit
 from pipeline.errors import ImageError, InputError, StorageError
 from pipeline.features import extract as extraction
+from pipeline.features.settings import ExecutorSettings
 from pipeline.features.workers import executors
 from pipeline.photos import decode, layouts
 from pipeline.photos import prepare as preparation
 from pipeline.photos import remote as addresses
 from pipeline.photos.duplicates import perceptual_hash
 from pipeline.photos.remote import Address, Entry, located
-from tests.fakes import NO_POLICY, CountingEngine, plan, write_classes
+from pipeline.photos.settings import PrepareSettings
+from tests.fakes import CountingEngine, settings, write_classes
 
 COUNTS = {"a cat & co": 6, "dog%20#1": 5}
 
@@ -94,15 +96,7 @@ def prepare(root: addresses.Root, out: Path) -> preparation.Summary:
     return preparation.prepare(
         root,
         out / "manifest.csv",
-        labels_csv=None,
-        label_pattern=None,
-        val_fraction=0.1,
-        test_fraction=0.2,
-        stratify=True,
-        group_distance=None,
-        max_quarantined=0.0,
-        exclude=None,
-        workers=2,
+        PrepareSettings(stratify=True, max_quarantined=0.0, workers=2),
         progress=lambda *_: None,
     )
 
@@ -112,13 +106,9 @@ def extract(root: addresses.Root, out: Path, **changes: Any) -> extraction.Repor
         root,
         out / "manifest.csv",
         out / "features.h5",
-        plan(size=32),
-        views=1,
-        policy=NO_POLICY,
-        cache=out / "cache",
-        batch_size=4,
+        settings(size=32, cache=out / "cache", batch_size=4),
         progress=lambda *_: None,
-        **{"engine": fake, **changes},
+        by=extraction.By(**{"open_engine": fake, **changes}),
     )
 
 
@@ -139,7 +129,7 @@ def test_an_address_gives_the_manifest_and_the_features_of_the_folder(
 
 def test_worker_processes_read_from_an_address(photos: Path, bucket: Address, tmp_path: Path) -> None:
     prepare(photos, tmp_path)
-    with executors.open_executor("processes", workers=2, scheduler=None, patience=60) as crew:
+    with executors.open_executor(ExecutorSettings(executor="processes", workers=2, task_timeout=60.0)) as crew:
         assert extract(bucket, tmp_path, executor=crew).computed == 11
 
 

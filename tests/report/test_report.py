@@ -19,6 +19,7 @@ from PIL import Image
 from pipeline import audit, heads, report
 from pipeline.errors import ArtefactError, InputError
 from pipeline.evaluation import compare, evaluate
+from pipeline.evaluation.settings import EvaluateSettings
 from pipeline.features import features_file
 from pipeline.features.probe import cut_file
 from pipeline.features.spec import canonical
@@ -117,10 +118,10 @@ class World:
         paths = (self.root / "manifest.csv", self.root / "features.h5")
         search = grid_search.Search(folds=0, trials=20, fixed=frozenset({"l1_ratio"}), jobs=1, seed=5)
         for name, head, searched in (("logistic", logistic(), search), ("ridge", ridge(), None)):
-            train.train(*paths, self.root / "heads" / name, head=head, search=searched)
+            train.fit(*paths, self.root / "heads" / name, train.Training(head=head, search=searched))
             evaluate.evaluate(
                 self.root / "photos", *paths, self.root / "heads" / name, self.root / "out" / name,
-                tta=False, seed=0, resamples=100,
+                EvaluateSettings(resamples=100),
             )  # fmt: skip
             training_time.write(self.root / "reports" / f"{name}.json", training_time.Cost("train", 1.25))
         # As a head with epochs leaves them.

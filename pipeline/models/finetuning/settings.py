@@ -6,8 +6,8 @@ from typing import Literal
 
 from pipeline.errors import InputError
 from pipeline.heads.parameter_checks import require_choice, require_number, require_whole
-from pipeline.heads.standardise import ClassWeight
-from pipeline.photos.augmentation import Policy
+from pipeline.heads.settings import ClassWeight
+from pipeline.photos.settings import Policy
 
 Optimizer = Literal["adam", "rmsprop", "sgd"]
 BatchNorm = Literal["inference", "train"]

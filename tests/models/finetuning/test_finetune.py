@@ -28,8 +28,8 @@ from pipeline.inference import predict
 from pipeline.models import assemble, finetuning, store
 from pipeline.models.finetuning import Settings, checkpoints
 from pipeline.photos import manifest
-from pipeline.photos.augmentation import Policy
 from pipeline.photos.manifest import Manifest
+from pipeline.photos.settings import Policy
 from stages.finetune import finetune as command
 from tests import ROOT, fakes
 
@@ -73,11 +73,7 @@ class Project:
             self.images,
             self.manifest,
             self.features,
-            self.plan,
-            views=1,
-            policy=fakes.NO_POLICY,
-            cache=self.cache,
-            batch_size=8,
+            fakes.settings(**{"size": SIZE, "backbone": backbone, "cache": self.cache, "batch_size": 8} | chosen),
             progress=lambda done, total: None,
         )
         self.train(heads.LogisticHead(C=0.01, l1_ratio=0.0, class_weight=None, max_iter=1000, seed=0))
@@ -95,7 +91,7 @@ class Project:
         return manifest.from_rows(rows)
 
     def train(self, head: heads.Head) -> heads.Head:
-        training.train(self.manifest, self.features, self.head, head=head)
+        training.fit(self.manifest, self.features, self.head, training.Training(head=head))
         return heads.load(self.head)[0]
 
     def finetune(
@@ -267,8 +263,8 @@ def test_a_joined_model_decides_as_its_head_and_a_trained_one_says_if_no_thresho
     joined = project.finetune(epochs=0)
     assert (store.read(project.model).threshold, joined.warnings) == (threshold, [])
     for folder in (project.head, project.model):
-        how = {"weights": None, "engine": "tensorflow", "precision": None, "batch_size": 8, "cache": None}
-        given = predict.Predictor(folder, **how)
+        how = Runtime(engine="tensorflow", batch_size=8, cache=None)
+        given = predict.Predictor(folder, how)
         found = given.predict(predict.expand([project.images / "dark"]), progress=lambda done, total: None)
         assert {one.label for one in found} == {"light"}
     trained = project.finetune(epochs=1)
@@ -281,7 +277,8 @@ def test_training_chooses_temperature_and_threshold_anew_on_validation(tmp_path:
     project = Project(tmp_path, {"dark": 120, "light": 120})
     wish = thresholds.Wish("recall", 0.9, "dark")
     head = heads.LogisticHead(C=0.01, l1_ratio=0.0, class_weight=None, max_iter=1000, seed=0)
-    training.train(project.manifest, project.features, project.head, head=head, calibrate="temperature", wish=wish)
+    chosen = training.Training(head=head, calibrate="temperature", wish=wish)
+    training.fit(project.manifest, project.features, project.head, chosen)
     _, record = heads.load(project.head)
     summary = project.finetune(epochs=1)
     model = store.read(project.model)
@@ -317,8 +314,8 @@ def test_a_joined_model_is_as_sure_as_its_calibrated_head(tmp_path: Path, counts
     assert (model.temperature, model.document["calibration"]) == (0.4, calibrated)
     found = []
     for folder in (project.head, project.model):
-        how = {"weights": None, "engine": "tensorflow", "precision": None, "batch_size": 8, "cache": None}
-        given = predict.Predictor(folder, **how).predict(
+        how = Runtime(engine="tensorflow", batch_size=8, cache=None)
+        given = predict.Predictor(folder, how).predict(
             predict.expand([project.images]), progress=lambda done, total: None
         )
         found.append([list(one.probabilities.values()) for one in given])
