@@ -10,7 +10,8 @@ import click
 from pipeline.features.settings import ExtractSettings, ViewSettings
 from pipeline.setting import build
 from stages.console import Stage, progress, show_table, warn
-from stages.options.of_settings import either_cut_or_file, options
+from stages.options.cut_file import either_cut_or_file
+from stages.options.of_settings import options
 
 if TYPE_CHECKING:
     from pipeline.features.cache.inventory import Cached

@@ -9,7 +9,8 @@ from pipeline.features.settings import ExtractSettings
 from pipeline.photos.remote import Root
 from pipeline.setting import build
 from stages.console import Stage, progress
-from stages.options.of_settings import either_cut_or_file, options
+from stages.options.cut_file import either_cut_or_file
+from stages.options.of_settings import options
 from stages.options.paths import FILE, PLACE
 
 if TYPE_CHECKING:

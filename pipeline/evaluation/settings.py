@@ -1,8 +1,7 @@
-"""What a user can ask of `evaluate` and `compare`; the defaults stand here and nowhere else."""
+"""What a user can ask of `evaluate`; the defaults stand here and nowhere else."""
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from pipeline.backbones.settings import EngineName, batch_size_setting, engine_setting
 from pipeline.features.settings import cache_setting
@@ -10,16 +9,12 @@ from pipeline.models.settings import Runtime
 from pipeline.setting import setting
 
 
-def _seed() -> Any:
-    return setting(0, "Of the bootstrap.", least=0)
-
-
 @dataclass(frozen=True, kw_only=True)
 class EvaluateSettings:
     """How a head or a model is judged; `engine`, `batch_size` and `cache` are how a model is run."""
 
     tta: bool = setting(False, "Average the predictions over the views in FEATURES (test-time augmentation).")
-    seed: int = _seed()
+    seed: int = setting(0, "Of the bootstrap.", least=0)
     resamples: int = setting(2000, "Of the bootstrap behind intervals.", least=100)
     engine: EngineName = engine_setting()
     batch_size: int = batch_size_setting()
@@ -29,12 +24,3 @@ class EvaluateSettings:
     def runtime(self) -> Runtime:
         """How a model is run; a head, judged by its features, is not."""
         return Runtime(engine=self.engine, batch_size=self.batch_size, cache=self.cache)
-
-
-@dataclass(frozen=True, kw_only=True)
-class CompareSettings:
-    """What training cost, and how sure the differences are."""
-
-    reports: Path | None = setting(None, "Folder with NAME.json from `train --report`: what each head or model cost.")
-    seed: int = _seed()
-    resamples: int = setting(2000, "Of the bootstrap behind the differences of log loss.", least=100)

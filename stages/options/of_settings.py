@@ -3,19 +3,15 @@
 import re
 from collections.abc import Callable, Collection
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, TypeVar, get_args, get_origin
+from typing import Any, Final, TypeVar, get_args, get_origin
 
 import click
 from click.core import ParameterSource
 
-from pipeline.errors import SettingError
 from pipeline.photos.remote import Root
 from pipeline.setting import Described, described
 from stages.options.param_types import FloatRange, names, widths
 from stages.options.paths import FILE, FOLDER, PLACE
-
-if TYPE_CHECKING:
-    from pipeline.features.settings import FeatureSettings
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -48,13 +44,6 @@ def given() -> frozenset[str]:
     return frozenset(
         name for name in context.params if context.get_parameter_source(name) is not ParameterSource.DEFAULT
     )
-
-
-def either_cut_or_file(settings: "FeatureSettings") -> None:
-    """Refuse a cut or a pooling beside the file that names both, even one that is the default."""
-    for name in ("cut", "pooling") if settings.cut_file else ():
-        if name in given():
-            raise SettingError(f"expected either --cut-file or --{name}, received both")
 
 
 def option(one: Described) -> Callable[[Function], Function]:

@@ -19,6 +19,7 @@ from PIL import Image
 from pipeline import audit, heads, report
 from pipeline.errors import ArtefactError, InputError
 from pipeline.evaluation import compare, evaluate
+from pipeline.evaluation.compare_settings import CompareSettings
 from pipeline.evaluation.settings import EvaluateSettings
 from pipeline.features import features_file
 from pipeline.features.probe import cut_file
@@ -127,7 +128,9 @@ class World:
         # As a head with epochs leaves them.
         publish_csv(self.root / "out/ridge/learning_curves.csv", heads.HISTORY_COLUMNS[-1], CURVES)
         compare.compare(
-            [self.root / "out"], self.root / "comparison", reports=self.root / "reports", seed=0, resamples=100
+            [self.root / "out"],
+            self.root / "comparison",
+            CompareSettings(reports=self.root / "reports", resamples=100),
         )
 
     def _audit(self) -> None:

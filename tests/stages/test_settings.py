@@ -7,6 +7,7 @@ from typing import Any
 import click
 import pytest
 
+from pipeline.evaluation.compare_settings import CompareSettings
 from pipeline.evaluation.settings import EvaluateSettings
 from pipeline.features.settings import ExtractSettings, ProbeSettings
 from pipeline.heads.settings import TrainSettings
@@ -22,6 +23,7 @@ COMMANDS: Mapping[str, tuple[type, set[str]]] = {
     "extract": (ExtractSettings, {"planned", "report"}),
     "train": (TrainSettings, {"report"}),
     "evaluate": (EvaluateSettings, set()),
+    "compare": (CompareSettings, set()),
     "predict": (PredictSettings, {"output"}),
     "serve": (ServeSettings, set()),
 }

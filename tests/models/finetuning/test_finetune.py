@@ -27,6 +27,7 @@ from pipeline.heads.calibration import calibrate, thresholds
 from pipeline.inference import predict
 from pipeline.models import assemble, finetuning, store
 from pipeline.models.finetuning import Settings, checkpoints
+from pipeline.models.settings import Runtime
 from pipeline.photos import manifest
 from pipeline.photos.manifest import Manifest
 from pipeline.photos.settings import Policy
