@@ -100,42 +100,21 @@ class Job:
 def cached(job: Job) -> Iterator[Row]:
     """Train tail and head from activations, as `headstart finetune` does; first yield the seconds of the extraction."""
     from pipeline.models import finetuning
-    from pipeline.photos.settings import Policy
+    from pipeline.models.finetuning.settings import FinetuneSettings, TuningSettings
 
     def run(epochs: int, told: Callable[[Row], None]) -> Any:
-        settings = finetuning.Settings(
+        tuning = TuningSettings(
             epochs=epochs,
             cut=job.cut,
-            new_conv=(),
-            freeze=(),
-            new_head=False,
             optimizer="sgd",
             learning_rate=job.learning_rate,
-            schedule="constant",
-            warmup_epochs=0.0,
-            layer_decay=1.0,
-            weight_decay=0.0,
-            label_smoothing=0.0,
-            batch_norm="inference",
             batch_size=job.batch_size,
             patience=0,
-            class_weight=None,
             seed=SEED,
-            deterministic=False,
-            live_augment=False,
-            policy=Policy(),
         )
-        silent: Callable[[int, int], None] = lambda done, total: None  # noqa: E731
-        how = finetuning.Run(
-            weights=job.weights,
-            engine="auto",
-            cache=job.folder / "cache",
-            extracting=silent,
-            progress=silent,
-            told=told,
-        )
+        settings = FinetuneSettings(tuning=tuning, weights=job.weights, cache=job.folder / "cache")
         files = job.manifest, job.folder / "features.h5", job.folder / "head", job.folder / f"model-{epochs}"
-        return finetuning.finetune(job.images, *files, settings=settings, run=how)
+        return finetuning.finetune(job.images, *files, settings, finetuning.Callbacks(told=told))
 
     yield {"extraction": run(1, lambda row: None).extraction_seconds}
     # The loop is the library's, so it runs in a thread that stops where this generator does.

@@ -13,6 +13,7 @@ from pipeline.features.settings import ExtractSettings, ProbeSettings
 from pipeline.heads.settings import TrainSettings
 from pipeline.inference.serving.settings import ServeSettings
 from pipeline.inference.settings import PredictSettings
+from pipeline.models.finetuning.settings import FinetuneSettings
 from pipeline.photos.settings import PrepareSettings
 from pipeline.setting import build, check, described
 
@@ -25,6 +26,7 @@ COMMANDS: Mapping[str, tuple[type, set[str]]] = {
     "evaluate": (EvaluateSettings, set()),
     "compare": (CompareSettings, set()),
     "predict": (PredictSettings, {"output"}),
+    "finetune": (FinetuneSettings, {"report"}),
     "serve": (ServeSettings, set()),
 }
 OF_ALL = {"verbose", "quiet"}

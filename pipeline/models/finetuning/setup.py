@@ -27,7 +27,7 @@ from pipeline.models import assemble, store
 from pipeline.models.finetuning import checkpoints, devices, epochs, input_pipeline
 from pipeline.models.finetuning.checkpoints import Row
 from pipeline.models.finetuning.epochs import Outcome, Progress, Split
-from pipeline.models.finetuning.settings import Settings
+from pipeline.models.finetuning.settings import TuningSettings
 from pipeline.models.finetuning.trainer import Tuner, distances
 from pipeline.models.store import LayerState
 from pipeline.photos import manifest
@@ -72,7 +72,7 @@ class Job:
     ----------
     features_path, head_dir : Path
         What the head was trained on, and the head.
-    settings : Settings
+    settings : TuningSettings
     run : Run
 
     Attributes
@@ -85,7 +85,7 @@ class Job:
         Spent on activations below the cut.
     """
 
-    def __init__(self, features_path: Path, head_dir: Path, settings: Settings, run: Run) -> None:
+    def __init__(self, features_path: Path, head_dir: Path, settings: TuningSettings, run: Run) -> None:
         self.settings, self.run = settings, run
         head, record = heads.load(head_dir)
         self.classes: list[str] = record["classes"]

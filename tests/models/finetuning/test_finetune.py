@@ -26,7 +26,8 @@ from pipeline.heads import train as training
 from pipeline.heads.calibration import calibrate, thresholds
 from pipeline.inference import predict
 from pipeline.models import assemble, finetuning, store
-from pipeline.models.finetuning import Settings, checkpoints
+from pipeline.models.finetuning import checkpoints
+from pipeline.models.finetuning.settings import FinetuneSettings, TuningSettings
 from pipeline.models.settings import Runtime
 from pipeline.photos import manifest
 from pipeline.photos.manifest import Manifest
@@ -36,28 +37,7 @@ from tests import ROOT, fakes
 
 SIZE = 32
 COUNTS = {"dark": 9, "grey": 9, "light": 9}
-CHOSEN = Settings(
-    epochs=2,
-    cut="block-1",
-    new_conv=(),
-    freeze=(),
-    new_head=False,
-    optimizer="sgd",
-    learning_rate=0.01,
-    schedule="constant",
-    warmup_epochs=0.0,
-    layer_decay=1.0,
-    weight_decay=0.0,
-    label_smoothing=0.0,
-    batch_norm="inference",
-    batch_size=4,
-    patience=0,
-    class_weight=None,
-    seed=3,
-    deterministic=False,
-    live_augment=False,
-    policy=fakes.NO_POLICY,
-)
+CHOSEN = TuningSettings(epochs=2, optimizer="sgd", learning_rate=0.01, batch_size=4, patience=0, seed=3)
 
 
 class Project:
@@ -98,16 +78,11 @@ class Project:
     def finetune(
         self, told: Callable[[dict[str, float]], None] = lambda row: None, weights: str | None = None, **changes: Any
     ) -> finetuning.Summary:
-        run = finetuning.Run(
-            weights=weights,
-            engine="tensorflow",
-            cache=self.cache,
-            extracting=lambda done, total: None,
-            progress=lambda done, total: None,
-            told=told,
+        settings = FinetuneSettings(
+            tuning=replace(CHOSEN, **changes), weights=weights, engine="tensorflow", cache=self.cache
         )
         paths = self.images, self.manifest, self.features, self.head, self.model
-        return finetuning.finetune(*paths, settings=replace(CHOSEN, **changes), run=run)
+        return finetuning.finetune(*paths, settings, finetuning.Callbacks(told=told))
 
     def weights(self) -> dict[str, np.ndarray]:
         """The stored arrays, by name."""
