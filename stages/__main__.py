@@ -59,8 +59,8 @@ def _refuse_another_pipeline() -> None:
     found = next((place for place in places if place), "none")
     if Path(found).resolve() != here / "pipeline" / "__init__.py":
         raise click.ClickException(
-            f"headstart: expected its own package pipeline in {here}, received {found}, which hides it: rename that, or "
-            "start it elsewhere"
+            f"headstart: expected its own package pipeline in {here}, received {found}, which hides it: rename that, "
+            "or start it elsewhere"
         )
 
 

@@ -119,6 +119,7 @@ def test_importing_changes_nothing_and_loads_no_network() -> None:
 
         before = state()
         import headstart
+
         heavy = ("tensorflow", "keras", "openvino", "matplotlib", "numpy", "scipy", "h5py", "PIL")
         print(before == state(), [name for name in heavy if name in sys.modules])
     """
