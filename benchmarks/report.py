@@ -24,6 +24,7 @@ from pipeline.features.spec import canonical
 from pipeline.heads import train
 from pipeline.photos import manifest
 from pipeline.report import LARGEST
+from pipeline.report.settings import ReportSettings
 
 CLASSES, WIDTH = 20, 64
 SIDE = 128  # px
@@ -83,7 +84,7 @@ def main() -> None:
         train.fit(*paths, train.Training(head=head))
         evaluate.evaluate(root / "images", *paths, root / "out/logistic", EvaluateSettings(resamples=100))
         inputs = report.Inputs(root / "images", *paths[:2], [root / "out"], trained=[root / "heads"])
-        settings = report.Settings("many", "auto", map_images=5000, most_pictures=10_000, neighbours=8, seed=0)
+        settings = ReportSettings(title="many")
         started = time.perf_counter()
         silent = {"commit": None, "looks": None, "explain": None, "progress": lambda done, total: None}
         made = report.report(inputs, root / "report.html", settings, **silent)

@@ -118,15 +118,17 @@ class Described:
         """The values that it can have; empty if they are not listed."""
         if self.about.choices:
             return self.about.choices
-        return tuple(map(str, get_args(self.type))) if get_origin(self.type) is Literal else ()
+        kind = get_args(self.type)[0] if get_origin(self.type) is tuple else self.type
+        return tuple(map(str, get_args(kind))) if get_origin(kind) is Literal else ()
 
     def check(self, value: Any) -> None:
         """Raise SettingError unless a value is of its type and in its range."""
         if value is None and (self.optional or self.factory):
             return
-        if self.choices and get_origin(self.type) is not tuple:
-            if value not in self.choices:
-                raise self._refused(f"one of {', '.join(self.choices)}", value)
+        if self.choices:
+            several = get_origin(self.type) is tuple
+            if not set(value if several else (value,)) <= set(self.choices):
+                raise self._refused(f"{'some' if several else 'one'} of {', '.join(self.choices)}", value)
         elif self.type is bool and not isinstance(value, bool):
             raise self._refused("True or False", value)
         elif self.type in (int, float):

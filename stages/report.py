@@ -8,6 +8,8 @@ import click
 
 from pipeline.models.settings import Runtime
 from pipeline.photos.remote import Root
+from pipeline.report.settings import ReportSettings
+from pipeline.setting import build, described
 from stages import history
 from stages.console import Stage, progress, warn
 from stages.options.of_settings import options
@@ -16,7 +18,6 @@ from stages.options.paths import FILE, PLACE
 if TYPE_CHECKING:
     from pipeline.report import Commit, Looks
 
-SETTINGS = ("method", "map_images", "most_pictures", "neighbours", "seed")
 CODE = ("pipeline", "stages", "params.yaml")  # dvc.lock changes with every run
 _PATH = click.Path(path_type=Path)
 
@@ -41,28 +42,7 @@ _PATH = click.Path(path_type=Path)
     help="Show where in a mistaken picture a model saw what it took it for; it is run for that. Needs --trained.",
 )
 @click.option("--weights", help="Of the base, for --heat-maps, as in extract.  [default: those of the training]")
-@click.option("--title", help="Of the page.  [default: the name of the folder IMAGES]")
-@click.option(
-    "--map",
-    "method",
-    type=click.Choice(["auto", "tsne", "pca"]),
-    default="auto",
-    show_default=True,
-    help="How features are laid out in the plane; auto is t-SNE up to 5,000 images, principal components beyond.",
-)
-@click.option(
-    "--map-images", type=click.IntRange(2), default=5000, show_default=True, help="Images on the map at most."
-)
-@click.option(
-    "--pictures",
-    "most_pictures",
-    type=click.IntRange(2),
-    default=10_000,
-    show_default=True,
-    help="Images with a thumbnail at most; the page stays below 10 MB.",
-)
-@click.option("--neighbours", type=click.IntRange(1), default=8, show_default=True, help="Of each picture.")
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the map.")
+@options(ReportSettings)
 @click.option(
     "--git/--no-git",
     default=True,
@@ -76,12 +56,11 @@ def report(
     features: Path,
     evaluations: tuple[Path, ...],
     page: Path,
-    title: str | None,
     git: bool,
     heat_maps: bool,
     weights: str | None,
     cache: Path,
-    **options: Any,
+    **chosen: Any,
 ) -> None:
     """Bring verdict, data, layers, heads, errors, a map and provenance together in one file, REPORT.html.
 
@@ -90,14 +69,15 @@ def report(
     from pipeline import report as reporting
     from pipeline.evaluation import compare
 
-    chosen = {name: options.pop(name) for name in SETTINGS}
-    inputs = reporting.Inputs(images, manifest, features, evaluations, **options)
+    settings = build(ReportSettings, chosen)
+    given = {name: value for name, value in chosen.items() if name not in described(ReportSettings)}
+    inputs = reporting.Inputs(images, manifest, features, evaluations, **given)
     explain = reporting.HeatMaps(inputs.trained, weights=weights, cache=cache) if heat_maps else None
     with progress("pictures") as advance:
         summary = reporting.report(
             inputs,
             page,
-            reporting.Settings(title=title or images.absolute().stem, **chosen),
+            settings,
             commit=_commit(Path.cwd()) if git else None,
             looks=_looks(compare.expand(evaluations)) if git else None,
             explain=explain,

@@ -1,4 +1,4 @@
-"""What a user can ask of `train`, of every kind of head; the defaults stand here and nowhere else."""
+"""What a user can ask of `train`, of every kind of head, and of `growth`; the defaults stand here and nowhere else."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -63,3 +63,18 @@ class TrainSettings:
     memory: int = setting(
         4_000_000_000, "Features that would take more are read in blocks, as often as needed.", unit="bytes"
     )
+
+
+@dataclass(frozen=True, kw_only=True)
+class GrowthSettings:
+    """On how many parts of the training photos a logistic head is fitted, in how many orders, and what judges it."""
+
+    parts: int = setting(8, "Sizes of the training split.", least=3)
+    seeds: int = setting(5, "Orders in which images are taken.", least=2)
+    folds: int | None = setting(
+        None,
+        "0: the validation split judges; else k-fold.",
+        least=0,
+        unset="0 from 200 validation images on, else 5",
+    )
+    C: float = setting(TrainSettings.C, "Inverse strength of the penalty of the logistic head.", above=0.0)

@@ -10,7 +10,7 @@ from click.core import ParameterSource
 
 from pipeline.photos.remote import Root
 from pipeline.setting import Described, described
-from stages.options.param_types import FloatRange, names, widths
+from stages.options.param_types import FloatRange, Several, joined, names, widths
 from stages.options.paths import FILE, FOLDER, PLACE
 
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -56,6 +56,9 @@ def option(one: Described) -> Callable[[Function], Function]:
     more: dict[str, Any] = {"metavar": about.metavar} if about.metavar else {}
     if get_origin(one.type) is tuple and default == () and about.metavar:
         return click.option(*words, multiple=True, help=text, **more)
+    if one.choices and get_origin(one.type) is tuple:
+        more |= {"type": Several(one.choices), "default": default, "show_default": ",".join(one.default)}
+        return click.option(*words, multiple=True, callback=joined, help=text, **more)
     kind, callback = _type(one)
     if callback:
         more["callback"] = callback

@@ -13,6 +13,7 @@ from PIL import Image, ImageOps
 from pipeline import audit as auditing
 from pipeline import heads
 from pipeline.audit import confusable, label_issues, out_of_fold, outliers
+from pipeline.audit.settings import AuditSettings
 from pipeline.errors import ArtefactError, InputError
 from pipeline.features import features_file
 from pipeline.heads.selection import cross_validation
@@ -83,10 +84,9 @@ class Project:
         head = heads.LogisticHead(C=0.1, l1_ratio=0.0, class_weight=None, max_iter=1000, seed=0)
         return auditing.audit(
             *self.paths,
-            rules=auditing.Rules(**{**RULES, **rules}),
-            head=head,
-            workers=1,
+            AuditSettings(**{**RULES, "workers": 1, **rules}),
             progress=lambda *_: None,
+            head=head,
         )
 
     def table(self, name):

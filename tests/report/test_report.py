@@ -17,6 +17,7 @@ from click.testing import CliRunner
 from PIL import Image
 
 from pipeline import audit, heads, report
+from pipeline.audit.settings import AuditSettings
 from pipeline.errors import ArtefactError, InputError
 from pipeline.evaluation import compare, evaluate
 from pipeline.evaluation.compare_settings import CompareSettings
@@ -31,6 +32,7 @@ from pipeline.plots.dataset import sizes
 from pipeline.plots.scales import Scale
 from pipeline.report import charts, page, projection, svg, thumbnails
 from pipeline.report.sections import gallery
+from pipeline.report.settings import ReportSettings
 from pipeline.storage.atomic import publish_csv
 from stages.report import report as command
 from tests.fakes import quadrant_means
@@ -39,7 +41,7 @@ HOSTILE = "</script><script>window.hacked=true</script>"
 CLASSES = ("dark", HOSTILE, 'grey & "light"')
 STRANGE = '<img src=x onerror="window.hacked=true">.png'
 SPEC = {"backbone": {"name": "tiny"}, "cut": "top", "decoder": {"version": "1"}, "size": 32, "weights": {"seed": 7}}
-SETTINGS = report.Settings("pets", method="auto", map_images=100, most_pictures=100, neighbours=3, seed=0)
+SETTINGS = ReportSettings(title="pets", map_images=100, most_pictures=100, neighbours=3)
 SPLITS = ("train",) * 8 + ("val",) * 2 + ("test",) * 4
 SILENT = lambda done, total: None  # noqa: E731
 
@@ -134,9 +136,9 @@ class World:
         )
 
     def _audit(self) -> None:
-        rules = audit.Rules(hash_distance=0, min_cosine=0.999, neighbours=3, folds=2, seed=0)
+        rules = AuditSettings(hash_distance=0, min_cosine=0.999, neighbours=3, folds=2, workers=1)
         paths = (self.root / "photos", self.root / "manifest.csv", self.root / "features.h5", self.root / "audit")
-        audit.audit(*paths, rules=rules, head=logistic(), workers=1, progress=SILENT)
+        audit.audit(*paths, rules, head=logistic(), progress=SILENT)
 
     def inputs(self, **changes) -> report.Inputs:
         given = {

@@ -7,16 +7,20 @@ from typing import Any
 import click
 import pytest
 
+from pipeline.audit.settings import AuditSettings
 from pipeline.evaluation.compare_settings import CompareSettings
 from pipeline.evaluation.settings import EvaluateSettings
+from pipeline.export.settings import ExportSettings
 from pipeline.features.settings import ExtractSettings, ProbeSettings
-from pipeline.heads.settings import TrainSettings
+from pipeline.heads.settings import GrowthSettings, TrainSettings
 from pipeline.inference.serving.settings import ServeSettings
 from pipeline.inference.settings import PredictSettings
 from pipeline.models.finetuning.settings import FinetuneSettings
 from pipeline.photos.settings import PrepareSettings
+from pipeline.report.settings import ReportSettings
 from pipeline.setting import build, check, described
 
+OF_REPORT = {"audit", "cache", "comparison", "extraction", "git", "heat_maps", "probe", "reports", "trained", "weights"}
 # Of each command its settings, and the options that are the command line's own: where results go, and what to do.
 COMMANDS: Mapping[str, tuple[type, set[str]]] = {
     "prepare": (PrepareSettings, set()),
@@ -27,6 +31,10 @@ COMMANDS: Mapping[str, tuple[type, set[str]]] = {
     "compare": (CompareSettings, set()),
     "predict": (PredictSettings, {"output"}),
     "finetune": (FinetuneSettings, {"report"}),
+    "audit": (AuditSettings, {"fail_on"}),
+    "growth": (GrowthSettings, set()),
+    "export": (ExportSettings, set()),
+    "report": (ReportSettings, OF_REPORT),
     "serve": (ServeSettings, set()),
 }
 OF_ALL = {"verbose", "quiet"}

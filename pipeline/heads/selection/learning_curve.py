@@ -26,6 +26,8 @@ from pipeline import heads, plots
 from pipeline.errors import InputError
 from pipeline.features.features_file import Features
 from pipeline.heads.selection.cross_validation import stratified
+from pipeline.heads.settings import GrowthSettings, TrainSettings
+from pipeline.heads.train import unfitted
 from pipeline.photos import manifest
 from pipeline.photos.manifest import Manifest
 from pipeline.stats import power_law
@@ -87,12 +89,10 @@ def grow(
     manifest_path: Path,
     features_path: Path,
     out_dir: Path,
+    settings: GrowthSettings,
     *,
-    head: heads.Head,
-    parts: int,
-    seeds: int,
-    folds: int | None,
     progress: Progress,
+    head: heads.Head | None = None,
 ) -> Summary:
     """Measure accuracy over growing parts of the training images, forecast, and write both.
 
@@ -102,17 +102,12 @@ def grow(
         Labels and splits, and a row for each image; all views of an image are fitted on.
     out_dir : Path
         Made if it is missing.
-    head : Head
-        Fitted anew on each part.
-    parts : int
-        How many sizes, at least 3.
-    seeds : int
-        How many orders of the images, at least 2.
-    folds : int or None
-        0: the validation split judges; 2 or more: so many folds over training and validation images; None: the
-        validation split if it has at least 200 images, else 5 folds.
+    settings : GrowthSettings
+        Of the training split there are at least 3 sizes and 2 orders. Folds are over training and validation images.
     progress : callable
         Called with (fits done, fits in all).
+    head : Head, optional
+        Fitted anew on each part; by default the logistic one of the settings.
 
     Raises
     ------
@@ -121,6 +116,8 @@ def grow(
     ArtefactError
         The features lack images of the manifest, or a file is damaged.
     """
+    parts, seeds, folds = settings.parts, settings.seeds, settings.folds
+    head = head or unfitted(TrainSettings(C=settings.C))
     if parts < 3 or seeds < 2:
         raise InputError(f"--parts, --seeds: expected at least 3 and 2, received {parts} and {seeds}")
     images = manifest.read(manifest_path)
