@@ -149,7 +149,7 @@ def train(features: Features, out: Place | None = None, **chosen: Any) -> Traine
 @takes(FinetuneSettings)
 def finetune(trained: Trained, out: Place | None = None, **chosen: Any) -> Trained:
     """Join base and head into a model in `out`, by default ``headstart-out/models/KIND``, and train it on if asked."""
-    from pipeline.models import finetuning
+    from pipeline.models.finetuning import finetune as finetuning
 
     settings, features = chosen_settings(FinetuneSettings, "finetune", chosen), trained.features
     path = Path(out or OUT / "models" / trained.path.name)

@@ -13,10 +13,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline import heads
 from pipeline.evaluation import probabilities
 from pipeline.features.features_file import Features
-from pipeline.heads import train
+from pipeline.heads import registry, store, train
 from pipeline.heads.calibration import calibrate
 from pipeline.heads.calibration.temperature import certainty, fit_factor
 from pipeline.models import classifier
@@ -108,7 +107,7 @@ def measure(manifest_path: Path, features_path: Path) -> None:
     table = manifest.read(manifest_path)
     with tempfile.TemporaryDirectory() as folder:
         for name, params in HEADS.items():
-            head = heads.HEADS[name](**params)  # type: ignore[arg-type]
+            head = registry.HEADS[name](**params)  # type: ignore[arg-type]
             chosen = train.Training(head=head, calibrate="temperature")
             train.fit(manifest_path, features_path, Path(folder) / name, chosen)
             evaluated(name, Path(folder) / name, table, features_path)
@@ -131,7 +130,7 @@ def evaluated(name: str, folder: Path, table: manifest.Manifest, features_path: 
 
 def few(name: str, folder: Path, table: manifest.Manifest, features_path: Path) -> None:
     """Print the mean log loss on other images, by how many the temperature is fitted on, and how."""
-    head, record = heads.load(folder)
+    head, record = store.load(folder)
     parts = [table.distinct(split) for split in ("val", "test")]
     with Features(features_path) as features:
         given = np.vstack([head.predict_proba(features.gather_views(part.digests)[:, 0]) for part in parts])

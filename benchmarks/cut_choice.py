@@ -24,11 +24,11 @@ from pathlib import Path
 import numpy as np
 from joblib import Parallel, delayed
 
-from pipeline import heads
-from pipeline.features import extract
+from pipeline.features import resolve
 from pipeline.features.probe import probe
 from pipeline.features.probe.recommendation import Candidate, Judged, recommend
 from pipeline.features.settings import FeatureSettings, Proof
+from pipeline.heads.logistic import LogisticHead
 from pipeline.photos import manifest, prepare
 from pipeline.photos.settings import PrepareSettings
 from pipeline.stats import loo_ridge
@@ -43,7 +43,7 @@ def all_features(images: Path) -> tuple[list[Candidate], list[np.ndarray], np.nd
         table = manifest.read(path)
     _, places = np.unique([digest.tobytes().hex() for digest in table.digests], return_index=True)
     table = table.take(places.tolist())
-    plan = extract.plan(FeatureSettings(size=224))
+    plan = resolve.plan(FeatureSettings(size=224))
     bench = probe.bench(plan, poolings=probe.POOLINGS, batch_size=32)
     sample = probe.Sample(images, table, plan, 32)
     rows = np.concatenate([rows.astype(np.float16) for rows in bench.engine.run(sample.batches(len(sample)))])
@@ -76,7 +76,7 @@ def one_draw(
         X = columns[train].astype(np.float32)
         given, errors = loo_ridge.left_out(X, y[train])
         judged.append(Judged(candidate, given == y[train], errors))
-        head = heads.LogisticHead(C=0.01, l1_ratio=0.0, class_weight=None, max_iter=1000, seed=0)
+        head = LogisticHead(C=0.01, l1_ratio=0.0, class_weight=None, max_iter=1000, seed=0)
         probability = head.fit(X, y[train], None).predict_proba(columns[test].astype(np.float32))
         accuracy.append(float(np.mean(probability.argmax(axis=1) == y[test])))
     top = next(place for place, one in enumerate(candidates) if one.depth == candidates[-1].depth)

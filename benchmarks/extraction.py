@@ -50,7 +50,7 @@ class Job:
 
     def plan(self, precision: str, engine: str) -> Any:
         """Return the plan of an extraction with average pooling at the top."""
-        from pipeline.features import extract
+        from pipeline.features import resolve
         from pipeline.features.settings import FeatureSettings
 
         settings = FeatureSettings(
@@ -61,15 +61,15 @@ class Job:
             precision=precision,  # type: ignore[arg-type]
             dtype="float32",
         )
-        return extract.plan(settings)
+        return resolve.plan(settings)
 
     def trunk(self) -> Any:
         """Return the same network that ours runs, with its own preprocessing inside, as a plain Keras model."""
-        from pipeline import backbones
+        from pipeline.backbones import cutting, weights
 
         plan = self.plan("float32", "tensorflow")
-        base = backbones.load(plan.backbone, size=self.size, alpha=1.0, weights=plan.weights)
-        return backbones.trunk(plan.backbone, base, cut=plan.spec["cut"], pooling="avg")
+        base = weights.load(plan.backbone, size=self.size, alpha=1.0, weights=plan.weights)
+        return cutting.trunk(plan.backbone, base, cut=plan.spec["cut"], pooling="avg")
 
     def dataset(self) -> Any:
         """Return the input pipeline of the tutorials: read, decode, resize bilinearly, batch, prefetch."""
@@ -137,11 +137,11 @@ def ours(precision: str) -> Callable[[Job], ROUND]:
     """Run `headstart extract` from an empty cache: read, hash, decode, forward, store, verify, assemble."""
 
     def prepare(job: Job) -> ROUND:
-        from pipeline.features import extract, features_file
+        from pipeline.features import extract, features_file, resolve
         from pipeline.features.settings import ExtractSettings
 
         plan = job.plan(precision, "auto")
-        engine = extract.open_engine(plan, batch_size=job.batch_size, cache=None)
+        engine = resolve.open_engine(plan, batch_size=job.batch_size, cache=None)
         list(engine.run([np.zeros((job.batch_size, job.size, job.size, 3), np.uint8)] * 2))
 
         def run() -> np.ndarray:
@@ -183,11 +183,11 @@ def engine(precision: str) -> Callable[[Job], ROUND]:
     """Run the engine only, on pixels that are in memory."""
 
     def prepare(job: Job) -> ROUND:
-        from pipeline.features import extract
-        from pipeline.photos import decode as images
+        from pipeline.features import resolve
+        from pipeline.photos.decode import fit
 
-        running = extract.open_engine(job.plan(precision, "auto"), batch_size=job.batch_size, cache=None)
-        pixels = np.stack([images.fit(file.read_bytes(), size=job.size, geometry="squash") for file in job.files])
+        running = resolve.open_engine(job.plan(precision, "auto"), batch_size=job.batch_size, cache=None)
+        pixels = np.stack([fit(file.read_bytes(), size=job.size, geometry="squash") for file in job.files])
         batches = [pixels[start : start + job.batch_size] for start in range(0, len(pixels), job.batch_size)]
         list(running.run(batches[:2]))
         return lambda: np.concatenate(list(running.run(batches)))
@@ -252,11 +252,10 @@ def main() -> None:
 
 
 def _job(arguments: argparse.Namespace, path: Path) -> Job:
-    from pipeline.photos import manifest
-    from pipeline.photos import prepare as preparation
+    from pipeline.photos import manifest, prepare
     from pipeline.photos.settings import PrepareSettings
 
-    preparation.prepare(
+    prepare.prepare(
         arguments.images,
         path,
         PrepareSettings(max_quarantined=1.0),

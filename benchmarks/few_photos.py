@@ -14,8 +14,9 @@ from typing import Any
 import click
 import numpy as np
 
-from pipeline import heads
 from pipeline.features.features_file import Features
+from pipeline.heads import registry
+from pipeline.heads.registry import HEADS
 from pipeline.photos import manifest
 from stages.train import train
 
@@ -26,7 +27,7 @@ def defaults(name: str) -> dict[str, Any]:
     context = click.Context(train)
     return {
         parameter: options[parameter].process_value(context, options[parameter].get_default(context))
-        for parameter in heads.parameters_of(name)
+        for parameter in registry.parameters_of(name)
     }
 
 
@@ -54,13 +55,13 @@ def main() -> None:
     y, y_test = (np.array([table.classes.index(label) for label in part.labels]) for part in parts)
     print(f"{len(y_test):,} test images, {len(table.classes)} classes, {chosen.seeds} seeds: mean (lowest to highest)")
     print(f"{'':10}" + "".join(f"{count:>24} a class" for count in chosen.counts))
-    found = np.empty((len(heads.HEADS), len(chosen.counts), chosen.seeds))
-    for row, name in enumerate(heads.HEADS):
+    found = np.empty((len(HEADS), len(chosen.counts), chosen.seeds))
+    for row, name in enumerate(HEADS):
         params = defaults(name) | ({"epochs": chosen.epochs, "patience": 0} if name == "dense" else {})
         for column, count in enumerate(chosen.counts):
             for seed in range(chosen.seeds):
                 places = draw(y, count, seed)
-                head = heads.HEADS[name](**params).fit(X[places], y[places], None)
+                head = HEADS[name](**params).fit(X[places], y[places], None)
                 found[row, column, seed] = (head.predict_proba(X_test).argmax(axis=1) == y_test).mean()
         cells = (f"{one.mean():.4f} ({one.min():.4f} to {one.max():.4f})" for one in found[row])
         print(f"{name:10}" + "".join(f"{cell:>32}" for cell in cells), flush=True)
@@ -71,12 +72,12 @@ def picture(found: np.ndarray, counts: list[int], path: Path, n: int) -> None:
     """Draw a curve a head, with its range over the seeds."""
     from matplotlib.figure import Figure
 
-    from pipeline.plots import CURVES
+    from pipeline.plots.style import CURVES
 
     figure = Figure(figsize=(8, 4.5), layout="constrained")
     axes = figure.add_subplot()
     places = np.arange(len(counts), dtype=float)
-    for row, (name, (colour, marker)) in enumerate(zip(heads.HEADS, CURVES, strict=False)):
+    for row, (name, (colour, marker)) in enumerate(zip(HEADS, CURVES, strict=False)):
         mean, low, high = found[row].mean(axis=1), found[row].min(axis=1), found[row].max(axis=1)
         beside = places + (row - (len(found) - 1) / 2) * 0.07
         axes.errorbar(

@@ -54,15 +54,14 @@ class Job:
 
     def prepare(self) -> None:
         """Make manifest, features and head."""
-        from pipeline import heads
         from pipeline.features import extract
         from pipeline.features.settings import ExtractSettings
         from pipeline.heads import train
-        from pipeline.photos import manifest
-        from pipeline.photos import prepare as preparation
+        from pipeline.heads.logistic import LogisticHead
+        from pipeline.photos import manifest, prepare
         from pipeline.photos.settings import PrepareSettings
 
-        preparation.prepare(
+        prepare.prepare(
             self.images,
             self.folder / "all.csv",
             PrepareSettings(val_fraction=0.2),
@@ -79,12 +78,12 @@ class Job:
             ExtractSettings(**vars(self.plan().settings), cache=self.folder / "cache"),
             progress=lambda done, total: None,
         )
-        head = heads.LogisticHead(C=0.01, l1_ratio=0.0, class_weight=None, max_iter=1000, seed=SEED)
+        head = LogisticHead(C=0.01, l1_ratio=0.0, class_weight=None, max_iter=1000, seed=SEED)
         train.fit(self.manifest, self.folder / "features.h5", self.folder / "head", train.Training(head=head))
 
     def plan(self) -> Any:
         """Return the plan of the features under the head."""
-        from pipeline.features import extract
+        from pipeline.features import resolve
         from pipeline.features.settings import FeatureSettings
 
         settings = FeatureSettings(
@@ -94,12 +93,12 @@ class Job:
             size=self.size,
             dtype="float32",
         )
-        return extract.plan(settings)
+        return resolve.plan(settings)
 
 
 def cached(job: Job) -> Iterator[Row]:
     """Train tail and head from activations, as `headstart finetune` does; first yield the seconds of the extraction."""
-    from pipeline.models import finetuning
+    from pipeline.models.finetuning import finetune
     from pipeline.models.finetuning.settings import FinetuneSettings, TuningSettings
 
     def run(epochs: int, told: Callable[[Row], None]) -> Any:
@@ -114,7 +113,7 @@ def cached(job: Job) -> Iterator[Row]:
         )
         settings = FinetuneSettings(tuning=tuning, weights=job.weights, cache=job.folder / "cache")
         files = job.manifest, job.folder / "features.h5", job.folder / "head", job.folder / f"model-{epochs}"
-        return finetuning.finetune(job.images, *files, settings, finetuning.Callbacks(told=told))
+        return finetune.finetune(job.images, *files, settings, finetune.Callbacks(told=told))
 
     yield {"extraction": run(1, lambda row: None).extraction_seconds}
     # The loop is the library's, so it runs in a thread that stops where this generator does.
@@ -136,8 +135,9 @@ def cached(job: Job) -> Iterator[Row]:
 
 def ordinary(job: Job) -> Iterator[Row]:
     """Train the whole network with its lower layers frozen, from pixels."""
-    from pipeline import backbones, heads
-    from pipeline.backbones import quiet_imports
+    from pipeline.backbones import quiet_imports, weights
+    from pipeline.backbones.table import resolve_cut
+    from pipeline.heads import store
     from pipeline.models import assemble
     from pipeline.photos import decode, manifest
 
@@ -145,11 +145,11 @@ def ordinary(job: Job) -> Iterator[Row]:
     import keras
 
     plan = job.plan()
-    base = backbones.load(plan.backbone, size=job.size, alpha=1.0, weights=plan.weights)
+    base = weights.load(plan.backbone, size=job.size, alpha=1.0, weights=plan.weights)
     names = [layer.name for layer in base.layers]
-    for layer in base.layers[: names.index(backbones.resolve_cut(plan.backbone, job.cut)) + 1]:
+    for layer in base.layers[: names.index(resolve_cut(plan.backbone, job.cut)) + 1]:
         layer.trainable = False
-    head, record = heads.load(job.folder / "head")
+    head, record = store.load(job.folder / "head")
 
     class Inferring(keras.Model):
         """In Keras 3.15 the `training=True` of `fit` overrules the `training=False` of the base; here it does not."""

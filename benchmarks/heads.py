@@ -31,8 +31,9 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression, LogisticRegressionCV
 from sklearn.model_selection import PredefinedSplit
 
-from pipeline import heads
 from pipeline.features.features_file import Features
+from pipeline.heads import standardise
+from pipeline.heads.logistic import LogisticHead
 from pipeline.heads.selection.cross_validation import Fold, assign
 from pipeline.photos import manifest
 
@@ -59,17 +60,19 @@ def cached(manifest_path: Path, features_path: Path) -> tuple[np.ndarray, np.nda
 
 def ours(X: np.ndarray, y: np.ndarray, folds: np.ndarray, strengths: list[float], ratio: float) -> Any:
     """Search as `headstart train --search` does, and fit with the strength of least loss; return the path of fold 0."""
-    head = heads.LogisticHead(C=1.0, l1_ratio=ratio, class_weight=None, max_iter=10_000, seed=0)
+    head = LogisticHead(C=1.0, l1_ratio=ratio, class_weight=None, max_iter=10_000, seed=0)
     parts = [Fold(np.flatnonzero(folds != k), (X[folds == k], y[folds == k])) for k in range(folds.max() + 1)]
     fitted = head.fit_grid(X, y, parts, [{"C": C} for C in strengths], jobs=1, progress=None)
     losses = [
-        np.mean([heads.losses(one[place].predict_proba(part.held[0]), part.held[1]).mean() for one, part in pairs])
+        np.mean(
+            [standardise.losses(one[place].predict_proba(part.held[0]), part.held[1]).mean() for one, part in pairs]
+        )
         for place in range(len(strengths))
         for pairs in [list(zip(fitted, parts, strict=True))]
     ]
-    heads.LogisticHead(
-        C=strengths[int(np.argmin(losses))], l1_ratio=ratio, class_weight=None, max_iter=10_000, seed=0
-    ).fit(X, y, None)
+    LogisticHead(C=strengths[int(np.argmin(losses))], l1_ratio=ratio, class_weight=None, max_iter=10_000, seed=0).fit(
+        X, y, None
+    )
     return fitted[0]
 
 

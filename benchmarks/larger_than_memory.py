@@ -21,8 +21,8 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline import heads
 from pipeline.features import features_file
+from pipeline.heads import store
 from pipeline.photos import manifest
 
 BLOCK = 8192
@@ -120,7 +120,7 @@ def main() -> None:
             first = file.gather(file.digests[:2000])
         for head in chosen.heads:
             pair = [line(tenth, rows // 10, head, memory) for memory in ("100MB", "1TB")]
-            one, other = (heads.load(folder)[0].predict_proba(first) for folder in pair)
+            one, other = (store.load(folder)[0].predict_proba(first) for folder in pair)
             print(f"{'':10}largest difference of a probability: {np.abs(one - other).max():.1e}", flush=True)
     if not chosen.skip_large:
         write(chosen.folder / "large", rows, chosen.columns, chosen.classes)

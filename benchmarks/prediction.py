@@ -25,10 +25,10 @@ from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
-from pipeline import heads
-from pipeline.features import extract as extraction
+from pipeline.features import extract, resolve
 from pipeline.features.settings import ExtractSettings
 from pipeline.heads import train
+from pipeline.heads.logistic import LogisticHead
 from pipeline.inference import predict
 from pipeline.models.settings import Runtime
 from pipeline.photos import manifest, prepare
@@ -53,7 +53,7 @@ class Job:
             precision=self.precision,
             batch_size=self.batch_size,
         )
-        self.plan = extraction.plan(self.settings)
+        self.plan = resolve.plan(self.settings)
         prepare.prepare(
             self.root,
             self.manifest,
@@ -62,7 +62,7 @@ class Job:
         )
         self.files = [self.root / path for path in manifest.read(self.manifest).paths]
         self.extract(folder / "cache")
-        head = heads.LogisticHead(C=0.01, l1_ratio=0.0, class_weight=None, max_iter=1000, seed=0)
+        head = LogisticHead(C=0.01, l1_ratio=0.0, class_weight=None, max_iter=1000, seed=0)
         train.fit(self.manifest, self.features, self.head, train.Training(head=head))
         joined = [str(path) for path in (self.root, self.manifest, self.features, self.head, self.model)]
         subprocess.run([sys.executable, "-m", "stages", "finetune", *joined], check=True, capture_output=True)
@@ -73,7 +73,7 @@ class Job:
         if graphs.is_dir() and not (cache / "graphs").exists():
             cache.mkdir(parents=True)
             (cache / "graphs").symlink_to(graphs)
-        report = extraction.extract(
+        report = extract.extract(
             self.root,
             self.manifest,
             self.features,

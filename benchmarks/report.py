@@ -16,14 +16,16 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from pipeline import heads, report
 from pipeline.evaluation import evaluate
 from pipeline.evaluation.settings import EvaluateSettings
 from pipeline.features import features_file
 from pipeline.features.spec import canonical
 from pipeline.heads import train
+from pipeline.heads.logistic import LogisticHead
 from pipeline.photos import manifest
-from pipeline.report import LARGEST
+from pipeline.report import report
+from pipeline.report.collect import Inputs
+from pipeline.report.report import LARGEST
 from pipeline.report.settings import ReportSettings
 
 CLASSES, WIDTH = 20, 64
@@ -80,10 +82,10 @@ def main() -> None:
         root = Path(folder)
         write(root, chosen.images, chosen.kind)
         paths = (root / "manifest.csv", root / "features.h5", root / "heads/logistic")
-        head = heads.LogisticHead(C=0.01, l1_ratio=0.0, class_weight=None, max_iter=200, seed=0)
+        head = LogisticHead(C=0.01, l1_ratio=0.0, class_weight=None, max_iter=200, seed=0)
         train.fit(*paths, train.Training(head=head))
         evaluate.evaluate(root / "images", *paths, root / "out/logistic", EvaluateSettings(resamples=100))
-        inputs = report.Inputs(root / "images", *paths[:2], [root / "out"], trained=[root / "heads"])
+        inputs = Inputs(root / "images", *paths[:2], [root / "out"], trained=[root / "heads"])
         settings = ReportSettings(title="many")
         started = time.perf_counter()
         silent = {"commit": None, "looks": None, "explain": None, "progress": lambda done, total: None}

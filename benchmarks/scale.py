@@ -92,7 +92,7 @@ def developed(width: int, plan: Any) -> NoCostEngine:
 
 def extract(folder: Path, width: int, network: Any = opened, executor: Any = None) -> str:
     """Run `headstart extract` as it is, but for the photos and the network."""
-    from pipeline.features import extract as extraction
+    from pipeline.features import extract
     from pipeline.features.settings import ExtractSettings
 
     settings = ExtractSettings(
@@ -102,13 +102,13 @@ def extract(folder: Path, width: int, network: Any = opened, executor: Any = Non
         dtype="float16",
         cache=folder / "cache",
     )
-    done = extraction.extract(
+    done = extract.extract(
         folder,
         folder / "manifest.csv",
         folder / "features.h5",
         settings,
         progress=lambda done, total: None,
-        by=extraction.By(executor, partial(network, width)),
+        by=extract.By(executor, partial(network, width)),
     )
     return f"{done.computed:,} computed at {done.images_per_second:.1f}"
 

@@ -26,10 +26,12 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from pipeline.features import extract as extraction
+from pipeline.features import extract
+from pipeline.features.extract import Report
+from pipeline.features.resolve import Plan
 from pipeline.features.settings import ExecutorSettings, ExtractSettings
-from pipeline.features.workers import executors, retry
-from pipeline.features.workers.executors import Executor
+from pipeline.features.workers import retry
+from pipeline.features.workers.executors.executor import Executor, open_executor
 from pipeline.photos import manifest
 
 SUFFIXES = (".jpg", ".jpeg", ".png")
@@ -48,7 +50,7 @@ class NoCostEngine:
             yield np.zeros((len(batch), *self.row_shape), np.float32)
 
 
-def no_cost(_: extraction.Plan) -> NoCostEngine:
+def no_cost(_: Plan) -> NoCostEngine:
     """Open the network that costs nothing."""
     return NoCostEngine()
 
@@ -79,17 +81,17 @@ class Bench:
         """Extract, and return the images a second that the report gives."""
         return self.extract(crew, engine).images_per_second
 
-    def extract(self, crew: Executor, engine: Any) -> extraction.Report:
+    def extract(self, crew: Executor, engine: Any) -> Report:
         """Compute every row anew."""
         cache = self.folder / ("cache" if engine is None else "cache of a network that costs nothing")
         shutil.rmtree(cache / "rows", ignore_errors=True)
-        return extraction.extract(
+        return extract.extract(
             self.root,
             self.folder / "manifest.csv",
             self.folder / "features.h5",
             replace(self.settings, cache=cache),
             progress=lambda done, total: None,
-            by=extraction.By(crew, engine),
+            by=extract.By(crew, engine),
         )
 
 
@@ -152,9 +154,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name, ExitStack() as opened:
         folder = Path(name)
         crews = {
-            label: opened.enter_context(
-                executors.open_executor(ExecutorSettings(executor=kind, workers=n, task_timeout=600.0))
-            )
+            label: opened.enter_context(open_executor(ExecutorSettings(executor=kind, workers=n, task_timeout=600.0)))
             for label, (kind, n) in CREWS.items()
         }
         write_manifest(arguments.images, photos, folder / "manifest.csv")

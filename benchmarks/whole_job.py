@@ -31,7 +31,8 @@ def notebook(images: Path, backbone_name: str, size: int, epochs: int) -> float:
     import keras
     import tensorflow as tf
 
-    from pipeline import backbones
+    from pipeline.backbones import cutting, table
+    from pipeline.backbones.weights import find_weights, load
 
     def dataset(split: str, part: str | None) -> tf.data.Dataset:
         named = {"validation_split": VAL_FRACTION, "subset": part, "seed": 0} if part else {}
@@ -39,10 +40,10 @@ def notebook(images: Path, backbone_name: str, size: int, epochs: int) -> float:
             images / split, image_size=(size, size), batch_size=32, shuffle=split == "train", verbose=False, **named
         ).prefetch(tf.data.AUTOTUNE)
 
-    backbone = backbones.find(backbone_name)
-    weights = backbones.find_weights(backbone, "imagenet", size=size, alpha=1.0, seed=0)
-    base = backbones.load(backbone, size=size, alpha=1.0, weights=weights)
-    trunk = backbones.trunk(backbone, base, cut=backbones.resolve_cut(backbone, "top"), pooling="avg")
+    backbone = table.find(backbone_name)
+    weights = find_weights(backbone, "imagenet", size=size, alpha=1.0, seed=0)
+    base = load(backbone, size=size, alpha=1.0, weights=weights)
+    trunk = cutting.trunk(backbone, base, cut=table.resolve_cut(backbone, "top"), pooling="avg")
     trunk.trainable = False
     pixels = keras.Input((size, size, 3))
     outputs = keras.layers.Dense(1)(trunk(keras.ops.cast(pixels, "uint8"), training=False))

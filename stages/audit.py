@@ -41,11 +41,11 @@ def _faults(ctx: click.Context, parameter: click.Parameter, text: str) -> tuple[
 @options(AuditSettings)
 def audit(images: Root, manifest: Path, features: Path, out_dir: Path, fail_on: tuple[str, ...], **chosen: Any) -> None:
     """Look for faults in the data, and write tables and pictures of them to OUT_DIR."""
-    from pipeline import audit as auditing
+    from pipeline.audit import audit
 
     with progress("images") as report:
         settings = build(AuditSettings, chosen)
-        counts = auditing.audit(images, manifest, features, out_dir, settings, progress=report)
+        counts = audit.audit(images, manifest, features, out_dir, settings, progress=report)
     certain = counts["same_bytes"] + counts["same_pixels"] + counts["near_duplicates"]
     click.echo(
         f"{counts['images']:,} images: {certain:,} copies, {counts['leakage']:,} in test of what is learned from, "

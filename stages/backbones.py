@@ -4,8 +4,10 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import click
 
-from pipeline import backbones as library
-from pipeline.backbones import Backbone, LayerRow
+from pipeline.backbones import layer_table
+from pipeline.backbones.layer_table import LayerRow
+from pipeline.backbones.table import BACKBONES, Backbone, find
+from pipeline.backbones.weights import find_weights, load, offline_path
 from stages.console import Stage, show_table
 
 
@@ -18,18 +20,18 @@ from stages.console import Stage, show_table
 def backbones(name: str | None, size: int | None, alpha: float) -> None:
     """List the pretrained bases, or the layers of the base NAME: where it can be cut, and what that costs."""
     if name is None:
-        rows: Iterable[Sequence[str]] = (_summary(backbone) for backbone in library.BACKBONES.values())
+        rows: Iterable[Sequence[str]] = (_summary(backbone) for backbone in BACKBONES.values())
         header: Sequence[str] = ("backbone", "parameters", "size", "features", "width multipliers", "offline")
         right = {1, 2, 3}
     else:
-        rows = _layers(library.find(name), size, alpha)
+        rows = _layers(find(name), size, alpha)
         header = ("layer", "kind", "output", "parameters", "trainable", "frozen", "cut", "multiply-adds", "bytes")
         right = {2, 3, 4, 5, 7, 8}
     show_table(header, list(rows), right=right)
 
 
 def _summary(backbone: Backbone) -> Sequence[str]:
-    offline = library.offline_path(backbone, size=backbone.size, alpha=1.0) is not None
+    offline = offline_path(backbone, size=backbone.size, alpha=1.0) is not None
     alphas = " ".join(f"{alpha:g}" for alpha in backbone.alphas)
     numbers = (f"{backbone.parameters:,}", str(backbone.size), str(backbone.width))
     return (backbone.name, *numbers, alphas, "yes" if offline else "no")
@@ -37,8 +39,8 @@ def _summary(backbone: Backbone) -> Sequence[str]:
 
 def _layers(backbone: Backbone, size: int | None, alpha: float) -> Iterator[Sequence[str]]:
     size = size or backbone.size
-    weights = library.find_weights(backbone, "none", size=size, alpha=alpha, seed=0)
-    table = library.layer_table(library.load(backbone, size=size, alpha=alpha, weights=weights))
+    weights = find_weights(backbone, "none", size=size, alpha=alpha, seed=0)
+    table = layer_table.layer_table(load(backbone, size=size, alpha=alpha, weights=weights))
     words = {layer: word for word, layer in backbone.cuts.items()}
     for row in table:
         yield (

@@ -123,14 +123,14 @@ def explain(manifest: Path | None, of: str | None, cache: Path, **chosen: Any) -
 
 def _spec(name: str, held: "Sequence[Cached]") -> dict[str, Any]:
     """Return the spec of a features file, a head's folder, a JSON file, or the cached one that begins with `name`."""
-    from pipeline import heads
     from pipeline.errors import ArtefactError
     from pipeline.features.cache import inventory
     from pipeline.features.features_file import Features
+    from pipeline.heads import store
 
     path = Path(name)
     if path.is_dir():
-        return dict(heads.load(path)[1]["spec"])
+        return dict(store.load(path)[1]["spec"])
     if path.suffix == ".json":
         return dict(json.loads(path.read_text(encoding="utf-8")))
     if path.exists():

@@ -27,11 +27,10 @@ def compare(out_dirs: tuple[Path, ...], result_dir: Path, **chosen: Any) -> None
 
     OUT_DIRS are folders that `evaluate` wrote from the same test images, or folders of such folders.
     """
-    from pipeline.evaluation import compare as comparison
-    from pipeline.evaluation import verdict
+    from pipeline.evaluation import compare, verdict
 
-    folders = comparison.expand(out_dirs)
-    summary = comparison.compare(folders, result_dir, build(CompareSettings, chosen))
+    folders = compare.expand(out_dirs)
+    summary = compare.compare(folders, result_dir, build(CompareSettings, chosen))
     click.echo(f"{summary.images:,} test images; in brackets 95 % intervals; p is corrected for {_pairs(summary)}\n")
     rows = [_row(place) for place in summary.ranking]
     show_table(("rank", "", "accuracy", "log loss", "training"), rows, right={0, 4})
@@ -39,9 +38,7 @@ def compare(out_dirs: tuple[Path, ...], result_dir: Path, **chosen: Any) -> None
     for pair in summary.pairs[:PAIRS_PRINTED]:
         click.echo(f"{pair.first} over {pair.second}: {verdict.difference(pair)}, {_outcome(pair.better)}")
     if len(summary.pairs) > PAIRS_PRINTED:
-        click.echo(
-            f"({PAIRS_PRINTED} of {len(summary.pairs):,} pairs; all are in {result_dir / comparison.COMPARISON})"
-        )
+        click.echo(f"({PAIRS_PRINTED} of {len(summary.pairs):,} pairs; all are in {result_dir / compare.COMPARISON})")
     click.echo()
     for sentence in (summary.verdict, *summary.fine_tuning):
         click.echo(f"Verdict: {sentence}")

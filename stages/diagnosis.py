@@ -10,9 +10,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final, Literal, NamedTuple
 
-from pipeline import backbones
-from pipeline.backbones import engines
+from pipeline.backbones import weights
+from pipeline.backbones.engines import engine
 from pipeline.backbones.quiet_imports import openvino
+from pipeline.backbones.table import BACKBONES
 from pipeline.errors import HeadstartError
 from pipeline.features.cache import inventory
 
@@ -103,12 +104,12 @@ def _version(name: str) -> str:
 
 
 def _engines() -> Iterator[Finding]:
-    versions = {name: engines.version_of(name) for name in engines.NAMES}
+    versions = {name: engine.version_of(name) for name in engine.NAMES}
     found = ", ".join(f"{name} {version or 'missing'}" for name, version in versions.items())
     if not versions["tensorflow"]:
         yield Finding("engines", "wrong", found, "TensorFlow builds every base: install the extra cpu or gpu")
         return
-    yield Finding("engines", "ok", f"{found}; auto is {engines.choose('auto')}")
+    yield Finding("engines", "ok", f"{found}; auto is {engine.choose('auto')}")
     if versions["openvino"]:
         from pipeline.backbones.engines.openvino import CAPABILITIES
 
@@ -121,7 +122,7 @@ def _graphics() -> Finding:
     cards = sorted(path.name for path in Path("/dev").glob("nvidia[0-9]*"))
     if not cards:
         return Finding("GPU", "ok", "none, the processor computes")
-    if engines.version_of("tensorflow") and _version("nvidia-cudnn-cu12"):
+    if engine.version_of("tensorflow") and _version("nvidia-cudnn-cu12"):
         return Finding("GPU", "ok", ", ".join(cards))
     return Finding("GPU", "note", ", ".join(cards), "TensorFlow has no CUDA here: install the extra gpu instead of cpu")
 
@@ -139,11 +140,9 @@ def _extras() -> Iterator[Finding]:
 
 def _weights() -> Finding:
     here = [
-        name
-        for name, backbone in backbones.BACKBONES.items()
-        if backbones.offline_path(backbone, size=backbone.size, alpha=1.0)
+        name for name, backbone in BACKBONES.items() if weights.offline_path(backbone, size=backbone.size, alpha=1.0)
     ]
-    total = len(backbones.BACKBONES)
+    total = len(BACKBONES)
     found = f"ImageNet weights of {len(here)} of {total} bases: {', '.join(here) or 'none'}"
     if len(here) == total:
         return Finding("weights", "ok", found)

@@ -38,11 +38,11 @@ def evaluate(images: Root, manifest: Path, features: Path, trained_dir: Path, ou
 
     A head is judged by FEATURES; IMAGES is then read only to draw the mistakes. A model is run over the IMAGES.
     """
-    from pipeline.evaluation import evaluate as evaluation
+    from pipeline.evaluation import evaluate
 
     with progress("images") as advance:
         settings = build(EvaluateSettings, chosen)
-        summary = evaluation.evaluate(images, manifest, features, trained_dir, out_dir, settings, progress=advance)
+        summary = evaluate.evaluate(images, manifest, features, trained_dir, out_dir, settings, progress=advance)
     for warning in summary.warnings:
         warn(warning)
     click.echo(f"{summary.metrics['n']:,} test images, {summary.mistakes:,} mistakes; in brackets 95 % intervals\n")

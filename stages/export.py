@@ -11,7 +11,7 @@ from stages.console import Stage, progress, show_table
 from stages.options.of_settings import options
 
 if TYPE_CHECKING:
-    from pipeline.export import Row
+    from pipeline.export.parity import Row
 
 
 @click.command(cls=Stage)
@@ -24,10 +24,10 @@ def export(model_dir: Path, out_dir: Path, **chosen: Any) -> None:
     With --images and --manifest, each format is run on test images by its own runtime; one that does not do what the
     model does is an error, and nothing is written.
     """
-    from pipeline import export as library
+    from pipeline.export import export
 
     with progress("steps") as advance:
-        summary = library.export(model_dir, out_dir, build(ExportSettings, chosen), progress=advance)
+        summary = export.export(model_dir, out_dir, build(ExportSettings, chosen), progress=advance)
     if summary.parity:
         _show(summary.parity)
     else:

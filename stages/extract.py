@@ -31,7 +31,7 @@ def extract(images: Root, manifest: Path, features: Path, planned: bool, report:
     Rows computed before, under the same settings, come from the cache. With --shard rows are computed and FEATURES is
     left alone: when all parts are done, the same command without --shard assembles it.
     """
-    from pipeline.features import extract as extraction
+    from pipeline.features import extract
     from pipeline.features.cache import inventory
     from pipeline.features.resolve import plan
 
@@ -41,7 +41,7 @@ def extract(images: Root, manifest: Path, features: Path, planned: bool, report:
         _forecast(images, manifest, settings)
         return
     with progress("rows") as advance:
-        done = extraction.extract(images, manifest, features, settings, progress=advance, report_path=report)
+        done = extract.extract(images, manifest, features, settings, progress=advance, report_path=report)
     click.echo(_summary(done, settings.cache if settings.shard else features))
     if done.computed and not done.reused and (reason := inventory.explain(settings.cache, plan(settings).spec)):
         click.echo(f"nothing was cached under these settings: {reason}")

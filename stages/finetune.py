@@ -13,7 +13,7 @@ from stages.options.of_settings import options
 from stages.options.paths import FILE, FOLDER, PLACE
 
 if TYPE_CHECKING:
-    from pipeline.models.finetuning import Summary
+    from pipeline.models.finetuning.finetune import Summary
 
 
 @click.command(cls=Stage)
@@ -37,14 +37,14 @@ def finetune(
 
     With --epochs above 0, first train the head and the layers above --cut; a run that was killed goes on at the epoch.
     """
-    from pipeline.models import finetuning
+    from pipeline.models.finetuning import finetune
 
     settings = build(FinetuneSettings, chosen)
     with progress("images") as extracting, progress("batches") as training:
-        callbacks = finetuning.Callbacks(
+        callbacks = finetune.Callbacks(
             extracting=extracting, progress=training, told=lambda row: tell(_epoch(row)), report_path=report
         )
-        summary = finetuning.finetune(images, manifest, features, head_dir, model_dir, settings, callbacks)
+        summary = finetune.finetune(images, manifest, features, head_dir, model_dir, settings, callbacks)
     for warning in summary.warnings:
         warn(warning)
     if summary.history:

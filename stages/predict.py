@@ -37,12 +37,12 @@ def predict(trained: Path, paths: tuple[Path, ...], output: str, **chosen: Any) 
 
     A file that cannot be used gets a row with its error; the exit status is then 1.
     """
-    from pipeline.inference import predict as prediction
+    from pipeline.inference import predict
 
     settings = build(PredictSettings, chosen)
     write = _writer(output)
-    files = prediction.expand(paths)
-    predictor = prediction.Predictor(trained, settings.runtime, prediction.asked_of(settings))
+    files = predict.expand(paths)
+    predictor = predict.Predictor(trained, settings.runtime, predict.asked_of(settings))
     for warning in predictor.warnings:
         warn(warning)
     with _opened(output) as target, progress("images") as advance:

@@ -23,10 +23,10 @@ def prepare(images: Root, manifest: Path, **chosen: Any) -> None:
     IMAGES holds one folder a class, or train, val and test folders of such; or see --label-pattern and --labels.
     MANIFEST is the CSV to write; quarantine.csv and three pictures appear beside it.
     """
-    from pipeline.photos.prepare import prepare as prepare_images
+    from pipeline.photos import prepare
 
     with progress("images") as report:
-        summary = prepare_images(images, manifest, build(PrepareSettings, chosen), progress=report)
+        summary = prepare.prepare(images, manifest, build(PrepareSettings, chosen), progress=report)
     for warning in summary.warnings:
         warn(warning)
     splits = ", ".join(f"{split} {summary.images(split):,}" for split in ("train", "val", "test"))

@@ -24,15 +24,15 @@ def probe(images: Root, manifest: Path, cut_json: Path, **chosen: Any) -> None:
     Beside it go layers.csv and layers.png: the accuracy of a quick head at every cut and pooling, and what each costs;
     and backbones.csv and backbones.png: the bases of --compare.
     """
-    from pipeline.features.probe import probe as probing
+    from pipeline.features.probe import probe
 
     settings = build(ProbeSettings, chosen)
     if settings.cut != AUTO:
-        layer, pooling = probing.echo(cut_json, settings)
+        layer, pooling = probe.echo(cut_json, settings)
         click.echo(f"{layer} with {pooling}, as given -> {cut_json}")
         return
     with progress("images") as advance:
-        finding, contenders = probing.probe(images, manifest, cut_json, settings, progress=advance)
+        finding, contenders = probe.probe(images, manifest, cut_json, settings, progress=advance)
     for one in contenders:
         judged = one.finding.recommendation.chosen
         low, high = judged.interval
@@ -41,7 +41,7 @@ def probe(images: Root, manifest: Path, cut_json: Path, **chosen: Any) -> None:
             f"{one.images_per_second:,.0f} images a second, {one.seconds:,.0f} s for all {one.images:,}"
         )
     if contenders:
-        click.echo(probing.preferred(contenders, settings.proof)[1])
+        click.echo(probe.preferred(contenders, settings.proof)[1])
     click.echo(f"{len(finding.judged)} candidates: {finding.recommendation.why} -> {cut_json}")
 
 

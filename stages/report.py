@@ -16,7 +16,8 @@ from stages.options.of_settings import options
 from stages.options.paths import FILE, PLACE
 
 if TYPE_CHECKING:
-    from pipeline.report import Commit, Looks
+    from pipeline.report.sections.overview import Looks
+    from pipeline.report.sections.provenance import Commit
 
 CODE = ("pipeline", "stages", "params.yaml")  # dvc.lock changes with every run
 _PATH = click.Path(path_type=Path)
@@ -66,15 +67,17 @@ def report(
 
     OUT_DIRs are folders that `evaluate` wrote, or folders of such folders. The file needs no network.
     """
-    from pipeline import report as reporting
     from pipeline.evaluation import compare
+    from pipeline.report import report
+    from pipeline.report.collect import Inputs
+    from pipeline.report.sections.heatmaps import HeatMaps
 
     settings = build(ReportSettings, chosen)
     given = {name: value for name, value in chosen.items() if name not in described(ReportSettings)}
-    inputs = reporting.Inputs(images, manifest, features, evaluations, **given)
-    explain = reporting.HeatMaps(inputs.trained, weights=weights, cache=cache) if heat_maps else None
+    inputs = Inputs(images, manifest, features, evaluations, **given)
+    explain = HeatMaps(inputs.trained, weights=weights, cache=cache) if heat_maps else None
     with progress("pictures") as advance:
-        summary = reporting.report(
+        summary = report.report(
             inputs,
             page,
             settings,
@@ -90,7 +93,7 @@ def report(
 
 def _commit(root: Path) -> "Commit | None":
     """Return the commit that the folder is at; None without Git, or where nothing was committed."""
-    from pipeline.report import Commit
+    from pipeline.report.sections.provenance import Commit
 
     try:
         name = history.git(root, "rev-parse", "HEAD").strip()
@@ -101,7 +104,7 @@ def _commit(root: Path) -> "Commit | None":
 
 
 def _looks(folders: list[Path]) -> "Looks":
-    from pipeline.report import Looks
+    from pipeline.report.sections.overview import Looks
 
     return Looks(*history.results(folders, Path.cwd()))
 

@@ -19,9 +19,9 @@ def serve(trained: Path, **chosen: Any) -> None:
 
     With --features and --manifest the page shows the most similar training photos, too, and how familiar a photo is.
     """
-    from pipeline.inference import serving
+    from pipeline.inference.serving import requirements
 
-    serving.require_installed()
+    requirements.require_installed()
     from pipeline.inference.serving import limits, model_service, routes, server
 
     settings = build(ServeSettings, chosen)

@@ -6,9 +6,9 @@ from typing import Any
 
 import click
 
-from pipeline.heads import train as training
 from pipeline.heads import training_time
 from pipeline.heads.settings import TrainSettings
+from pipeline.heads.train import Summary
 from pipeline.setting import build
 from stages.console import Stage, progress, warn
 from stages.options.of_settings import given, options
@@ -23,10 +23,12 @@ from stages.options.paths import FILE, FOLDER
 @click.option("--report", type=FILE, help="Write how long it took as JSON.")
 def train(manifest: Path, features: Path, head_dir: Path, report: Path | None, **chosen: Any) -> None:
     """Fit a light head on FEATURES.h5, with the labels and splits of MANIFEST.csv, and keep it in HEAD_DIR."""
+    from pipeline.heads import train
+
     settings = build(TrainSettings, chosen)
     started = time.monotonic()
     with progress("fits and epochs" if settings.search else "epochs") as advance:
-        summary = training.train(manifest, features, head_dir, settings, given=given(), progress=advance)
+        summary = train.train(manifest, features, head_dir, settings, given=given(), progress=advance)
     if report:
         cost = training_time.Cost(stage="train", seconds=round(time.monotonic() - started, 3))
         training_time.write(report, cost, **_calibration(summary))
@@ -42,7 +44,7 @@ def train(manifest: Path, features: Path, head_dir: Path, report: Path | None, *
     click.echo(f"{settings.head}: {summary.n_parameters:,} parameters, {scores} -> {head_dir}")
 
 
-def _calibration(summary: training.Summary) -> dict[str, float]:
+def _calibration(summary: Summary) -> dict[str, float]:
     """Return what a calibration did on the images that it was fitted on, flat."""
     if summary.calibrated is None:
         return {}
@@ -54,7 +56,7 @@ def _calibration(summary: training.Summary) -> dict[str, float]:
     return {"temperature": found["temperature"], "calibration_rows": found["rows"], **flat}
 
 
-def _searched(summary: training.Summary) -> list[str]:
+def _searched(summary: Summary) -> list[str]:
     if summary.searched is None:
         return []
     trials, chosen = summary.searched.trials, summary.searched.trials[summary.searched.chosen]
@@ -67,7 +69,7 @@ def _searched(summary: training.Summary) -> list[str]:
     ]
 
 
-def _threshold(summary: training.Summary) -> list[str]:
+def _threshold(summary: Summary) -> list[str]:
     if summary.threshold is None:
         return []
     found = summary.threshold

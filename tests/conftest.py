@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from pipeline.backbones import BACKBONES
+from pipeline.backbones.table import BACKBONES
 
 
 @pytest.fixture(autouse=True, scope="module")

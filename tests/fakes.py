@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from pipeline.backbones import BACKBONES, Backbone
-from pipeline.features import extract
+from pipeline.backbones.table import BACKBONES, Backbone
+from pipeline.features import resolve
 from pipeline.features.settings import ExtractSettings
 from pipeline.photos.settings import Policy
 
@@ -58,8 +58,8 @@ def settings(**changes: object) -> ExtractSettings:
     return ExtractSettings(**{**chosen, **changes})  # type: ignore[arg-type]
 
 
-def plan(**changes: object) -> extract.Plan:
-    return extract.plan(settings(**changes))
+def plan(**changes: object) -> resolve.Plan:
+    return resolve.plan(settings(**changes))
 
 
 def write_photo(path: Path, seed: int, size: tuple[int, int] = (40, 30)) -> Path:

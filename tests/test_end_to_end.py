@@ -17,7 +17,9 @@ import yaml
 from click.testing import CliRunner, Result
 from numpy.typing import NDArray
 
-from pipeline import backbones, heads
+from pipeline.backbones import table
+from pipeline.backbones.weights import find_weights, load
+from pipeline.heads import store
 from pipeline.photos import decode
 from stages.__main__ import main
 from tests import ROOT
@@ -255,9 +257,9 @@ def by_keras(chain: Chain, pixels: NDArray[np.uint8]) -> NDArray[np.float64]:
     """Base and head, each as Keras alone would run it: (n, SIZE, SIZE, 3) uint8 to probabilities (n, 3)."""
     import keras
 
-    backbone = backbones.find(chain.backbone)
-    weights = backbones.find_weights(backbone, chain.weights, size=SIZE, alpha=1.0, seed=0)
-    base = backbones.load(backbone, size=SIZE, alpha=1.0, weights=weights)
+    backbone = table.find(chain.backbone)
+    weights = find_weights(backbone, chain.weights, size=SIZE, alpha=1.0, seed=0)
+    base = load(backbone, size=SIZE, alpha=1.0, weights=weights)
     scaled = pixels.astype(np.float32) / 127.5 - 1  # what both of these bases were trained on
     features = keras.layers.GlobalAveragePooling2D()(base(scaled, training=False))
     with np.load(chain.head_dir / "arrays.npz", allow_pickle=False) as arrays:
@@ -283,7 +285,7 @@ def test_predictions_are_those_of_base_and_head_in_keras(chain: Chain) -> None:
     assert result.exit_code == 0, result.output
     rows = list(csv.DictReader(result.stdout.splitlines()))
     assert [row["path"] for row in rows] == list(map(str, photos))
-    _, record = heads.load(chain.head_dir)
+    _, record = store.load(chain.head_dir)
     received = np.array([[float(row[f"p_{label}"]) for label in record["classes"]] for row in rows])
     pixels = np.stack([decode.fit(photo.read_bytes(), size=SIZE, geometry="squash") for photo in photos])
     np.testing.assert_allclose(received, by_keras(chain, pixels), atol=1e-4)

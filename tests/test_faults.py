@@ -28,10 +28,10 @@ import numpy as np
 import pytest
 
 from pipeline.errors import BusyError, HeadstartError, StorageError
-from pipeline.features import extract as extraction
-from pipeline.features import features_file
+from pipeline.features import extract, features_file
 from pipeline.features.cache import inventory, row_cache, shard
 from pipeline.features.cache.row_cache import RowCache
+from pipeline.features.extract import Report
 from pipeline.photos import manifest
 from pipeline.storage import hdf5
 from tests import ROOT
@@ -84,16 +84,16 @@ class Site:
         shutil.rmtree(self.trial, ignore_errors=True)
         self.trial.mkdir()
 
-    def extract(self, engine: CountingEngine | None = None) -> extraction.Report:
+    def extract(self, engine: CountingEngine | None = None) -> Report:
         row_cache.SHARD_ROWS = SHARD  # type: ignore[misc]
         features_file.LEFTOVER_SECONDS = -1  # type: ignore[misc]
-        return extraction.extract(
+        return extract.extract(
             self.photos,
             self.manifest,
             self.features,
             settings(size=32, cache=self.cache, batch_size=BATCH),
             progress=lambda done, total: None,
-            by=extraction.By(open_engine=lambda _: engine or CountingEngine()),
+            by=extract.By(open_engine=lambda _: engine or CountingEngine()),
         )
 
     def sha256(self) -> str | None:

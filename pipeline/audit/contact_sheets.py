@@ -7,12 +7,12 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline import plots
 from pipeline.audit.findings import Findings
 from pipeline.errors import ImageError
 from pipeline.photos.batches import Photos, previews
 from pipeline.photos.duplicates.near_duplicates import Pairs
 from pipeline.photos.remote import Root
+from pipeline.plots import image_grid
 
 DRAWN: Final = 24
 THUMBNAIL_SIDE: Final = 240  # px
@@ -54,7 +54,7 @@ def _draw_pairs(found: Findings, pairs: Pairs, cosines: NDArray[np.float32], roo
         turned = ", mirrored" if pairs.mirrored[place] else ""
         measured = f"{pairs.distances[place]} bits, likeness {pairs.likeness[place]:.3f}, cosine {cosines[place]:.3f}"
         captions.append("\n".join([_named(found, a), _named(found, b), f"{kind}{turned}", measured]))
-    plots.pairs_grid(pictures, captions, path, _title(len(pictures), len(pairs), what))
+    image_grid.pairs_grid(pictures, captions, path, _title(len(pictures), len(pairs), what))
 
 
 def _draw_issues(found: Findings, root: Root, path: Path) -> None:
@@ -66,7 +66,7 @@ def _draw_issues(found: Findings, root: Root, path: Path) -> None:
         for image, suggested, margin in zip(drawn, found.issues.suggested, found.issues.margins, strict=False)
     ]
     title = _title(len(drawn), sure, "labels that are likely wrong")
-    plots.mistakes_grid(_thumbnails(found, root, drawn), captions, path, title)
+    image_grid.mistakes_grid(_thumbnails(found, root, drawn), captions, path, title)
 
 
 def _draw_outliers(found: Findings, root: Root, path: Path) -> None:
@@ -80,7 +80,7 @@ def _draw_outliers(found: Findings, root: Root, path: Path) -> None:
     title = (
         f"The {len(drawn)} images farthest from others; {int(distances.outlying.sum()):,} stand out (score above 3.5)"
     )
-    plots.mistakes_grid(_thumbnails(found, root, drawn), captions, path, title)
+    image_grid.mistakes_grid(_thumbnails(found, root, drawn), captions, path, title)
 
 
 def _named(found: Findings, image: int) -> str:

@@ -5,14 +5,14 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline import heads
 from pipeline.errors import InputError
+from pipeline.heads.registry import Head
 
 Progress = Callable[[int, int], None]
 
 
 def predict(
-    head: heads.Head,
+    head: Head,
     X: NDArray[np.float32],
     codes: NDArray[np.int64],
     fold: NDArray[np.int64],

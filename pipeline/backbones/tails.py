@@ -14,9 +14,9 @@ from pipeline.errors import CutError
 def tail(backbone: Backbone, base: Any, *, cut: str) -> Any:
     """Join the layers above a cut into a network.
 
-    What `pipeline.backbones.trunk` gives at the cut, unpooled, is what it takes: trunk and tail together are the base.
-    Nested models are opened, and an explicit ``training`` with which `base` called one is dropped: who calls the tail
-    says whether its batch normalisation learns.
+    What `pipeline.backbones.cutting.trunk` gives at the cut, unpooled, is what it takes: trunk and tail together are
+    the base. Nested models are opened, and an explicit ``training`` with which `base` called one is dropped: who calls
+    the tail says whether its batch normalisation learns.
 
     Parameters
     ----------
@@ -57,7 +57,7 @@ def topped(backbone: Backbone, base: Any, *, cut: str, pooling: str, widths: Seq
     Parameters
     ----------
     backbone, base, cut, pooling
-        As for `pipeline.backbones.trunk`; the pooling follows the last convolution.
+        As for `pipeline.backbones.cutting.trunk`; the pooling follows the last convolution.
     widths : sequence of int
         Channels of each convolution, from below.
     seed : int

@@ -20,13 +20,13 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline import plots
 from pipeline.errors import ArtefactError, InputError
 from pipeline.evaluation import predictions_file, verdict
 from pipeline.evaluation.compare_settings import CompareSettings
 from pipeline.evaluation.verdict import NO_DIFFERENCE, Pair, Place
 from pipeline.heads import training_time
 from pipeline.heads.training_time import Cost
+from pipeline.plots import comparison
 from pipeline.stats import paired_tests
 from pipeline.storage.atomic import publish_csv, published
 
@@ -264,7 +264,7 @@ def _draw(path: Path, summary: Summary) -> None:
         (name, -100 * pair.accuracy, -100 * pair.accuracy_high, -100 * pair.accuracy_low)
         for name, pair in behind.items()
     ]
-    plots.ranking(
+    comparison.ranking(
         accuracy,
         gaps,
         {name for name, pair in behind.items() if pair.better == leader},

@@ -53,7 +53,7 @@ def evaluate(
     features_path : Path
         Rows for a head; of a model, only which views there are, if test-time augmentation asks for them.
     trained_dir : Path
-        As `pipeline.heads.save` or `pipeline.models.store.save` wrote it.
+        As `pipeline.heads.store.save` or `pipeline.models.store.save` wrote it.
     out_dir : Path
         Made if it is missing. Files of the names above are replaced, others left.
     settings : EvaluateSettings

@@ -8,12 +8,13 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline import heads, plots
 from pipeline.errors import ImageError
 from pipeline.evaluation import predictions_file
+from pipeline.heads.store import HISTORY_COLUMNS
 from pipeline.photos import decode
 from pipeline.photos.manifest import Manifest
 from pipeline.photos.remote import Root
+from pipeline.plots import evaluation, image_grid, training_curves
 from pipeline.stats import calibration_error, metrics
 from pipeline.storage.atomic import publish_csv
 
@@ -124,22 +125,24 @@ def _write_reliability(out_dir: Path, found: Evaluated, summary: Summary) -> Non
         rows += [[round(temperature, DECIMALS), *one] for one in numbers]
         state = "as it is" if len(states) == 1 else ("before", f"after, temperature {temperature:.3f}")[place]
         title = f"{state}\ncalibration error {ece['value']:.4f} [{ece['low']:.4f}, {ece['high']:.4f}]"
-        panels[title] = [plots.Bin(one.images, one.confidence, one.accuracy, one.low, one.high) for one in found_bins]
+        panels[title] = [
+            evaluation.Bin(one.images, one.confidence, one.accuracy, one.low, one.high) for one in found_bins
+        ]
     names = ["images", "least", "most", "confidence", "accuracy", "accuracy_low", "accuracy_high"]
     publish_csv(out_dir / RELIABILITY, ["temperature", *names], rows)
     title = f"{len(found.actual):,} test images, 95 % intervals; what holds lies on the dotted line"
-    plots.reliability(panels, out_dir / "reliability.png", title)
+    evaluation.reliability(panels, out_dir / "reliability.png", title)
 
 
 def _write_learning_curves(out_dir: Path, history: list[dict[str, float]]) -> None:
-    columns = list(history[0]) if history else heads.HISTORY_COLUMNS[-1]
+    columns = list(history[0]) if history else HISTORY_COLUMNS[-1]
     publish_csv(out_dir / "learning_curves.csv", columns, [list(row.values()) for row in history])
-    plots.learning_curves(history, out_dir / "learning_curves.png")
+    training_curves.learning_curves(history, out_dir / "learning_curves.png")
 
 
 def _draw(out_dir: Path, found: Evaluated, measured: dict[str, Any], images_root: Root) -> None:
     matrix = metrics.confusion(found.actual, found.predicted, len(found.classes))
-    plots.confusion_matrix(matrix, found.classes, out_dir / "confusion_matrix.png")
+    evaluation.confusion_matrix(matrix, found.classes, out_dir / "confusion_matrix.png")
     _draw_classes(out_dir / "classes.png", measured)
     _draw_mistakes(out_dir / "mistakes.png", found, images_root)
 
@@ -154,7 +157,7 @@ def _draw_classes(path: Path, measured: dict[str, Any]) -> None:
         title: [(label, *_numbers(measured["classes"][label][name])) for label in labels]
         for title, name in (("precision", "precision"), ("recall", "recall"), ("F1", "f1"))
     }
-    plots.intervals(panels, path, f"{measured['n']:,} test images, 95 % intervals{shown}")
+    evaluation.intervals(panels, path, f"{measured['n']:,} test images, 95 % intervals{shown}")
 
 
 def _value(estimate: dict[str, Any]) -> float:
@@ -191,7 +194,7 @@ def _draw_mistakes(path: Path, found: Evaluated, images_root: Root) -> None:
                 ]
             )
         )
-    plots.mistakes_grid(pictures, captions, path, title)
+    image_grid.mistakes_grid(pictures, captions, path, title)
 
 
 def _picture(images_root: Root, test: Manifest, image: int) -> tuple[NDArray[np.uint8] | None, list[str]]:

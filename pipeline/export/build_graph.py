@@ -4,8 +4,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, Final
 
-from pipeline import backbones
-from pipeline.backbones import layer_graph, quiet_imports
+from pipeline.backbones import layer_graph, quiet_imports, tails
 from pipeline.export import in_graph_resizing
 from pipeline.export.in_graph_decoding import decoded
 from pipeline.models.store import Model
@@ -49,7 +48,7 @@ class Graph:
             if not node.is_input:
                 node.operation.name = f"resize_{place}_{type(node.operation).__name__.lower()}"
         pixels = Input((None, None, 3), dtype="uint8", name=PIXELS)
-        return Model(pixels, backbones.replayed(self.network, backbones.replayed(front, pixels)), name="headstart")
+        return Model(pixels, tails.replayed(self.network, tails.replayed(front, pixels)), name="headstart")
 
     def of_pixels(self, *, branches: bool) -> Any:
         """Return a concrete function from uint8 (n, H, W, 3), of any size, to {"probabilities": (n, K)}.

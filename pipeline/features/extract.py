@@ -9,33 +9,20 @@ from typing import Final, NamedTuple
 
 import numpy as np
 
-from pipeline.backbones.engines import Engine
+from pipeline.backbones.engines.engine import Engine
 from pipeline.errors import InputError, StorageError
 from pipeline.features import features_file, spec, throughput
 from pipeline.features.cache.row_cache import DamagedShardError
-from pipeline.features.resolve import Plan, open_engine, plan, settings_of
+from pipeline.features.resolve import Plan
 from pipeline.features.settings import ExtractSettings
-from pipeline.features.workers.executors import Executor, open_executor
-from pipeline.features.workers.partition import EVERYTHING, Part, Worker, part_of
+from pipeline.features.workers.executors.executor import Executor, open_executor
+from pipeline.features.workers.partition import EVERYTHING, Worker, part_of
 from pipeline.features.workers.retry import Completion, Progress
 from pipeline.features.workers.worker import job_of
 from pipeline.photos import manifest
 from pipeline.photos.augmentation import check_views
 from pipeline.photos.remote import Root
 from pipeline.storage.atomic import published
-
-__all__ = [
-    "EVERYTHING",
-    "Part",
-    "Plan",
-    "Progress",
-    "Report",
-    "Worker",
-    "extract",
-    "open_engine",
-    "plan",
-    "settings_of",
-]
 
 MOST_NAMED: Final = 10
 ATTEMPTS: Final = 3

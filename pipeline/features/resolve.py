@@ -9,9 +9,12 @@ from typing import Any, Final, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline import backbones
-from pipeline.backbones import engines
+from pipeline.backbones import cutting, table
+from pipeline.backbones.engines import engine
+from pipeline.backbones.engines.engine import Engine, choose, described
 from pipeline.backbones.settings import EngineName
+from pipeline.backbones.table import Backbone
+from pipeline.backbones.weights import Weights, find_weights, load
 from pipeline.errors import ArtefactError
 from pipeline.features import spec
 from pipeline.features.probe import cut_file
@@ -26,8 +29,8 @@ class Plan:
     """Settings, resolved: the spec, what a trunk is built from, and the engine. Made without TensorFlow."""
 
     settings: FeatureSettings
-    backbone: backbones.Backbone
-    weights: backbones.Weights
+    backbone: Backbone
+    weights: Weights
     engine: EngineName
     spec: dict[str, Any]
 
@@ -94,41 +97,39 @@ def plan(settings: FeatureSettings) -> Plan:
     if settings.cut_file:
         cut, pooling = cut_file.read(settings.cut_file, backbone=settings.backbone)
         settings = replace(settings, cut=cut, pooling=cast(Pooling, pooling), cut_file=None)
-    backbone = backbones.find(settings.backbone)
+    backbone = table.find(settings.backbone)
     size = settings.size or backbone.size
-    weights = backbones.find_weights(
-        backbone, settings.weights, size=size, alpha=settings.alpha, seed=settings.weights_seed
-    )
-    engine = engines.choose(settings.engine)
+    weights = find_weights(backbone, settings.weights, size=size, alpha=settings.alpha, seed=settings.weights_seed)
+    engine = choose(settings.engine)
     pooled = settings.pooling not in ("flatten", "none")
-    described = {
+    fields = {
         "extractor": EXTRACTOR_VERSION,
         **decode.policy(size=size, geometry=settings.resize),
         "backbone": {"name": backbone.name, "alpha": settings.alpha},
         "preprocessing": backbone.preprocessing,
         "weights": weights.identity,
-        "cut": backbones.resolve_cut(backbone, settings.cut),
+        "cut": table.resolve_cut(backbone, settings.cut),
         "pooling": settings.pooling,
         "precision": settings.precision,
         "dtype": ("float16" if pooled else "float32") if settings.dtype == "auto" else settings.dtype,
     }
     if settings.precision != "float32":
-        described["engine"] = engines.described(engine)
-    return Plan(settings, backbone, weights, engine, described)
+        fields["engine"] = described(engine)
+    return Plan(settings, backbone, weights, engine, fields)
 
 
-def open_engine(plan: Plan, *, batch_size: int, cache: Path | None, prompt: bool = False) -> engines.Engine:
-    """Build the trunk of a plan and the engine that runs it; see `pipeline.backbones.engines.open_engine`.
+def open_engine(plan: Plan, *, batch_size: int, cache: Path | None, prompt: bool = False) -> Engine:
+    """Build the trunk of a plan and the engine that runs it; see `pipeline.backbones.engines.engine.open_engine`.
 
     This loads TensorFlow, unless the cache holds what the engine kept when it was opened before.
     """
 
     def build() -> Any:
         alpha = plan.spec["backbone"]["alpha"]
-        base = backbones.load(plan.backbone, size=plan.size, alpha=alpha, weights=plan.weights)
-        return backbones.trunk(plan.backbone, base, cut=plan.spec["cut"], pooling=plan.spec["pooling"])
+        base = load(plan.backbone, size=plan.size, alpha=alpha, weights=plan.weights)
+        return cutting.trunk(plan.backbone, base, cut=plan.spec["cut"], pooling=plan.spec["pooling"])
 
     kept = cache and cache / "graphs" / spec.identity(plan.spec)
-    return engines.open_engine(
+    return engine.open_engine(
         plan.engine, build, batch_size=batch_size, precision=plan.spec["precision"], kept=kept, prompt=prompt
     )

@@ -12,7 +12,7 @@ from typing import Final
 import numpy as np
 
 from pipeline.features.workers import partition
-from pipeline.features.workers.executors import Local
+from pipeline.features.workers.executors.local import Local
 from pipeline.features.workers.partition import Part, Worker
 from pipeline.features.workers.retry import Completion
 from pipeline.features.workers.worker import Job, images_per_second

@@ -7,7 +7,9 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from pipeline import heads
+from pipeline.heads import registry
+from pipeline.heads.registry import Head
+from pipeline.heads.standardise import Floats
 
 
 class HeadClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
@@ -26,7 +28,7 @@ class HeadClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     n_features_in_ : int
     """
 
-    def __init__(self, head: heads.Head) -> None:
+    def __init__(self, head: Head) -> None:
         self.head = head
 
     def fit(self, X: Any, y: Any) -> Self:
@@ -44,10 +46,10 @@ class HeadClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.classes_, codes = np.unique(y, return_inverse=True)
         if len(self.classes_) < 2:
             raise ValueError(f"expected labels of two classes or more, received one class: {self.classes_[0]!r}")
-        self.head_ = heads.copied(self.head).fit(X, codes.astype(np.int64), None)
+        self.head_ = registry.copied(self.head).fit(X, codes.astype(np.int64), None)
         return self
 
-    def predict_proba(self, X: Any) -> heads.Floats:
+    def predict_proba(self, X: Any) -> Floats:
         """Return the probability of each class, (n, K), in the order of `classes_`."""
         check_is_fitted(self)
         X = validate_data(self, X, dtype=(np.float64, np.float32), reset=False)

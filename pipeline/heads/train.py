@@ -9,16 +9,17 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline import heads
 from pipeline.errors import InputError, SettingError
 from pipeline.features.features_file import Features
 from pipeline.features.lazy_rows import Selection, not_finite
-from pipeline.heads import Codes, Progress, Table
-from pipeline.heads.calibration import calibrate as calibration
-from pipeline.heads.calibration import thresholds
+from pipeline.heads import registry, standardise, store
+from pipeline.heads.calibration import calibrate, thresholds
+from pipeline.heads.calibration.calibrate import FEWEST_ROWS, Method, apply
+from pipeline.heads.registry import Head
 from pipeline.heads.selection import grid_search
 from pipeline.heads.selection.cross_validation import Fold, assign
 from pipeline.heads.settings import TrainSettings
+from pipeline.heads.standardise import Codes, Progress, Table
 from pipeline.photos import manifest
 from pipeline.photos.manifest import Manifest
 
@@ -52,7 +53,7 @@ class Summary:
     Attributes
     ----------
     head : str
-        The kind, as in `heads.HEADS`.
+        The kind, as in `registry.HEADS`.
     n_parameters : int
         How many numbers the fit adjusted.
     train : Score
@@ -65,7 +66,7 @@ class Summary:
     searched : searching.Outcome or None
         None without a search.
     calibrated : dict or None
-        As `calibration.describe` returns it; None if it was not asked for, or there were too few validation images.
+        As `calibrate.describe` returns it; None if it was not asked for, or there were too few validation images.
     threshold : dict or None
         As `thresholds.choose` returns it, for calibrated probabilities; None without a wish.
     streamed : bool
@@ -105,7 +106,7 @@ class Training:
         Which parameters of the head to choose, and how; None keeps all of them.
     calibrate : "temperature" or None
         How the probabilities are calibrated, on the validation split: the rows that a search without folds and early
-        stopping have chosen on. With fewer images than `calibration.FEWEST_ROWS` it is not done, and a warning says so.
+        stopping have chosen on. With fewer images than `calibrate.FEWEST_ROWS` it is not done, and a warning says so.
     wish : Wish or None
         The threshold to choose on the validation split, on calibrated probabilities; None gives an image its most
         probable class.
@@ -114,9 +115,9 @@ class Training:
         as the head needs them; the head is the same, up to rounding. None is without a bound.
     """
 
-    head: heads.Head
+    head: Head
     search: grid_search.Search | None = None
-    calibrate: calibration.Method | None = None
+    calibrate: Method | None = None
     wish: thresholds.Wish | None = None
     memory: int | None = None
 
@@ -164,20 +165,20 @@ def resolve(settings: TrainSettings, given: Collection[str] = ()) -> Training:
     )
 
 
-def unfitted(settings: TrainSettings) -> heads.Head:
+def unfitted(settings: TrainSettings) -> Head:
     """Return the head that settings name, with its parameters, not fitted."""
-    parameters = {name: getattr(settings, name) for name in heads.parameters_of(settings.head)}
-    return heads.HEADS[settings.head](**parameters)
+    parameters = {name: getattr(settings, name) for name in registry.parameters_of(settings.head)}
+    return registry.HEADS[settings.head](**parameters)
 
 
 def _refuse_what_has_no_effect(settings: TrainSettings, given: Collection[str]) -> None:
     """Refuse a setting that would be ignored, so that nobody believes it had an effect."""
-    own = set(heads.parameters_of(settings.head)) | ({"seed"} if settings.search else set())
-    every = {name for kind in heads.HEADS for name in heads.parameters_of(kind)}
+    own = set(registry.parameters_of(settings.head)) | ({"seed"} if settings.search else set())
+    every = {name for kind in registry.HEADS for name in registry.parameters_of(kind)}
     for name in (field.name for field in fields(TrainSettings) if field.name in given):
         option = f"--{name.replace('_', '-')}"
         if name in every - own:
-            owners = ", ".join(kind for kind in heads.HEADS if name in heads.parameters_of(kind))
+            owners = ", ".join(kind for kind in registry.HEADS if name in registry.parameters_of(kind))
             raise SettingError(f"{option} is an option of --head {owners}, received --head {settings.head}")
         if name in ("folds", "trials", "jobs") and not settings.search:
             raise SettingError(f"{option} is an option of --search, which was not given")
@@ -241,21 +242,21 @@ def fit(
                 fit.row_codes,
                 _folds(fit, held, parts[0].digests, search),
                 search,
-                heads.class_weights(fit.codes, getattr(head, "class_weight", None)),
+                standardise.class_weights(fit.codes, getattr(head, "class_weight", None)),
                 progress,
             )
         watched = (held.images, held.codes) if len(held.codes) else None
         head.fit(fit.rows, fit.row_codes, watched, progress)
         warnings = list(head.warnings_)
-        probabilities = heads.predict(head, held.images) if len(held.codes) else np.empty((0, len(classes)))
+        probabilities = registry.predict(head, held.images) if len(held.codes) else np.empty((0, len(classes)))
         calibrated = _calibrated(probabilities, held.codes, warnings) if training.calibrate else None
         if calibrated:
-            probabilities = calibration.apply(probabilities, calibrated["temperature"])
+            probabilities = apply(probabilities, calibrated["temperature"])
         threshold = _threshold(probabilities, held.codes, classes, wish) if wish else None
         warnings += thresholds.unshown(threshold) if threshold else []
         summary = Summary(
-            head=heads.name_of(head),
-            n_parameters=heads.count_parameters(head.layout(fit.rows.shape[1], len(classes))),
+            head=registry.name_of(head),
+            n_parameters=standardise.count_parameters(head.layout(fit.rows.shape[1], len(classes))),
             train=_judge(head, fit.images, fit.codes),
             val=_judge(head, *watched) if watched else None,
             epochs=len(head.history_),
@@ -279,7 +280,7 @@ def fit(
 
 
 def _store(
-    head: heads.Head,
+    head: Head,
     head_dir: Path,
     record: dict[str, Any],
     summary: Summary,
@@ -297,7 +298,7 @@ def _store(
             "rows": summary.searched.rows,
             "seed": search.seed,
         }
-    heads.save(head, head_dir, record)
+    store.save(head, head_dir, record)
 
 
 def _classes(images: Manifest, path: Path) -> list[str]:
@@ -324,7 +325,7 @@ def _split(images: Manifest, classes: list[str], features: Features, *, streamed
         all_views, first = (Selection(features, images.digests, images.paths, views=count) for count in (views, 1))
         return _Split(all_views, np.repeat(codes, views), first, codes)
     X = features.gather_views(images.digests) if len(images) else np.empty((0, 1, 1), np.float32)
-    row = heads.first_not_finite(X.reshape(len(X), X.shape[1] * X.shape[2]))
+    row = standardise.first_not_finite(X.reshape(len(X), X.shape[1] * X.shape[2]))
     if row is not None:
         raise not_finite(features, images.paths[row])
     return _Split(X.reshape(-1, X.shape[2]), np.repeat(codes, X.shape[1]), X[:, 0], codes)
@@ -344,19 +345,19 @@ def _folds(fit: _Split, held: _Split, digests: NDArray[np.uint8], search: grid_s
     found = []
     for fold in range(search.folds):
         judged = np.flatnonzero(folds == fold)
-        found.append(Fold(np.flatnonzero(of_rows != fold), (heads.take(fit.images, judged), fit.codes[judged])))
+        found.append(Fold(np.flatnonzero(of_rows != fold), (standardise.take(fit.images, judged), fit.codes[judged])))
     return found
 
 
 def _calibrated(probabilities: NDArray[np.float64], codes: Codes, warnings: list[str]) -> dict[str, Any] | None:
     """Return what a record keeps of a calibration; None, and one more warning, if there are too few rows."""
-    if len(codes) < calibration.FEWEST_ROWS:
+    if len(codes) < FEWEST_ROWS:
         warnings.append(
-            f"not calibrated: that takes {calibration.FEWEST_ROWS} validation images, received {len(codes)}: prepare "
+            f"not calibrated: that takes {FEWEST_ROWS} validation images, received {len(codes)}: prepare "
             "the manifest with a larger --val-fraction, or train with --calibrate none"
         )
         return None
-    return calibration.describe(probabilities, codes, calibration.fit(probabilities, codes))
+    return calibrate.describe(probabilities, codes, calibrate.fit(probabilities, codes))
 
 
 def _threshold(
@@ -370,6 +371,8 @@ def _threshold(
     return thresholds.choose(probabilities, codes, classes, wish)
 
 
-def _judge(head: heads.Head, X: Table, y: Codes) -> Score:
-    probability = heads.predict(head, X)
-    return Score(len(y), float(np.mean(probability.argmax(axis=1) == y)), float(heads.losses(probability, y).mean()))
+def _judge(head: Head, X: Table, y: Codes) -> Score:
+    probability = registry.predict(head, X)
+    return Score(
+        len(y), float(np.mean(probability.argmax(axis=1) == y)), float(standardise.losses(probability, y).mean())
+    )

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from pipeline.backbones import engines
+from pipeline.backbones.engines.engine import Engine
 from pipeline.errors import InputError
 from pipeline.inference.load import load
 from pipeline.models.numpy_head import Readout
@@ -97,7 +97,7 @@ class Explainer:
     def __init__(self, trained_dir: Path, runtime: Runtime) -> None:
         self._trained = load(trained_dir, runtime)
         self._batch_size = runtime.batch_size
-        self._engine: engines.Engine | None = None
+        self._engine: Engine | None = None
         self.exact = self._trained.readout.linear
         self.classes, self.geometry, self.fit = self._trained.classes, self._trained.geometry, self._trained.fit
 

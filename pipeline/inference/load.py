@@ -6,7 +6,7 @@ from typing import NoReturn
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.backbones import engines
+from pipeline.backbones.engines.engine import Engine
 from pipeline.errors import InputError
 from pipeline.export import exported_model
 from pipeline.models import classifier, store
@@ -67,7 +67,7 @@ class ExportClassifier(Classifier):
         """There is none."""
         self._refuse()
 
-    def open(self, depth: Depth, *, prompt: bool = False) -> engines.Engine:
+    def open(self, depth: Depth, *, prompt: bool = False) -> Engine:
         """Load the file by its runtime."""
         return (
             exported_model.ExportedEngine(self._exported, self._format) if depth == "probabilities" else self._refuse()

@@ -16,7 +16,7 @@ import joblib
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.backbones import engines
+from pipeline.backbones.engines.engine import Engine
 from pipeline.errors import ImageError, InputError
 from pipeline.heads.calibration import thresholds
 from pipeline.inference import class_activation
@@ -151,7 +151,7 @@ class Predictor:
         asked: Asked = Asked(),
     ) -> None:
         self.batch_size, self.asked = runtime.batch_size, asked
-        self._engine: engines.Engine | None = None
+        self._engine: Engine | None = None
         self._used = load(trained_dir, runtime)
         self.classes, self.plan = self._used.classes, self._used.plan
         self.warnings = list(self._used.warnings)

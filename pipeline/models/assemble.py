@@ -4,9 +4,8 @@ from typing import Any
 
 import numpy as np
 
-from pipeline import backbones
-from pipeline.backbones import layer_graph, quiet_imports
-from pipeline.heads import Stack
+from pipeline.backbones import layer_graph, quiet_imports, tails
+from pipeline.heads.dense_layers import Stack
 
 
 def head_network(stack: Stack) -> Any:
@@ -76,7 +75,7 @@ def join(trunk: Any, head: Any, *, temperature: float = 1.0) -> Any:
 
     _name_bare_operations(trunk)
     pixels = Input(trunk.input.shape[1:], dtype="uint8", name="pixels")
-    logits = backbones.replayed(head, backbones.replayed(trunk, pixels))
+    logits = tails.replayed(head, tails.replayed(trunk, pixels))
     if temperature != 1.0:
         logits = layers.Rescaling(1.0 / temperature, dtype="float32", name="temperature")(logits)
     if logits.shape[1] > 1:

@@ -16,11 +16,11 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline import heads
-from pipeline.backbones import engines
+from pipeline.backbones.engines.engine import Engine, choose, open_engine
 from pipeline.errors import InputError
 from pipeline.features import resolve, spec
 from pipeline.heads.calibration import calibrate, thresholds
+from pipeline.heads.store import load as load_head
 from pipeline.models import store
 from pipeline.models.numpy_head import Readout
 from pipeline.models.settings import Runtime
@@ -108,7 +108,7 @@ class Classifier(ABC):
         return self._runtime
 
     @abstractmethod
-    def open(self, depth: Depth, *, prompt: bool = False) -> engines.Engine:
+    def open(self, depth: Depth, *, prompt: bool = False) -> Engine:
         """Load the network that gives as much as is wanted; `prompt` as for `engines.open_engine`."""
 
     @abstractmethod
@@ -208,7 +208,7 @@ class HeadClassifier(Classifier):
     def __init__(self, directory: Path, runtime: Runtime | None) -> None:
         super().__init__(runtime)
         self._directory = directory
-        self._head, record = heads.load(directory)
+        self._head, record = load_head(directory)
         self._spec: spec.Spec = record["spec"]
         self.classes, self.history = record["classes"], self._head.history_
         self.threshold = thresholds.of_record(record, directory)
@@ -244,7 +244,7 @@ class HeadClassifier(Classifier):
         """Pooling and head."""
         return Readout(self._head.stack(), self.plan.spec["pooling"])
 
-    def open(self, depth: Depth, *, prompt: bool = False) -> engines.Engine:
+    def open(self, depth: Depth, *, prompt: bool = False) -> Engine:
         """Load its trunk, up to the pooling for ``maps``."""
         plan = self.plan
         if depth == "maps":
@@ -280,14 +280,14 @@ class ModelClassifier(Classifier):
         """Pooling and head."""
         return Readout(self._model.stack(), self.spec["pooling"])
 
-    def open(self, depth: Depth, *, prompt: bool = False) -> engines.Engine:
+    def open(self, depth: Depth, *, prompt: bool = False) -> Engine:
         """Load the whole network for probabilities, else its trunk."""
         build, name = self._model.network, self._model.identity
         if depth != "probabilities":
             build = partial(self._model.trunk, pooling="none" if depth == "maps" else None)
             name = f"{name}-{depth}"
-        return engines.open_engine(
-            engines.choose(self.runtime.engine),
+        return open_engine(
+            choose(self.runtime.engine),
             build,
             batch_size=self.runtime.batch_size,
             precision=self.runtime.precision or "float32",

@@ -7,7 +7,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.backbones import engines
+from pipeline.backbones.engines.engine import Engine
 from pipeline.errors import ImageError
 from pipeline.photos.batches import Fit, Photos, batches
 
@@ -15,7 +15,7 @@ Finished = TypeVar("Finished")
 
 
 def rows(
-    engine: engines.Engine,
+    engine: Engine,
     photos: Photos,
     fit: Fit,
     *,

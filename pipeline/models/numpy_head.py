@@ -7,10 +7,10 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.backbones import GRIDS, POOLINGS, cell_weights
+from pipeline.backbones.cutting import GRIDS, POOLINGS, cell_weights
 from pipeline.errors import ArtefactError, InputError
-from pipeline.heads import Stack
 from pipeline.heads.dense import ACTIVATIONS
+from pipeline.heads.dense_layers import Stack
 from pipeline.heads.standardise import probabilities, standardise
 
 Singles = NDArray[np.float32]
@@ -54,7 +54,7 @@ class Readout:
     stack : Stack
         The head.
     pooling : str
-        One of `pipeline.backbones.POOLINGS`: how activations become features.
+        One of `pipeline.backbones.cutting.POOLINGS`: how activations become features.
 
     Attributes
     ----------
@@ -70,7 +70,7 @@ class Readout:
         self.linear = len(stack.kernels) == 1 and pooling != "max"
 
     def features(self, maps: Singles) -> Singles:
-        """Pool activations (n, h, w, C) to features (n, d), as `pipeline.backbones.trunk` does within a network.
+        """Pool activations (n, h, w, C) to features (n, d), as `pipeline.backbones.cutting.trunk` does in a network.
 
         Raises
         ------

@@ -23,12 +23,14 @@ from typing import Any, Final, NoReturn
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline import backbones, heads
+from pipeline.backbones import cutting, table, tails, weights
+from pipeline.backbones.weights import Weights
 from pipeline.errors import ArtefactError, InputError
-from pipeline.heads import Stack
 from pipeline.heads.calibration import calibrate, thresholds
 from pipeline.heads.dense import ACTIVATIONS
+from pipeline.heads.dense_layers import Stack
 from pipeline.heads.standardise import outputs
+from pipeline.heads.store import HEAD_FILE, HISTORY_COLUMNS
 from pipeline.models.assemble import flat, head_network, join, weighted_layers
 from pipeline.storage import hdf5
 from pipeline.storage.atomic import publish_csv, published
@@ -270,7 +272,7 @@ def read(directory: Path) -> Model:
         data = path.read_bytes()
         document = json.loads(data)
     except (FileNotFoundError, NotADirectoryError):
-        if (directory / heads.HEAD_FILE).is_file():
+        if (directory / HEAD_FILE).is_file():
             raise ArtefactError(
                 f"{directory}: expected a model, received a head: `headstart finetune` makes a model of it"
             ) from None
@@ -300,7 +302,7 @@ def _empty_trunk(model: Model, pooling: str | None) -> Any:
     """Build the trunk that a model's spec names, perhaps with another pooling, with weights that are yet to be read."""
     path, spec = model.directory / MODEL_FILE, model.spec
     try:
-        backbone = backbones.find(spec["backbone"]["name"])
+        backbone = table.find(spec["backbone"]["name"])
         alpha, widths = float(spec["backbone"]["alpha"]), model.document["new_conv"]
         if not 0.0 < alpha <= 10.0 or not all(
             isinstance(width, int) and 0 < width <= LARGEST_WIDTH for width in widths
@@ -308,12 +310,12 @@ def _empty_trunk(model: Model, pooling: str | None) -> Any:
             _refuse(path, "a width multiplier and widths of convolutions", f"{alpha!r} and {widths!r}")
         if spec["preprocessing"] != backbone.preprocessing:
             _refuse(path, f"preprocessing {backbone.preprocessing}", spec["preprocessing"])
-        unread = backbones.Weights(path=None, sha256=None, seed=0)
-        base = backbones.load(backbone, size=model.size, alpha=alpha, weights=unread)
+        unread = Weights(path=None, sha256=None, seed=0)
+        base = weights.load(backbone, size=model.size, alpha=alpha, weights=unread)
         build = {"cut": str(spec["cut"]), "pooling": pooling or str(spec["pooling"])}
         if widths:
-            return backbones.topped(backbone, base, **build, widths=widths, seed=0)
-        return backbones.trunk(backbone, base, **build)
+            return tails.topped(backbone, base, **build, widths=widths, seed=0)
+        return cutting.trunk(backbone, base, **build)
     except (KeyError, TypeError, AttributeError, ValueError, InputError) as error:
         raise ArtefactError(f"{path}: it does not say how the network is built: {error!r}") from error
 
@@ -415,8 +417,8 @@ def _read_history(path: Path) -> list[dict[str, float]]:
     try:
         with path.open(encoding="utf-8", newline="") as file:
             header, *rows = csv.reader(file, strict=True)
-        if header not in heads.HISTORY_COLUMNS:
-            _refuse(path, ",".join(heads.HISTORY_COLUMNS[-1]), ",".join(header))
+        if header not in HISTORY_COLUMNS:
+            _refuse(path, ",".join(HISTORY_COLUMNS[-1]), ",".join(header))
         history = [
             {name: int(text) if name == "epoch" else float(text) for name, text in zip(header, row, strict=True)}
             for row in rows

@@ -13,16 +13,15 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline import plots
 from pipeline.errors import ImageError, InputError
 from pipeline.photos import decode, decode_pool, layouts, splits
-from pipeline.photos import manifest as manifests
 from pipeline.photos.duplicates import near_duplicates, perceptual_hash
 from pipeline.photos.duplicates.perceptual_hash import Signature
 from pipeline.photos.layouts import Candidate, Rejected, Source
-from pipeline.photos.manifest import QUARANTINE, Manifest, Row
+from pipeline.photos.manifest import QUARANTINE, Manifest, Row, from_rows, write
 from pipeline.photos.remote import Address, Root, located
 from pipeline.photos.settings import PrepareSettings
+from pipeline.plots import dataset, image_grid
 from pipeline.storage.atomic import publish_csv
 
 QUARANTINE_COLUMNS: Final = ("path", "reason")
@@ -130,7 +129,7 @@ def prepare(root: Root, manifest_path: Path, settings: PrepareSettings, *, progr
     notes += _check_coverage(manifest, wanted, stratify=settings.stratify)
 
     _draw(root, manifest, manifest_path.parent, settings.workers)
-    manifests.write(manifest, manifest_path)
+    write(manifest, manifest_path)
     return Summary(manifest.counts(), len(quarantine), source.skipped, notes)
 
 
@@ -295,7 +294,7 @@ def _split(
         test_fraction=settings.test_fraction,
         stratify=settings.stratify,
     )
-    return manifests.from_rows(
+    return from_rows(
         [
             Row(file.path, image.digest, file.label, split, image.width, image.height, image.format)
             for (file, image), split in zip(accepted, chosen, strict=True)
@@ -337,9 +336,9 @@ def _draw(root: Root, manifest: Manifest, folder: Path, workers: int | None) -> 
     shown, title = _samples(manifest)
     thumbnails = decode_pool.each(thumbnail, _full(root, shown.paths), workers=workers, progress=lambda *_: None)
     captions = [f"{label}\n{path.rpartition('/')[2]}" for label, path in zip(shown.labels, shown.paths, strict=True)]
-    plots.sample_grid(thumbnails, captions, folder / "samples.png", title)
-    plots.class_counts(manifest.counts(), folder / "class_counts.png")
-    plots.image_sizes(manifest.widths, manifest.heights, folder / "image_sizes.png")
+    image_grid.sample_grid(thumbnails, captions, folder / "samples.png", title)
+    dataset.class_counts(manifest.counts(), folder / "class_counts.png")
+    dataset.image_sizes(manifest.widths, manifest.heights, folder / "image_sizes.png")
 
 
 def _samples(manifest: Manifest) -> tuple[Manifest, str]:

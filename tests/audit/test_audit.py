@@ -10,12 +10,11 @@ import pytest
 from click.testing import CliRunner
 from PIL import Image, ImageOps
 
-from pipeline import audit as auditing
-from pipeline import heads
-from pipeline.audit import confusable, label_issues, out_of_fold, outliers
+from pipeline.audit import audit, confusable, contact_sheets, label_issues, out_of_fold, outliers
 from pipeline.audit.settings import AuditSettings
 from pipeline.errors import ArtefactError, InputError
 from pipeline.features import features_file
+from pipeline.heads.logistic import LogisticHead
 from pipeline.heads.selection import cross_validation
 from pipeline.photos import manifest
 from stages.audit import audit as command
@@ -81,8 +80,8 @@ class Project:
         return self.images, self.manifest, self.features, self.out
 
     def audit(self, **rules):
-        head = heads.LogisticHead(C=0.1, l1_ratio=0.0, class_weight=None, max_iter=1000, seed=0)
-        return auditing.audit(
+        head = LogisticHead(C=0.1, l1_ratio=0.0, class_weight=None, max_iter=1000, seed=0)
+        return audit.audit(
             *self.paths,
             AuditSettings(**{**RULES, "workers": 1, **rules}),
             progress=lambda *_: None,
@@ -189,7 +188,7 @@ def clean(tmp_path_factory):
     project = sound(tmp_path_factory.mktemp("clean"), each=40)
     project.add("blue/again.png", (project.images / "blue/000.png").read_bytes(), "blue", "train")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(auditing.contact_sheets, "draw", lambda *_: None)  # what takes longest, and is looked at above
+        patch.setattr(contact_sheets, "draw", lambda *_: None)  # what takes longest, and is looked at above
         project.counts = project.write().audit()
     return project
 
@@ -204,7 +203,7 @@ def test_a_sound_collection_is_not_accused(clean):
 
 
 def test_nothing_to_fail_on_is_success(clean, monkeypatch):
-    monkeypatch.setattr(auditing.contact_sheets, "draw", lambda *_: None)
+    monkeypatch.setattr(contact_sheets, "draw", lambda *_: None)
     words = [*map(str, clean.paths), "--workers", "1", "--fail-on", "leakage,conflicts"]
     result = CliRunner().invoke(command, words)
     assert result.exit_code == 0

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from keras import layers
 
-from pipeline import backbones
-from pipeline.backbones import Backbone, builder, cutting, layer_graph
+from pipeline.backbones import builder, cutting, layer_graph
+from pipeline.backbones.table import Backbone
 from pipeline.errors import CutError
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (3, 8, 8, 3), dtype=np.uint8)
@@ -76,13 +76,13 @@ def test_articulation_points_of_a_chain_are_all_its_nodes():
 
 
 def test_branches_are_no_cuts():
-    assert backbones.cut_points(branching()) == ["input_layer", "a", "sum", "last"]
+    assert cutting.cut_points(branching()) == ["input_layer", "a", "sum", "last"]
 
 
 def test_layers_of_nested_models_are_cuts_and_the_nested_model_is_none():
     base = nested()
     builder.name_layers(base)
-    assert backbones.cut_points(base) == ["input_layer", "conv", "norm", "add", "last"]
+    assert cutting.cut_points(base) == ["input_layer", "conv", "norm", "add", "last"]
 
 
 @pytest.mark.parametrize("cut", ["conv", "norm"])
@@ -93,7 +93,7 @@ def test_trunk_can_end_inside_a_nested_model(cut):
     expected = stem.get_layer("conv")(PIXELS / np.float32(127.5) - 1)
     if cut == "norm":
         expected = stem.get_layer("norm")(expected, training=False)
-    received = backbones.trunk(TINY, base, cut=cut, pooling="none")(PIXELS)
+    received = cutting.trunk(TINY, base, cut=cut, pooling="none")(PIXELS)
     np.testing.assert_allclose(received, expected, rtol=1e-5, atol=1e-6)
 
 
@@ -101,21 +101,21 @@ def test_trunk_is_preprocessing_then_the_base_in_inference_mode():
     base = branching()
     base.get_layer("b").set_weights(STATISTICS)
     expected = base(PIXELS / np.float32(127.5) - 1, training=False)
-    trunk = backbones.trunk(TINY, base, cut="top", pooling="none")
+    trunk = cutting.trunk(TINY, base, cut="top", pooling="none")
     before = [weight.copy() for weight in base.get_weights()]
     np.testing.assert_allclose(trunk(PIXELS), expected, rtol=1e-5, atol=1e-6)
     assert all(np.array_equal(a, b) for a, b in zip(before, base.get_weights(), strict=True))
 
 
 def test_trunk_takes_uint8_and_gives_float32():
-    trunk = backbones.trunk(TINY, branching(), cut="image", pooling="flatten")
+    trunk = cutting.trunk(TINY, branching(), cut="image", pooling="flatten")
     assert trunk.input.dtype == "uint8"
     assert trunk.input.shape == (None, 8, 8, 3)
     assert trunk.output.dtype == "float32"
 
 
 def test_image_is_the_preprocessed_pixels():
-    received = backbones.trunk(TINY, branching(), cut="image", pooling="none")(PIXELS)
+    received = cutting.trunk(TINY, branching(), cut="image", pooling="none")(PIXELS)
     np.testing.assert_allclose(received, PIXELS / 127.5 - 1, atol=1e-6)
 
 
@@ -123,14 +123,14 @@ def test_image_is_the_preprocessed_pixels():
 def test_several_trunks_in_one_give_what_each_gives_alone(base):
     base = base()
     builder.name_layers(base)
-    points = [point for point in backbones.cut_points(base) if point != "last"]
+    points = [point for point in cutting.cut_points(base) if point != "last"]
     cuts = [(cut, pooling) for cut in (*points, "top") for pooling in ("avg", "grid2", "flatten")]
-    model, widths = backbones.trunks(TINY, base, cuts=cuts)
+    model, widths = cutting.trunks(TINY, base, cuts=cuts)
     rows = np.asarray(model(PIXELS))
     assert rows.shape == (3, sum(widths))
     parts = np.split(rows, np.cumsum(widths)[:-1], axis=1)
     for (cut, pooling), part in zip(cuts, parts, strict=True):
-        alone = backbones.trunk(TINY, base, cut=cut, pooling=pooling)
+        alone = cutting.trunk(TINY, base, cut=cut, pooling=pooling)
         np.testing.assert_array_equal(part, alone(PIXELS), err_msg=f"{cut} {pooling}")
 
 
@@ -144,7 +144,7 @@ def test_several_trunks_share_what_lies_below_them():
 
     image = keras.Input((8, 8, 3), name="input_layer")
     base = keras.Model(image, Counting(name="last")(Counting(name="a")(image)))
-    model, _ = backbones.trunks(TINY, base, cuts=[("a", "avg"), ("top", "avg"), ("top", "max")])
+    model, _ = cutting.trunks(TINY, base, cuts=[("a", "avg"), ("top", "avg"), ("top", "max")])
     calls.clear()
     model(PIXELS)
     assert calls == ["a", "last"]
@@ -152,31 +152,31 @@ def test_several_trunks_share_what_lies_below_them():
 
 def test_one_trunk_among_several_that_cannot_be_is_refused():
     with pytest.raises(CutError, match="received 'c', which lies beside a branch"):
-        backbones.trunks(TINY, branching(), cuts=[("a", "avg"), ("c", "avg")])
+        cutting.trunks(TINY, branching(), cuts=[("a", "avg"), ("c", "avg")])
 
 
 def test_a_layer_beside_a_branch_is_refused_with_the_nearest_cuts():
     with pytest.raises(CutError, match=r"received 'c', which lies beside a branch; .* are a, sum, last"):
-        backbones.trunk(TINY, branching(), cut="c", pooling="avg")
+        cutting.trunk(TINY, branching(), cut="c", pooling="avg")
 
 
 def test_an_unknown_layer_is_refused_with_the_topmost_cuts():
     with pytest.raises(CutError, match=r"expected one of the 4 layers .* received 'd'; the topmost are a, sum, last"):
-        backbones.trunk(TINY, branching(), cut="d", pooling="avg")
+        cutting.trunk(TINY, branching(), cut="d", pooling="avg")
 
 
 def test_an_unknown_pooling_is_refused():
     with pytest.raises(
         CutError, match="pooling: expected one of avg, max, grid2, grid3, flatten, none, received 'grid4'"
     ):
-        backbones.trunk(TINY, branching(), cut="top", pooling="grid4")
+        cutting.trunk(TINY, branching(), cut="top", pooling="grid4")
 
 
 def test_pooling_over_space_is_refused_where_there_is_none():
     image = keras.Input((8, 8, 3), name="input_layer")
     base = keras.Model(image, layers.GlobalAveragePooling2D(name="last")(image))
     with pytest.raises(CutError, match=r"expected activations \(B, H, W, C\) for 'grid2', received shape \(None, 3\)"):
-        backbones.trunk(TINY, base, cut="top", pooling="grid2")
+        cutting.trunk(TINY, base, cut="top", pooling="grid2")
 
 
 def area_mean(image, cells):
@@ -210,5 +210,5 @@ def test_cells_whose_bounds_fall_inside_a_pixel_share_it():
 
 @pytest.mark.parametrize(("pooling", "expected"), [("avg", lambda x: x.mean((1, 2))), ("max", lambda x: x.max((1, 2)))])
 def test_plain_poolings(pooling, expected):
-    received = backbones.trunk(TINY, branching(), cut="image", pooling=pooling)(PIXELS)
+    received = cutting.trunk(TINY, branching(), cut="image", pooling=pooling)(PIXELS)
     np.testing.assert_allclose(received, expected(PIXELS / 127.5 - 1), rtol=1e-5, atol=1e-6)

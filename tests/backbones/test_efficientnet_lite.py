@@ -8,8 +8,8 @@ import pytest
 from PIL import Image
 from sklearn.datasets import load_sample_images
 
-from pipeline import backbones
-from pipeline.backbones import efficientnet_lite
+from pipeline.backbones import cutting, efficientnet_lite, table
+from pipeline.backbones.weights import find_weights, load
 from pipeline.errors import WeightsError
 
 DAISY = 985  # ImageNet's class numbers
@@ -32,10 +32,10 @@ def photographs():
 
 @pytest.fixture(scope="module")
 def features(photographs):
-    backbone = backbones.find("efficientnet_lite0")
-    weights = backbones.find_weights(backbone, "imagenet", size=224, alpha=1.0, seed=0)
-    base = backbones.load(backbone, size=224, alpha=1.0, weights=weights)
-    return np.asarray(backbones.trunk(backbone, base, cut="top", pooling="avg")(photographs))
+    backbone = table.find("efficientnet_lite0")
+    weights = find_weights(backbone, "imagenet", size=224, alpha=1.0, seed=0)
+    base = load(backbone, size=224, alpha=1.0, weights=weights)
+    return np.asarray(cutting.trunk(backbone, base, cut="top", pooling="avg")(photographs))
 
 
 def test_it_sees_buildings_in_china_and_a_daisy_in_the_flower(features, checkpoint):

@@ -6,7 +6,9 @@ import keras
 import pytest
 from keras import layers
 
-from pipeline.backbones import LayerRow, builder, find, layer_table, rungs
+from pipeline.backbones import builder
+from pipeline.backbones.layer_table import LayerRow, layer_table, rungs
+from pipeline.backbones.table import find
 
 PUBLISHED = {  # multiply-adds of one image without the classifier, in 10^9
     ("vgg16", 224): 15.35,

@@ -12,9 +12,9 @@ import keras
 import numpy as np
 import pytest
 
-from pipeline import backbones
-from pipeline.backbones import BACKBONES, Backbone, table
-from pipeline.backbones import builder as building
+from pipeline.backbones import builder, cutting, table
+from pipeline.backbones.table import BACKBONES, Backbone
+from pipeline.backbones.weights import find_weights, load
 from pipeline.errors import CutError, InputError
 
 SMALL = {"xception": 75, "inception_v3": 75, "inception_resnet_v2": 75, "nasnet_mobile": 224, "nasnet_large": 331}
@@ -26,9 +26,9 @@ class AskedError(Exception):
 
 
 def random_base(name, size=32, alpha=1.0, seed=0):
-    backbone = backbones.find(name)
-    weights = backbones.find_weights(backbone, "none", size=size, alpha=alpha, seed=seed)
-    return backbone, backbones.load(backbone, size=size, alpha=alpha, weights=weights)
+    backbone = table.find(name)
+    weights = find_weights(backbone, "none", size=size, alpha=alpha, seed=seed)
+    return backbone, load(backbone, size=size, alpha=alpha, weights=weights)
 
 
 @pytest.fixture(scope="module", params=BACKBONES)
@@ -46,8 +46,8 @@ def row(request):
                 "build",
                 lambda self, *, size, alpha, weights: build(self, size=size, alpha=alpha, weights="imagenet"),
             )
-        weights = backbones.find_weights(backbone, "none", size=size, alpha=1.0, seed=0)
-        base = backbones.load(backbone, size=size, alpha=1.0, weights=weights)
+        weights = find_weights(backbone, "none", size=size, alpha=1.0, seed=0)
+        base = load(backbone, size=size, alpha=1.0, weights=weights)
     yield SimpleNamespace(backbone=backbone, base=base, size=size, asked=asked)
     gc.collect()  # the graph of a network is full of cycles, and the largest weighs 1.4 GB
 
@@ -83,7 +83,7 @@ def test_keras_wants_the_file_that_the_row_names(row):
 
 
 def test_words_are_cuts_in_order_from_image_to_top(row):
-    points = backbones.cut_points(row.base)
+    points = cutting.cut_points(row.base)
     positions = [points.index(layer) for layer in row.backbone.cuts.values()]
     assert positions == sorted(set(positions))
     assert (positions[0], positions[-1]) == (0, len(points) - 1)
@@ -94,7 +94,7 @@ def test_words_are_cuts_in_order_from_image_to_top(row):
 def test_top_gives_as_many_features_as_the_row_says_and_changes_nothing(row):
     pixels = RNG.integers(0, 256, (1, row.size, row.size, 3), dtype=np.uint8)
     before, kept = fingerprint(row.base), pixels.copy()
-    features = np.asarray(backbones.trunk(row.backbone, row.base, cut="top", pooling="avg")(pixels))
+    features = np.asarray(cutting.trunk(row.backbone, row.base, cut="top", pooling="avg")(pixels))
     assert features.shape == (1, row.backbone.width)
     assert features.dtype == np.float32
     assert np.isfinite(features).all()
@@ -106,11 +106,11 @@ def test_preprocessing_is_that_of_keras_for_this_model(row):
     pixels = RNG.integers(0, 256, (2, row.size, row.size, 3), dtype=np.uint8)
     module, function = row.backbone.preprocessing.split(":")
     expected = getattr(importlib.import_module(module), function)(pixels.astype(np.float32))
-    received = np.asarray(backbones.trunk(row.backbone, row.base, cut="image", pooling="none")(pixels))
+    received = np.asarray(cutting.trunk(row.backbone, row.base, cut="image", pooling="none")(pixels))
     np.testing.assert_allclose(received, expected, rtol=1e-6, atol=2e-5)
     if row.backbone.name != "efficientnet_lite0":
-        builder = getattr(keras.applications, row.backbone.builder.split(":")[1])
-        assert builder.__module__ == importlib.import_module(module).preprocess_input.__module__
+        module = getattr(keras.applications, row.backbone.builder.split(":")[1])
+        assert module.__module__ == importlib.import_module(module).preprocess_input.__module__
 
 
 @pytest.mark.parametrize("name", ["mobilenet", "mobilenet_v2", "mobilenet_v3_large", "mobilenet_v3_small"])
@@ -145,8 +145,8 @@ def test_words_are_cuts_at_every_published_width():
     for name in ("mobilenet", "mobilenet_v2", "mobilenet_v3_large", "mobilenet_v3_small"):
         for alpha in BACKBONES[name].alphas:
             with keras.StatelessScope():
-                base = building.build(BACKBONES[name], size=32, alpha=alpha, seed=0)
-            assert set(BACKBONES[name].cuts.values()) <= set(backbones.cut_points(base))
+                base = builder.build(BACKBONES[name], size=32, alpha=alpha, seed=0)
+            assert set(BACKBONES[name].cuts.values()) <= set(cutting.cut_points(base))
 
 
 def test_names_and_random_weights_do_not_depend_on_what_was_built_before():
@@ -175,8 +175,8 @@ def test_building_leaves_the_random_generator_where_it_was():
 
 def test_table_weights_and_cuts_are_known_without_tensorflow():
     program = (
-        "import sys; from pipeline import backbones as b; row = b.find('efficientnet_lite0');"
-        "b.find_weights(row, 'imagenet', size=224, alpha=1.0, seed=0); b.resolve_cut(row, 'block-1');"
+        "import sys; from pipeline.backbones import table, weights; row = table.find('efficientnet_lite0');"
+        "weights.find_weights(row, 'imagenet', size=224, alpha=1.0, seed=0); table.resolve_cut(row, 'block-1');"
         "sys.exit('tensorflow' in sys.modules or 'keras' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
@@ -184,22 +184,22 @@ def test_table_weights_and_cuts_are_known_without_tensorflow():
 
 def test_unknown_backbone_names_the_nearest():
     with pytest.raises(InputError, match=r"received 'resnet_50'; did you mean resnet50"):
-        backbones.find("resnet_50")
+        table.find("resnet_50")
 
 
 def test_words_resolve_and_layers_stay_as_they_are():
-    vgg16 = backbones.find("vgg16")
-    assert backbones.resolve_cut(vgg16, "top") == "block5_pool"
-    assert backbones.resolve_cut(vgg16, "block-1") == "block4_pool"
-    assert backbones.resolve_cut(vgg16, "image") == table.IMAGE
-    assert backbones.resolve_cut(vgg16, "block3_conv2") == "block3_conv2"
+    vgg16 = table.find("vgg16")
+    assert table.resolve_cut(vgg16, "top") == "block5_pool"
+    assert table.resolve_cut(vgg16, "block-1") == "block4_pool"
+    assert table.resolve_cut(vgg16, "image") == table.IMAGE
+    assert table.resolve_cut(vgg16, "block3_conv2") == "block3_conv2"
 
 
 def test_a_word_the_row_does_not_list_is_refused():
     with pytest.raises(
         CutError, match=r"expected one of image, block-4, .*, top or a layer's name, received 'block-9'"
     ):
-        backbones.resolve_cut(backbones.find("vgg16"), "block-9")
+        table.resolve_cut(table.find("vgg16"), "block-9")
 
 
 def test_a_size_too_small_is_an_input_error_with_keras_reason():

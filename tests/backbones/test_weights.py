@@ -13,17 +13,9 @@ import pytest
 from keras import layers
 from keras.src.legacy.saving import legacy_h5_format
 
-from pipeline.backbones import (
-    BACKBONES,
-    Weights,
-    efficientnet_lite,
-    find,
-    find_weights,
-    keras_weights,
-    load,
-    offline_path,
-)
-from pipeline.backbones.weights import IMAGENET_STDDEV
+from pipeline.backbones import efficientnet_lite, keras_weights
+from pipeline.backbones.table import BACKBONES, find
+from pipeline.backbones.weights import IMAGENET_STDDEV, Weights, find_weights, load, offline_path
 from pipeline.errors import InputError, WeightsError
 
 SIZE = 32

@@ -8,8 +8,8 @@ import pytest
 from PIL import Image
 
 from pipeline.errors import ArtefactError, InputError
-from pipeline.evaluation import compare as comparison
-from pipeline.evaluation import predictions_file
+from pipeline.evaluation import compare, predictions_file
+from pipeline.evaluation.compare import expand
 from pipeline.evaluation.compare_settings import CompareSettings
 from pipeline.heads import training_time
 from pipeline.stats import metrics
@@ -42,8 +42,8 @@ def evaluated(folder, wrong, *, n=N, sure=0.9, order=None, **changes):
 ENDS = {"": "value", "_low": "low", "_high": "high"}
 
 
-def compare(folders, result, reports=None):
-    return comparison.compare(folders, result, CompareSettings(reports=reports, resamples=200))
+def compared(folders, result, reports=None):
+    return compare.compare(folders, result, CompareSettings(reports=reports, resamples=200))
 
 
 def rows(path):
@@ -61,7 +61,7 @@ def three(tmp_path):
 
 
 def test_the_ranking_is_by_accuracy_and_a_rank_counts_those_shown_to_be_better(three, tmp_path):
-    summary = compare(three, tmp_path / "result")
+    summary = compared(three, tmp_path / "result")
     assert [(place.rank, place.name, place.accuracy) for place in summary.ranking] == [
         (1, "dense", 0.98),
         (1, "logistic", 0.975),
@@ -70,7 +70,7 @@ def test_the_ranking_is_by_accuracy_and_a_rank_counts_those_shown_to_be_better(t
 
 
 def test_each_pair_has_its_differences_p_and_who_is_better(three, tmp_path):
-    summary = compare(three, tmp_path / "result")
+    summary = compared(three, tmp_path / "result")
     close, clear, other = summary.pairs
     assert (close.first, close.second, close.first_alone, close.second_alone) == ("dense", "logistic", 3, 2)
     assert (close.p, close.p_holm, close.better) == (1.0, 1.0, "no difference shown")
@@ -84,12 +84,12 @@ def test_each_pair_has_its_differences_p_and_who_is_better(three, tmp_path):
 
 def test_the_verdict_is_one_sentence_about_the_first(three, tmp_path):
     near, poor, good = three
-    close = compare([near, good], tmp_path / "a").verdict
+    close = compared([near, good], tmp_path / "a").verdict
     assert close == "dense is not shown to be better than logistic: 0.5 points [-2.3, 3.4], p = 1"
-    assert compare([poor, good], tmp_path / "b").verdict.startswith(
+    assert compared([poor, good], tmp_path / "b").verdict.startswith(
         "dense is better than centroid: 18.0 points [13.3, 23.9], p < 0.001"
     )
-    assert compare(three, tmp_path / "c").verdict == (
+    assert compared(three, tmp_path / "c").verdict == (
         "dense is not shown to be better than logistic: 0.5 points [-2.3, 3.4], p = 1; it is better than centroid: "
         "18.0 points [13.3, 23.9], p < 0.001"
     )
@@ -97,7 +97,7 @@ def test_the_verdict_is_one_sentence_about_the_first(three, tmp_path):
 
 def test_the_folder_holds_tables_verdict_and_a_picture(three, tmp_path):
     result = tmp_path / "result"
-    summary = compare(three, result)
+    summary = compared(three, result)
     assert {path.name for path in result.iterdir()} == {
         "comparison.csv",
         "ranking.csv",
@@ -114,16 +114,16 @@ def test_the_folder_holds_tables_verdict_and_a_picture(three, tmp_path):
 
 
 def test_neither_the_order_of_the_folders_nor_that_of_the_images_changes_a_byte(three, tmp_path):
-    compare(three, tmp_path / "a")
+    compared(three, tmp_path / "a")
     evaluated(tmp_path / "dense", range(4), order=np.random.default_rng(0).permutation(N))
-    compare(three[:2][::-1] + three[2:], tmp_path / "b")
+    compared(three[:2][::-1] + three[2:], tmp_path / "b")
     for name in ("comparison.csv", "ranking.csv", "ranking.png"):
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
 
 
 def test_images_are_matched_by_digest_whatever_their_paths(three, tmp_path):
     moved = evaluated(tmp_path / "moved", range(4), paths=[f"elsewhere/{number}.png" for number in range(N)])
-    assert compare([three[0], moved], tmp_path / "result").pairs[0].accuracy == 0.005
+    assert compared([three[0], moved], tmp_path / "result").pairs[0].accuracy == 0.005
 
 
 def test_other_test_images_are_refused_with_both_folders_named(three, tmp_path):
@@ -131,7 +131,7 @@ def test_other_test_images_are_refused_with_both_folders_named(three, tmp_path):
     with pytest.raises(
         InputError, match=r"same test images in .*dense and .*longer.*longer alone has '200\.png' and 1"
     ):
-        compare([three[2], longer], tmp_path / "result")
+        compared([three[2], longer], tmp_path / "result")
     assert not (tmp_path / "result").exists()
 
 
@@ -140,14 +140,14 @@ def test_other_labels_are_refused_with_both_folders_named(three, tmp_path):
     labels[6] = "dog"
     other = evaluated(tmp_path / "other", range(4), labels=labels)
     with pytest.raises(InputError, match=r"same labels in .*dense and .*other, received 'cat' and 'dog' for 006\.png"):
-        compare([three[2], other], tmp_path / "result")
+        compared([three[2], other], tmp_path / "result")
 
 
 def test_a_folder_with_files_of_two_runs_is_refused(three, tmp_path):
     numbers = predictions_file.read_metrics(three[0]) | {"accuracy": 0.5}
     predictions_file.write_metrics(three[0], numbers)
     with pytest.raises(ArtefactError, match=r"logistic: expected metrics\.json and predictions\.csv of one evaluation"):
-        compare(three, tmp_path / "result")
+        compared(three, tmp_path / "result")
 
 
 def test_an_evaluation_without_a_number_that_the_ranking_needs_is_refused(three, tmp_path):
@@ -155,31 +155,31 @@ def test_an_evaluation_without_a_number_that_the_ranking_needs_is_refused(three,
     with pytest.raises(
         ArtefactError, match=r"logistic/metrics\.json: expected numbers for .*received none for accuracy_low"
     ):
-        compare(three, tmp_path / "result")
+        compared(three, tmp_path / "result")
 
 
 def test_a_folder_of_evaluations_stands_for_all_in_it(three, tmp_path):
-    assert comparison.expand([tmp_path]) == [tmp_path / "centroid", tmp_path / "dense", tmp_path / "logistic"]
-    assert comparison.expand([three[0], tmp_path])[0] == three[0]
-    assert len(comparison.expand([three[0], tmp_path])) == 3
+    assert expand([tmp_path]) == [tmp_path / "centroid", tmp_path / "dense", tmp_path / "logistic"]
+    assert expand([three[0], tmp_path])[0] == three[0]
+    assert len(expand([three[0], tmp_path])) == 3
 
 
 def test_one_evaluation_or_none_is_an_error(three, tmp_path):
     with pytest.raises(InputError, match=r"OUT_DIR: expected two evaluations or more, received .*logistic"):
-        compare(three[:1], tmp_path / "result")
+        compared(three[:1], tmp_path / "result")
     with pytest.raises(ArtefactError, match=r"nowhere: expected predictions\.csv"):
-        compare([tmp_path / "nowhere"], tmp_path / "result")
+        compared([tmp_path / "nowhere"], tmp_path / "result")
 
 
 def test_folders_of_one_name_are_told_apart_by_their_paths(tmp_path):
     pair = [evaluated(tmp_path / place / "logistic", range(wrong)) for place, wrong in (("a", 3), ("b", 4))]
-    names = [place.name for place in compare(pair, tmp_path / "result").ranking]
+    names = [place.name for place in compared(pair, tmp_path / "result").ranking]
     assert [name.split("/")[-2:] for name in names] == [["a", "logistic"], ["b", "logistic"]]
 
 
 def test_costs_stand_in_the_ranking(three, tmp_path):
     training_time.write(tmp_path / "reports/dense.json", training_time.Cost("train", 12.5))
-    summary = compare(three, tmp_path / "result", tmp_path / "reports")
+    summary = compared(three, tmp_path / "result", tmp_path / "reports")
     assert [place.seconds for place in summary.ranking] == [12.5, None, None]
 
 
@@ -195,11 +195,11 @@ def test_of_a_fine_tuned_model_it_is_said_whether_it_was_worth_its_time(three, t
     evaluated(tmp_path / "tuned", wrong)
     training_time.write(tmp_path / "reports/centroid.json", training_time.Cost("train", 0.4))
     training_time.write(tmp_path / "reports/tuned.json", training_time.Cost("finetune", 130.0, "centroid"))
-    (sentence,) = compare([tmp_path], tmp_path / "result", tmp_path / "reports").fine_tuning
+    (sentence,) = compared([tmp_path], tmp_path / "result", tmp_path / "reports").fine_tuning
     assert sentence.startswith(f"{expected}, ")
     assert sentence.endswith("; it took 130 s beside 0.4 s for the head")
 
 
 def test_of_a_model_that_is_only_joined_nothing_is_said_about_fine_tuning(three, tmp_path):
     training_time.write(tmp_path / "reports/dense.json", training_time.Cost("join", 0.0, "logistic"))
-    assert compare(three, tmp_path / "result", tmp_path / "reports").fine_tuning == []
+    assert compared(three, tmp_path / "result", tmp_path / "reports").fine_tuning == []

@@ -11,16 +11,19 @@ import pytest
 from click.testing import CliRunner
 from PIL import Image
 
-from pipeline import backbones, heads, plots
+from pipeline.backbones import cutting, weights
 from pipeline.errors import ArtefactError, InputError, SpecError
 from pipeline.evaluation import evaluate as evaluation
 from pipeline.evaluation import predictions_file, results
 from pipeline.evaluation.settings import EvaluateSettings
 from pipeline.features import features_file
 from pipeline.heads.calibration import calibrate
+from pipeline.heads.dense import DenseHead
+from pipeline.heads.store import load, save
 from pipeline.models import assemble, store
 from pipeline.photos import augmentation, decode, manifest
 from pipeline.photos.settings import Policy
+from pipeline.plots import image_grid
 from pipeline.stats import metrics
 from stages.evaluate import evaluate as command
 from tests.fakes import plan, register_tiny
@@ -34,7 +37,7 @@ HISTORY = [
 
 def transparent_head(k):
     """A dense head without hidden layers that hands its features on: log probabilities in, probabilities out."""
-    head = heads.DenseHead(
+    head = DenseHead(
         hidden=(),
         activation="relu",
         dropout=0.0,
@@ -101,7 +104,7 @@ class Project:
         )
         head = transparent_head(len(self.classes))
         head.history_ = self.history
-        heads.save(head, self.head, {"classes": head_classes or self.classes, "spec": SPEC})
+        save(head, self.head, {"classes": head_classes or self.classes, "spec": SPEC})
         return self
 
     @property
@@ -155,7 +158,7 @@ def captured(monkeypatch):
         asked.update(pictures=pictures, captions=captions, title=title)
         path.write_bytes(b"")
 
-    monkeypatch.setattr(plots, "mistakes_grid", mistakes_grid)
+    monkeypatch.setattr(image_grid, "mistakes_grid", mistakes_grid)
     return asked
 
 
@@ -330,8 +333,8 @@ def test_metrics_predictions_and_confusion_are_those_at_the_threshold_of_the_hea
         project.add(f"{label}/{number}.png", label, "test", "b", confidence)
     project.add("a/train.png", "a", "train", "a")
     project.write()
-    head, record = heads.load(project.head)
-    heads.save(head, project.head, record | {"threshold": {"positive": "b", "value": 0.8}})
+    head, record = load(project.head)
+    save(head, project.head, record | {"threshold": {"positive": "b", "value": 0.8}})
     measured = project.evaluate().metrics
     assert measured["accuracy"]["value"] == 0.5
     assert measured["classes"]["b"]["recall"]["value"] == 0.5
@@ -348,8 +351,8 @@ def probabilities(project):
 def test_probabilities_are_those_at_the_temperature_of_the_head(project):
     before = project.write().evaluate().metrics
     said = probabilities(project)
-    head, record = heads.load(project.head)
-    heads.save(head, project.head, record | {"calibration": {"temperature": 4.0}})
+    head, record = load(project.head)
+    save(head, project.head, record | {"calibration": {"temperature": 4.0}})
     after = project.evaluate().metrics
     np.testing.assert_allclose(probabilities(project), calibrate.apply(said, 4.0), atol=1e-6)
     assert after["accuracy"] == before["accuracy"]
@@ -362,8 +365,8 @@ def test_before_and_after_calibration_stand_side_by_side(project):
     assert (before.temperature, plain["temperature"], plain["uncalibrated_ece"]) == (1.0, 1.0, plain["ece"])
     assert {row["temperature"] for row in project.table("reliability.csv")} == {"1.0"}
     picture = (project.out / "reliability.png").read_bytes()
-    head, record = heads.load(project.head)
-    heads.save(head, project.head, record | {"calibration": {"temperature": 4.0}})
+    head, record = load(project.head)
+    save(head, project.head, record | {"calibration": {"temperature": 4.0}})
     after = project.evaluate()
     numbers = json.loads((project.out / "metrics.json").read_text())
     assert after.uncalibrated == {name: before.metrics[name] for name in ("log_loss", "ece")}
@@ -380,8 +383,8 @@ def test_before_and_after_calibration_stand_side_by_side(project):
 
 def test_the_mean_over_views_is_that_of_calibrated_probabilities(project):
     project.write()
-    head, record = heads.load(project.head)
-    heads.save(head, project.head, record | {"calibration": {"temperature": 2.0}})
+    head, record = load(project.head)
+    save(head, project.head, record | {"calibration": {"temperature": 2.0}})
     *views_of, digests = project.add_view(1)
     project.evaluate(tta=True)
     mean = np.mean([calibrate.apply(one.astype(np.float64), 2.0) for one in views_of], axis=0)
@@ -459,8 +462,8 @@ def test_command_prints_a_table_that_a_person_can_read(project):
 
 def test_command_says_what_the_temperature_does(project):
     project.write()
-    head, record = heads.load(project.head)
-    heads.save(head, project.head, record | {"calibration": {"temperature": 4.0}})
+    head, record = load(project.head)
+    save(head, project.head, record | {"calibration": {"temperature": 4.0}})
     lines = CliRunner().invoke(command, [str(path) for path in project.paths]).output.splitlines()
     assert lines[8].startswith("without the temperature of 4.000: log loss 0.")
     assert ", calibration error 0." in lines[8]
@@ -485,8 +488,8 @@ def judged_model(tmp_path):
         project.add(f"{number}.png", "ab"[number % 2], "test" if number else "train", "a")
     project.write()
     chosen = plan(size=32, backbone="tiny")
-    base = backbones.load(chosen.backbone, size=32, alpha=1.0, weights=chosen.weights)
-    trunk = backbones.trunk(chosen.backbone, base, cut="top", pooling="avg")
+    base = weights.load(chosen.backbone, size=32, alpha=1.0, weights=chosen.weights)
+    trunk = cutting.trunk(chosen.backbone, base, cut="top", pooling="avg")
     dense = transparent_head(2).stack()
     draw = np.random.default_rng(0)
     stack = replace(dense, mean=np.zeros(16), scale=np.ones(16), kernels=[draw.normal(size=(16, 1)).astype(np.float32)])

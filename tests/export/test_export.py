@@ -3,6 +3,7 @@
 import csv
 import dataclasses
 import errno
+import importlib.util
 import io
 import json
 import re
@@ -19,10 +20,11 @@ import pytest
 from click.testing import CliRunner
 from PIL import Image
 
-from pipeline import backbones, export
-from pipeline.backbones import BACKBONES, quiet_imports
+from pipeline.backbones import cutting, quiet_imports, weights
+from pipeline.backbones.table import BACKBONES
 from pipeline.errors import ArtefactError, HeadstartError, InputError
-from pipeline.export import build_graph, bundle, exported_model, formats, in_graph_resizing, parity, runtimes
+from pipeline.export import build_graph, bundle, export, exported_model, formats, in_graph_resizing, parity, runtimes
+from pipeline.export.export import Data
 from pipeline.export.settings import ExportSettings, FormatName
 from pipeline.models import assemble, store
 from pipeline.photos import decode, manifest
@@ -51,7 +53,7 @@ def photo(place: int, sides: tuple[int, int]) -> np.ndarray:
 
 
 @pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> export.Data:
+def data(tmp_path_factory: pytest.TempPathFactory) -> Data:
     """Photos of several sizes, with their manifest: half of them to test, half to train."""
     root = tmp_path_factory.mktemp("photos")
     rows = []
@@ -61,7 +63,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> export.Data:
         split = "test" if place < len(SIDES) else "train"
         rows.append(Row(path.name, decode.digest(path.read_bytes()), CLASSES[place % 3], split, *sides, "PNG"))
     manifest.write(manifest.from_rows(rows), root.parent / "manifest.csv")
-    return export.Data(root, root.parent / "manifest.csv")
+    return Data(root, root.parent / "manifest.csv")
 
 
 @pytest.fixture(scope="module")
@@ -72,14 +74,14 @@ def model_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def exported(model_dir: Path, data: export.Data, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def exported(model_dir: Path, data: Data, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Every format of one model, compared with it."""
     out = tmp_path_factory.mktemp("exported") / "out"
     run(model_dir, out, ALL, data)
     return out
 
 
-def run(model_dir: Path, out: Path, settings: ExportSettings, data: export.Data | None = None) -> export.Summary:
+def run(model_dir: Path, out: Path, settings: ExportSettings, data: Data | None = None) -> export.Summary:
     if data:
         settings = dataclasses.replace(settings, images=data.images, manifest=data.manifest)
     return export.export(model_dir, out, settings, progress=lambda done, total: None)
@@ -142,7 +144,7 @@ def test_every_float_format_is_the_model_by_its_own_runtime(exported: Path) -> N
 
 @pytest.mark.parametrize("name", MADE)
 def test_the_snippet_of_the_card_runs_alone_and_names_the_classes(
-    name: str, exported: Path, data: export.Data, model_dir: Path, tmp_path: Path
+    name: str, exported: Path, data: Data, model_dir: Path, tmp_path: Path
 ) -> None:
     card = (exported / bundle.CARD).read_text()
     code = card.split(f"\n{name}:\n\n```python\n")[1].split("```")[0]
@@ -178,7 +180,7 @@ def test_a_keras_file_loads_in_safe_mode_has_no_class_of_ours_and_is_the_model(
         np.testing.assert_allclose(judged(pixels[None]), np.asarray(network(square[None])), atol=1e-6)
 
 
-def test_a_saved_model_takes_one_image_or_several_and_files_as_they_are(exported: Path, data: export.Data) -> None:
+def test_a_saved_model_takes_one_image_or_several_and_files_as_they_are(exported: Path, data: Data) -> None:
     pixels = photo(1, SIDES[1])
     judged = runtimes.opened(exported / "saved_model")
     alone = judged(pixels)
@@ -303,7 +305,7 @@ def test_a_full_disk_leaves_the_old_export(model_dir: Path, tmp_path: Path, monk
 
 
 def test_a_format_that_is_not_the_model_is_an_error_and_leaves_the_old_export(
-    model_dir: Path, data: export.Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    model_dir: Path, data: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     read = store.Model.network
 
@@ -323,7 +325,7 @@ def test_a_format_that_is_not_the_model_is_an_error_and_leaves_the_old_export(
 
 
 def test_a_file_that_its_runtime_cannot_run_is_an_error(
-    model_dir: Path, data: export.Data, exported: Path, tmp_path: Path
+    model_dir: Path, data: Data, exported: Path, tmp_path: Path
 ) -> None:
     here = Path(shutil.copytree(exported, tmp_path / "here"))
     (here / "model.onnx").write_bytes(b"no model")
@@ -340,8 +342,8 @@ def test_a_converter_that_cannot_take_a_layer_is_an_error_that_names_it(name: st
     shrinking = dataclasses.replace(fakes.TINY, name="shrinking", builder="tests.fakes:shrinking_base")
     BACKBONES["shrinking"] = dataclasses.replace(shrinking, cuts={**fakes.TINY.cuts, "top": "shrink"})  # type: ignore[index]
     plan, stack = fakes.plan(size=SIZE, backbone="shrinking"), test_store.stack(16, 3)
-    base = backbones.load(plan.backbone, size=SIZE, alpha=1.0, weights=plan.weights)
-    trunk = assemble.flat(backbones.trunk(plan.backbone, base, cut=plan.spec["cut"], pooling="avg"))
+    base = weights.load(plan.backbone, size=SIZE, alpha=1.0, weights=plan.weights)
+    trunk = assemble.flat(cutting.trunk(plan.backbone, base, cut=plan.spec["cut"], pooling="avg"))
     rest = {"classes": CLASSES, "threshold": None, "new_conv": (), "layers": [], "history": [], "made": {}}
     store.save(tmp_path / "m", trunk, assemble.head_network(stack), stack, spec=plan.spec, **rest)  # type: ignore[arg-type]
     with pytest.raises(
@@ -361,12 +363,12 @@ def test_a_folder_of_other_files_is_not_replaced(model_dir: Path, tmp_path: Path
 def test_a_missing_package_is_named_with_its_extra(
     model_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(export.importlib.util, "find_spec", lambda name: None if name == "tf2onnx" else name)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "tf2onnx" else name)
     with pytest.raises(InputError, match=r"received no tf2onnx: pip install 'headstart\[export\]'"):
         run(model_dir, tmp_path / "out", only("onnx"))
 
 
-def test_what_cannot_be_exported_is_said_at_once(model_dir: Path, data: export.Data, tmp_path: Path) -> None:
+def test_what_cannot_be_exported_is_said_at_once(model_dir: Path, data: Data, tmp_path: Path) -> None:
     int8 = dataclasses.replace(ALL, formats=("tflite",), quantize=("int8",))
     with pytest.raises(InputError, match="--quantize int8: expected --images and --manifest"):
         run(model_dir, tmp_path / "out", int8)
@@ -379,7 +381,7 @@ def test_what_cannot_be_exported_is_said_at_once(model_dir: Path, data: export.D
     strange = manifest.read(data.manifest)
     manifest.write(dataclasses.replace(strange, labels=["z"] * len(strange)), tmp_path / "strange.csv")
     with pytest.raises(InputError, match=r"expected classes of .*, received z"):
-        run(model_dir, tmp_path / "out", only("keras"), export.Data(data.images, tmp_path / "strange.csv"))
+        run(model_dir, tmp_path / "out", only("keras"), Data(data.images, tmp_path / "strange.csv"))
 
 
 def test_the_margin_of_a_threshold_is_twice_the_way_to_it(model_dir: Path) -> None:
@@ -417,9 +419,7 @@ def test_an_evaluation_of_another_model_is_refused_before_anything_is_converted(
     assert not (tmp_path / "out").exists()
 
 
-def test_the_card_tells_data_metrics_calibration_and_threshold(
-    model_dir: Path, data: export.Data, tmp_path: Path
-) -> None:
+def test_the_card_tells_data_metrics_calibration_and_threshold(model_dir: Path, data: Data, tmp_path: Path) -> None:
     from pipeline.evaluation import predictions_file
     from pipeline.export import model_card
 
@@ -463,7 +463,7 @@ def test_what_is_no_format_of_an_export_is_refused(exported: Path, monkeypatch: 
     assert not exported_model.is_export(exported.parent)
     with pytest.raises(InputError, match=r"MODEL_CARD.md: expected one of .*model.onnx"):
         exported_model.chosen(exported / "MODEL_CARD.md")
-    monkeypatch.setattr(exported_model.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(InputError, match=r"expected onnxruntime to run it, received none: pip install"):
         exported_model.chosen(exported / "model.onnx")
 
@@ -477,7 +477,7 @@ def test_an_engine_notices_that_a_file_has_other_classes(exported: Path) -> None
 
 @pytest.mark.parametrize("name", ["", "model.xml"])
 def test_predict_takes_an_export_or_a_file_of_it(
-    name: str, exported: Path, model_dir: Path, data: export.Data, tmp_path: Path
+    name: str, exported: Path, model_dir: Path, data: Data, tmp_path: Path
 ) -> None:
     network = store.read(model_dir).network()
     result = CliRunner().invoke(predict, [str(exported / name), str(data.images), "--cache", str(tmp_path)])
@@ -500,7 +500,7 @@ def test_predict_takes_an_export_or_a_file_of_it(
     ],
 )
 def test_predict_refuses_what_an_export_cannot_do(
-    options: list[str], message: str, exported: Path, data: export.Data, tmp_path: Path
+    options: list[str], message: str, exported: Path, data: Data, tmp_path: Path
 ) -> None:
     result = CliRunner().invoke(predict, [str(exported), str(data.images), *options, "--cache", str(tmp_path)])
     assert result.exit_code == 1
@@ -510,9 +510,7 @@ def test_predict_refuses_what_an_export_cannot_do(
 # The command
 
 
-def test_the_command_prints_the_parity_and_where_the_files_are(
-    model_dir: Path, data: export.Data, tmp_path: Path
-) -> None:
+def test_the_command_prints_the_parity_and_where_the_files_are(model_dir: Path, data: Data, tmp_path: Path) -> None:
     out = tmp_path / "out"
     options = ["--format", "openvino", "--images", str(data.images), "--manifest", str(data.manifest)]
     result = CliRunner().invoke(command, [str(model_dir), str(out), *options, "--cache", str(tmp_path / "cache")])

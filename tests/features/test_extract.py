@@ -14,9 +14,9 @@ import h5py
 import numpy as np
 import pytest
 
-from pipeline.backbones import engines
+from pipeline.backbones.engines.engine import version_of
 from pipeline.errors import BusyError, InputError, StorageError
-from pipeline.features import extract, spec
+from pipeline.features import extract, features_file, spec
 from pipeline.features.cache import row_cache
 from pipeline.features.extract import By
 from pipeline.features.features_file import Features
@@ -116,7 +116,7 @@ def test_the_report_says_what_was_done(project: Project) -> None:
     report = project.run()
     assert (report.images, report.distinct, report.computed, report.reused, report.quarantined) == (11, 11, 11, 0, 0)
     assert report.images_per_second > 0
-    assert (report.engine, report.precision) == (f"tensorflow {engines.version_of('tensorflow')}", "float32")
+    assert (report.engine, report.precision) == (f"tensorflow {version_of('tensorflow')}", "float32")
     assert json.loads(project.report.read_text()) == asdict(report)
 
 
@@ -272,7 +272,7 @@ def test_a_full_disk_while_assembling_leaves_the_old_features(
     def full(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(extract.features_file, "write", full)
+    monkeypatch.setattr(features_file, "write", full)
     with pytest.raises(StorageError, match=r"features\.h5: cannot be written: No space left on device"):
         project.run(pooling="max")
     assert sha256(project.features) == before

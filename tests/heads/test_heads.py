@@ -10,12 +10,20 @@ from functools import cache
 import numpy as np
 import pytest
 
-from pipeline import heads
 from pipeline.errors import ArtefactError, InputError
-from pipeline.heads import HEADS, Fold, count_parameters, ridge
+from pipeline.heads import registry, ridge, store
 from pipeline.heads.dense import ACTIVATIONS
+from pipeline.heads.registry import HEADS
+from pipeline.heads.selection.cross_validation import Fold
 from pipeline.heads.solvers import dense_training
-from pipeline.heads.standardise import Standardised, class_weights, learn_scale, probabilities, standardise
+from pipeline.heads.standardise import (
+    Standardised,
+    class_weights,
+    count_parameters,
+    learn_scale,
+    probabilities,
+    standardise,
+)
 
 LOGISTIC = {"C": 1.0, "l1_ratio": 0.0, "class_weight": None, "max_iter": 1000, "seed": 0}
 DENSE = {
@@ -72,7 +80,7 @@ two_and_three_classes = pytest.mark.parametrize("n_classes", [2, 3])
 
 def test_every_head_of_the_table_is_in_this_suite():
     assert PARAMS.keys() == HEADS.keys()
-    assert all(heads.parameters_of(name) == list(PARAMS[name]) for name in HEADS)
+    assert all(registry.parameters_of(name) == list(PARAMS[name]) for name in HEADS)
 
 
 @every_head
@@ -89,8 +97,8 @@ class TestEveryHeadWhateverTheClasses:
     def test_gives_the_same_bits_after_save_and_load(self, name, n_classes, tmp_path):
         X, _ = blobs(n_classes)
         head = fitted(name, n_classes)
-        heads.save(head, tmp_path, record(n_classes))
-        loaded, kept = heads.load(tmp_path)
+        store.save(head, tmp_path, record(n_classes))
+        loaded, kept = store.load(tmp_path)
         np.testing.assert_array_equal(loaded.predict_proba(X), head.predict_proba(X), strict=True)
         assert loaded.history_ == head.history_
         assert {parameter: getattr(loaded, parameter) for parameter in PARAMS[name]} == PARAMS[name]
@@ -101,7 +109,7 @@ class TestEveryHeadWhateverTheClasses:
     def test_equal_fits_write_equal_bytes(self, name, n_classes, tmp_path):
         again = make(name).fit(*blobs(n_classes), blobs(n_classes, seed=2))
         for folder, head in (("one", fitted(name, n_classes)), ("two", again)):
-            heads.save(head, tmp_path / folder, record(n_classes))
+            store.save(head, tmp_path / folder, record(n_classes))
         assert files(tmp_path / "one") == files(tmp_path / "two")
 
     def test_order_of_the_rows_does_not_change_the_classes(self, name, n_classes):
@@ -620,10 +628,10 @@ class TestDense:
 
     def test_predicting_from_files_does_not_load_tensorflow(self, tmp_path):
         X, y = blobs(3)
-        heads.save(make("dense", activation="gelu").fit(X, y, None), tmp_path, record(3))
+        store.save(make("dense", activation="gelu").fit(X, y, None), tmp_path, record(3))
         code = (
-            "import sys, numpy as np; from pathlib import Path; from pipeline import heads\n"
-            f"heads.load(Path({str(tmp_path)!r}))[0].predict_proba(np.ones((2, 12), np.float32))\n"
+            "import sys, numpy as np; from pathlib import Path; from pipeline.heads import store\n"
+            f"store.load(Path({str(tmp_path)!r}))[0].predict_proba(np.ones((2, 12), np.float32))\n"
             "assert not {'tensorflow', 'keras', 'sklearn'} & set(sys.modules)"
         )
         subprocess.run([sys.executable, "-c", code], check=True)
@@ -634,7 +642,7 @@ def stored(tmp_path_factory):
     """One saved head of each kind; tests copy it before they damage it."""
     root = tmp_path_factory.mktemp("stored")
     for name in HEADS:
-        heads.save(fitted(name, 2), root / name, record(2))
+        store.save(fitted(name, 2), root / name, record(2))
     return root
 
 
@@ -680,8 +688,8 @@ def test_npz_entries_carry_no_date(saved):
 
 def test_a_head_over_another_leaves_nothing_of_it(stored, tmp_path):
     for name in ("dense", "logistic"):
-        head, kept = heads.load(stored / name)
-        heads.save(head, tmp_path, kept)
+        head, kept = store.load(stored / name)
+        store.save(head, tmp_path, kept)
     assert files(tmp_path) == files(stored / "logistic")
 
 
@@ -691,13 +699,13 @@ def test_a_kill_between_two_files_is_noticed(saved, stored):
             (saved / "arrays.npz").write_bytes(arrays)
             break
     with pytest.raises(ArtefactError, match=r"arrays\.npz: expected sha256"):
-        heads.load(saved)
+        store.load(saved)
 
 
 def test_object_arrays_are_refused_and_not_executed(saved, capfd):
     forge(saved, mean_=np.array([Mine()] * 12, dtype=object))
     with pytest.raises(ArtefactError, match=r"arrays\.npz"):
-        heads.load(saved)
+        store.load(saved)
     assert capfd.readouterr().out == ""
 
 
@@ -715,7 +723,7 @@ def test_object_arrays_are_refused_and_not_executed(saved, capfd):
 def test_arrays_that_do_not_fit_are_refused(saved, arrays, message):
     forge(saved, **arrays)
     with pytest.raises(ArtefactError, match=message):
-        heads.load(saved)
+        store.load(saved)
 
 
 def test_compressed_arrays_are_refused_since_they_may_be_a_bomb(saved):
@@ -723,7 +731,7 @@ def test_compressed_arrays_are_refused_since_they_may_be_a_bomb(saved):
         np.savez_compressed(saved / "arrays.npz", **honest)
     resign(saved)
     with pytest.raises(ArtefactError, match="without compression"):
-        heads.load(saved)
+        store.load(saved)
 
 
 @pytest.mark.parametrize("data", [b"", b"PK\x03\x04 not a zip", b"\x93NUMPY\x01\x00"])
@@ -731,21 +739,21 @@ def test_arrays_that_are_no_npz_are_refused(saved, data):
     (saved / "arrays.npz").write_bytes(data)
     resign(saved)
     with pytest.raises(ArtefactError, match=r"arrays\.npz: expected readable arrays"):
-        heads.load(saved)
+        store.load(saved)
 
 
 def test_half_a_file_of_arrays_is_refused(saved):
     data = (saved / "arrays.npz").read_bytes()
     (saved / "arrays.npz").write_bytes(data[: len(data) // 2])
     with pytest.raises(ArtefactError, match=r"arrays\.npz: expected sha256"):
-        heads.load(saved)
+        store.load(saved)
 
 
 @pytest.mark.parametrize("text", ["", "{", "[1]", "null", "\xff", "[" * 100_000, '{"format": NaN}'])
 def test_a_head_json_that_is_garbage_is_refused(saved, text):
     (saved / "head.json").write_bytes(text.encode("latin-1"))
     with pytest.raises(ArtefactError, match=r"head\.json: expected"):
-        heads.load(saved)
+        store.load(saved)
 
 
 @pytest.mark.parametrize(
@@ -773,25 +781,25 @@ def test_a_head_json_that_is_garbage_is_refused(saved, text):
 def test_a_head_json_with_missing_or_wrong_keys_is_refused(saved, changes):
     edit(saved, **changes)
     with pytest.raises(ArtefactError, match=r"head\.json: expected"):
-        heads.load(saved)
+        store.load(saved)
 
 
 def test_a_parameter_out_of_range_in_head_json_is_refused(saved):
     params = json.loads((saved / "head.json").read_text())["params"]
     edit(saved, params=params | {"class_weight": -1})
     with pytest.raises(ArtefactError, match=r"head\.json: class_weight: expected one of None, balanced"):
-        heads.load(saved)
+        store.load(saved)
 
 
 def test_more_features_than_the_arrays_hold_are_refused_before_anything_is_allocated(saved):
     edit(saved, n_features=10**15)
     with pytest.raises(ArtefactError, match="of shape"):
-        heads.load(saved)
+        store.load(saved)
 
 
 def test_a_missing_head_says_what_was_expected(tmp_path):
     with pytest.raises(ArtefactError, match=r"nowhere/head\.json: expected a trained head"):
-        heads.load(tmp_path / "nowhere")
+        store.load(tmp_path / "nowhere")
 
 
 @pytest.mark.parametrize("file", ["arrays.npz", "history.csv"])
@@ -800,7 +808,7 @@ def test_a_missing_file_is_named(stored, tmp_path, file):
         if name != file:
             (tmp_path / name).write_bytes(data)
     with pytest.raises(ArtefactError, match=f"{file}: expected a file of a trained head, received none"):
-        heads.load(tmp_path)
+        store.load(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -813,4 +821,4 @@ def test_a_history_that_is_garbage_is_refused(stored, tmp_path, text):
     (tmp_path / "history.csv").write_bytes(text.encode("latin-1"))
     resign(tmp_path)
     with pytest.raises(ArtefactError, match=r"history\.csv: expected"):
-        heads.load(tmp_path)
+        store.load(tmp_path)

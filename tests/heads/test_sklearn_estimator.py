@@ -5,7 +5,7 @@ import pytest
 from sklearn.model_selection import cross_val_score
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from pipeline.heads import HEADS
+from pipeline.heads.registry import HEADS
 from pipeline.heads.sklearn_estimator import HeadClassifier
 from tests.heads.test_heads import blobs, make
 

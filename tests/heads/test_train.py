@@ -8,11 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline import heads
 from pipeline.errors import ArtefactError, InputError
 from pipeline.features import features_file
-from pipeline.heads import train as training
+from pipeline.heads import store, train
 from pipeline.heads.calibration import calibrate, thresholds
+from pipeline.heads.registry import HEADS
+from pipeline.heads.ridge import RidgeHead
 from pipeline.heads.selection import grid_search
 from pipeline.photos import manifest
 from pipeline.storage.digests import as_keys
@@ -73,8 +74,8 @@ class Project:
 
     def train(self, head=None, **changes):
         progress = changes.pop("progress", None)
-        chosen = training.Training(head=head or logistic(), **changes)
-        return training.fit(self.manifest, self.features, self.head, chosen, progress=progress)
+        chosen = train.Training(head=head or logistic(), **changes)
+        return train.fit(self.manifest, self.features, self.head, chosen, progress=progress)
 
 
 def project(root, labels=("dog", "cat"), n=40, shape=(2, 3), dtype="float32"):
@@ -94,7 +95,7 @@ def project(root, labels=("dog", "cat"), n=40, shape=(2, 3), dtype="float32"):
 
 def logistic(**changes):
     params = {"C": 1.0, "l1_ratio": 0.0, "class_weight": None, "max_iter": 1000, "seed": 0}
-    return heads.HEADS["logistic"](**(params | changes))
+    return HEADS["logistic"](**(params | changes))
 
 
 def dense(**changes):
@@ -113,7 +114,7 @@ def dense(**changes):
         "standardize": "standard",
         "seed": 0,
     }
-    return heads.HEADS["dense"](**(params | changes))
+    return HEADS["dense"](**(params | changes))
 
 
 def files(directory):
@@ -149,7 +150,7 @@ def test_every_view_of_a_training_image_is_a_row_and_images_are_judged_by_view_0
     write_views(rows, rows + 1)
     summary = work.train()
     assert (summary.train.rows, summary.val.rows, summary.n_parameters) == (48, 16, plain.n_parameters)
-    head, record = heads.load(work.head)
+    head, record = store.load(work.head)
     assert record["views"] == {"count": 2, "policy": {"flip": "both"}}
     chosen = [i for i, split in enumerate(work.splits) if split == "train"]
     both = np.concatenate([work.rows[chosen], work.rows[chosen] + 1]).reshape(96, -1)
@@ -160,7 +161,7 @@ def test_every_view_of_a_training_image_is_a_row_and_images_are_judged_by_view_0
 def test_scores_are_those_of_the_stored_head(tmp_path):
     work = project(tmp_path).write()
     summary = work.train(logistic(C=1e-4))
-    head, _ = heads.load(work.head)
+    head, _ = store.load(work.head)
     held = [i for i, split in enumerate(work.splits) if split == "val"]
     probability = head.predict_proba(work.rows[held].reshape(len(held), -1))
     codes = np.array([["cat", "dog"].index(work.labels[i]) for i in held])
@@ -171,7 +172,7 @@ def test_scores_are_those_of_the_stored_head(tmp_path):
 def test_the_record_holds_all_that_a_later_stage_needs(tmp_path):
     work = project(tmp_path, labels=("b", "c", "a")).write()
     summary = work.train()
-    _, record = heads.load(work.head)
+    _, record = store.load(work.head)
     assert record["classes"] == ["a", "b", "c"]
     assert record["spec"] == SPEC
     assert record["feature_shape"] == [2, 3]
@@ -228,7 +229,7 @@ def test_without_a_validation_split_there_is_no_validation_score(tmp_path):
     work = project(tmp_path)
     work.splits = ["train"] * len(work.paths)
     assert work.write().train().val is None
-    assert heads.load(work.head)[1]["val"] is None
+    assert store.load(work.head)[1]["val"] is None
 
 
 def test_early_stopping_without_a_validation_split_says_the_remedy_and_stores_nothing(tmp_path):
@@ -279,8 +280,8 @@ def searched(**changes):
 class TestSearch:
     def test_chooses_on_the_validation_split_and_keeps_table_picture_and_record(self, tmp_path):
         work = project(tmp_path).write()
-        summary = work.train(heads.HEADS["ridge"](**RIDGE), search=searched())
-        head, record = heads.load(work.head)
+        summary = work.train(HEADS["ridge"](**RIDGE), search=searched())
+        head, record = store.load(work.head)
         assert summary.searched.rows == 16
         assert record["search"] == {"candidates": 22, "folds": 0, "rows": 16, "seed": 0}
         assert (
@@ -291,17 +292,17 @@ class TestSearch:
 
     def test_a_head_over_a_searched_one_leaves_nothing_of_the_search(self, tmp_path):
         work = project(tmp_path).write()
-        work.train(heads.HEADS["ridge"](**RIDGE), search=searched())
+        work.train(HEADS["ridge"](**RIDGE), search=searched())
         work.train()
         assert set(files(work.head)) == {"head.json", "arrays.npz"}
 
     @pytest.mark.parametrize("folds", [0, 4])
     def test_never_looks_at_the_test_split(self, tmp_path, folds):
         work = project(tmp_path).write()
-        work.train(heads.HEADS["ridge"](**RIDGE), search=searched(folds=folds))
+        work.train(HEADS["ridge"](**RIDGE), search=searched(folds=folds))
         before = files(work.head)
         work.rows[[split == "test" for split in work.splits]] = np.nan
-        work.write().train(heads.HEADS["ridge"](**RIDGE), search=searched(folds=folds))
+        work.write().train(HEADS["ridge"](**RIDGE), search=searched(folds=folds))
         assert files(work.head) == before
 
     def test_folds_leave_the_validation_split_alone_and_keep_copies_and_views_together(self, tmp_path):
@@ -312,14 +313,14 @@ class TestSearch:
         work.rows = np.concatenate([work.rows, work.rows[:1]])
         seen = []
 
-        class Spy(heads.RidgeHead):
+        class Spy(RidgeHead):
             def fit_grid(self, X, y, parts, candidates, **more):
                 seen.extend(parts)
                 return super().fit_grid(X, y, parts, candidates, **more)
 
         head = Spy(**RIDGE)
         with pytest.MonkeyPatch.context() as patch:
-            patch.setitem(heads.HEADS, "spy", Spy)
+            patch.setitem(HEADS, "spy", Spy)
             summary = work.write().train(head, search=searched(folds=4))
         assert summary.searched.rows == 48
         assert [len(part.rows) for part in seen] == [36] * 4
@@ -329,14 +330,14 @@ class TestSearch:
         work = project(tmp_path)
         work.splits = ["train"] * len(work.paths)
         with pytest.raises(InputError, match="--folds 5"):
-            work.write().train(heads.HEADS["ridge"](**RIDGE), search=searched())
+            work.write().train(HEADS["ridge"](**RIDGE), search=searched())
 
 
 class TestThreshold:
     def test_is_chosen_on_validation_and_kept(self, tmp_path):
         work = project(tmp_path).write()
         summary = work.train(wish=thresholds.Wish("recall", 0.9, "cat"))
-        _, record = heads.load(work.head)
+        _, record = store.load(work.head)
         assert record["threshold"] == summary.threshold
         assert summary.threshold["positive"] == "cat"
         assert summary.threshold["recall"] >= 0.9
@@ -352,7 +353,7 @@ class TestCalibration:
     def test_is_fitted_on_the_validation_split_and_kept(self, tmp_path):
         work = project(tmp_path, n=150).write()
         summary = work.train(logistic(C=1e-4), calibrate="temperature")
-        head, record = heads.load(work.head)
+        head, record = store.load(work.head)
         assert record["calibration"] == summary.calibrated
         held = [place for place, split in enumerate(work.splits) if split == "val"]
         y = np.array([int(work.labels[place] == "dog") for place in held])
@@ -375,7 +376,7 @@ class TestCalibration:
         summary = work.train(logistic(C=1e-4), wish=wish, calibrate="temperature")
         held = [place for place, split in enumerate(work.splits) if split == "val"]
         y = np.array([int(work.labels[place] == "dog") for place in held])
-        raw = heads.load(work.head)[0].predict_proba(work.rows[held].reshape(len(held), -1))
+        raw = store.load(work.head)[0].predict_proba(work.rows[held].reshape(len(held), -1))
         calibrated = calibrate.apply(raw, summary.calibrated["temperature"])
         assert summary.calibrated["temperature"] < 0.5
         assert summary.threshold["value"] == pytest.approx(
@@ -392,7 +393,7 @@ class TestLargerThanMemory:
     def trained(self, work, head, memory, **changes):
         summary = work.train(head, memory=memory, **changes)
         assert summary.streamed == (memory == 1000)
-        stored, _ = heads.load(work.head)
+        stored, _ = store.load(work.head)
         return summary, stored.predict_proba(work.rows.reshape(len(work.rows), -1))
 
     @pytest.mark.parametrize("views", [1, 3])
@@ -412,7 +413,7 @@ class TestLargerThanMemory:
             work.rows = work.rows[:, 0]
             with_views(work, views)
         (one, expected), (other, received) = (
-            self.trained(work, heads.HEADS[name](**params), memory) for memory in (10**9, 1000)
+            self.trained(work, HEADS[name](**params), memory) for memory in (10**9, 1000)
         )
         np.testing.assert_allclose(received, expected, rtol=0, atol=1e-5)
         assert other.val.loss == pytest.approx(one.val.loss, abs=1e-5)
@@ -427,8 +428,8 @@ class TestLargerThanMemory:
             np.testing.assert_allclose(received, expected, rtol=0, atol=1e-5)
 
     def test_gives_the_same_dense_head_whatever_is_shuffled_at_a_time(self, tmp_path, monkeypatch):
-        monkeypatch.setattr("pipeline.heads.solvers.dense_training.SHUFFLED_VALUES", 24 * 6)
-        monkeypatch.setattr("pipeline.heads.solvers.dense_training.RUN_ROWS", 8)
+        monkeypatch.setattr("pipeline.heads.solvers.dense_train.SHUFFLED_VALUES", 24 * 6)
+        monkeypatch.setattr("pipeline.heads.solvers.dense_train.RUN_ROWS", 8)
         work = project(tmp_path).write()
         (_, expected), (_, received) = (self.trained(work, dense(patience=0), memory) for memory in (10**9, 1000))
         np.testing.assert_array_equal(received, expected)
@@ -436,14 +437,14 @@ class TestLargerThanMemory:
     def test_searches_the_same(self, tmp_path):
         work = project(tmp_path).write()
         one, other = (
-            self.trained(work, heads.HEADS["ridge"](**RIDGE), memory, search=searched(folds=3))[0].searched
+            self.trained(work, HEADS["ridge"](**RIDGE), memory, search=searched(folds=3))[0].searched
             for memory in (10**9, 1000)
         )
         assert one.chosen == other.chosen
         np.testing.assert_allclose([t.loss for t in one.trials], [t.loss for t in other.trials], rtol=1e-6)
 
     def test_is_refused_by_the_head_that_keeps_every_row(self, tmp_path):
-        knn = heads.HEADS["knn"](neighbors=3, metric="cosine", class_weight=None)
+        knn = HEADS["knn"](neighbors=3, metric="cosine", class_weight=None)
         with pytest.raises(InputError, match="knn: expected rows that fit in memory"):
             project(tmp_path).write().train(knn, memory=1000)
 

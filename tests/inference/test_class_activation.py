@@ -8,9 +8,13 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from pipeline import backbones, heads
+from pipeline.backbones import cutting, tails
+from pipeline.backbones.weights import load
 from pipeline.errors import ArtefactError, InputError
 from pipeline.heads.dense import ACTIVATIONS
+from pipeline.heads.dense_layers import Stack
+from pipeline.heads.knn import KnnHead
+from pipeline.heads.store import save
 from pipeline.inference import class_activation
 from pipeline.inference.class_activation import Explainer, overlay, placed
 from pipeline.models import assemble, store
@@ -23,10 +27,10 @@ TEMPERATURE = 2.0  # of the models, which divides their logits before they becom
 CHANNELS = 16  # of the tiny base at its top, whose maps are 8 by 8 there
 
 
-def random_stack(inputs: int, widths: Sequence[int], *, activation: str = "linear", seed: int = 0) -> heads.Stack:
+def random_stack(inputs: int, widths: Sequence[int], *, activation: str = "linear", seed: int = 0) -> Stack:
     draw = np.random.default_rng(seed)
     shapes = list(zip([inputs, *widths], widths, strict=False))
-    return heads.Stack(
+    return Stack(
         mean=draw.normal(size=inputs),
         scale=draw.uniform(0.5, 2, inputs),
         kernels=[draw.normal(size=shape).astype(np.float32) for shape in shapes],
@@ -105,12 +109,12 @@ def saved_model(folder: Path, *, widths: list[int], pooling: str, tuned: bool) -
     """A tiny base with a random head, joined; as if fine-tuned, with a convolution of its own and a history."""
     register_tiny()
     chosen = plan(size=SIZE, backbone="tiny", pooling=pooling)
-    base = backbones.load(chosen.backbone, size=SIZE, alpha=1.0, weights=chosen.weights)
+    base = load(chosen.backbone, size=SIZE, alpha=1.0, weights=chosen.weights)
     new_conv = (CHANNELS,) if tuned else ()
     if tuned:
-        trunk = backbones.topped(chosen.backbone, base, cut="block-1", pooling=pooling, widths=new_conv, seed=0)
+        trunk = tails.topped(chosen.backbone, base, cut="block-1", pooling=pooling, widths=new_conv, seed=0)
     else:
-        trunk = backbones.trunk(chosen.backbone, base, cut="top", pooling=pooling)
+        trunk = cutting.trunk(chosen.backbone, base, cut="top", pooling=pooling)
     spec = chosen.spec | ({"cut": "block-1"} if tuned else {})
     stack = random_stack(assemble.flat(trunk).output.shape[1], widths, activation="relu" if widths[1:] else "linear")
     head = assemble.head_network(stack)
@@ -177,9 +181,9 @@ def test_no_photos_have_no_maps(tmp_path: Path) -> None:
 
 def test_a_head_that_compares_with_its_training_rows_is_refused(tmp_path: Path) -> None:
     rows, codes = np.random.default_rng(0).normal(size=(10, 12)).astype(np.float32), np.arange(10) % 2
-    head = heads.KnnHead(neighbors=3, metric="cosine", class_weight=None)
+    head = KnnHead(neighbors=3, metric="cosine", class_weight=None)
     record = {"classes": ["a", "b"], "spec": plan(size=SIZE).spec}
-    heads.save(head.fit(rows, codes, None), tmp_path / "head", record)
+    save(head.fit(rows, codes, None), tmp_path / "head", record)
     with pytest.raises(InputError, match="knn: expected a head that is a map of the features"):
         explainer(tmp_path / "head")
 

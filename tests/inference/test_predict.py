@@ -14,16 +14,22 @@ import pytest
 from click.testing import CliRunner, Result
 from PIL import Image
 
-from pipeline import backbones, heads
+from pipeline.backbones import cutting
+from pipeline.backbones.weights import load as load_base
 from pipeline.errors import ArtefactError, InputError, SpecError, StorageError
 from pipeline.features import features_file, resolve, spec
 from pipeline.heads.calibration import calibrate
+from pipeline.heads.dense_layers import Stack
+from pipeline.heads.logistic import LogisticHead
+from pipeline.heads.registry import Head
+from pipeline.heads.store import load as load_head
+from pipeline.heads.store import save
 from pipeline.inference import out_of_distribution, predict
 from pipeline.inference.predict import Asked, Prediction, Predictor
 from pipeline.models import assemble, store
 from pipeline.models.settings import Runtime
 from pipeline.photos import decode, manifest
-from stages import predict as stage
+from stages.predict import _table
 from stages.predict import predict as command
 from tests import ROOT
 from tests.fakes import CountingEngine, plan, quadrant_means, register_tiny, write_classes, write_photo
@@ -31,15 +37,15 @@ from tests.fakes import CountingEngine, plan, quadrant_means, register_tiny, wri
 SIZE = 32
 
 
-def save_head(folder: Path, spec: dict[str, object], classes: Iterable[str] = ("dark", "bright")) -> heads.Head:
+def save_head(folder: Path, spec: dict[str, object], classes: Iterable[str] = ("dark", "bright")) -> Head:
     """A head over the fake's twelve features that tells bright photos from dark ones, to be read with `spec`."""
     labels = sorted(classes)
     draw = np.random.default_rng(0)
     codes = np.arange(40) % len(labels)
     levels = {label: 50.0 + 150.0 * (label == "bright") for label in labels}
     rows = np.array([draw.normal(levels[labels[code]], 20, 12) for code in codes], np.float32)
-    head = heads.LogisticHead(C=1.0, l1_ratio=0.0, class_weight=None, max_iter=1000, seed=0)
-    heads.save(head.fit(rows, codes, None), folder, {"classes": labels, "spec": spec})
+    head = LogisticHead(C=1.0, l1_ratio=0.0, class_weight=None, max_iter=1000, seed=0)
+    save(head.fit(rows, codes, None), folder, {"classes": labels, "spec": spec})
     return head
 
 
@@ -93,7 +99,7 @@ def test_each_path_gets_one_answer_in_the_order_given(
 def test_the_answer_is_the_heads_on_the_features_of_that_file(
     tmp_path: Path, head_dir: Path, engine: CountingEngine
 ) -> None:
-    head, _ = heads.load(head_dir)
+    head, _ = load_head(head_dir)
     for one in predicted(predictor(head_dir), files(tmp_path, "oooxoo")):
         if one.error:
             continue
@@ -108,8 +114,8 @@ def test_probabilities_are_those_at_the_temperature_of_the_head(
 ) -> None:
     paths = files(tmp_path, "oooo")
     before = predicted(predictor(head_dir), paths)
-    head, record = heads.load(head_dir)
-    heads.save(head, head_dir, record | {"calibration": {"temperature": 3.0}})
+    head, record = load_head(head_dir)
+    save(head, head_dir, record | {"calibration": {"temperature": 3.0}})
     for one, was in zip(predicted(predictor(head_dir), paths), before, strict=True):
         expected = calibrate.apply(np.array([list(was.probabilities.values())]), 3.0)[0]
         assert list(one.probabilities.values()) == pytest.approx(expected.tolist(), abs=1e-12)
@@ -122,8 +128,8 @@ def test_the_label_is_that_of_the_threshold_if_the_head_has_one(
 ) -> None:
     paths = files(tmp_path, "oooo")
     assert {one.label for one in predicted(predictor(head_dir), paths)} == {"bright", "dark"}
-    head, record = heads.load(head_dir)
-    heads.save(head, head_dir, record | {"threshold": {"positive": "bright", "value": 0.0}})
+    head, record = load_head(head_dir)
+    save(head, head_dir, record | {"threshold": {"positive": "bright", "value": 0.0}})
     assert {one.label for one in predicted(predictor(head_dir), paths)} == {"bright"}
 
 
@@ -177,8 +183,8 @@ def test_a_label_that_is_not_probable_enough_is_left_empty(
 def test_confidence_is_that_of_the_label_which_a_threshold_gives(
     tmp_path: Path, head_dir: Path, engine: CountingEngine
 ) -> None:
-    head, record = heads.load(head_dir)
-    heads.save(head, head_dir, record | {"threshold": {"positive": "bright", "value": 0.0}})
+    head, record = load_head(head_dir)
+    save(head, head_dir, record | {"threshold": {"positive": "bright", "value": 0.0}})
     for one in predicted(predictor(head_dir, min_confidence=0.5), files(tmp_path, "oooo")):
         assert one.abstained == (one.probabilities["bright"] < 0.5)
 
@@ -368,7 +374,7 @@ def test_what_is_asked_for_gets_its_columns(
     assert (lines[1]["nearest"], lines[1]["familiarity"], lines[1]["abstained"]) == ([], None, False)
     target = io.StringIO()
     found = predictor(head_dir, min_confidence=1.0, nearest=1, familiarity=3, **training)
-    stage._table(predicted(found, paths[:1]), found.classes, found.asked, target)
+    _table(predicted(found, paths[:1]), found.classes, found.asked, target)
     first, second = target.getvalue().splitlines()
     assert first.startswith("?")
     assert "familiarity 0." in first or "familiarity 1." in first
@@ -412,7 +418,7 @@ def test_another_kind_of_output_is_a_usage_error(tmp_path: Path, head_dir: Path)
 def test_a_terminal_gets_a_table(tmp_path: Path, head_dir: Path, engine: CountingEngine) -> None:
     target = io.StringIO()
     found = predictor(head_dir).predict(files(tmp_path, "ox"), progress=lambda done, total: None)
-    assert stage._table(found, ["bright", "dark"], Asked(), target) == 1
+    assert _table(found, ["bright", "dark"], Asked(), target) == 1
     first, second = target.getvalue().splitlines()
     assert first.split()[0] in ("bright", "dark")
     assert first.endswith("00.png")
@@ -428,10 +434,10 @@ def model_dir(tmp_path: Path) -> Path:
     """A tiny base with a random head, joined."""
     register_tiny()
     chosen = plan(size=SIZE, backbone="tiny")
-    base = backbones.load(chosen.backbone, size=SIZE, alpha=1.0, weights=chosen.weights)
-    trunk = backbones.trunk(chosen.backbone, base, cut="top", pooling="avg")
+    base = load_base(chosen.backbone, size=SIZE, alpha=1.0, weights=chosen.weights)
+    trunk = cutting.trunk(chosen.backbone, base, cut="top", pooling="avg")
     draw = np.random.default_rng(0)
-    stack = heads.Stack(
+    stack = Stack(
         mean=np.zeros(16),
         scale=np.ones(16),
         kernels=[draw.normal(size=(16, 1)).astype(np.float32)],

@@ -3,14 +3,16 @@
 import numpy as np
 import pytest
 
-from pipeline import backbones, heads
+from pipeline.backbones import cutting, weights
+from pipeline.heads.dense_layers import Stack
+from pipeline.heads.registry import HEADS
 from pipeline.heads.standardise import probabilities
 from pipeline.models import assemble
 from tests import fakes
 from tests.heads.test_heads import blobs, fitted
 
 
-@pytest.mark.parametrize("name", [name for name in heads.HEADS if name != "knn"])
+@pytest.mark.parametrize("name", [name for name in HEADS if name != "knn"])
 @pytest.mark.parametrize("n_classes", [2, 3])
 def test_a_head_as_keras_layers_gives_its_probabilities(name: str, n_classes: int) -> None:
     head = fitted(name, n_classes)
@@ -36,10 +38,10 @@ def test_a_renewed_stack_has_random_kernels_and_keeps_the_standardisation_of_the
 def test_the_joined_network_gives_probabilities_and_has_no_nested_layers(widths: tuple[int, ...]) -> None:
     fakes.register_tiny()
     plan = fakes.plan(size=32, backbone="tiny")
-    base = backbones.load(plan.backbone, size=32, alpha=1.0, weights=plan.weights)
-    trunk = assemble.flat(backbones.trunk(plan.backbone, base, cut="block-1", pooling="none"))
+    base = weights.load(plan.backbone, size=32, alpha=1.0, weights=plan.weights)
+    trunk = assemble.flat(cutting.trunk(plan.backbone, base, cut="block-1", pooling="none"))
     draw = np.random.default_rng(0)
-    stack = heads.Stack(
+    stack = Stack(
         mean=np.zeros(512),
         scale=np.ones(512),
         kernels=[draw.normal(size=(512, widths[0])).astype(np.float32)],

@@ -11,10 +11,10 @@ import h5py
 import numpy as np
 import pytest
 
-from pipeline import backbones
+from pipeline.backbones import cutting, weights
 from pipeline.errors import ArtefactError
-from pipeline.heads import Stack
 from pipeline.heads.calibration import calibrate
+from pipeline.heads.dense_layers import Stack
 from pipeline.models import assemble, store
 from tests import fakes
 
@@ -45,8 +45,8 @@ def save(
     folder: Path, history: list[dict[str, float]] = HISTORY, head: Stack | None = None, calibrated: Any = None
 ) -> Any:
     plan = fakes.plan(size=SIZE, backbone="tiny")
-    base = backbones.load(plan.backbone, size=SIZE, alpha=1.0, weights=plan.weights)
-    trunk = assemble.flat(backbones.trunk(plan.backbone, base, cut=plan.spec["cut"], pooling="avg"))
+    base = weights.load(plan.backbone, size=SIZE, alpha=1.0, weights=plan.weights)
+    trunk = assemble.flat(cutting.trunk(plan.backbone, base, cut=plan.spec["cut"], pooling="avg"))
     head = head or stack(16, 5, 3)
     network = assemble.head_network(head)
     classes = ["a", "b", "c"] if head.widths[-1] == 3 else ["a", "b"]

@@ -13,9 +13,8 @@ import pytest
 from PIL import Image, ImageOps
 
 from pipeline.errors import InputError, StorageError
-from pipeline.photos import prepare as module
 from pipeline.photos.manifest import Manifest, read
-from pipeline.photos.prepare import inspect, prepare
+from pipeline.photos.prepare import _samples, inspect, prepare
 from pipeline.photos.settings import PrepareSettings
 
 COLOURS = [(i % 256, i // 256, 90) for i in range(400)]  # distinct
@@ -25,7 +24,7 @@ COLOURS = [(i % 256, i // 256, 90) for i in range(400)]  # distinct
 def undrawn(request, monkeypatch):
     """Most tests do without the pictures, which take longest; those that want them ask for `drawn`."""
     if "drawn" not in request.fixturenames:
-        monkeypatch.setattr(module, "_draw", lambda *_: None)
+        monkeypatch.setattr("pipeline.photos.prepare._draw", lambda *_: None)
 
 
 @pytest.fixture
@@ -383,7 +382,7 @@ def crash_on_marked(path):
 def test_a_decoder_that_crashes_costs_one_file(tmp_path, monkeypatch):
     root = photos(tmp_path / "in")
     put(root, "cats/crash.png", encoded(COLOURS[100]))
-    monkeypatch.setattr(module, "inspect", crash_on_marked)
+    monkeypatch.setattr("pipeline.photos.prepare.inspect", crash_on_marked)
     assert run(root, tmp_path / "out").images() == 60
     assert quarantine(tmp_path / "out") == ["path,reason", "cats/crash.png,the decoder crashed on it"]
 
@@ -398,7 +397,7 @@ def fail_on_marked(path):
 
 def test_an_input_output_error_of_the_disk_stops_the_run_and_names_the_file(tmp_path, monkeypatch):
     root = photos(tmp_path / "in")
-    monkeypatch.setattr(module, "inspect", fail_on_marked)
+    monkeypatch.setattr("pipeline.photos.prepare.inspect", fail_on_marked)
     with pytest.raises(StorageError, match=r"007\.png: the disk fails: Input/output error"):
         run(root, tmp_path / "out")
     assert not (tmp_path / "out").exists()
@@ -484,7 +483,7 @@ def test_importing_it_loads_nothing_heavy():
 def test_samples_show_each_class_and_no_test_image(tmp_path):
     run(photos(tmp_path / "in", classes=("a", "b", "c")), tmp_path / "out")
     manifest = read(tmp_path / "out/manifest.csv")
-    shown, title = module._samples(manifest)
+    shown, title = _samples(manifest)
     assert {label: shown.labels.count(label) for label in "abc"} == {"a": 13, "b": 13, "c": 13}
     assert set(shown.splits) == {"train"}
     assert title == f"39 of {manifest.splits.count('train')} training images, 3 of 3 classes"
@@ -496,7 +495,7 @@ def test_of_many_classes_some_are_shown():
     sizes = np.ones(count, np.int32)
     labels = [f"{i:03}" for i in range(count)]
     manifest = Manifest(labels, digests, labels, ["train"] * count, sizes, sizes, ["PNG"] * count)
-    shown, title = module._samples(manifest)
+    shown, title = _samples(manifest)
     assert len(set(shown.labels)) == 40
     assert title == "40 of 100 training images, 40 of 100 classes"
 

@@ -10,16 +10,16 @@ from typing import Any, ClassVar
 
 import pytest
 
-from pipeline import audit
+from pipeline.audit import audit
 from pipeline.errors import ImageError, InputError, StorageError
-from pipeline.features import extract as extraction
+from pipeline.features import extract
+from pipeline.features.extract import Report
 from pipeline.features.settings import ExecutorSettings
-from pipeline.features.workers import executors
-from pipeline.photos import decode, layouts
-from pipeline.photos import prepare as preparation
-from pipeline.photos import remote as addresses
+from pipeline.features.workers.executors.executor import open_executor
+from pipeline.photos import decode, layouts, prepare
 from pipeline.photos.duplicates import perceptual_hash
-from pipeline.photos.remote import Address, Entry, located
+from pipeline.photos.prepare import Summary
+from pipeline.photos.remote import Address, Entry, Root, _files, located
 from pipeline.photos.settings import PrepareSettings
 from tests.fakes import CountingEngine, settings, write_classes
 
@@ -75,14 +75,14 @@ def bucket(photos: Path) -> Iterator[Address]:
             "DEFAULT_REGION": "us-east-1",
         }.items():
             patch.setenv(f"AWS_{name}", value)
-        addresses._files.cache_clear()
+        _files.cache_clear()
         get_reusable_executor().shutdown(wait=True)  # its workers began with another environment
-        files = addresses._files("s3")
+        files = _files("s3")
         files.mkdir("photos")
         for path in photos.rglob("*.png"):
             files.pipe_file(f"photos/some/{path.relative_to(photos).as_posix()}", path.read_bytes())
         yield Address("s3://photos/some")
-    addresses._files.cache_clear()
+    _files.cache_clear()
     server.stop()
 
 
@@ -92,8 +92,8 @@ def remote(request: pytest.FixtureRequest) -> Address:
     return found
 
 
-def prepare(root: addresses.Root, out: Path) -> preparation.Summary:
-    return preparation.prepare(
+def prepared(root: Root, out: Path) -> Summary:
+    return prepare.prepare(
         root,
         out / "manifest.csv",
         PrepareSettings(stratify=True, max_quarantined=0.0, workers=2),
@@ -101,14 +101,14 @@ def prepare(root: addresses.Root, out: Path) -> preparation.Summary:
     )
 
 
-def extract(root: addresses.Root, out: Path, **changes: Any) -> extraction.Report:
-    return extraction.extract(
+def extracted(root: Root, out: Path, **changes: Any) -> Report:
+    return extract.extract(
         root,
         out / "manifest.csv",
         out / "features.h5",
         settings(size=32, cache=out / "cache", batch_size=4),
         progress=lambda *_: None,
-        by=extraction.By(**{"open_engine": fake, **changes}),
+        by=extract.By(**{"open_engine": fake, **changes}),
     )
 
 
@@ -121,15 +121,15 @@ def test_an_address_gives_the_manifest_and_the_features_of_the_folder(
 ) -> None:
     for place, root in (("here", photos), ("there", remote)):
         (tmp_path / place).mkdir()
-        prepare(root, tmp_path / place)
-        assert extract(root, tmp_path / place).computed == 11
+        prepared(root, tmp_path / place)
+        assert extracted(root, tmp_path / place).computed == 11
     for name in ("manifest.csv", "quarantine.csv", "features.h5", "samples.png"):
         assert (tmp_path / "there" / name).read_bytes() == (tmp_path / "here" / name).read_bytes(), name
 
 
 def test_worker_processes_read_from_an_address(photos: Path, bucket: Address, tmp_path: Path) -> None:
     prepare(photos, tmp_path)
-    with executors.open_executor(ExecutorSettings(executor="processes", workers=2, task_timeout=60.0)) as crew:
+    with open_executor(ExecutorSettings(executor="processes", workers=2, task_timeout=60.0)) as crew:
         assert extract(bucket, tmp_path, executor=crew).computed == 11
 
 
@@ -159,7 +159,7 @@ def test_a_file_that_may_not_be_read_is_the_images_fault(web: Address) -> None:
 def test_a_server_that_is_out_of_order_for_a_moment_is_asked_again(
     photos: Path, web: Address, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(addresses, "PAUSES", (0.01,))
+    monkeypatch.setattr("pipeline.photos.remote.PAUSES", (0.01,))
     Quiet.broken.add("001.png")
     assert decode.read_bytes(web / "dog%20#1" / "001.png") == (photos / "dog%20#1" / "001.png").read_bytes()
     with pytest.raises(StorageError, match=r"^http://.*/down: cannot be read: 503"):
@@ -169,21 +169,21 @@ def test_a_server_that_is_out_of_order_for_a_moment_is_asked_again(
 def test_a_server_that_does_not_answer_stops_the_run(
     photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(addresses, "PAUSES", (0.01,))
-    prepare(photos, tmp_path)
+    monkeypatch.setattr("pipeline.photos.remote.PAUSES", (0.01,))
+    prepared(photos, tmp_path)
     with pytest.raises(StorageError, match=r"^http://127\.0\.0\.1:9/.*: cannot be read"):
-        extract(Address("http://127.0.0.1:9"), tmp_path)
+        extracted(Address("http://127.0.0.1:9"), tmp_path)
 
 
 def test_an_image_that_changed_there_is_named(photos: Path, bucket: Address, tmp_path: Path) -> None:
-    prepare(photos, tmp_path)
-    files, key = addresses._files("s3"), "photos/some/dog%20#1/001.png"
+    prepared(photos, tmp_path)
+    files, key = _files("s3"), "photos/some/dog%20#1/001.png"
     before = files.cat_file(key)
     files.pipe_file(key, before + b"x")
     with pytest.raises(InputError, match=r"dog%20#1/001\.png \(it changed since"):
-        extract(bucket, tmp_path)
+        extracted(bucket, tmp_path)
     files.pipe_file(key, before)
-    assert extract(bucket, tmp_path).computed == 1
+    assert extracted(bucket, tmp_path).computed == 1
 
 
 def test_a_place_with_nothing_in_it_is_refused(bucket: Address) -> None:
@@ -200,7 +200,7 @@ def test_a_text_is_a_folder_unless_it_names_a_protocol() -> None:
 
 
 def test_a_missing_package_is_named_with_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
-    addresses._files.cache_clear()
+    _files.cache_clear()
     monkeypatch.setitem(sys.modules, "fsspec", None)
     with pytest.raises(InputError, match=r"^s3://: a package is missing .* pip install 'headstart\[remote\]'"):
         Address("s3://bucket/a.jpg").read()

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline import plots
-from pipeline.plots import layer_scores, style
+from pipeline.plots import dataset, evaluation, image_grid, layer_scores, style, training_curves
+from pipeline.plots.layer_scores import Contender
+from pipeline.plots.style import DPI, SPLIT_COLOURS
 
 LABELS = {
     "two": ["cat", "dog"],
@@ -35,27 +36,27 @@ def draw(path, kind, labels, seed=0):
     k = len(labels)
     if kind == "sample_grid":
         pictures = [rng.integers(0, 256, (8 + code % 3, 9, 3), dtype=np.uint8) for code in range(k)]
-        plots.sample_grid(pictures, labels, path, "samples")
+        image_grid.sample_grid(pictures, labels, path, "samples")
     elif kind == "mistakes_grid":
         shown = [None, *(rng.integers(0, 256, (20, 10, 3), dtype=np.uint8) for _ in range(min(k, 24) - 1))]
-        plots.mistakes_grid(shown, [f"is: {label}\ntaken for: {label}" for label in labels[:24]], path, "mistakes")
+        image_grid.mistakes_grid(shown, [f"is: {label}\ntaken for: {label}" for label in labels[:24]], path, "mistakes")
     elif kind == "pairs_grid":
         pictures = [rng.integers(0, 256, (9, 8 + code % 3, 3), dtype=np.uint8) for code in range(min(k, 12))]
         pairs = [(left, None) if code % 4 == 3 else (left, pictures[0]) for code, left in enumerate(pictures)]
-        plots.pairs_grid(pairs, [f"{label}\n{label}" for label in labels[:12]], path, "pairs")
+        image_grid.pairs_grid(pairs, [f"{label}\n{label}" for label in labels[:12]], path, "pairs")
     elif kind == "class_counts":
         counts = {label: {"train": int(rng.integers(1, 10_000)), "val": 0, "test": 3} for label in labels}
-        plots.class_counts(counts, path)
+        dataset.class_counts(counts, path)
     elif kind == "confusion_matrix":
-        plots.confusion_matrix(rng.integers(0, 5, (k, k)) + 20 * np.eye(k, dtype=int), labels, path)
+        evaluation.confusion_matrix(rng.integers(0, 5, (k, k)) + 20 * np.eye(k, dtype=int), labels, path)
     elif kind == "intervals":
         rows = [(label, value, value / 2, 1.0) for label, value in zip(labels, rng.random(k), strict=True)]
-        plots.intervals({"precision": rows, "recall": rows}, path, "metrics")
+        evaluation.intervals({"precision": rows, "recall": rows}, path, "metrics")
     elif kind == "reliability":
-        bins = [plots.Bin(9, value, (value + 1) / 2, value / 2, 1.0) for value in np.sort(rng.random(min(k, 10)))]
-        sure = [plots.Bin(9, 1.0, 1.0, 0.9, 1.0), plots.Bin(9, 0.0, 0.0, 0.0, 0.3)]
+        bins = [evaluation.Bin(9, value, (value + 1) / 2, value / 2, 1.0) for value in np.sort(rng.random(min(k, 10)))]
+        sure = [evaluation.Bin(9, 1.0, 1.0, 0.9, 1.0), evaluation.Bin(9, 0.0, 0.0, 0.0, 0.3)]
         panels = {"before $x$\nof one": bins, "after": sure}
-        plots.reliability(panels, path, "bins")
+        evaluation.reliability(panels, path, "bins")
     return path
 
 
@@ -96,24 +97,24 @@ def test_a_users_own_style_changes_nothing_and_is_left_alone(tmp_path):
 
 def test_the_hue_of_a_sample_is_in_the_picture(tmp_path):
     magenta = np.full((5, 5, 3), (255, 0, 255), np.uint8)
-    plots.sample_grid([magenta], ["magenta"], tmp_path / "a.png", "one")
+    image_grid.sample_grid([magenta], ["magenta"], tmp_path / "a.png", "one")
     found = (pixels(tmp_path / "a.png") == (255, 0, 255)).all(axis=2).sum()
-    assert found == pytest.approx((1.4 * plots.DPI) ** 2, rel=0.03)
+    assert found == pytest.approx((1.4 * DPI) ** 2, rel=0.03)
 
 
 def test_without_mistakes_the_picture_consists_of_its_title(tmp_path):
-    plots.mistakes_grid([], [], tmp_path / "a.png", "No mistakes")
+    image_grid.mistakes_grid([], [], tmp_path / "a.png", "No mistakes")
     drawn = pixels(tmp_path / "a.png")
     assert drawn.shape[0] < 100
     assert (drawn < 128).any()
 
 
 def test_bars_have_the_lengths_of_their_counts(tmp_path):
-    plots.class_counts({"a": {"train": 300, "test": 100}, "b": {"train": 0, "test": 100}}, tmp_path / "a.png")
+    dataset.class_counts({"a": {"train": 300, "test": 100}, "b": {"train": 0, "test": 100}}, tmp_path / "a.png")
     drawn = pixels(tmp_path / "a.png")
     lengths = {}
     for split in ("train", "test"):
-        colour = tuple(bytes.fromhex(plots.SPLIT_COLOURS[split][1:]))
+        colour = tuple(bytes.fromhex(SPLIT_COLOURS[split][1:]))
         rows = (drawn == colour).all(axis=2).sum(axis=1)
         lengths[split] = sorted({int(length) for length in rows if length > 60})
     assert lengths["train"][-1] == pytest.approx(3 * lengths["test"][-1], rel=0.02)
@@ -126,7 +127,7 @@ def test_image_sizes_are_drawn_whatever_their_range(sizes, tmp_path):
     widths, heights = np.array(sizes, dtype=np.int32).reshape(-1, 2).T
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        plots.image_sizes(widths, heights, tmp_path / "a.png")
+        dataset.image_sizes(widths, heights, tmp_path / "a.png")
     assert pixels(tmp_path / "a.png").shape == (744, 720, 3)
 
 
@@ -134,7 +135,7 @@ def test_learning_curves_need_no_validation(tmp_path):
     training = [{name: row[name] for name in ("epoch", "loss", "accuracy")} for row in HISTORY]
     emptied = [{**row, "val_loss": None, "val_accuracy": float("nan")} for row in HISTORY]
     for name, history in (("both", HISTORY), ("training", training), ("emptied", emptied), ("one", HISTORY[:1])):
-        plots.learning_curves(history, tmp_path / f"{name}.png")
+        training_curves.learning_curves(history, tmp_path / f"{name}.png")
     assert (tmp_path / "training.png").read_bytes() == (tmp_path / "emptied.png").read_bytes()
     assert (tmp_path / "training.png").read_bytes() != (tmp_path / "both.png").read_bytes()
 
@@ -142,15 +143,20 @@ def test_learning_curves_need_no_validation(tmp_path):
 def test_a_class_without_test_images_leaves_its_row_of_the_confusion_matrix_blank(tmp_path):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        plots.confusion_matrix(np.array([[3, 0], [0, 0]]), ["a", "b"], tmp_path / "a.png")
-    assert pixels(tmp_path / "a.png").size
+        evaluation.confusion_matrix(np.array([[3, 0], [0, 0]]), ["a", "b"], tmp_path / "a.png")
+    drawn = pixels(tmp_path / "a.png")
+    # Blue is what a cell is filled with; the scale of colours stands at the right.
+    blue = drawn[:, : drawn.shape[1] // 2, 2].astype(int) - drawn[:, : drawn.shape[1] // 2, 0] > 40
+    rows = np.flatnonzero(blue.sum(axis=1) > 20)
+    assert rows.size
+    assert rows.max() < drawn.shape[0] / 2
 
 
 def test_a_failed_drawing_leaves_the_picture_that_stood_there(tmp_path):
     path = draw(tmp_path / "a.png", "sample_grid", LABELS["two"])
     before = path.read_bytes()
     with pytest.raises(ValueError, match="zip"):
-        plots.sample_grid([None], ["one", "two"], path, "unequal")
+        image_grid.sample_grid([None], ["one", "two"], path, "unequal")
     assert path.read_bytes() == before
     assert [file.name for file in tmp_path.iterdir()] == ["a.png"]
 
@@ -168,7 +174,7 @@ def test_pictures_open_with_any_reader(tmp_path):
 
 
 def test_a_sentence_is_a_low_picture_with_ink_on_it(tmp_path):
-    plots.sentence("nothing was probed", tmp_path / "a.png")
+    image_grid.sentence("nothing was probed", tmp_path / "a.png")
     drawn = pixels(tmp_path / "a.png")
     assert drawn.shape[0] < 100
     assert (drawn < 128).any()
@@ -176,7 +182,7 @@ def test_a_sentence_is_a_low_picture_with_ink_on_it(tmp_path):
 
 def draw_layers(path, *, depths=17, accuracy=0.9, chosen=(3, "avg")):
     rungs = [
-        plots.Rung(
+        layer_scores.Rung(
             depth,
             f"block-{depths - depth}",
             pooling,
@@ -189,8 +195,8 @@ def draw_layers(path, *, depths=17, accuracy=0.9, chosen=(3, "avg")):
         for pooling in ("avg", "max", "grid2", "grid3")
         for depth in range(1, depths + 1)
     ]
-    found = plots.scored_layers(rungs, (f"block-{depths - chosen[0]}", chosen[1]))
-    plots.layers(found, path, "a base at 224 px: $why$, in a sentence " * 4)
+    found = layer_scores.scored_layers(rungs, (f"block-{depths - chosen[0]}", chosen[1]))
+    layer_scores.layers(found, path, "a base at 224 px: $why$, in a sentence " * 4)
     return path
 
 
@@ -204,17 +210,17 @@ def test_layers_are_drawn_whatever_their_accuracy_without_a_warning(depths, accu
 
 def test_the_layer_that_was_chosen_shows(tmp_path):
     one, other = (pixels(draw_layers(tmp_path / f"{name}.png", chosen=(3, name))) for name in ("avg", "grid3"))
-    assert (one != other).any()
+    columns = np.flatnonzero((one != other).any(axis=(0, 2)))
+    assert 0 < np.ptp(columns) < one.shape[1] / 10  # the ring is about the third of seventeen cuts, and nowhere else
+    assert columns.max() < one.shape[1] / 2
 
 
 @pytest.mark.parametrize("rates", [[100.0], [3.0, 250.0, 40.0], [0.2, 0.21]])
 def test_backbones_are_drawn_whatever_their_speeds_without_a_warning(rates, tmp_path):
-    contenders = [
-        plots.Contender("a name " * 9, 0.9 + k / 50, 0.85, 1.0, rate, 1e5 / rate) for k, rate in enumerate(rates)
-    ]
+    contenders = [Contender("a name " * 9, 0.9 + k / 50, 0.85, 1.0, rate, 1e5 / rate) for k, rate in enumerate(rates)]
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        plots.backbones(contenders, tmp_path / "a.png", "title")
+        layer_scores.backbones(contenders, tmp_path / "a.png", "title")
     assert pixels(tmp_path / "a.png").shape[1] == 1080
 
 

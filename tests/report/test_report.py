@@ -16,7 +16,7 @@ import pytest
 from click.testing import CliRunner
 from PIL import Image
 
-from pipeline import audit, heads, report
+from pipeline.audit import audit
 from pipeline.audit.settings import AuditSettings
 from pipeline.errors import ArtefactError, InputError
 from pipeline.evaluation import compare, evaluate
@@ -26,12 +26,20 @@ from pipeline.features import features_file
 from pipeline.features.probe import cut_file
 from pipeline.features.spec import canonical
 from pipeline.heads import train, training_time
+from pipeline.heads.logistic import LogisticHead
+from pipeline.heads.ridge import RidgeHead
 from pipeline.heads.selection import grid_search
+from pipeline.heads.store import HISTORY_COLUMNS
 from pipeline.photos import decode, manifest
 from pipeline.plots.dataset import sizes
 from pipeline.plots.scales import Scale
-from pipeline.report import charts, page, projection, svg, thumbnails
+from pipeline.report import charts, page, projection, report, svg, thumbnails
+from pipeline.report.collect import Inputs
+from pipeline.report.report import LARGEST
 from pipeline.report.sections import gallery
+from pipeline.report.sections.heatmaps import HeatMaps
+from pipeline.report.sections.overview import Looks
+from pipeline.report.sections.provenance import Commit
 from pipeline.report.settings import ReportSettings
 from pipeline.storage.atomic import publish_csv
 from stages.report import report as command
@@ -47,11 +55,11 @@ SILENT = lambda done, total: None  # noqa: E731
 
 
 def logistic(C=1.0):
-    return heads.LogisticHead(C=C, l1_ratio=0.0, class_weight=None, max_iter=200, seed=3)
+    return LogisticHead(C=C, l1_ratio=0.0, class_weight=None, max_iter=200, seed=3)
 
 
 def ridge():
-    return heads.RidgeHead(alpha=1.0, class_weight=None)
+    return RidgeHead(alpha=1.0, class_weight=None)
 
 
 CURVES = [[1, 0.9, 0.5, 1.0, 0.4], [2, 0.5, 0.8, 0.7, 0.6], [3, 0.3, 0.9, 0.8, 0.6]]
@@ -128,7 +136,7 @@ class World:
             )  # fmt: skip
             training_time.write(self.root / "reports" / f"{name}.json", training_time.Cost("train", 1.25))
         # As a head with epochs leaves them.
-        publish_csv(self.root / "out/ridge/learning_curves.csv", heads.HISTORY_COLUMNS[-1], CURVES)
+        publish_csv(self.root / "out/ridge/learning_curves.csv", HISTORY_COLUMNS[-1], CURVES)
         compare.compare(
             [self.root / "out"],
             self.root / "comparison",
@@ -140,7 +148,7 @@ class World:
         paths = (self.root / "photos", self.root / "manifest.csv", self.root / "features.h5", self.root / "audit")
         audit.audit(*paths, rules, head=logistic(), progress=SILENT)
 
-    def inputs(self, **changes) -> report.Inputs:
+    def inputs(self, **changes) -> Inputs:
         given = {
             "images": self.root / "photos",
             "manifest": self.root / "manifest.csv",
@@ -153,16 +161,16 @@ class World:
             "comparison": self.root / "comparison",
             "reports": self.root / "reports",
         }
-        return report.Inputs(**given | changes)
+        return Inputs(**given | changes)
 
-    def bare(self) -> report.Inputs:
+    def bare(self) -> Inputs:
         """Only what is required, and one evaluation."""
         without = dict.fromkeys(("probe", "extraction", "audit", "comparison", "reports"))
         return self.inputs(**without, trained=(), evaluations=[self.root / "out/logistic"])
 
 
 def written(inputs, path, settings=SETTINGS, **changes):
-    given = {"commit": report.Commit("abc123", False), "looks": report.Looks(5, True), "explain": None}
+    given = {"commit": Commit("abc123", False), "looks": Looks(5, True), "explain": None}
     summary = report.report(inputs, path, settings, **given | changes, progress=SILENT)
     return summary, path.read_text(encoding="utf-8")
 
@@ -351,7 +359,7 @@ class Upper:
 
 def test_a_heat_map_is_drawn_over_each_picture_that_can_be_read(world, monkeypatch):
     monkeypatch.setattr("pipeline.report.sections.heatmaps.Explainer", Upper)
-    draw = report.HeatMaps([world.root / "heads"], weights=None, cache=None)
+    draw = HeatMaps([world.root / "heads"], weights=None, cache=None)
     files = [world.root / "photos" / name for name in ("2-00.png", "gone.png", "2-01.png")]
     first, none, second = draw("logistic", files, [sorted(CLASSES)[2]] * 3)
     assert none is None
@@ -364,7 +372,7 @@ def test_a_heat_map_is_drawn_over_each_picture_that_can_be_read(world, monkeypat
 
 def test_what_cannot_be_explained_is_left_out_and_said(world, monkeypatch):
     monkeypatch.setattr("pipeline.report.sections.heatmaps.Explainer", Upper)
-    draw = report.HeatMaps([world.root / "heads"], weights=None, cache=None)
+    draw = HeatMaps([world.root / "heads"], weights=None, cache=None)
     assert draw("ridge", [world.root / "photos/2-00.png"], ["dark"]) == [None]
     assert draw("unknown", [world.root / "photos/2-00.png"], ["dark"]) == [None]
     assert draw.warnings == ["no heat maps of ridge: ridge: no map of places"]
@@ -502,13 +510,13 @@ def test_ten_thousand_noisy_pictures_fit_by_arithmetic():
     """A WebP of noise takes fewer bytes a pixel at the smallest side and least quality than the budget leaves."""
     side, count = thumbnails.SIDES[-1], 10_000
     part = thumbnails._atlas(noise(400, side), side, thumbnails.QUALITIES[-1])
-    assert part.bytes / 400 * count < 0.8 * report.LARGEST
+    assert part.bytes / 400 * count < 0.8 * LARGEST
 
 
 def test_many_pictures_start_small_and_few_large():
-    assert thumbnails.first_side(1000, report.LARGEST) == 96
-    assert thumbnails.first_side(10_000, report.LARGEST) == 48
-    assert thumbnails.first_side(10**6, report.LARGEST) == 16
+    assert thumbnails.first_side(1000, LARGEST) == 96
+    assert thumbnails.first_side(10_000, LARGEST) == 48
+    assert thumbnails.first_side(10**6, LARGEST) == 16
 
 
 # --- which images, where

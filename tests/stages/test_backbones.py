@@ -5,7 +5,7 @@ import sys
 
 from click.testing import CliRunner
 
-from pipeline.backbones import BACKBONES
+from pipeline.backbones.table import BACKBONES
 from stages.backbones import backbones
 
 

@@ -14,7 +14,10 @@ import pytest
 import yaml
 from click.testing import CliRunner, Result
 
-from pipeline import backbones, heads
+from pipeline.backbones import cutting, table, tails
+from pipeline.backbones.weights import find_weights, load
+from pipeline.heads import standardise
+from pipeline.heads.dense import DenseHead
 from pipeline.models import assemble
 from stages import recipe
 from stages.__main__ import main
@@ -103,14 +106,14 @@ COUNTS = {
 def test_at_its_true_size_a_recipe_has_the_published_parameters_and_layers(name: str) -> None:
     sections = chosen(name).sections
     base, tuning = sections["base"], sections["finetune"]
-    backbone = backbones.find(base["backbone"])
-    weights = backbones.find_weights(backbone, "none", size=base["size"], alpha=1.0, seed=0)
-    network = backbones.load(backbone, size=base["size"], alpha=1.0, weights=weights)
-    trunk = backbones.trunk(backbone, network, cut="top", pooling=sections["probe"]["pooling"])
-    head = heads.count_parameters(unfitted(sections["train.dense"]).layout(trunk.output.shape[1], classes(name)))
+    backbone = table.find(base["backbone"])
+    weights = find_weights(backbone, "none", size=base["size"], alpha=1.0, seed=0)
+    network = load(backbone, size=base["size"], alpha=1.0, weights=weights)
+    trunk = cutting.trunk(backbone, network, cut="top", pooling=sections["probe"]["pooling"])
+    head = standardise.count_parameters(unfitted(sections["train.dense"]).layout(trunk.output.shape[1], classes(name)))
     trained = 0
     if tuning["epochs"]:
-        tail = backbones.tail(backbone, assemble.flat(trunk), cut=backbones.resolve_cut(backbone, tuning["cut"]))
+        tail = tails.tail(backbone, assemble.flat(trunk), cut=table.resolve_cut(backbone, tuning["cut"]))
         frozen = tuning.get("freeze", "").split(",")
         trained = head + sum(
             variable.value.shape.num_elements()
@@ -122,11 +125,11 @@ def test_at_its_true_size_a_recipe_has_the_published_parameters_and_layers(name:
     assert (network.count_params(), head, trained, len(network.layers)) == COUNTS[name]
 
 
-def unfitted(options: dict[str, Any]) -> heads.DenseHead:
+def unfitted(options: dict[str, Any]) -> DenseHead:
     """The head that `headstart train` makes of a recipe's options."""
     train = importlib.import_module("stages.train").train
     given = train.make_context("train", ["m", "f", "h", "--head", "dense", *words(options)]).params
-    return heads.DenseHead(**{field.name: given[field.name] for field in fields(heads.DenseHead) if field.init})
+    return DenseHead(**{field.name: given[field.name] for field in fields(DenseHead) if field.init})
 
 
 def test_lists_in_recipes_are_those_of_the_options() -> None:

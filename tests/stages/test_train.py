@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from pipeline import heads
+from pipeline.heads import registry, store
+from pipeline.heads.registry import HEADS
 from stages.train import train
 from tests.heads.test_train import project
 
@@ -34,7 +35,7 @@ def test_paths_alone_train_a_logistic_head_and_print_one_line(work):
 def test_a_head_is_calibrated_on_enough_validation_images_and_says_so(tmp_path):
     work = project(tmp_path, n=150).write()
     result = run(work.manifest, work.features, work.head)
-    temperature = heads.load(work.head)[1]["calibration"]["temperature"]
+    temperature = store.load(work.head)[1]["calibration"]["temperature"]
     assert f", temperature {temperature:.3f} -> " in result.stdout
     report = tmp_path / "report.json"
     run(work.manifest, work.features, work.head, "--report", report)
@@ -44,7 +45,7 @@ def test_a_head_is_calibrated_on_enough_validation_images_and_says_so(tmp_path):
     assert written["ece_after_low"] <= written["ece_after"] <= written["ece_after_high"]
     plain = run(work.manifest, work.features, work.head, "--calibrate", "none")
     assert "temperature" not in plain.output
-    assert heads.load(work.head)[1]["calibration"] is None
+    assert store.load(work.head)[1]["calibration"] is None
 
 
 def test_of_too_few_validation_images_none_is_learned_and_a_warning_says_so(work):
@@ -107,8 +108,8 @@ def test_hidden_none_is_softmax_regression(work):
 
 def test_every_parameter_of_every_head_has_an_option_with_a_default():
     options = {option.name: option for option in train.params}
-    for kind in heads.HEADS:
-        for name in heads.parameters_of(kind):
+    for kind in HEADS:
+        for name in registry.parameters_of(kind):
             assert options[name].default is not None
             assert options[name].show_default
 
@@ -127,7 +128,7 @@ def test_every_parameter_of_every_head_has_an_option_with_a_default():
 def test_an_option_of_another_head_is_a_usage_error_that_names_both(work, kind, option, value):
     result = run(work.manifest, work.features, work.head, "--head", kind, option, value)
     assert result.exit_code == 2
-    owners = ", ".join(name for name in heads.HEADS if option[2:].replace("-", "_") in heads.parameters_of(name))
+    owners = ", ".join(name for name in HEADS if option[2:].replace("-", "_") in registry.parameters_of(name))
     assert f"{option} is an option of --head {owners}, received --head {kind}" in result.output
     assert not work.head.exists()
 
@@ -171,7 +172,7 @@ def test_features_that_do_not_fit_the_memory_give_the_same_head(work, kind):
     for memory in ("1GB", "1kB"):
         result = run(work.manifest, work.features, work.head, "--head", kind, "--memory", memory)
         assert result.exit_code == 0, result.output
-        head, _ = heads.load(work.head)
+        head, _ = store.load(work.head)
         shown.append(head.stack().kernels[0])
     np.testing.assert_allclose(shown[0], shown[1], rtol=1e-5, atol=1e-6)
 

@@ -18,7 +18,7 @@ from pipeline.features import spec
 from pipeline.features.cache import row_cache
 from pipeline.features.cache.row_cache import RowCache
 from pipeline.features.cache.shard import Shard
-from pipeline.storage import locks as writers
+from pipeline.storage import locks
 from pipeline.storage.digests import as_keys
 from pipeline.storage.locks import Writer
 
@@ -98,7 +98,7 @@ def _cached(folder: Path) -> Cached:
             damaged.append(path)
         except FileNotFoundError:
             continue  # removed just now
-    at_work = [writer for view in _views(folder) for writer in writers.living(view / "locks")]
+    at_work = [writer for view in _views(folder) for writer in locks.living(view / "locks")]
     return Cached(folder, _description(folder), rows, opened, _bytes(folder), damaged, at_work)
 
 
@@ -186,9 +186,9 @@ def _leftovers(folder: Path) -> list[Path]:
     """Return half-written files and the locks of killed writers, while nobody writes."""
     # Listed before the writers are, so that a file of a writer who comes later is not among them.
     left = [path for place in (folder, *_views(folder)) for path in row_cache.leftovers(place)]
-    locks = [view / "locks" for view in _views(folder)]
-    abandoned = [path for lock in locks for path in writers.abandoned(lock)]
-    return abandoned if any(writers.living(lock) for lock in locks) else left + abandoned
+    held = [view / "locks" for view in _views(folder)]
+    abandoned = [path for lock in held for path in locks.abandoned(lock)]
+    return abandoned if any(locks.living(lock) for lock in held) else left + abandoned
 
 
 def remove(unneeded: Waste) -> None:
@@ -216,8 +216,8 @@ def remove(unneeded: Waste) -> None:
 def _renamed(folder: Path) -> Path:
     with contextlib.ExitStack() as held:
         for view in _views(folder):
-            held.enter_context(writers.mutex(view / "locks"))
-            for writer in writers.cleared(view / "locks"):
+            held.enter_context(locks.mutex(view / "locks"))
+            for writer in locks.cleared(view / "locks"):
                 raise BusyError(f"{folder}: {writer} is adding rows; nothing was removed")
         return folder.rename(folder.with_name(f"{_REMOVED}{uuid.uuid4().hex}"))
 

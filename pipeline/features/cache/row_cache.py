@@ -22,8 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.errors import ArtefactError, BusyError, StorageError
-from pipeline.features.cache import shard as shards
-from pipeline.features.cache.shard import Shard
+from pipeline.features.cache.shard import SUFFIX, Shard, encode, name_of
 from pipeline.storage import locks
 from pipeline.storage.atomic import published
 from pipeline.storage.digests import as_keys, find
@@ -136,8 +135,8 @@ class RowCache:
         StorageError
             The disk is full or fails; nothing is published.
         """
-        data = shards.encode(self.identity, digests, rows.astype(self.dtype, copy=False))
-        path = self.folder / shards.name_of(data)
+        data = encode(self.identity, digests, rows.astype(self.dtype, copy=False))
+        path = self.folder / name_of(data)
         try:
             self._describe()
             with published(path) as temporary:
@@ -246,7 +245,7 @@ class RowCache:
 
 def shard_paths(folder: Path) -> list[Path]:
     """Return the shards in the folder of a view, sorted."""
-    return sorted(folder.glob(f"[0-9a-f]*{shards.SUFFIX}"))
+    return sorted(folder.glob(f"[0-9a-f]*{SUFFIX}"))
 
 
 def verify_shard(path: Path) -> bool:

@@ -22,7 +22,7 @@ def write(path: Path, *, backbone: str, cut: str, pooling: str, why: str, figure
     cut : str
         A layer's name.
     pooling : str
-        One of `pipeline.backbones.POOLINGS`.
+        One of `pipeline.backbones.cutting.POOLINGS`.
     why : str
         One sentence.
     figures : mapping or None

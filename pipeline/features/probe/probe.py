@@ -15,11 +15,11 @@ from typing import Any, Final, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline import backbones, plots
-from pipeline.backbones import engines
+from pipeline.backbones import cutting, layer_table, weights
+from pipeline.backbones.engines.engine import Engine, open_engine
+from pipeline.backbones.table import find, resolve_cut
 from pipeline.errors import InputError, SettingError
-from pipeline.features import extract
-from pipeline.features.extract import Plan
+from pipeline.features import resolve
 from pipeline.features.probe import cut_file
 from pipeline.features.probe.recommendation import (
     Candidate,
@@ -30,11 +30,14 @@ from pipeline.features.probe.recommendation import (
     compare,
     recommend,
 )
+from pipeline.features.resolve import Plan
 from pipeline.features.settings import AUTO, BaseSettings, FeatureSettings, Pooling, ProbeSettings, Proof
 from pipeline.photos import batches as reading
 from pipeline.photos import manifest
+from pipeline.photos.batches import of_manifest
 from pipeline.photos.manifest import Manifest
 from pipeline.photos.remote import Root
+from pipeline.plots import image_grid, layer_scores
 from pipeline.stats import loo_ridge
 from pipeline.storage.atomic import publish_csv
 
@@ -66,7 +69,7 @@ class Bench:
     """
 
     candidates: list[Candidate]
-    engine: engines.Engine
+    engine: Engine
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,7 +113,7 @@ class Contender:
 
 
 OpenBench = Callable[[Plan], Bench]
-OpenEngine = Callable[[Plan], engines.Engine]
+OpenEngine = Callable[[Plan], Engine]
 
 
 def echo(cut_path: Path, settings: ProbeSettings) -> tuple[str, str]:
@@ -139,10 +142,10 @@ def echo(cut_path: Path, settings: ProbeSettings) -> tuple[str, str]:
         raise SettingError("--compare wants --cut auto, since a cut belongs to one backbone")
     backbone, cut = settings.base.backbone, settings.cut
     pooling = "avg" if settings.pooling == AUTO else settings.pooling
-    layer = backbones.resolve_cut(backbones.find(backbone), cut)
+    layer = resolve_cut(find(backbone), cut)
     why = f"given: {cut} with {pooling}; nothing was probed"
     publish_csv(cut_path.with_name("layers.csv"), LAYERS, [])
-    plots.sentence(f"The cut is {why}", cut_path.with_name("layers.png"))
+    image_grid.sentence(f"The cut is {why}", cut_path.with_name("layers.png"))
     _write_contenders(cut_path, [])
     cut_file.write(cut_path, backbone=backbone, cut=layer, pooling=pooling, why=why, figures=None)
     return layer, pooling
@@ -178,7 +181,7 @@ def probe(
         Called with (images forwarded, images to forward), of all bases.
     open_bench, open_engine : callable, optional
         Make the network with many outputs, and the one to be timed; by default `open_bench` of this module and
-        `pipeline.features.extract.open_engine`.
+        `pipeline.features.resolve.open_engine`.
 
     Returns
     -------
@@ -201,7 +204,7 @@ def probe(
             f"{manifest_path}: expected images of two classes or more in train and val, received {drawn.classes}"
         )
     open_bench = open_bench or (lambda plan: bench(plan, poolings=poolings, batch_size=batch_size))
-    open_engine = open_engine or (lambda plan: extract.open_engine(plan, batch_size=batch_size, cache=settings.cache))
+    open_engine = open_engine or (lambda plan: resolve.open_engine(plan, batch_size=batch_size, cache=settings.cache))
     distinct = len({digest.tobytes() for digest in table.digests})
     findings: list[Finding] = []
     rates: list[float] = []
@@ -329,10 +332,10 @@ def bench(plan: Plan, *, poolings: Sequence[str], batch_size: int) -> Bench:
         Images a batch.
     """
     backbone = plan.backbone
-    base = backbones.load(backbone, size=plan.size, alpha=plan.spec["backbone"]["alpha"], weights=plan.weights)
-    rows = backbones.rungs(backbones.layer_table(base), blocks=backbone.cuts.values(), most=MOST_CUTS)
+    base = weights.load(backbone, size=plan.size, alpha=plan.spec["backbone"]["alpha"], weights=plan.weights)
+    rows = layer_table.rungs(layer_table.layer_table(base), blocks=backbone.cuts.values(), most=MOST_CUTS)
     cuts = [(row, pooling) for row in rows for pooling in poolings]
-    model, widths = backbones.trunks(backbone, base, cuts=[(row.name, pooling) for row, pooling in cuts])
+    model, widths = cutting.trunks(backbone, base, cuts=[(row.name, pooling) for row, pooling in cuts])
     words = {layer: word for word, layer in backbone.cuts.items()}
     candidates = [
         Candidate(
@@ -345,7 +348,7 @@ def bench(plan: Plan, *, poolings: Sequence[str], batch_size: int) -> Bench:
         )
         for place, ((row, pooling), width) in enumerate(zip(cuts, widths, strict=True))
     ]
-    engine = engines.open_engine(plan.engine, lambda: model, batch_size=batch_size, precision="float32", kept=None)
+    engine = open_engine(plan.engine, lambda: model, batch_size=batch_size, precision="float32", kept=None)
     return Bench(candidates, engine)
 
 
@@ -383,7 +386,7 @@ class Sample:
     def batches(self, count: int) -> Iterator[NDArray[np.uint8]]:
         """Yield the first `count` images, of shape (b, size, size, 3). Those that cannot be read go to `failures`."""
         found = reading.batches(
-            reading.of_manifest(self.root, self.drawn),
+            of_manifest(self.root, self.drawn),
             self.plan.fit,
             batch_size=self.batch_size,
             failed=lambda place, error: self.failures.append(f"{self.drawn.paths[place]} ({error})"),
@@ -394,7 +397,7 @@ class Sample:
 
 def _plan(base: BaseSettings, *, cut: str, pooling: str) -> Plan:
     chosen = {field.name: getattr(base, field.name) for field in fields(BaseSettings)}
-    return extract.plan(
+    return resolve.plan(
         FeatureSettings(**chosen, cut=cut, pooling=cast(Pooling, pooling), precision="float32", dtype="float16")
     )
 
@@ -425,7 +428,7 @@ def _find(plan: Plan, bench: Bench, sample: Sample, proof: Proof, progress: Call
     return Finding(plan, judged, recommend(judged, sample.drawn.labels, top=top, proof=proof))
 
 
-def _images_per_second(engine: engines.Engine, sample: Sample) -> float:
+def _images_per_second(engine: Engine, sample: Sample) -> float:
     """Time the run over the sample, decoding included, the first batch left out: it may still set things up."""
     count = min(len(sample), IMAGES_TIMED)
     started, first, done = time.perf_counter(), 0, 0
@@ -458,13 +461,17 @@ def _write(cut_path: Path, finding: Finding) -> None:
     found, spec = finding.recommendation, finding.plan.spec
     publish_csv(cut_path.with_name("layers.csv"), LAYERS, map(_row, finding.judged, found.differences))
     rungs = [
-        plots.Rung(one.depth, one.cut, one.pooling, judged.accuracy, *judged.interval, one.multiply_adds, one.bytes)
+        layer_scores.Rung(
+            one.depth, one.cut, one.pooling, judged.accuracy, *judged.interval, one.multiply_adds, one.bytes
+        )
         for judged in finding.judged
         for one in [judged.candidate]
     ]
     chosen = found.chosen.candidate
     title = f"{finding.plan.backbone.name} at {finding.plan.size} px: {found.why}"
-    plots.layers(plots.scored_layers(rungs, (chosen.cut, chosen.pooling)), cut_path.with_name("layers.png"), title)
+    layer_scores.layers(
+        layer_scores.scored_layers(rungs, (chosen.cut, chosen.pooling)), cut_path.with_name("layers.png"), title
+    )
     measured_at = {"size": spec["size"], "resize": spec["resize"], "weights": spec["weights"]}
     cut_file.write(
         cut_path,
@@ -485,10 +492,10 @@ def _write_contenders(cut_path: Path, contenders: Sequence[Contender], proof: Pr
         where = (plan.backbone.name, plan.size, cut.cut, cut.layer, cut.pooling)
         rows.append((*where, *_accuracy(chosen), *_difference(one.difference), *speed))
         name = f"{one.name}, {cut.cut} with {cut.pooling}"
-        dots.append(plots.Contender(name, chosen.accuracy, *chosen.interval, one.images_per_second, one.seconds))
+        dots.append(layer_scores.Contender(name, chosen.accuracy, *chosen.interval, one.images_per_second, one.seconds))
     publish_csv(cut_path.with_name("backbones.csv"), CONTENDERS, rows)
     picture = cut_path.with_name("backbones.png")
     if contenders and proof:
-        plots.backbones(dots, picture, preferred(contenders, proof)[1])
+        layer_scores.backbones(dots, picture, preferred(contenders, proof)[1])
     else:
-        plots.sentence("Backbones are compared where several are given: --compare", picture)
+        image_grid.sentence("Backbones are compared where several are given: --compare", picture)

@@ -73,7 +73,7 @@ class Candidate:
     depth : int
         Place among the cuts that are compared, 1 being the lowest.
     pooling : str
-        One of `pipeline.backbones.POOLINGS`.
+        One of `pipeline.backbones.cutting.POOLINGS`.
     features : int
         Numbers an image.
     multiply_adds : int

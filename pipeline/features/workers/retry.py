@@ -14,12 +14,13 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.backbones.engines import Engine
+from pipeline.backbones.engines.engine import Engine
 from pipeline.errors import ArtefactError, StorageError, WorkersError
 from pipeline.features.cache import row_cache
 from pipeline.features.cache.shard import Shard
 from pipeline.features.workers import partition
-from pipeline.features.workers.executors import Executor, Lost
+from pipeline.features.workers.executors.crew import Lost
+from pipeline.features.workers.executors.executor import Executor
 from pipeline.features.workers.partition import Done, Part, Task, Worker
 from pipeline.features.workers.worker import Advance, Job, compute, compute_in_worker
 from pipeline.photos.manifest import Manifest

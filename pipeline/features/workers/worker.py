@@ -17,8 +17,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.backbones import engines
-from pipeline.backbones.engines import Engine
+from pipeline.backbones.engines.engine import Engine, version_of
 from pipeline.errors import HeadstartError, InputError
 from pipeline.features import resolve, spec
 from pipeline.features.cache.row_cache import RowCache
@@ -28,6 +27,7 @@ from pipeline.features.settings import ExtractSettings
 from pipeline.features.workers.partition import Done, Task
 from pipeline.photos import batches as reading
 from pipeline.photos.augmentation import view_key
+from pipeline.photos.batches import Photos
 from pipeline.photos.remote import Root
 from pipeline.photos.settings import Policy
 
@@ -133,7 +133,7 @@ def compute(job: Job, engine: Engine, task: Task, advance: Advance) -> Done:
     return Done(
         host=socket.gethostname(),
         pid=os.getpid(),
-        engine=f"{job.plan.engine} {engines.version_of(job.plan.engine)}",
+        engine=f"{job.plan.engine} {version_of(job.plan.engine)}",
         computed=computed,
         seconds=time.monotonic() - started,
         shards=[f"{path.parent.name}/{path.name}" for shelf in shelves for path in shelf.shards],
@@ -185,7 +185,7 @@ class _Feed:
     def batches(self) -> Iterator[NDArray[np.uint8]]:
         """Yield batches of shape (b, size, size, 3); what is in each goes to `in_flight`."""
         for batch in reading.batches(
-            reading.Photos(self.job.root, self.task.paths, self.task.digests, self.job.policy),
+            Photos(self.job.root, self.task.paths, self.task.digests, self.job.policy),
             self.job.plan.fit,
             batch_size=self.job.batch_size,
             failed=lambda place, error: self.failures.append((int(self.task.places[place]), str(error))),

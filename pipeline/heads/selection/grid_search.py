@@ -15,15 +15,18 @@ from typing import Any, Final, NamedTuple, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline import heads, plots
 from pipeline.errors import InputError
+from pipeline.heads import registry, standardise
+from pipeline.heads.registry import Head
 from pipeline.heads.selection.cross_validation import Fold
+from pipeline.heads.standardise import Codes, Progress, Table
+from pipeline.plots import training_curves
 from pipeline.storage.atomic import publish_csv
 
 TABLE_FILE: Final = "search.csv"
 PLOT_FILE: Final = "search.png"
 
-Head = TypeVar("Head", bound=heads.Head)
+Kind = TypeVar("Kind", bound=Head)
 
 
 @dataclass(frozen=True)
@@ -79,7 +82,7 @@ class Outcome(NamedTuple):
     rows: int
 
 
-def candidates(head: heads.Head, search: Search) -> list[dict[str, Any]]:
+def candidates(head: Head, search: Search) -> list[dict[str, Any]]:
     """Return the candidates from the simplest to the least simple.
 
     Raises
@@ -91,7 +94,7 @@ def candidates(head: heads.Head, search: Search) -> list[dict[str, Any]]:
     if not grid:
         known = ", ".join(head.grid()) or "none"
         raise InputError(
-            f"--search: expected a parameter of --head {heads.name_of(head)} that is left open, received none: "
+            f"--search: expected a parameter of --head {registry.name_of(head)} that is left open, received none: "
             f"searched are {known}, unless they are given a value"
         )
     every = [dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())]
@@ -102,14 +105,14 @@ def candidates(head: heads.Head, search: Search) -> list[dict[str, Any]]:
 
 
 def run(
-    head: Head,
-    X: heads.Table,
-    y: heads.Codes,
+    head: Kind,
+    X: Table,
+    y: Codes,
     folds: Sequence[Fold],
     search: Search,
     weights: NDArray[np.float64],
-    progress: heads.Progress | None,
-) -> tuple[Head, Outcome]:
+    progress: Progress | None,
+) -> tuple[Kind, Outcome]:
     """Fit every candidate on every fold, judge it on what the fold holds out, and choose.
 
     Parameters
@@ -140,7 +143,7 @@ def run(
     fitted = head.fit_grid(X, y, folds, grid, jobs=search.jobs, progress=progress)
     codes = np.concatenate([fold.held[1] for fold in folds])
     probability = [
-        np.vstack([heads.predict(one[place], fold.held[0]) for one, fold in zip(fitted, folds, strict=True)])
+        np.vstack([registry.predict(one[place], fold.held[0]) for one, fold in zip(fitted, folds, strict=True)])
         for place in range(len(grid))
     ]
     trials = [_judge(params, found, codes, weights[codes]) for params, found in zip(grid, probability, strict=True)]
@@ -164,7 +167,7 @@ def write(outcome: Outcome, directory: Path) -> None:
         numbers = [f"{number:.6g}" for number in (trial.loss, low, high, trial.accuracy)]
         rows.append([*(_text(trial.params[name]) for name in names), *numbers, " ".join(marks)])
     publish_csv(directory / TABLE_FILE, [*names, "loss", "loss_low", "loss_high", "accuracy", "choice"], rows)
-    plots.search_path(
+    training_curves.search_path(
         [trial.params for trial in outcome.trials],
         np.array([[trial.loss, trial.error, trial.accuracy] for trial in outcome.trials]),
         best=outcome.best,
@@ -179,9 +182,9 @@ def _text(value: object) -> str:
 
 
 def _judge(
-    params: Mapping[str, Any], probability: NDArray[np.float64], y: heads.Codes, weights: NDArray[np.float64]
+    params: Mapping[str, Any], probability: NDArray[np.float64], y: Codes, weights: NDArray[np.float64]
 ) -> Trial:
-    losses = heads.losses(probability, y)
+    losses = standardise.losses(probability, y)
     share = weights / weights.sum()
     mean = float(share @ losses)
     error = float(np.sqrt(np.square(share) @ np.square(losses - mean)))

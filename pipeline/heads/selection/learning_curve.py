@@ -22,14 +22,15 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline import heads, plots
 from pipeline.errors import InputError
 from pipeline.features.features_file import Features
+from pipeline.heads.registry import Head
 from pipeline.heads.selection.cross_validation import stratified
 from pipeline.heads.settings import GrowthSettings, TrainSettings
 from pipeline.heads.train import unfitted
 from pipeline.photos import manifest
 from pipeline.photos.manifest import Manifest
+from pipeline.plots import training_curves
 from pipeline.stats import power_law
 from pipeline.stats.intervals import wilson
 from pipeline.storage.atomic import publish_csv, published
@@ -92,7 +93,7 @@ def grow(
     settings: GrowthSettings,
     *,
     progress: Progress,
-    head: heads.Head | None = None,
+    head: Head | None = None,
 ) -> Summary:
     """Measure accuracy over growing parts of the training images, forecast, and write both.
 
@@ -185,7 +186,7 @@ def _sizes(most: int, classes: int, parts: int) -> NDArray[np.int64]:
 
 
 def _wrong(
-    head: heads.Head,
+    head: Head,
     X: NDArray[np.float32],
     y: Codes,
     trials: list[Trial],
@@ -284,7 +285,7 @@ def _write(summary: Summary, wrong: Floats, out_dir: Path) -> None:
         temporary.write_text(json.dumps(rounded, indent=2) + "\n", encoding="utf-8")
     points = [(size, one.value, one.low, one.high) for size, one in zip(summary.sizes, summary.accuracies, strict=True)]
     ahead = (2 * summary.sizes[-1], summary.forecast.value, summary.forecast.low, summary.forecast.high)
-    plots.growth(points, ahead, _curve(summary, wrong), out_dir / PICTURE)
+    training_curves.growth(points, ahead, _curve(summary, wrong), out_dir / PICTURE)
 
 
 def _curve(summary: Summary, wrong: Floats) -> list[tuple[float, float]]:

@@ -2,17 +2,19 @@
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.errors import InputError
+from pipeline.heads.settings import ClassWeight
 from pipeline.heads.standardise import (
     Codes,
     Floats,
     Progress,
     Rows,
+    Slot,
     Table,
     blocks,
     check_labelled,
@@ -22,17 +24,35 @@ from pipeline.heads.standardise import (
     standardise,
 )
 
-if TYPE_CHECKING:
-    from pipeline.heads.dense import DenseHead
-
 SHUFFLED_VALUES: Final = 2**25  # numbers that an epoch shuffles as a whole: 128 MB
 RUN_ROWS: Final = 512  # beyond that, rows that are read together
+
+
+class Trainable(Protocol):
+    """What is trained: a head's network, and the parameters that its training needs."""
+
+    learning_rate: float
+    batch_size: int
+    epochs: int
+    patience: int
+    class_weight: ClassWeight | None
+    standardize: Literal["standard", "none"]
+    seed: int
+
+    def check(self) -> None:
+        """Raise InputError for a parameter that is out of its range."""
+
+    def layout(self, n_features: int, n_classes: int) -> dict[str, Slot]:
+        """Return name, shape and dtype of each array that a fit learns."""
+
+    def network(self, n_features: int, n_classes: int) -> Any:
+        """Build and compile the Keras model."""
 
 
 class Network:
     """A Keras model in training, with its history and the weights it will go back to."""
 
-    def __init__(self, head: "DenseHead", scale: tuple[Floats, Floats], n_classes: int) -> None:
+    def __init__(self, head: Trainable, scale: tuple[Floats, Floats], n_classes: int) -> None:
         self.head, self.scale = head, scale
         self.layout = head.layout(len(scale[0]), n_classes)
         self.model = head.network(len(scale[0]), n_classes)
@@ -67,7 +87,7 @@ class Network:
 
 
 def train(
-    heads: Sequence["DenseHead"],
+    heads: Sequence[Trainable],
     X: Table,
     y: Codes,
     validation: tuple[Table, Codes] | None,

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from pipeline.backbones import engines
+from pipeline.backbones.engines.engine import Engine
 from pipeline.errors import InputError
 from pipeline.heads.calibration import thresholds
 from pipeline.inference import class_activation
@@ -141,7 +141,7 @@ class Service:
         self.exact, self._depth, self._engine = self._opened()
         self.explains = self._depth == "maps"
 
-    def _opened(self) -> tuple[bool, Depth, engines.Engine]:
+    def _opened(self) -> tuple[bool, Depth, Engine]:
         """Open the network as deep as can be told from: activations, features, or probabilities alone."""
         try:
             exact = self._used.readout.linear

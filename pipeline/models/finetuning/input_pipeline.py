@@ -11,6 +11,7 @@ from pipeline.backbones import quiet_imports
 from pipeline.features.features_file import Features
 from pipeline.photos import batches as reading
 from pipeline.photos import decode
+from pipeline.photos.batches import of_manifest
 from pipeline.photos.manifest import Manifest
 from pipeline.photos.remote import Root
 from pipeline.photos.settings import Geometry, Policy
@@ -111,7 +112,7 @@ class LivePixels:
     def __init__(self, root: Root, table: Manifest, *, size: int, geometry: Geometry, policy: Policy | None) -> None:
         self.count = len(table)
         self.row_shape: tuple[int, ...] = (size, size, 3)
-        self._photos = reading.of_manifest(root, table, policy)
+        self._photos = of_manifest(root, table, policy)
         self._fit = partial(decode.fit, size=size, geometry=geometry)
 
     def order(self, draw: np.random.Generator | None) -> list[Places]:

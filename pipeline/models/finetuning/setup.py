@@ -13,16 +13,21 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline import backbones, heads
-from pipeline.backbones import quiet_imports
+from pipeline.backbones import cutting, quiet_imports, tails
 from pipeline.backbones.engines.tensorflow import computing_in
+from pipeline.backbones.table import resolve_cut
+from pipeline.backbones.weights import load as load_base
 from pipeline.errors import ArtefactError, InputError
-from pipeline.features import extract, spec
+from pipeline.features import extract, resolve, spec
 from pipeline.features.features_file import Features
+from pipeline.features.resolve import Plan
 from pipeline.features.settings import ExtractSettings
 from pipeline.heads.calibration import calibrate, thresholds
+from pipeline.heads.dense_layers import Stack
 from pipeline.heads.settings import ClassWeight
 from pipeline.heads.standardise import class_weights
+from pipeline.heads.store import HEAD_FILE
+from pipeline.heads.store import load as load_head
 from pipeline.models import assemble, store
 from pipeline.models.finetuning import checkpoints, devices, epochs, input_pipeline
 from pipeline.models.finetuning.checkpoints import Row
@@ -87,37 +92,37 @@ class Job:
 
     def __init__(self, features_path: Path, head_dir: Path, settings: TuningSettings, run: Run) -> None:
         self.settings, self.run = settings, run
-        head, record = heads.load(head_dir)
+        head, record = load_head(head_dir)
         self.classes: list[str] = record["classes"]
         self.threshold = thresholds.of_record(record, head_dir)
         calibrate.of_record(record, head_dir)
         self.calibration: dict[str, Any] | None = record.get("calibration")
-        self.head_digest = hashlib.sha256((head_dir / heads.HEAD_FILE).read_bytes()).hexdigest()
+        self.head_digest = hashlib.sha256((head_dir / HEAD_FILE).read_bytes()).hexdigest()
         with Features(features_path) as features:
             self.warnings = spec.require_compatible(record["spec"], features.spec)
             self.views = features.views
         # Networks train in float32, whatever the features were computed in.
-        described = extract.settings_of(record["spec"], head_dir, weights=run.weights, engine=run.engine)
+        described = resolve.settings_of(record["spec"], head_dir, weights=run.weights, engine=run.engine)
         self.chosen = replace(described, precision="float32")
-        self.plan = extract.plan(self.chosen)
+        self.plan = resolve.plan(self.chosen)
         differing = spec.require_compatible(record["spec"], self.plan.spec)
         self.warnings += [line for line in differing if line not in self.warnings]
         self.extraction_seconds = 0.0
         with computing_in("float32"), devices.strategy().scope():
             self._build(head.stack())
 
-    def _build(self, stack: heads.Stack) -> None:
+    def _build(self, stack: Stack) -> None:
         """Build trunk and head, and split the network at the cut of fine-tuning; with nothing to train, at the top."""
         settings, plan = self.settings, self.plan
-        cut = backbones.resolve_cut(plan.backbone, settings.cut if settings.epochs else plan.spec["cut"])
-        base = backbones.load(plan.backbone, size=plan.size, alpha=self.chosen.alpha, weights=plan.weights)
+        cut = resolve_cut(plan.backbone, settings.cut if settings.epochs else plan.spec["cut"])
+        base = load_base(plan.backbone, size=plan.size, alpha=self.chosen.alpha, weights=plan.weights)
         pooling = plan.spec["pooling"]
         if settings.new_conv:
-            trunk = backbones.topped(
+            trunk = tails.topped(
                 plan.backbone, base, cut=cut, pooling=pooling, widths=settings.new_conv, seed=settings.seed
             )
         else:
-            trunk = backbones.trunk(plan.backbone, base, cut=plan.spec["cut"], pooling=pooling)
+            trunk = cutting.trunk(plan.backbone, base, cut=plan.spec["cut"], pooling=pooling)
         self.trunk = assemble.flat(trunk)
         if settings.new_head or settings.new_conv:
             stack = stack.renewed(self.trunk.output.shape[1], seed=settings.seed)
@@ -125,8 +130,8 @@ class Job:
         from_pixels = settings.epochs and settings.from_pixels
         self.tuner = Tuner(
             self.trunk,
-            backbones.trunk(plan.backbone, base, cut=cut, pooling="none") if from_pixels else None,
-            backbones.tail(plan.backbone, self.trunk, cut=cut),
+            cutting.trunk(plan.backbone, base, cut=cut, pooling="none") if from_pixels else None,
+            tails.tail(plan.backbone, self.trunk, cut=cut),
             self.head,
             distance=distances(plan.backbone, self.trunk),
             n_classes=len(self.classes),
@@ -228,9 +233,9 @@ class Job:
         table = self.tuner.table()
         return table if self.settings.epochs else [replace(layer, trained=0) for layer in table]
 
-    def _below(self) -> extract.Plan:
+    def _below(self) -> Plan:
         """Plan the extraction of the activations at the cut."""
-        return extract.plan(replace(self.chosen, cut=self.settings.cut, pooling="none", dtype="float32"))
+        return resolve.plan(replace(self.chosen, cut=self.settings.cut, pooling="none", dtype="float32"))
 
     @contextlib.contextmanager
     def _open(

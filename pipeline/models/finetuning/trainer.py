@@ -19,7 +19,8 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.backbones import Backbone, layer_graph, quiet_imports
+from pipeline.backbones import layer_graph, quiet_imports
+from pipeline.backbones.table import Backbone
 from pipeline.errors import InputError
 from pipeline.models.assemble import weighted_layers
 from pipeline.models.finetuning.settings import TuningSettings

@@ -20,7 +20,7 @@ BATCH_SIZE: Final = 4  # a few pictures, once
 
 
 class HeatMaps:
-    """What `pipeline.report.report` takes as `explain`: a network is built when it is first asked.
+    """What `pipeline.report.report.report` takes as `explain`: a network is built when it is first asked.
 
     Parameters
     ----------

@@ -10,10 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline import backbones
-from pipeline.backbones import engines
-from pipeline.backbones.engines import openvino as openvino_engine
+from pipeline.backbones import cutting, table
+from pipeline.backbones.engines.engine import NAMES, Engine, Precision, choose, described, open_engine, version_of
+from pipeline.backbones.engines.openvino import _threads
 from pipeline.backbones.engines.tensorflow import TensorFlowEngine
+from pipeline.backbones.weights import find_weights, load
 from pipeline.errors import InputError
 from tests import ROOT
 
@@ -23,18 +24,18 @@ FAMILIES = ("efficientnet_lite0", "mobilenet_v2", "resnet50", "convnext_tiny", "
 
 def builder(name: str, cut: str = "top", pooling: str = "avg"):  # type: ignore[no-untyped-def]
     def build():  # type: ignore[no-untyped-def]
-        backbone = backbones.find(name)
-        weights = backbones.find_weights(
+        backbone = table.find(name)
+        weights = find_weights(
             backbone, "imagenet" if name == "efficientnet_lite0" else "none", size=SIZE, alpha=1.0, seed=0
         )
-        base = backbones.load(backbone, size=SIZE, alpha=1.0, weights=weights)
-        return backbones.trunk(backbone, base, cut=cut, pooling=pooling)
+        base = load(backbone, size=SIZE, alpha=1.0, weights=weights)
+        return cutting.trunk(backbone, base, cut=cut, pooling=pooling)
 
     return build
 
 
-def opened(engine: str, name: str = "efficientnet_lite0", precision: engines.Precision = "float32") -> engines.Engine:
-    return engines.open_engine(engine, builder(name), batch_size=BATCH, precision=precision, kept=None)
+def opened(engine: str, name: str = "efficientnet_lite0", precision: Precision = "float32") -> Engine:
+    return open_engine(engine, builder(name), batch_size=BATCH, precision=precision, kept=None)
 
 
 def pixels(count: int) -> np.ndarray:
@@ -45,26 +46,26 @@ def batched(images: np.ndarray, size: int) -> Iterator[np.ndarray]:
     return (images[start : start + size] for start in range(0, len(images), size))
 
 
-def features(engine: engines.Engine, images: np.ndarray, size: int = BATCH) -> np.ndarray:
+def features(engine: Engine, images: np.ndarray, size: int = BATCH) -> np.ndarray:
     return np.concatenate(list(engine.run(batched(images, size))))
 
 
-@pytest.fixture(scope="module", params=engines.NAMES)
-def engine(request: pytest.FixtureRequest) -> engines.Engine:
+@pytest.fixture(scope="module", params=NAMES)
+def engine(request: pytest.FixtureRequest) -> Engine:
     return opened(request.param)
 
 
 @pytest.mark.parametrize("name", FAMILIES)
 def test_at_float32_the_engines_agree_to_1e_4_of_the_largest_feature(name: str) -> None:
     images = pixels(6)
-    one, other = (features(opened(engine, name), images) for engine in engines.NAMES)
-    assert one.shape == other.shape == (6, backbones.find(name).width)
+    one, other = (features(opened(engine, name), images) for engine in NAMES)
+    assert one.shape == other.shape == (6, table.find(name).width)
     assert np.abs(one).max() > 0
     assert np.abs(one - other).max() <= 1e-4 * np.abs(one).max()
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 4])
-def test_a_row_is_the_same_to_the_bit_whatever_batch_it_fell_into(engine: engines.Engine, size: int) -> None:
+def test_a_row_is_the_same_to_the_bit_whatever_batch_it_fell_into(engine: Engine, size: int) -> None:
     images = pixels(9)
     whole = features(engine, images)
     np.testing.assert_array_equal(features(engine, images, size), whole)
@@ -72,12 +73,12 @@ def test_a_row_is_the_same_to_the_bit_whatever_batch_it_fell_into(engine: engine
     np.testing.assert_array_equal(features(engine, images[order], size), whole[order])
 
 
-@pytest.mark.parametrize("name", engines.NAMES)
+@pytest.mark.parametrize("name", NAMES)
 def test_a_row_is_the_same_to_the_bit_whatever_the_batch_size(name: str) -> None:
     images, build = pixels(20), builder("mobilenet_v2")
     found = []
     for size in (1, 7, 16):
-        running = engines.open_engine(name, build, batch_size=size, precision="float32", kept=None)
+        running = open_engine(name, build, batch_size=size, precision="float32", kept=None)
         found.append(features(running, images, size))
     for rows in found[1:]:
         np.testing.assert_array_equal(rows, found[0])
@@ -86,7 +87,7 @@ def test_a_row_is_the_same_to_the_bit_whatever_the_batch_size(name: str) -> None
 def test_an_engine_for_single_images_gives_the_same_features() -> None:
     images, build = pixels(5), builder("mobilenet_v2")
     usual, prompt = (
-        engines.open_engine("openvino", build, batch_size=BATCH, precision="float32", kept=None, prompt=prompt)
+        open_engine("openvino", build, batch_size=BATCH, precision="float32", kept=None, prompt=prompt)
         for prompt in (False, True)
     )
     expected = features(usual, images)
@@ -94,25 +95,25 @@ def test_an_engine_for_single_images_gives_the_same_features() -> None:
     np.testing.assert_array_equal(features(prompt, images, 1), features(prompt, images))
 
 
-def test_batches_come_back_in_order_and_as_long_as_they_went_in(engine: engines.Engine) -> None:
+def test_batches_come_back_in_order_and_as_long_as_they_went_in(engine: Engine) -> None:
     images = pixels(4 * 30 + 1)
     found = list(engine.run(batched(images, BATCH)))
     assert [len(rows) for rows in found] == [4] * 30 + [1]
     np.testing.assert_array_equal(np.concatenate(found)[-9:], features(engine, images[-9:]))
 
 
-def test_pixels_are_left_as_they_were(engine: engines.Engine) -> None:
+def test_pixels_are_left_as_they_were(engine: Engine) -> None:
     images = pixels(4)
     before = images.copy()
     features(engine, images)
     np.testing.assert_array_equal(images, before)
 
 
-def test_no_batches_give_no_features(engine: engines.Engine) -> None:
+def test_no_batches_give_no_features(engine: Engine) -> None:
     assert list(engine.run([])) == []
 
 
-def test_an_error_of_the_source_is_raised_and_the_engine_still_works(engine: engines.Engine) -> None:
+def test_an_error_of_the_source_is_raised_and_the_engine_still_works(engine: Engine) -> None:
     images = pixels(8)
 
     def failing() -> Iterator[np.ndarray]:
@@ -124,8 +125,8 @@ def test_an_error_of_the_source_is_raised_and_the_engine_still_works(engine: eng
     assert len(features(engine, images)) == 8
 
 
-@pytest.mark.parametrize("name", engines.NAMES)
-def test_bfloat16_is_near_float32_and_is_not_it(engine: engines.Engine, name: str) -> None:
+@pytest.mark.parametrize("name", NAMES)
+def test_bfloat16_is_near_float32_and_is_not_it(engine: Engine, name: str) -> None:
     if name == "openvino" and "BF16" not in _capabilities():
         pytest.skip("this processor has no bfloat16 arithmetic, which the engine refuses")
     images = pixels(8)
@@ -136,7 +137,7 @@ def test_bfloat16_is_near_float32_and_is_not_it(engine: engines.Engine, name: st
     assert np.abs(full - half).max() > 1e-4 * np.abs(full).max()
 
 
-@pytest.mark.parametrize("name", engines.NAMES)
+@pytest.mark.parametrize("name", NAMES)
 def test_a_precision_that_would_silently_run_as_another_is_refused(name: str) -> None:
     if "FP16" in _capabilities() or any(Path("/dev").glob("nvidia[0-9]*")):
         pytest.skip("this device has float16 arithmetic")
@@ -157,28 +158,28 @@ def no_trunk() -> None:
 
 def test_a_kept_graph_starts_without_the_network_and_gives_the_same_bits(tmp_path: Path) -> None:
     images, kept = pixels(5), tmp_path / "graphs" / "identity"
-    first = engines.open_engine("openvino", builder("mobilenet_v2"), batch_size=4, precision="float32", kept=kept)
-    second = engines.open_engine("openvino", no_trunk, batch_size=4, precision="float32", kept=kept)
+    first = open_engine("openvino", builder("mobilenet_v2"), batch_size=4, precision="float32", kept=kept)
+    second = open_engine("openvino", no_trunk, batch_size=4, precision="float32", kept=kept)
     np.testing.assert_array_equal(features(second, images), features(first, images))
 
 
 @pytest.mark.parametrize("name", ["model.bin", "model.xml", "digests.json"])
 def test_a_damaged_graph_is_made_anew(tmp_path: Path, name: str) -> None:
     build = builder("mobilenet_v2")
-    engines.open_engine("openvino", build, batch_size=4, precision="float32", kept=tmp_path / "k")
+    open_engine("openvino", build, batch_size=4, precision="float32", kept=tmp_path / "k")
     path = next(tmp_path.rglob(name))
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 1
     path.write_bytes(data)
     with pytest.raises(AssertionError, match="no trunk is needed"):
-        engines.open_engine("openvino", no_trunk, batch_size=4, precision="float32", kept=tmp_path / "k")
-    engines.open_engine("openvino", build, batch_size=4, precision="float32", kept=tmp_path / "k")
-    engines.open_engine("openvino", no_trunk, batch_size=4, precision="float32", kept=tmp_path / "k")
+        open_engine("openvino", no_trunk, batch_size=4, precision="float32", kept=tmp_path / "k")
+    open_engine("openvino", build, batch_size=4, precision="float32", kept=tmp_path / "k")
+    open_engine("openvino", no_trunk, batch_size=4, precision="float32", kept=tmp_path / "k")
 
 
 def test_a_cache_that_cannot_be_written_does_not_stop_an_engine(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("where a folder would be")
-    engine = engines.open_engine(
+    engine = open_engine(
         "openvino", builder("mobilenet_v2"), batch_size=4, precision="float32", kept=tmp_path / "file" / "k"
     )
     assert len(features(engine, pixels(3))) == 3
@@ -195,26 +196,26 @@ def test_a_disk_that_is_full_when_a_graph_is_kept_does_not_stop_an_engine(
 
     monkeypatch.setattr(openvino, "save_model", full)
     kept = tmp_path / "graphs" / "k"
-    engine = engines.open_engine("openvino", builder("mobilenet_v2"), batch_size=4, precision="float32", kept=kept)
+    engine = open_engine("openvino", builder("mobilenet_v2"), batch_size=4, precision="float32", kept=kept)
     assert len(features(engine, pixels(3))) == 3
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
 
 
 def test_auto_is_openvino_on_a_cpu_and_tensorflow_on_a_gpu_or_without_openvino(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(engines, "_has_gpu", lambda: False)
-    assert engines.choose("auto") == "openvino"
-    monkeypatch.setattr(engines, "_has_gpu", lambda: True)
-    assert engines.choose("auto") == "tensorflow"
-    monkeypatch.setattr(engines, "version_of", lambda name: "" if name == "openvino" else "2")
-    monkeypatch.setattr(engines, "_has_gpu", lambda: False)
-    assert engines.choose("auto") == "tensorflow"
+    monkeypatch.setattr("pipeline.backbones.engines.engine._has_gpu", lambda: False)
+    assert choose("auto") == "openvino"
+    monkeypatch.setattr("pipeline.backbones.engines.engine._has_gpu", lambda: True)
+    assert choose("auto") == "tensorflow"
+    monkeypatch.setattr("pipeline.backbones.engines.engine.version_of", lambda name: "" if name == "openvino" else "2")
+    monkeypatch.setattr("pipeline.backbones.engines.engine._has_gpu", lambda: False)
+    assert choose("auto") == "tensorflow"
     with pytest.raises(InputError, match="--engine: openvino is not installed here"):
-        engines.choose("openvino")
+        choose("openvino")
 
 
 def test_an_unknown_engine_names_the_choices() -> None:
     with pytest.raises(InputError, match="expected auto, tensorflow or openvino, received torch"):
-        engines.choose("torch")
+        choose("torch")
 
 
 def test_batches_dealt_out_to_several_devices_come_back_in_order_with_the_same_bits() -> None:
@@ -263,17 +264,17 @@ def test_a_source_that_fails_with_several_devices_leaves_no_thread_behind() -> N
 
 
 def test_below_float32_a_gpu_shows_in_the_spec(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(engines, "_has_gpu", lambda: False)
-    assert engines.described("tensorflow") == {"name": "tensorflow", "version": engines.version_of("tensorflow")}
-    monkeypatch.setattr(engines, "_has_gpu", lambda: True)
-    assert engines.described("tensorflow")["device"] == "GPU"
-    assert "device" not in engines.described("openvino")
+    monkeypatch.setattr("pipeline.backbones.engines.engine._has_gpu", lambda: False)
+    assert described("tensorflow") == {"name": "tensorflow", "version": version_of("tensorflow")}
+    monkeypatch.setattr("pipeline.backbones.engines.engine._has_gpu", lambda: True)
+    assert described("tensorflow")["device"] == "GPU"
+    assert "device" not in described("openvino")
 
 
 def test_a_process_with_a_share_of_the_cores_keeps_to_it_and_pins_no_thread_to_one(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(openvino_engine, "_cores", lambda: 2)
+    monkeypatch.setattr("pipeline.backbones.engines.openvino._cores", lambda: 2)
     for limit, expected in (
         ("", {}),
         ("1", {"INFERENCE_NUM_THREADS": 1, "ENABLE_CPU_PINNING": False}),
@@ -281,13 +282,13 @@ def test_a_process_with_a_share_of_the_cores_keeps_to_it_and_pins_no_thread_to_o
     ):
         monkeypatch.setenv("LOKY_MAX_CPU_COUNT", limit)
         monkeypatch.setattr("joblib.cpu_count", lambda limit=limit: int(limit))
-        assert openvino_engine._threads() == expected
+        assert _threads() == expected
 
 
 def test_the_version_is_that_of_the_installed_package() -> None:
-    assert engines.version_of("openvino") == importlib.metadata.version("openvino")
-    assert engines.version_of("tensorflow").startswith("2.")
-    assert engines.version_of("nothing of that name") == ""
+    assert version_of("openvino") == importlib.metadata.version("openvino")
+    assert version_of("tensorflow").startswith("2.")
+    assert version_of("nothing of that name") == ""
 
 
 def _capabilities() -> list[str]:

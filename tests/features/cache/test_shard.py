@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 
 from pipeline.errors import ArtefactError, StorageError
-from pipeline.features.cache import shard as shards
-from pipeline.features.cache.shard import Shard
+from pipeline.features.cache.shard import Shard, encode, name_of
 
 SPEC = "5" * 64
 
@@ -19,8 +18,8 @@ def digests_of(count: int) -> np.ndarray:
 
 def written(folder: Path, count: int = 6, shape: tuple[int, ...] = (3,), dtype: str = "float16") -> Path:
     rows = np.arange(count * np.prod(shape)).reshape(count, *shape).astype(dtype)
-    data = shards.encode(SPEC, digests_of(count), rows)
-    path = folder / shards.name_of(data)
+    data = encode(SPEC, digests_of(count), rows)
+    path = folder / name_of(data)
     path.write_bytes(data)
     return path
 
@@ -43,9 +42,9 @@ def test_what_is_written_is_read_to_the_bit(tmp_path: Path, shape: tuple[int, ..
 
 def test_the_same_rows_give_the_same_bytes_whatever_their_order_in_memory() -> None:
     rows = np.arange(12, dtype=np.float32).reshape(4, 3)
-    one = shards.encode(SPEC, digests_of(4), rows)
-    assert shards.encode(SPEC, digests_of(4), np.asfortranarray(rows)) == one
-    assert shards.encode(SPEC, digests_of(4), rows.astype(">f4")) == one
+    one = encode(SPEC, digests_of(4), rows)
+    assert encode(SPEC, digests_of(4), np.asfortranarray(rows)) == one
+    assert encode(SPEC, digests_of(4), rows.astype(">f4")) == one
 
 
 def test_the_header_is_one_line_of_json_and_the_rest_is_aligned(tmp_path: Path) -> None:
@@ -104,7 +103,7 @@ HEADER = {"digests": "d" * 64, "dtype": "float16", "row_shape": [3], "rows": 6, 
 def test_a_header_that_claims_what_is_not_there_is_refused_before_anything_is_read(tmp_path: Path, header) -> None:  # type: ignore[no-untyped-def]
     body = written(tmp_path).read_bytes().partition(b"\n")[2]
     data = (header if isinstance(header, bytes) else json.dumps(header).encode() + b"\n") + body
-    path = tmp_path / shards.name_of(data)
+    path = tmp_path / name_of(data)
     path.write_bytes(data)
     with pytest.raises(ArtefactError, match=path.name):
         Shard.open(path)

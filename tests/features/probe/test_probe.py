@@ -11,10 +11,12 @@ import pytest
 from numpy.typing import NDArray
 
 from pipeline.errors import CutError, InputError
-from pipeline.features import extract
+from pipeline.features import resolve
 from pipeline.features.probe import cut_file
 from pipeline.features.probe import probe as probing
+from pipeline.features.probe.probe import Bench, Contender, Finding, draw, judge, preferred
 from pipeline.features.probe.recommendation import Candidate, Judged, chance, compare, recommend
+from pipeline.features.resolve import Plan
 from pipeline.features.settings import BaseSettings, ProbeSettings, Proof
 from pipeline.photos import decode, manifest, prepare
 from pipeline.photos.manifest import Manifest
@@ -47,14 +49,14 @@ class FakeBench:
         self.engine = FakeEngine()
         self.opened = 0
 
-    def __call__(self, plan: extract.Plan) -> probing.Bench:
+    def __call__(self, plan: Plan) -> Bench:
         self.opened += 1
         candidates = [
             Candidate(cut, f"{cut}_layer", depth, pooling, 2, COST[cut])
             for depth, cut in enumerate(COST, 1)
             for pooling in ("avg", "max")
         ]
-        return probing.Bench(candidates, self.engine)
+        return Bench(candidates, self.engine)
 
 
 class Photos:
@@ -93,7 +95,7 @@ class Photos:
         )
         return found
 
-    def timed(self, plan: extract.Plan) -> FakeEngine:
+    def timed(self, plan: Plan) -> FakeEngine:
         self.asked = (plan.spec["cut"], plan.spec["pooling"])
         self.other = FakeEngine()
         return self.other
@@ -211,9 +213,9 @@ def test_one_class_cannot_be_probed(photos: Photos) -> None:
 
 
 def test_candidates_whose_features_do_not_fit_float16_are_left_out(photos: Photos) -> None:
-    candidates = photos.bench(extract.plan(settings(size=SIZE))).candidates[:2]
+    candidates = photos.bench(resolve.plan(settings(size=SIZE))).candidates[:2]
     columns = np.arange(6, dtype=np.float16)[:, None]
-    judged = probing.judge(candidates, [columns + np.float16(np.inf), columns], list("aaabbb"))
+    judged = judge(candidates, [columns + np.float16(np.inf), columns], list("aaabbb"))
     assert [one.candidate for one in judged] == candidates[1:]
 
 
@@ -224,7 +226,7 @@ def drawn(counts: dict[str, int], sample: int) -> Manifest:
         for label, count in counts.items()
         for number in range(count)
     ]
-    return probing.draw(manifest.from_rows(rows), sample)
+    return draw(manifest.from_rows(rows), sample)
 
 
 def test_a_sample_has_its_share_of_every_class_and_no_test_image() -> None:
@@ -242,7 +244,7 @@ def test_a_larger_sample_holds_the_smaller_one() -> None:
 
 def test_identical_files_count_once() -> None:
     row = manifest.Row("b", b"x" * 32, "cat", "train", 1, 1, "PNG")
-    assert probing.draw(manifest.from_rows([row, row._replace(path="a")]), 10).paths == ["a"]
+    assert draw(manifest.from_rows([row, row._replace(path="a")]), 10).paths == ["a"]
 
 
 def test_several_backbones_are_compared_at_the_cut_recommended_for_each(photos: Photos) -> None:
@@ -262,15 +264,15 @@ def test_several_backbones_are_compared_at_the_cut_recommended_for_each(photos: 
     assert cut_file.read(photos.cut, backbone="mobilenet_v2") == ("middle_layer", "avg")
 
 
-def contender(name: str, wrong: int, rate: float, first: probing.Contender | None = None) -> probing.Contender:
+def contender(name: str, wrong: int, rate: float, first: Contender | None = None) -> Contender:
     """A base that gets the first `wrong` of 400 images wrong."""
     right = np.arange(400) >= wrong
     judged = Judged(Candidate("top", "top_layer", 1, "avg", 8, 10), right, 1.0 - right)
-    plan = extract.plan(settings(backbone=name, size=SIZE))
+    plan = resolve.plan(settings(backbone=name, size=SIZE))
     found = recommend([judged], ["a", "b"] * 200, top=judged, proof=Proof())
     beside = judged if first is None else first.finding.recommendation.chosen
     difference = compare(judged, beside, chance(["a", "b"] * 200), Proof(margin=0.05), 1)
-    return probing.Contender(probing.Finding(plan, [judged], found), rate, 400, difference)
+    return Contender(Finding(plan, [judged], found), rate, 400, difference)
 
 
 @pytest.mark.parametrize(
@@ -287,7 +289,7 @@ def test_another_base_is_taken_only_if_it_is_shown_to_be_better_or_faster_and_no
 ) -> None:
     first = contender("mobilenet_v2", 40, 100.0)
     both = [first, contender("vgg16", wrong, rate, first)]
-    chosen, said = probing.preferred(both, Proof(margin=0.05))
+    chosen, said = preferred(both, Proof(margin=0.05))
     assert chosen is both[taken]
     assert said.startswith(why)
 
@@ -310,7 +312,7 @@ def test_a_word_that_the_backbone_does_not_know_is_not_echoed(tmp_path: Path) ->
 
 def test_a_real_bench_gives_in_one_row_what_each_trunk_gives(tmp_path: Path) -> None:
     chosen = settings(backbone="mobilenet", alpha=0.25, size=32, engine="openvino")
-    plan = extract.plan(chosen)
+    plan = resolve.plan(chosen)
     bench = probing.bench(plan, poolings=("avg", "grid2"), batch_size=4)
     photo = write_photo(tmp_path / "photo.png", 0)
     pixels = np.stack([decode.fit(photo.read_bytes(), size=32, geometry="squash")] * 2)
@@ -321,6 +323,6 @@ def test_a_real_bench_gives_in_one_row_what_each_trunk_gives(tmp_path: Path) -> 
     assert bench.candidates[0].multiply_adds < bench.candidates[-1].multiply_adds
     for place in (0, 7, len(ends) - 1):
         one = bench.candidates[place]
-        alone = extract.plan(replace(chosen, cut=one.layer, pooling=one.pooling))
-        (expected,) = extract.open_engine(alone, batch_size=4, cache=None).run([pixels])
+        alone = resolve.plan(replace(chosen, cut=one.layer, pooling=one.pooling))
+        (expected,) = resolve.open_engine(alone, batch_size=4, cache=None).run([pixels])
         np.testing.assert_array_equal(row[:, ends[place] - one.features : ends[place]], expected)

@@ -6,6 +6,7 @@ import numpy as np
 
 from pipeline.features.workers import partition
 from pipeline.features.workers.partition import Done, Part, Worker
+from pipeline.storage.digests import fractions
 
 
 def many(count: int) -> tuple[np.ndarray, list[str]]:
@@ -48,7 +49,7 @@ def test_of_a_million_rows_a_task_carries_its_own_and_is_made_when_it_is_asked_f
 def test_the_range_of_a_task_holds_its_digests_and_no_other() -> None:
     digests, paths = many(100)
     cut = list(partition.cut(digests, paths, np.ones((100, 1), bool), smallest=10, largest=10, workers=1))
-    drawn = partition.fractions(digests)
+    drawn = fractions(digests)
     for task in cut:
         np.testing.assert_array_equal(np.flatnonzero((drawn >= task.low) & (drawn < task.high)), task.places)
 

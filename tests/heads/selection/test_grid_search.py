@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline import heads
 from pipeline.errors import InputError
+from pipeline.heads.registry import HEADS
 from pipeline.heads.selection import grid_search
 from pipeline.heads.selection.cross_validation import Fold, assign
 from pipeline.heads.selection.grid_search import Outcome, Search, Trial
@@ -68,7 +68,7 @@ def test_class_weights_weigh_the_rows_held_out():
     assert outcome.trials[0].loss == pytest.approx(np.average(losses, weights=weights[y]), rel=1e-12)
 
 
-@pytest.mark.parametrize("name", [name for name in heads.HEADS if name not in ("centroid", "dense")])
+@pytest.mark.parametrize("name", [name for name in HEADS if name not in ("centroid", "dense")])
 def test_the_order_is_from_simple_to_less_simple_and_parallel_folds_change_nothing(name):
     X, y = blobs(3, n=90, separation=0.4)
     folds = assign(digests(90), y, folds=3, seed=0)
@@ -152,8 +152,15 @@ def test_the_table_has_a_row_a_candidate_and_marks_the_choice(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["logistic", "ridge", "knn"])
-def test_the_picture_is_drawn_for_every_grid(name, tmp_path):
+def test_the_picture_of_every_grid_rings_the_candidate_that_was_chosen(name, tmp_path):
     _, outcome = run(make(name))
-    grid_search.write(outcome, tmp_path)
-    with Image.open(tmp_path / "search.png") as picture:
-        assert picture.width > 600
+    drawn = []
+    for chosen in (outcome.chosen, (outcome.chosen + 1) % len(outcome.trials)):
+        grid_search.write(outcome._replace(chosen=chosen), tmp_path)
+        with Image.open(tmp_path / "search.png") as picture:
+            pixels = np.asarray(picture.convert("RGB")).astype(int)
+        vermilion = (pixels[..., 0] > 180) & (pixels[..., 1] < 130) & (pixels[..., 2] < 60)
+        drawn.append(vermilion[80:])  # below the title, which names the candidate, too
+    gained, lost = drawn[1] & ~drawn[0], drawn[0] & ~drawn[1]
+    assert gained.sum() > 20
+    assert lost.sum() > 20

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from pipeline import heads
 from pipeline.errors import InputError
 from pipeline.features import features_file
+from pipeline.heads.logistic import LogisticHead
 from pipeline.heads.selection import learning_curve
 from pipeline.heads.settings import GrowthSettings
 from pipeline.photos import manifest
@@ -181,5 +181,5 @@ def test_the_command_says_what_twice_the_images_would_bring(project):
 
 
 def test_a_head_may_be_fitted_again_and_again(project):
-    head = heads.LogisticHead(C=0.1, l1_ratio=0.0, class_weight=None, max_iter=100, seed=0)
+    head = LogisticHead(C=0.1, l1_ratio=0.0, class_weight=None, max_iter=100, seed=0)
     assert project.grow(head, parts=3, seeds=2).accuracies == project.grow(head, parts=3, seeds=2).accuracies

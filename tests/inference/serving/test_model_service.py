@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from pipeline import heads
 from pipeline.errors import ImageError, InputError
 from pipeline.features import features_file, spec
+from pipeline.heads.knn import KnnHead
+from pipeline.heads.store import save
 from pipeline.inference.predict import Predictor
 from pipeline.inference.serving import server
 from pipeline.inference.serving.model_service import Ask, Service
@@ -112,9 +113,9 @@ def test_an_image_of_too_many_pixels_is_refused(folder: Path) -> None:
 def test_a_head_that_cannot_be_explained_is_served_without_maps(tmp_path: Path) -> None:
     register_tiny()
     rows = np.random.default_rng(0).normal(size=(10, 16)).astype(np.float32)
-    head = heads.KnnHead(neighbors=3, metric="cosine", class_weight=None).fit(rows, np.arange(10) % 2, None)
+    head = KnnHead(neighbors=3, metric="cosine", class_weight=None).fit(rows, np.arange(10) % 2, None)
     record = {"classes": ["a", "b"], "spec": plan(size=SIZE, backbone="tiny").spec}
-    heads.save(head, tmp_path / "model", record)
+    save(head, tmp_path / "model", record)
     service = opened(tmp_path, **ALONE)
     (answer,) = service.answer([Ask(service.fit(png(9)), explain=True)])
     assert (service.explains, service.compares, answer.heat) == (False, False, None)

@@ -16,8 +16,10 @@ import pytest
 from fastapi import FastAPI
 from PIL import Image
 
+from pipeline.errors import InputError
 from pipeline.inference import serving
-from pipeline.inference.serving import routes as serving_app
+from pipeline.inference.serving import requirements, routes
+from pipeline.inference.serving.requirements import NEEDED
 from tests.fake_service import Brightness, app_of
 
 Told = TypeVar("Told")
@@ -418,16 +420,16 @@ def test_the_page_asks_nothing_of_anybody_else() -> None:
     response = talk(app_of(Brightness()), lambda client: client.get("/"))
     assert "default-src 'none'" in response.headers["content-security-policy"]
     assert response.headers["content-type"].startswith("text/html")
-    for file in serving_app.PAGE.iterdir():
+    for file in routes.PAGE.iterdir():
         addresses = re.findall(r"https?://[\w./]+", file.read_text())
         assert set(addresses) <= {"http://www.w3.org/2000/svg"}
-    for name, kind in serving_app.PAGE_FILES.items():
+    for name, kind in routes.PAGE_FILES.items():
         part = talk(app_of(Brightness()), lambda client, name=name: client.get(f"/page/{name}"))
         assert part.headers["content-type"].startswith(kind)
 
 
 def test_a_missing_package_is_named_with_the_extra_that_brings_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(serving.NEEDED, "no_such_module", "Nothing")  # type: ignore[index]
-    with pytest.raises(serving.InputError, match=r"serve: expected Nothing to be installed: .*headstart\[serve\]"):
-        serving.require_installed()
+    monkeypatch.setitem(NEEDED, "no_such_module", "Nothing")  # type: ignore[index]
+    with pytest.raises(InputError, match=r"serve: expected Nothing to be installed: .*headstart\[serve\]"):
+        requirements.require_installed()
     assert (Path(serving.__file__).parent / "page" / "index.html").is_file()

@@ -17,16 +17,22 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from pipeline import backbones, heads
 from pipeline.backbones import quiet_imports
+from pipeline.backbones.table import resolve_cut
+from pipeline.backbones.weights import load as load_base
 from pipeline.errors import ArtefactError, BusyError, CutError, InputError, SpecError
 from pipeline.features import extract
 from pipeline.features.features_file import Features
-from pipeline.heads import train as training
+from pipeline.heads import train
 from pipeline.heads.calibration import calibrate, thresholds
+from pipeline.heads.dense import DenseHead
+from pipeline.heads.logistic import LogisticHead
+from pipeline.heads.registry import Head
+from pipeline.heads.store import HEAD_FILE, save
+from pipeline.heads.store import load as load_head
 from pipeline.inference import predict
-from pipeline.models import assemble, finetuning, store
-from pipeline.models.finetuning import checkpoints
+from pipeline.models import assemble, store
+from pipeline.models.finetuning import checkpoints, finetune
 from pipeline.models.finetuning.settings import FinetuneSettings, TuningSettings
 from pipeline.models.settings import Runtime
 from pipeline.photos import manifest
@@ -57,7 +63,7 @@ class Project:
             fakes.settings(**{"size": SIZE, "backbone": backbone, "cache": self.cache, "batch_size": 8} | chosen),
             progress=lambda done, total: None,
         )
-        self.train(heads.LogisticHead(C=0.01, l1_ratio=0.0, class_weight=None, max_iter=1000, seed=0))
+        self.train(LogisticHead(C=0.01, l1_ratio=0.0, class_weight=None, max_iter=1000, seed=0))
 
     def _table(self, counts: dict[str, int]) -> Manifest:
         import hashlib
@@ -71,18 +77,18 @@ class Project:
                 rows.append(manifest.Row(f"{label}/{path.name}", digest, label, split, 40, 30, "PNG"))
         return manifest.from_rows(rows)
 
-    def train(self, head: heads.Head) -> heads.Head:
-        training.fit(self.manifest, self.features, self.head, training.Training(head=head))
-        return heads.load(self.head)[0]
+    def train(self, head: Head) -> Head:
+        train.fit(self.manifest, self.features, self.head, train.Training(head=head))
+        return load_head(self.head)[0]
 
     def finetune(
         self, told: Callable[[dict[str, float]], None] = lambda row: None, weights: str | None = None, **changes: Any
-    ) -> finetuning.Summary:
+    ) -> finetune.Summary:
         settings = FinetuneSettings(
             tuning=replace(CHOSEN, **changes), weights=weights, engine="tensorflow", cache=self.cache
         )
         paths = self.images, self.manifest, self.features, self.head, self.model
-        return finetuning.finetune(*paths, settings, finetuning.Callbacks(told=told))
+        return finetune.finetune(*paths, settings, finetune.Callbacks(told=told))
 
     def weights(self) -> dict[str, np.ndarray]:
         """The stored arrays, by name."""
@@ -100,7 +106,7 @@ class Project:
         return np.stack(read), np.array([table.classes.index(label) for label in table.labels])
 
 
-def dense(**changes: Any) -> heads.DenseHead:
+def dense(**changes: Any) -> DenseHead:
     chosen: dict[str, Any] = {
         "hidden": (8,),
         "activation": "relu",
@@ -116,7 +122,7 @@ def dense(**changes: Any) -> heads.DenseHead:
         "standardize": "standard",
         "seed": 0,
     }
-    return heads.DenseHead(**chosen | changes)
+    return DenseHead(**chosen | changes)
 
 
 @pytest.fixture(scope="module")
@@ -150,14 +156,14 @@ def ordinary(
     import keras
 
     plan = project.plan
-    base = backbones.load(plan.backbone, size=SIZE, alpha=plan.spec["backbone"]["alpha"], weights=plan.weights)
+    base = load_base(plan.backbone, size=SIZE, alpha=plan.spec["backbone"]["alpha"], weights=plan.weights)
     layers = [layer.name for layer in base.layers]
     weighted = assemble.weighted_layers(base)
     names = [f"{layer.name}.{place}" for layer in weighted for place in range(len(layer.weights))]
     before = [np.array(variable) for layer in weighted for variable in layer.weights]
-    for layer in base.layers[: layers.index(backbones.resolve_cut(plan.backbone, cut)) + 1]:
+    for layer in base.layers[: layers.index(resolve_cut(plan.backbone, cut)) + 1]:
         layer.trainable = False
-    head = assemble.head_network(heads.load(project.head)[0].stack())
+    head = assemble.head_network(load_head(project.head)[0].stack())
     inputs = keras.Input((SIZE, SIZE, 3))
     features = keras.layers.GlobalAveragePooling2D()(base(plan.backbone.preprocess(inputs), training=False))
     model = keras.Model(inputs, head(features))
@@ -218,7 +224,7 @@ def test_without_epochs_the_model_predicts_what_trunk_and_head_predict(
     tmp_path: Path, counts: dict[str, int], kind: str
 ) -> None:
     project = Project(tmp_path, counts, pooling="grid2", dtype="float32")
-    head = project.train(dense()) if kind == "dense" else heads.load(project.head)[0]
+    head = project.train(dense()) if kind == "dense" else load_head(project.head)[0]
     summary = project.finetune(epochs=0)
     assert (summary.trained, summary.history) == (0, [])
     table = manifest.read(project.manifest).distinct("test")
@@ -233,9 +239,9 @@ def test_a_joined_model_decides_as_its_head_and_a_trained_one_says_if_no_thresho
     tmp_path: Path,
 ) -> None:
     project = Project(tmp_path, {"dark": 12, "light": 12})
-    head, record = heads.load(project.head)
+    head, record = load_head(project.head)
     threshold = {"positive": "light", "value": 0.0}
-    heads.save(head, project.head, record | {"threshold": threshold})
+    save(head, project.head, record | {"threshold": threshold})
     joined = project.finetune(epochs=0)
     assert (store.read(project.model).threshold, joined.warnings) == (threshold, [])
     for folder in (project.head, project.model):
@@ -252,10 +258,10 @@ def test_a_joined_model_decides_as_its_head_and_a_trained_one_says_if_no_thresho
 def test_training_chooses_temperature_and_threshold_anew_on_validation(tmp_path: Path) -> None:
     project = Project(tmp_path, {"dark": 120, "light": 120})
     wish = thresholds.Wish("recall", 0.9, "dark")
-    head = heads.LogisticHead(C=0.01, l1_ratio=0.0, class_weight=None, max_iter=1000, seed=0)
-    chosen = training.Training(head=head, calibrate="temperature", wish=wish)
-    training.fit(project.manifest, project.features, project.head, chosen)
-    _, record = heads.load(project.head)
+    head = LogisticHead(C=0.01, l1_ratio=0.0, class_weight=None, max_iter=1000, seed=0)
+    chosen = train.Training(head=head, calibrate="temperature", wish=wish)
+    train.fit(project.manifest, project.features, project.head, chosen)
+    _, record = load_head(project.head)
     summary = project.finetune(epochs=1)
     model = store.read(project.model)
     assert summary.warnings == []
@@ -271,8 +277,8 @@ def test_training_chooses_temperature_and_threshold_anew_on_validation(tmp_path:
 
 
 def test_training_leaves_calibration_where_validation_images_are_few(project: Project) -> None:
-    head, record = heads.load(project.head)
-    heads.save(head, project.head, record | {"calibration": {"temperature": 2.0}})
+    head, record = load_head(project.head)
+    save(head, project.head, record | {"calibration": {"temperature": 2.0}})
     summary = project.finetune(epochs=1)
     assert store.read(project.model).temperature == 1.0
     (warning,) = summary.warnings
@@ -282,9 +288,9 @@ def test_training_leaves_calibration_where_validation_images_are_few(project: Pr
 @pytest.mark.parametrize("counts", [{"dark": 12, "light": 12}, {"dark": 12, "grey": 12, "light": 12}])
 def test_a_joined_model_is_as_sure_as_its_calibrated_head(tmp_path: Path, counts: dict[str, int]) -> None:
     project = Project(tmp_path, counts)
-    head, record = heads.load(project.head)
+    head, record = load_head(project.head)
     calibrated = {"method": "temperature", "temperature": 0.4}
-    heads.save(head, project.head, record | {"calibration": calibrated})
+    save(head, project.head, record | {"calibration": calibrated})
     project.finetune(epochs=0)
     model = store.read(project.model)
     assert (model.temperature, model.document["calibration"]) == (0.4, calibrated)
@@ -357,7 +363,7 @@ def test_batch_normalisation_learns_statistics_only_if_asked(project: Project) -
 
 
 def test_a_new_head_starts_from_random_weights(project: Project) -> None:
-    before = heads.load(project.head)[0].arrays_["coef_"].T
+    before = load_head(project.head)[0].arrays_["coef_"].T
     project.finetune(epochs=1, new_head=True, learning_rate=1e-12)
     kernel = project.weights()["head_dense_0.0"]
     limit = math.sqrt(6 / sum(kernel.shape))
@@ -623,9 +629,9 @@ def test_what_cannot_be_done_is_refused(
 
 
 def test_weights_that_are_not_the_heads_are_refused(project: Project) -> None:
-    record = json.loads((project.head / heads.HEAD_FILE).read_text())
+    record = json.loads((project.head / HEAD_FILE).read_text())
     record["spec"]["weights"]["seed"] = 1
-    (project.head / heads.HEAD_FILE).write_text(json.dumps(record))
+    (project.head / HEAD_FILE).write_text(json.dumps(record))
     with pytest.raises(SpecError, match=r"weights\.seed: expected 1, received 0"):
         project.finetune(epochs=0)
 

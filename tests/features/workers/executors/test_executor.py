@@ -22,13 +22,15 @@ import numpy as np
 import pytest
 
 from pipeline.errors import BusyError, InputError, StorageError, WorkersError
-from pipeline.features import extract as extraction
+from pipeline.features import extract
 from pipeline.features.cache import inventory, row_cache
 from pipeline.features.settings import ExecutorSettings
-from pipeline.features.workers import executors, partition, retry
-from pipeline.features.workers import worker as computing
-from pipeline.features.workers.executors import Executor, Lost
+from pipeline.features.workers import partition, retry
+from pipeline.features.workers.executors.crew import Lost, sharing
+from pipeline.features.workers.executors.executor import Executor, open_executor
+from pipeline.features.workers.executors.local import Local
 from pipeline.features.workers.partition import Done, Part
+from pipeline.features.workers.worker import compute_in_worker, job_of
 from pipeline.photos import manifest
 from tests import ROOT, faulty
 from tests.fakes import NO_POLICY, settings, write_photo
@@ -60,17 +62,17 @@ class Site:
     def fault(self, name: str) -> None:
         (self.faults / name).touch()
 
-    def extract(self, executor: Executor | None = None, **changes: Any) -> extraction.Report:
+    def extract(self, executor: Executor | None = None, **changes: Any) -> extract.Report:
         progress = changes.pop("progress", lambda done, total: None)
         engine = changes.pop("engine", partial(faulty.opened, str(self.faults)))
-        return extraction.extract(
+        return extract.extract(
             self.photos,
             self.manifest,
             self.features,
             settings(**{"size": 32, "cache": self.cache, "batch_size": 2} | changes),
             progress=progress,
             report_path=self.report,
-            by=extraction.By(executor, engine),
+            by=extract.By(executor, engine),
         )
 
     def bytes_of_one_process(self) -> bytes:
@@ -99,7 +101,7 @@ def small_tasks(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def two(name: str, **options: Any) -> Executor:
     chosen = {"executor": name, "workers": 2, "task_timeout": PATIENCE, **options}
-    return executors.open_executor(ExecutorSettings(**chosen))
+    return open_executor(ExecutorSettings(**chosen))
 
 
 @pytest.fixture(scope="module")
@@ -158,9 +160,9 @@ def test_no_worker_is_started_for_a_run_that_has_nothing_to_compute(site: Site) 
 
 def test_threads_are_shared_out_among_the_workers_of_a_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pipeline.features.workers.executors.crew.processors", lambda: 8)
-    given = executors.crew.sharing(3)
+    given = sharing(3)
     assert given["TF_NUM_INTRAOP_THREADS"] == given["LOKY_MAX_CPU_COUNT"] == "2"
-    assert executors.crew.sharing(20)["TF_NUM_INTRAOP_THREADS"] == "1"
+    assert sharing(20)["TF_NUM_INTRAOP_THREADS"] == "1"
 
 
 # --- faults
@@ -273,7 +275,7 @@ def test_a_worker_that_outlives_its_driver_is_named_and_what_it_stores_counts(si
 
 
 def completed(site: Site, executor: Any) -> retry.Completion:
-    job = computing.job_of(
+    job = job_of(
         site.photos,
         settings(size=32, cache=site.cache, batch_size=2),
         open_engine=partial(faulty.opened, str(site.faults)),
@@ -285,7 +287,7 @@ def completed(site: Site, executor: Any) -> retry.Completion:
 def test_a_worker_that_was_given_up_and_finishes_late_does_no_harm(site: Site) -> None:
     late: list[partition.Task] = []
 
-    class Impatient(executors.Local):
+    class Impatient(Local):
         def run(self, function: Any, wanted: Any, **given: Any) -> Iterator[Any]:
             for task, done in super().run(function, wanted, **given):
                 if not late:
@@ -297,13 +299,13 @@ def test_a_worker_that_was_given_up_and_finishes_late_does_no_harm(site: Site) -
 
     run = completed(site, Impatient())
     run.complete()
-    computing.compute_in_worker(run.job, late[0])  # here it is
+    compute_in_worker(run.job, late[0])  # here it is
     assert site.extract().computed == 0
     assert site.features.read_bytes() == site.bytes_of_one_process()
 
 
 def test_a_row_that_a_worker_says_it_stored_and_that_is_not_here_is_a_clear_error(site: Site) -> None:
-    class Elsewhere(executors.Local):
+    class Elsewhere(Local):
         in_process = False
 
         def run(self, function: Any, wanted: Any, **_: Any) -> Iterator[Any]:
@@ -315,7 +317,7 @@ def test_a_row_that_a_worker_says_it_stored_and_that_is_not_here_is_a_clear_erro
 
 
 def test_rows_are_there_when_they_are_on_the_disk_and_not_when_a_worker_says_so(site: Site) -> None:
-    class Forgetful(executors.Local):
+    class Forgetful(Local):
         in_process = False
 
         def run(self, function: Any, wanted: Any, **given: Any) -> Iterator[Any]:
@@ -329,12 +331,12 @@ def test_rows_are_there_when_they_are_on_the_disk_and_not_when_a_worker_says_so(
 
 
 def test_a_worker_with_other_libraries_is_refused_and_the_field_named(site: Site) -> None:
-    run = completed(site, executors.Local())
+    run = completed(site, Local())
     described = {**run.job.plan.spec, "decoder": {**run.job.plan.spec["decoder"], "version": "0.1"}}
     job = replace(run.job, plan=replace(run.job.plan, spec=described))
     (task,) = partition.cut(run.digests, run.paths, run.missing(), smallest=99, largest=99, workers=1)
     with pytest.raises(InputError, match=r"decoder\.version: expected '0\.1', received '.*\(process"):
-        computing.compute_in_worker(job, task)
+        compute_in_worker(job, task)
 
 
 # --- a scheduler elsewhere
@@ -484,7 +486,7 @@ def row_cache_of(site: Site) -> row_cache.RowCache:
 )
 def test_options_that_do_not_go_together_are_refused(options: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
-        executors.open_executor(ExecutorSettings(**options))
+        open_executor(ExecutorSettings(**options))
 
 
 def test_a_missing_dask_is_named_with_its_extra(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,222 @@
+"""Is the data sound? Copies, leaks, contradictions, wrong labels, outliers and classes that look alike.
+
+Everything comes from the image files and their features; no network is run. What `audit` leaves in its folder::
+
+    audit.json             counts: for `dvc metrics`
+    duplicates.csv         pairs of images, the surest first
+    label_issues.csv       labels that are likely wrong, the likeliest first
+    outliers.csv           images far from all others, the farthest first
+    confusable.csv         pairs of classes, those least told apart first
+    duplicates.png  leakage.png  conflicts.png  label_issues.png  outliers.png
+
+**The same picture** is told by `near_duplicates`. If it is in the test split and in one that is learned from, that is
+*leakage*; if it has two labels, a *conflict*. Pairs that are merely alike, by the cosine of their features, are listed
+behind those and counted apart: crops, and pictures of one scene.
+
+**Wrong labels** and classes are judged out of fold, by heads that never saw the image nor its near duplicates, and
+that are fitted on training and validation images only. The test split takes no part in any fit. Yet correcting labels
+of test images where a model disagrees, and only there, favours models like it: look at each before.
+"""
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.audit import confusable, contact_sheets, label_issues, out_of_fold, outliers, tables
+from pipeline.audit.findings import Duplicates, Findings
+from pipeline.audit.settings import AuditSettings
+from pipeline.errors import ArtefactError, ImageError, InputError
+from pipeline.features.features_file import Features
+from pipeline.heads import standardise
+from pipeline.heads.registry import Head
+from pipeline.heads.selection.cross_validation import assign_groups
+from pipeline.heads.settings import TrainSettings
+from pipeline.heads.train import unfitted
+from pipeline.photos import decode, decode_pool, manifest
+from pipeline.photos.duplicates import near_duplicates, perceptual_hash
+from pipeline.photos.duplicates.perceptual_hash import Signature, Signatures
+from pipeline.photos.manifest import Manifest
+from pipeline.photos.remote import Root, located
+from pipeline.stats.nearest_neighbours import Vectors, close_pairs, directions
+from pipeline.storage.atomic import published
+
+COUNTS: Final = "audit.json"
+ROWS_AT_ONCE: Final = 4096
+
+Progress = Callable[[int, int], None]
+
+
+def audit(
+    images_root: Root,
+    manifest_path: Path,
+    features_path: Path,
+    out_dir: Path,
+    settings: AuditSettings,
+    *,
+    progress: Progress,
+    head: Head | None = None,
+) -> dict[str, int]:
+    """Look for faults in the data, and write what was found.
+
+    Parameters
+    ----------
+    images_root : Path or Address
+        Every image of the manifest is read once.
+    manifest_path, features_path : Path
+        Labels and splits, and a row for each image; of several views the image itself is used.
+    out_dir : Path
+        Made if it is missing. Files of the names above are replaced, others left.
+    settings : AuditSettings
+        The workers, processes that decode, have no effect on the result.
+    progress : callable
+        Called with (files decoded, files in all).
+    head : Head, optional
+        What judges the labels, fitted once a fold; by default the logistic one of the settings.
+
+    Returns
+    -------
+    dict of str to int
+        What is in ``audit.json``; ``leakage`` counts test images whose picture is also in train or val,
+        ``val_leakage`` validation images whose picture is also in train, and ``conflicts`` pictures of several
+        labels.
+
+    Raises
+    ------
+    InputError
+        A setting is out of its range, or there are too few images for so many folds.
+    ArtefactError
+        An image is gone or not what the manifest says, the features lack images, or a file is damaged.
+    """
+    settings.check()
+    head = head or unfitted(TrainSettings(C=settings.C, seed=settings.seed))
+    everything = manifest.read(manifest_path)
+    distinct, copies = _distinct(everything)
+    if len(distinct.classes) < 2:
+        raise InputError(f"{manifest_path}: expected two classes or more, received {len(distinct.classes)}")
+    with Features(features_path) as features:
+        rows = _rows(features, distinct)
+    signatures = _signatures(images_root, distinct, settings.workers, progress)
+    vectors = directions(rows)
+    duplicates = _duplicates(distinct, signatures, vectors, settings)
+    codes = np.unique(np.array(distinct.labels, object), return_inverse=True)[1].astype(np.int64)
+    probabilities = out_of_fold.predict(
+        head,
+        rows,
+        codes,
+        assign_groups(codes, duplicates.groups, folds=settings.folds, seed=settings.seed),
+        np.array([split != "test" for split in distinct.splits]),
+        n_classes=len(distinct.classes),
+        progress=lambda *_: None,
+    )
+    found = Findings(
+        images=distinct,
+        copies=copies,
+        duplicates=duplicates,
+        issues=label_issues.find(codes, probabilities),
+        probabilities=probabilities,
+        distances=outliers.measure(vectors, codes, neighbours=settings.neighbours),
+        confusable=confusable.find(codes, probabilities),
+    )
+    tables.write(found, out_dir)
+    contact_sheets.draw(found, images_root, out_dir)
+    counts = found.counts()
+    with published(out_dir / COUNTS) as temporary:
+        temporary.write_text(json.dumps(counts, indent=2) + "\n", encoding="utf-8")
+    return counts
+
+
+def sign(job: tuple[str, bytes]) -> Signature | str:
+    """Return the signature of a file with this digest, or the reason why there is none."""
+    path, digest = job
+    try:
+        data = decode.read_bytes(located(path))
+        if decode.digest(data) != digest:
+            return "it changed since"
+        return perceptual_hash.sign(decode.decode(data)[0])
+    except ImageError as error:
+        return str(error)
+
+
+def _distinct(everything: Manifest) -> tuple[Manifest, list[tuple[str, int]]]:
+    """Return one row for each digest, sorted by digest, and the other paths with the row that has their bytes."""
+    first: dict[bytes, int] = {}
+    further = []
+    for index in sorted(range(len(everything)), key=everything.paths.__getitem__):
+        digest = everything.digests[index].tobytes()
+        if first.setdefault(digest, index) != index:
+            further.append((everything.paths[index], digest))
+    place = {digest: row for row, digest in enumerate(sorted(first))}
+    return everything.take([first[digest] for digest in place]), [(path, place[digest]) for path, digest in further]
+
+
+def _signatures(root: Root, distinct: Manifest, workers: int | None, progress: Progress) -> Signatures:
+    top = root.absolute()
+    jobs = [(str(top / path), one.tobytes()) for path, one in zip(distinct.paths, distinct.digests, strict=True)]
+    signed: list[Signature] = []
+    failed: list[str] = []
+    found = decode_pool.each(sign, jobs, workers=workers, progress=progress)
+    for path, result in zip(distinct.paths, found, strict=True):
+        if isinstance(result, Signature):
+            signed.append(result)
+        else:
+            failed.append(f"{path}: {result or 'the decoder crashed on it'}")
+    if failed:
+        raise ArtefactError(
+            f"{root}: expected the images of the manifest, received {len(failed):,} that cannot be used, the first "
+            f"{failed[0]}; run `headstart prepare` again"
+        )
+    return perceptual_hash.as_columns(signed)
+
+
+def _rows(features: Features, distinct: Manifest) -> Vectors:
+    """Return the features (N, d) float32 of each image itself; maps become their means over all places."""
+    parts = []
+    for start in range(0, len(distinct), ROWS_AT_ONCE):
+        rows = features.gather(distinct.digests[start : start + ROWS_AT_ONCE])
+        rows = rows[:, 0] if features.views else rows
+        parts.append(rows.mean(axis=tuple(range(1, rows.ndim - 1))) if rows.ndim > 2 else rows)
+    X = np.concatenate(parts)
+    row = standardise.first_not_finite(X)
+    if row is not None:
+        raise ArtefactError(
+            f"{features.path}: expected finite features, received NaN or infinity for {distinct.paths[row]}: "
+            "run `headstart extract` again"
+        )
+    return X
+
+
+def _duplicates(distinct: Manifest, signatures: Signatures, vectors: Vectors, settings: AuditSettings) -> Duplicates:
+    same, limit = near_duplicates.same_pictures(
+        signatures, distinct.labels, hash_distance=settings.hash_distance, progress=lambda *_: None
+    )
+    i, j, cosines = close_pairs(vectors, vectors, least=settings.min_cosine, progress=lambda *_: None)
+    n = len(distinct)
+    merely = ~np.isin(i * n + j, same.first * n + same.second)
+    order = np.flatnonzero(merely)[np.argsort(-cosines[merely], kind="stable")]
+    alike = near_duplicates.compare(signatures, i[order], j[order])
+    return Duplicates(
+        same=same,
+        identical=_equal(signatures.pixels, same.first, same.second),
+        alike=alike,
+        cosines=np.concatenate([_cosines(vectors, same.first, same.second), cosines[order]]),
+        groups=near_duplicates.groups(n, same),
+        limit=limit,
+    )
+
+
+def _equal(pixels: Sequence[bytes], first: NDArray[np.intp], second: NDArray[np.intp]) -> NDArray[np.bool_]:
+    return np.array([pixels[a] == pixels[b] for a, b in zip(first, second, strict=True)], np.bool_)
+
+
+def _cosines(vectors: Vectors, first: NDArray[np.intp], second: NDArray[np.intp]) -> NDArray[np.float32]:
+    parts = [
+        np.einsum(
+            "nd,nd->n", vectors[first[start : start + ROWS_AT_ONCE]], vectors[second[start : start + ROWS_AT_ONCE]]
+        )
+        for start in range(0, len(first), ROWS_AT_ONCE)
+    ]
+    return np.concatenate(parts) if parts else np.empty(0, np.float32)

@@ -1,0 +1,120 @@
+"""Engines run a trunk over batches of pixels: one call, ``uint8 batches -> features``, whatever runs it.
+
+At float32 any two engines agree to 1e-4 of the largest feature, and which of them ran is only noted. At a lower
+precision the graph and its compiler show in the values, so the engine and its version belong to the spec.
+"""
+
+import contextlib
+import importlib.metadata
+import logging
+import time
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any, Final, Protocol, cast, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.backbones.settings import EngineName, Precision
+from pipeline.errors import InputError
+
+PRECISIONS: Final = get_args(Precision)
+LOG: Final = logging.getLogger(__name__)
+NAMES: Final = ("tensorflow", "openvino")
+
+
+class Engine(Protocol):
+    """What runs a trunk.
+
+    Attributes
+    ----------
+    row_shape : tuple of int
+        Shape of one image's features.
+    """
+
+    row_shape: tuple[int, ...]
+
+    def run(self, batches: Iterable[NDArray[np.uint8]]) -> Iterator[NDArray[np.float32]]:
+        """Yield the features of each batch of shape (n, size, size, 3), in order, as (n, *row_shape).
+
+        Several batches may be under way at once; n may be smaller than the batch size, but not larger.
+        """
+
+
+def choose(name: str) -> EngineName:
+    """Return the engine that `name` stands for: ``auto`` is OpenVINO on a CPU and TensorFlow on a GPU.
+
+    Raises
+    ------
+    InputError
+        There is no such engine, or it is not installed.
+    """
+    if name == "auto":
+        return "openvino" if version_of("openvino") and not _has_gpu() else "tensorflow"
+    if name not in NAMES:
+        raise InputError(f"--engine: expected auto, {' or '.join(NAMES)}, received {name}")
+    if not version_of(name):
+        raise InputError(f"--engine: {name} is not installed here; the extra `cpu` brings OpenVINO, `gpu` does not")
+    return cast(EngineName, name)
+
+
+def version_of(name: str) -> str:
+    """Return the version of an installed engine, without loading it; empty if it is not installed."""
+    for distribution in (name, f"{name}-cpu"):
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            return importlib.metadata.version(distribution)
+    return ""
+
+
+def described(name: str) -> dict[str, str]:
+    """Return what of an engine shows in features below float32: name, version, and a GPU, for which XLA compiles."""
+    gpu = {"device": "GPU"} if name == "tensorflow" and _has_gpu() else {}
+    return {"name": name, "version": version_of(name)} | gpu
+
+
+def open_engine(
+    name: str,
+    build: Callable[[], Any],
+    *,
+    batch_size: int,
+    precision: Precision,
+    kept: Path | None,
+    prompt: bool = False,
+) -> Engine:
+    """Load an engine and compile a trunk with it.
+
+    Parameters
+    ----------
+    name : str
+        From `choose`.
+    build : callable
+        Makes the trunk, a keras.Model; called once the arithmetic is set to `precision`.
+    batch_size : int
+        The most images of a batch; OpenVINO divides it further.
+    precision : {"float32", "bfloat16", "float16"}
+        Of the arithmetic.
+    kept : Path or None
+        A folder, in the cache, for what an engine can keep to start faster next time; its name stands for the trunk.
+
+    Raises
+    ------
+    InputError
+        The device would silently run that precision as another.
+    """
+    started = time.monotonic()
+    if name == "openvino":
+        from pipeline.backbones.engines.openvino import OpenVINOEngine, graph
+
+        model = graph(build, kept=kept and kept / f"{name}-{version_of(name)}")
+        engine: Engine = OpenVINOEngine(model, precision=precision)
+    else:
+        from pipeline.backbones.engines.tensorflow import TensorFlowEngine, computing_in, devices
+
+        with computing_in(precision):
+            engine = TensorFlowEngine(build, batch_size=batch_size, devices=devices())
+    LOG.info("%s %s at %s: opened in %.1f s", name, version_of(name), precision, time.monotonic() - started)
+    return engine
+
+
+def _has_gpu() -> bool:
+    return any(Path("/dev").glob("nvidia[0-9]*"))

@@ -1,0 +1,234 @@
+"""Write a model as files that run without this project, in each format asked for, and compare each with the model."""
+
+import hashlib
+import importlib.util
+import re
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.backbones import quiet_imports
+from pipeline.backbones.engines import engine
+from pipeline.errors import HeadstartError, InputError, SettingError, StorageError
+from pipeline.export import bundle, model_card, parity
+from pipeline.export.build_graph import Graph
+from pipeline.export.formats import FORMATS, Format, Samples
+from pipeline.export.parity import Row
+from pipeline.export.settings import ExportSettings
+from pipeline.models import store
+from pipeline.models.store import Model
+from pipeline.photos import decode, manifest
+from pipeline.photos.batches import batches, of_manifest
+from pipeline.photos.manifest import Manifest
+from pipeline.photos.remote import Root
+from pipeline.storage.atomic import published_folder
+
+__all__ = ["NAMES", "Data", "Row", "Summary", "export"]
+
+NAMES: Final = tuple(name for name in FORMATS if "-" not in name)
+OPERATION: Final = re.compile(r"(?:tf\.|OpType: |operations?: |op \[\S+ )(\w+)")  # in what the converters complain of
+
+
+def rows_of(settings: ExportSettings) -> list[Format]:
+    """Return the formats to write, those of TFLite for each kind; InputError if there is none of a name."""
+    if odd := [name for name in settings.formats if name not in NAMES]:
+        raise InputError(f"--format: expected among {', '.join(NAMES)}, received {', '.join(odd)}")
+    if set(settings.quantize) - {"none"} and "tflite" not in settings.formats:
+        asked, formats = ",".join(settings.quantize), ",".join(settings.formats)
+        raise InputError(f"--quantize {asked}: expected --format tflite with it, received {formats}")
+    kinds = ["tflite" if kind == "none" else f"tflite-{kind}" for kind in settings.quantize]
+    wanted = {name for name in settings.formats if name != "tflite"} | set(
+        kinds if "tflite" in settings.formats else []
+    )
+    if not wanted:
+        raise InputError("--format: expected one format or more, received none")
+    return [row for name, row in FORMATS.items() if name in wanted]
+
+
+@dataclass(frozen=True)
+class Data:
+    """Images to compare on and to calibrate on.
+
+    Attributes
+    ----------
+    images : Path or Address
+        The image root.
+    manifest : Path
+    """
+
+    images: Root
+    manifest: Path
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What was exported.
+
+    Attributes
+    ----------
+    files : dict of str to str
+        The file, or folder, of each format.
+    parity : list of Row
+        Empty without data.
+    """
+
+    files: dict[str, str]
+    parity: list[Row]
+
+
+def export(
+    model_dir: Path, out_dir: Path, settings: ExportSettings, *, progress: Callable[[int, int], None]
+) -> Summary:
+    """Write a model in several formats, compare each with it, and publish all of it, or nothing.
+
+    Parameters
+    ----------
+    model_dir : Path
+        Written by `pipeline.models.finetuning.finetune`.
+    out_dir : Path
+        Made anew; what an export left there is replaced.
+    settings : ExportSettings
+        With images and their manifest, each format is run on test images and compared with the model.
+    progress : callable
+        Called with (steps done, steps).
+
+    Raises
+    ------
+    InputError
+        A package is missing, a converter cannot take the model, or an image cannot be read.
+    ArtefactError
+        The model is damaged; or a file does not do what the model does.
+    StorageError
+        The disk is full.
+    """
+    rows, evaluation, cache = rows_of(settings), settings.evaluation, settings.cache
+    if (settings.images is None) != (settings.manifest is None):
+        raise SettingError("expected --images and --manifest together, received one of them")
+    data = Data(settings.images, settings.manifest) if settings.images and settings.manifest else None
+    bundle.require_replaceable(out_dir)
+    _require_installed(rows)
+    model = store.read(model_dir)
+    if evaluation is not None:
+        model_card.require_its_evaluation(model, evaluation)
+    table = manifest.read(data.manifest) if data else None
+    calibration = _calibration(model, rows, settings, data, table)
+    steps = len(rows) * (2 if data else 1)
+    with published_folder(out_dir) as new:
+        graph = Graph(model)
+        for done, row in enumerate(rows, start=1):
+            _write(row, graph, new / row.path, calibration.samples if calibration else None)
+            progress(done, steps)
+        bundle.write_classes(new, model.classes)
+        found = _compared(model, new, rows, settings, data, table, cache, lambda n: progress(len(rows) + n, steps))
+        used = {"images": len(calibration.table), "sha256": calibration.digest} if calibration else None
+        facts = model_card.Facts(data.manifest if data else None, evaluation, rows, found, used)
+        (new / bundle.CARD).write_text(model_card.written(model, facts), encoding="utf-8")
+        made = {"versions": _versions(rows), "calibrated_on": used}
+        bundle.write_document(new, model, {row.name: row for row in rows}, made)
+    return Summary({row.name: row.path for row in rows}, found)
+
+
+@dataclass(frozen=True)
+class _Calibration:
+    """Training images that int8 is calibrated on."""
+
+    model: Model
+    root: Root
+    table: Manifest
+
+    @property
+    def digest(self) -> str:
+        return hashlib.sha256(self.table.digests.tobytes()).hexdigest()
+
+    def samples(self) -> Iterator[NDArray[np.uint8]]:
+        photos = of_manifest(self.root, self.table)
+        fit = partial(decode.fit, size=self.model.size, geometry=self.model.spec["resize"])
+        return (batch.pixels for batch in batches(photos, fit, batch_size=1, failed=photos.refuse))
+
+
+def _calibration(
+    model: Model, rows: Sequence[Format], settings: ExportSettings, data: Data | None, table: Manifest | None
+) -> _Calibration | None:
+    if not any(row.name == "tflite-int8" for row in rows):
+        return None
+    if data is None or table is None:
+        raise InputError("--quantize int8: expected --images and --manifest to calibrate on, received none")
+    chosen = parity.chosen(table, "train", settings.calibration_images)
+    if not len(chosen):
+        raise InputError(f"{data.manifest}: expected training images to calibrate int8 on, received none")
+    return _Calibration(model, data.images, chosen)
+
+
+def _require_installed(rows: Sequence[Format]) -> None:
+    for row in rows:
+        if missing := [name for name in row.needs if importlib.util.find_spec(name) is None]:
+            raise InputError(
+                f"--format {row.name.partition('-')[0]}: expected {', '.join(row.needs)}, received no "
+                f"{' and no '.join(missing)}: pip install 'headstart[export]'"
+            )
+
+
+def _write(row: Format, graph: Graph, path: Path, samples: Samples | None) -> None:
+    try:
+        with quiet_imports.hushed(shown=False):
+            row.write(graph, path, samples)
+    except (HeadstartError, OSError, MemoryError):
+        raise
+    except Exception as error:  # converters raise anything
+        text = " ".join(str(error).split())
+        if "No space left" in text or "Disk quota" in text:
+            raise StorageError(f"{path}: {text[:200]}") from error
+        raise InputError(
+            f"--format {row.name.partition('-')[0]}: expected a network that its converter takes, received one with "
+            f"{_part(text, graph)}: {type(error).__name__}: {text[:120]}"
+        ) from error
+
+
+def _part(text: str, graph: Graph) -> str:
+    """Return which part of a graph a converter's complaint is about, by the operations that it names."""
+    named = set(OPERATION.findall(text))
+    found = {kind: name for name, kind in graph.operations() if kind in named}
+    if not found:
+        return "a part that it does not name"
+    kind, name = min(found.items())
+    layers = {layer.name: type(layer).__name__ for layer in graph.network.layers}
+    for step in name.split("/"):
+        layer = step if step in layers else re.sub(r"_\d+$", "", step)  # a trace counts how often a layer was called
+        if layer in layers:
+            return f"the layer {layer} ({layers[layer]}, operation {kind})"
+    return f"the operation {kind}"
+
+
+def _compared(
+    model: Model,
+    directory: Path,
+    rows: Sequence[Format],
+    settings: ExportSettings,
+    data: Data | None,
+    table: Manifest | None,
+    cache: Path | None,
+    advance: Callable[[int], None],
+) -> list[Row]:
+    if data is None or table is None:
+        return []
+    found = []
+    sample = parity.chosen(table, "test", settings.sample)
+    with parity.reference(model, data.images, sample, cache=cache) as expected:
+        for done, row in enumerate(rows, start=1):
+            found.append(parity.compare(model, directory, row, expected))
+            advance(done)
+    parity.write(directory, found, {"versions": _versions(rows)})
+    return found
+
+
+def _versions(rows: Sequence[Format]) -> dict[str, str]:
+    """Return the versions of what wrote and ran the formats."""
+    names = {"tensorflow", "keras", *(name for row in rows for name in row.needs)}
+    found = {name: engine.version_of(name.replace("_", "-")) for name in names}
+    return {"python": ".".join(map(str, sys.version_info[:3])), **found}

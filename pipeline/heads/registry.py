@@ -1,0 +1,86 @@
+"""The table of heads: a new head is one class, one row of `HEADS` and its options."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
+from typing import Any, Final, Protocol, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.heads.centroid import CentroidHead
+from pipeline.heads.dense import DenseHead
+from pipeline.heads.dense_layers import Stack
+from pipeline.heads.knn import KnnHead
+from pipeline.heads.logistic import LogisticHead
+from pipeline.heads.ridge import RidgeHead
+from pipeline.heads.selection.cross_validation import Fold
+from pipeline.heads.standardise import Candidates, Codes, Floats, Progress, Rows, Slot, Table, blocks
+
+
+class Head(Protocol):
+    """The one shape of all heads: dataclasses whose fields are parameters; learned names end in ``_``."""
+
+    arrays_: dict[str, NDArray[Any]]
+    history_: list[dict[str, float]]
+    warnings_: list[str]
+
+    def check(self) -> None:
+        """Raise InputError for a parameter that is out of its range."""
+
+    def layout(self, n_features: int, n_classes: int) -> dict[str, Slot]:
+        """Return name, shape and dtype of each of `arrays_` after a fit, and whether it is trained."""
+
+    def fit(self, X: Table, y: Codes, validation: tuple[Table, Codes] | None, progress: Progress | None = None) -> Self:
+        """Learn from rows (n, d) and codes (n,)."""
+
+    def predict_proba(self, X: Rows) -> Floats:
+        """Return probabilities (n, K) for rows (n, d)."""
+
+    def stack(self) -> Stack:
+        """Return the fitted head as dense layers under a sigmoid or softmax; InputError for a head that is none."""
+
+    @staticmethod
+    def grid() -> dict[str, tuple[Any, ...]]:
+        """Return parameters and the values that a search tries, the simplest first; the first parameter counts most."""
+
+    def fit_grid(
+        self,
+        X: Table,
+        y: Codes,
+        folds: Sequence[Fold],
+        candidates: Candidates,
+        *,
+        jobs: int,
+        progress: Progress | None,
+    ) -> list[list[Self]]:
+        """Return for each fold a fitted head for each candidate, itself with some parameters replaced."""
+
+
+HEADS: Final[Mapping[str, type[LogisticHead | DenseHead | RidgeHead | CentroidHead | KnnHead]]] = {
+    "logistic": LogisticHead,
+    "dense": DenseHead,
+    "ridge": RidgeHead,
+    "centroid": CentroidHead,
+    "knn": KnnHead,
+}
+
+
+def name_of(head: Head) -> str:
+    """Return the name under which the head's class stands in `HEADS`."""
+    return next(name for name, kind in HEADS.items() if type(head) is kind)
+
+
+def parameters_of(name: str) -> list[str]:
+    """Return the names of the parameters that a kind of head takes, in the order of its class."""
+    return [field.name for field in fields(HEADS[name]) if field.init]
+
+
+def copied(head: Head) -> Head:
+    """Return a head with the same parameters that has not been fitted."""
+    name = name_of(head)
+    return HEADS[name](**{parameter: getattr(head, parameter) for parameter in parameters_of(name)})
+
+
+def predict(head: Head, X: Table) -> Floats:
+    """Return probabilities (n, K) for the rows of a table, block by block."""
+    return np.vstack([head.predict_proba(X[rows]) for rows in blocks(len(X))])

@@ -1,0 +1,173 @@
+"""Head to model: trunk and head joined and, if asked for, the layers above a cut trained on.
+
+What lies below the cut is frozen, so it is run once over every image, and its activations are cached like any row.
+Training from them is the same function as training the whole network with its lower part frozen. With live
+augmentation, or with the cut at the image itself, pixels are read anew in each epoch.
+
+After each epoch a checkpoint goes to ``<cache>/finetuning/<digest of all that matters>``; a run that was killed goes on
+from there and ends as if it had not been. The folder is removed once the model is stored.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline.errors import SettingError
+from pipeline.heads import registry, store, training_time
+from pipeline.models.finetuning import checkpoints
+from pipeline.models.finetuning.checkpoints import Row
+from pipeline.models.finetuning.epochs import FrozenWeightsError, Outcome, Progress
+from pipeline.models.finetuning.settings import FinetuneSettings
+from pipeline.models.finetuning.setup import Job, Run, require_same_classes
+from pipeline.models.store import LayerState
+from pipeline.photos import manifest
+from pipeline.photos.remote import Root
+
+__all__ = ["Callbacks", "FinetuneSettings", "FrozenWeightsError", "Summary", "finetune"]
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What a run did.
+
+    Attributes
+    ----------
+    layers : list of LayerState
+        What is frozen and what trained, from below.
+    history : list of dict
+        A row an epoch: epoch, loss, accuracy and, with validation images, val_loss, val_accuracy. The training side is
+        the mean over the epoch's batches, while the weights move.
+    best_epoch : int
+        Whose weights the model has; 0 if there was none.
+    resumed_after : int
+        The epoch whose checkpoint the run went on from; 0 if it started afresh.
+    extraction_seconds : float
+        For activations below the cut, this time.
+    training_seconds : float
+        For the epochs computed this time.
+    warnings : list of str
+        What the user should know, one line each.
+    """
+
+    layers: list[LayerState]
+    history: list[Row]
+    best_epoch: int
+    resumed_after: int
+    extraction_seconds: float
+    training_seconds: float
+    warnings: list[str]
+
+    @property
+    def trained(self) -> int:
+        """How many numbers train."""
+        return sum(layer.trained for layer in self.layers)
+
+    @property
+    def frozen(self) -> int:
+        """How many do not."""
+        return sum(layer.parameters for layer in self.layers) - self.trained
+
+
+@dataclass(frozen=True, kw_only=True)
+class Callbacks:
+    """Where a run tells how it goes.
+
+    Attributes
+    ----------
+    extracting : callable
+        Called with (images done, images) while activations are computed.
+    progress : callable
+        Called with (batches done, batches of all epochs) while the network trains.
+    told : callable
+        Called with each epoch's row of the history.
+    report_path : Path or None
+        Where what was done goes as JSON.
+    """
+
+    extracting: Progress = lambda done, total: None
+    progress: Progress = lambda done, total: None
+    told: Callable[[Row], None] = lambda row: None
+    report_path: Path | None = None
+
+
+def finetune(
+    images_root: Root,
+    manifest_path: Path,
+    features_path: Path,
+    head_dir: Path,
+    model_dir: Path,
+    settings: FinetuneSettings,
+    callbacks: Callbacks,
+) -> Summary:
+    """Join trunk and head into a model, having trained what lies above a cut for some epochs.
+
+    Identical files count once. The test split is not read. Where the features hold several views of each image, so do
+    the cached activations, and each epoch trains on the next view; validation is on the image itself.
+
+    Parameters
+    ----------
+    images_root : Path or Address
+    manifest_path : Path
+        As for `pipeline.features.extract.extract`; without epochs neither is read.
+    features_path, head_dir : Path
+        What the head was trained on, of which the spec is read, and the head.
+    model_dir : Path
+        Where `pipeline.models.store.save` writes.
+    settings : FinetuneSettings
+    callbacks : Callbacks
+
+    Raises
+    ------
+    InputError
+        A setting, a layer or an image is not as expected; early stopping has nothing to watch; the loss became
+        infinite or NaN.
+    SpecError
+        Features, weights and head do not belong together.
+    ArtefactError
+        The manifest has other classes than the head, or a file is damaged.
+    BusyError
+        Another process trains the same model.
+    FrozenWeightsError
+        Frozen weights have changed.
+    """
+    settings.tuning.check()
+    _require_kind(head_dir, settings.head)
+    run = Run(
+        weights=settings.weights,
+        engine=settings.engine,
+        cache=settings.cache,
+        extracting=callbacks.extracting,
+        progress=callbacks.progress,
+        told=callbacks.told,
+    )
+    job = Job(features_path, head_dir, settings.tuning, run)
+    if not settings.tuning.epochs:
+        outcome = Outcome([], 0, 0, 0.0)
+        job.save(model_dir, outcome)
+    else:
+        table = manifest.read(manifest_path)
+        require_same_classes(table, job.classes, manifest_path, head_dir)
+        with checkpoints.folder(run.cache, job.matters(table)) as folder:
+            outcome = job.train(images_root, table, folder)
+            job.save(model_dir, outcome)
+    summary = Summary(
+        job.layers(),
+        outcome.history,
+        outcome.best_epoch,
+        outcome.resumed_after,
+        job.extraction_seconds,
+        outcome.seconds,
+        job.warnings,
+    )
+    if callbacks.report_path:
+        counted = {name: getattr(summary, name) for name in ("best_epoch", "resumed_after", "trained", "frozen")}
+        spent = {name: round(getattr(summary, name), 3) for name in ("extraction_seconds", "training_seconds")}
+        stage = "finetune" if summary.history else "join"
+        cost = training_time.Cost(stage, round(sum(spent.values()), 3), head=head_dir.name)
+        training_time.write(callbacks.report_path, cost, epochs=len(summary.history), **counted, **spent)
+    return summary
+
+
+def _require_kind(head_dir: Path, kind: str | None) -> None:
+    if kind is not None and (found := registry.name_of(store.load(head_dir)[0])) != kind:
+        raise SettingError(f"--head: expected a head of kind {kind} in {head_dir}, received {found}")
