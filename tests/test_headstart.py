@@ -1,5 +1,6 @@
 """The Python way in: five lines from a folder to labels, with the options and defaults of the commands."""
 
+import ast
 import inspect
 import subprocess
 import sys
@@ -148,3 +149,14 @@ def test_another_pipeline_in_the_way_is_named(tmp_path: Path, kind: str, program
     assert "expected its own package pipeline in" in last
     assert f"received {tmp_path / 'pipeline'}" in last
     assert "rename that, or start" in last
+
+
+def test_it_stands_on_the_packages_alone() -> None:
+    imported = {
+        name
+        for node in ast.walk(ast.parse((ROOT / "headstart.py").read_text()))
+        for name in ([node.module or ""] if isinstance(node, ast.ImportFrom) else [])
+        + ([one.name for one in node.names] if isinstance(node, ast.Import) else [])
+    }
+    assert not any(name.startswith("stages") for name in imported)
+    assert any(name.startswith("pipeline") for name in imported)

@@ -346,7 +346,7 @@ class Upper:
     classes, geometry = sorted(CLASSES), "squash"
     fit = staticmethod(functools.partial(decode.fit, size=16, geometry="squash"))
 
-    def __init__(self, folder, **how):
+    def __init__(self, folder, runtime):
         self.asked = []
         if folder.name == "ridge":
             raise InputError("ridge: no map of places")
