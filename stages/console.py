@@ -10,6 +10,7 @@ import logging
 import os
 import sys
 import time
+import warnings
 from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any, Final
 
@@ -56,7 +57,10 @@ class Stage(click.Command):
         )
         LOGGER.addHandler(handler)
         try:
-            return super().invoke(ctx)
+            with warnings.catch_warnings():
+                # Odd metadata of a sound image is nobody's concern, and `decode` has a limit of its own on pixels.
+                warnings.filterwarnings("ignore", module=r"PIL\.")
+                return super().invoke(ctx)
         except SettingError as error:
             raise click.UsageError(_in_words(error), ctx) from error
         except (HeadstartError, OSError) as error:

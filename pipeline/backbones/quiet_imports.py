@@ -60,7 +60,20 @@ def openvino() -> Any:
     Its telemetry, which would report each import over the network and write into the home directory, is left out:
     OpenVINO does without where that package cannot be imported.
     """
-    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]  # None makes an import fail
-    import openvino
+    with _absent("openvino_telemetry"):
+        import openvino
 
     return openvino
+
+
+@contextlib.contextmanager
+def _absent(name: str) -> Iterator[None]:
+    """Make the import of a module fail within the block, unless it was imported before."""
+    missing = name not in sys.modules
+    if missing:
+        sys.modules[name] = None  # type: ignore[assignment]  # None makes an import fail
+    try:
+        yield
+    finally:
+        if missing:
+            del sys.modules[name]

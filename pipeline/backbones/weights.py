@@ -1,7 +1,6 @@
 """Which weights a base gets: find their file, tell its identity, and load them."""
 
 import contextlib
-import hashlib
 import os
 import sys
 import tempfile
@@ -14,6 +13,7 @@ import numpy as np
 from pipeline.backbones import builder, efficientnet_lite, keras_weights, quiet_imports
 from pipeline.backbones.table import Backbone
 from pipeline.errors import InputError, WeightsError
+from pipeline.storage import digests
 
 IMAGENET = "imagenet"
 NONE = "none"
@@ -73,8 +73,7 @@ def find_weights(backbone: Backbone, weights: str, *, size: int, alpha: float, s
     if weights == NONE:
         return Weights(path=None, sha256=None, seed=seed)
     path = _imagenet(backbone, size, alpha) if weights == IMAGENET else _given(weights)
-    with path.open("rb") as file:
-        return Weights(path=path, sha256=hashlib.file_digest(file, "sha256").hexdigest(), seed=None)
+    return Weights(path=path, sha256=digests.of_file(path), seed=None)
 
 
 def offline_path(backbone: Backbone, *, size: int, alpha: float) -> Path | None:

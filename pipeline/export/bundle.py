@@ -10,7 +10,6 @@
     model.onnx, …      one graph in each format
 """
 
-import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ from pipeline.heads.calibration import thresholds
 from pipeline.models.store import Model
 from pipeline.photos.settings import Geometry
 from pipeline.storage.atomic import published
+from pipeline.storage.digests import of_file
 
 VERSION: Final = 1
 DOCUMENT: Final = "export.json"
@@ -96,7 +96,7 @@ def write_document(directory: Path, model: Model, formats: Mapping[str, Format],
             name: {
                 "runtime": row.runtime,
                 "takes": "any size" if row.size == "any" else f"{model.size} x {model.size}",
-                "files": {path.relative_to(directory).as_posix(): sha256(path) for path in files_of(directory, row)},
+                "files": {path.relative_to(directory).as_posix(): of_file(path) for path in files_of(directory, row)},
             }
             for name, row in formats.items()
         },
@@ -148,7 +148,7 @@ def read(directory: Path) -> Exported:
 
 
 def _require_whole(directory: Path, row: Format, digests: object) -> None:
-    found = {path.relative_to(directory).as_posix(): sha256(path) for path in files_of(directory, row)}
+    found = {path.relative_to(directory).as_posix(): of_file(path) for path in files_of(directory, row)}
     if not isinstance(digests, dict) or not digests:
         _refuse(directory / DOCUMENT, f"files of {row.name} with their sha256", repr(digests)[:80])
     for name in sorted(digests.keys() | found.keys()):
@@ -161,12 +161,6 @@ def _require_whole(directory: Path, row: Format, digests: object) -> None:
 
 def _refuse(path: Path, expected: str, received: str) -> NoReturn:
     raise ArtefactError(f"{path}: expected {expected}, received {received}; run `headstart export` again")
-
-
-def sha256(path: Path) -> str:
-    """Return the sha256 of a file, in hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _json(document: object) -> str:

@@ -9,12 +9,12 @@ from typing import Any, Final
 
 from pipeline.errors import ArtefactError
 from pipeline.evaluation import predictions_file
-from pipeline.export.bundle import sha256
 from pipeline.export.formats import Format
 from pipeline.export.parity import Row
 from pipeline.models.store import Model
 from pipeline.photos import manifest
 from pipeline.photos.splits import SPLITS
+from pipeline.storage.digests import of_file
 
 PHOTO: Final = 'PIL.ImageOps.exif_transpose(PIL.Image.open("photo.jpg")).convert("RGB")'
 NAMED: Final = 'print(dict(zip(json.load(open("classes.json", encoding="utf-8")), probabilities.tolist())))'
@@ -134,7 +134,7 @@ def _data(facts: Facts) -> list[str]:
     lines = ["| class | " + " | ".join(SPLITS) + " |", "|---|" + "---:|" * len(SPLITS)]
     for label, of_split in counts.items():
         lines.append(f"| {_cell(label)} | " + " | ".join(f"{of_split[split]:,}" for split in SPLITS) + " |")
-    digest = sha256(facts.manifest_path)
+    digest = of_file(facts.manifest_path)
     return [f"{len(table):,} images, by a manifest with sha256 `{digest}`:", "", *lines]
 
 

@@ -19,24 +19,19 @@ class Selection:
     ----------
     features : Features
         Open for as long as rows are read.
-    digests : ndarray of shape (N, 32), uint8
-        Of the images, sorted.
+    places : ndarray of shape (N,), int
+        Where the images stand in the file, ascending: `Features.places` of their digests.
     names : sequence of str, N
         What an error calls the images.
     views : int
         Rows of an image: the number of its views in the file, or 1 for the image itself.
-
-    Raises
-    ------
-    ArtefactError
-        A digest has no row.
     """
 
     dtype: Final = np.dtype("float32")
 
-    def __init__(self, features: Features, digests: NDArray[np.uint8], names: Sequence[str], *, views: int) -> None:
-        self._features, self._names, self._views = features, np.array(names, dtype=object), views
-        self._places = features.places(digests)
+    def __init__(self, features: Features, places: NDArray[np.intp], names: Sequence[str], *, views: int) -> None:
+        self._features, self._places, self._views = features, places, views
+        self._names = np.asarray(names, dtype=object)
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -60,10 +55,7 @@ class Selection:
         images = rows[:: self._views] // self._views
         if not np.array_equal(rows, (images[:, None] * self._views + np.arange(self._views)).ravel()):
             raise ValueError("expected all views of each image")
-        part = object.__new__(Selection)
-        part._features, part._views = self._features, self._views
-        part._names, part._places = self._names[images], self._places[images]
-        return part
+        return Selection(self._features, self._places[images], self._names[images].tolist(), views=self._views)
 
     def _read(self, first: int, last: int) -> NDArray[np.float32]:
         """Return the rows of images. What lies between them in the file is read, too, `READ_BYTES` at a time."""

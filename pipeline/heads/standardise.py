@@ -212,14 +212,10 @@ class Standardised:
 
     def first(self, count: int) -> "Standardised":
         """Return the first rows, read once."""
-        part = object.__new__(Standardised)
-        part._piece = self._piece
-        part.shape, part._mean, part._scale = (count, *self.shape[1:]), self._mean, self._scale
-        held = np.empty(part.shape)
+        held = np.empty((count, *self.shape[1:]))
         for rows, block in self.blocks(count):
             held[rows] = block
-        part._X = held
-        return part
+        return Standardised(held, np.zeros_like(self._mean), np.ones_like(self._scale))
 
     def blocks(self, count: int | None = None, *, every: int = 1) -> Iterator[tuple[slice, Floats]]:
         """Yield each block's place and its rows (n, d), of all rows or the first `count`, or one block of `every`."""

@@ -8,7 +8,6 @@
 """
 
 import csv
-import hashlib
 import io
 import json
 import math
@@ -24,6 +23,7 @@ from pipeline.errors import ArtefactError, InputError
 from pipeline.heads.registry import HEADS, Head, name_of, parameters_of
 from pipeline.heads.standardise import Slot, count_parameters
 from pipeline.storage.atomic import published
+from pipeline.storage.digests import of_file
 
 FORMAT: Final = 1
 HEAD_FILE: Final = "head.json"
@@ -121,8 +121,7 @@ def _refuse(path: Path, expected: str, received: object) -> NoReturn:
 
 def _sha256(path: Path) -> str:
     try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        return of_file(path)
     except FileNotFoundError:
         _refuse(path, "a file of a trained head", "none")
 

@@ -322,7 +322,8 @@ def _split(images: Manifest, classes: list[str], features: Features, *, streamed
     codes = np.array([code_of[label] for label in images.labels], np.int64)
     views = features.views["count"] if features.views else 1
     if streamed:
-        all_views, first = (Selection(features, images.digests, images.paths, views=count) for count in (views, 1))
+        places = features.places(images.digests)
+        all_views, first = (Selection(features, places, images.paths, views=count) for count in (views, 1))
         return _Split(all_views, np.repeat(codes, views), first, codes)
     X = features.gather_views(images.digests) if len(images) else np.empty((0, 1, 1), np.float32)
     row = standardise.first_not_finite(X.reshape(len(X), X.shape[1] * X.shape[2]))

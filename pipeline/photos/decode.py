@@ -12,7 +12,6 @@ import errno
 import hashlib
 import io
 import stat
-import warnings
 from typing import Final, get_args
 
 import numpy as np
@@ -30,10 +29,6 @@ FORMATS: Final = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "AVIF")
 MAX_PIXELS: Final = 178_956_970  # twice Pillow's own mark: beyond it Pillow refuses to open
 MAX_BYTES: Final = 2**31
 JPEG_SCALING: Final = 2  # a JPEG may be decoded smaller, but not below this multiple of the side wanted
-
-# The limit above stands in for Pillow's warning at half of it; odd metadata of a sound image is nobody's concern.
-warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
-warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
 
 _FAILING_DISK = {errno.EIO, errno.ESTALE, errno.ENXIO, errno.ENODEV, errno.ETIMEDOUT, errno.ENOTCONN}
 

@@ -1,7 +1,16 @@
-"""Digests, 32 bytes each, as an image's identity: compare them, find them, and draw a number from one."""
+"""Digests, 32 bytes each, as an image's identity: compare them, find them, and draw a number from one; and a file's."""
+
+import hashlib
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+
+
+def of_file(path: Path) -> str:
+    """Return the sha256 of a file, in hexadecimal. An OSError of the disk is the caller's."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def as_keys(digests: NDArray[np.uint8]) -> NDArray[np.bytes_]:

@@ -65,7 +65,7 @@ def lay_out(path: Path, shown: Gallery, *, method: Method, neighbours: int, seed
         The file is damaged, lacks images, or holds NaN or infinity.
     """
     with Features(path) as features:
-        rows = Selection(features, shown.images.digests, shown.images.paths, views=1)[:]
+        rows = Selection(features, features.places(shown.images.digests), shown.images.paths, views=1)[:]
         near, cosines = projection.nearest(rows, neighbours)
         plane = projection.plane(rows[shown.mapped], method=method, seed=seed)
         return Mapped(shown, plane, near, cosines, features.spec)
