@@ -58,6 +58,7 @@ class Job:
         from pipeline.features.settings import ExtractSettings
         from pipeline.heads import train
         from pipeline.heads.logistic import LogisticHead
+        from pipeline.heads.resolve import Training
         from pipeline.photos import manifest, prepare
         from pipeline.photos.settings import PrepareSettings
 
@@ -79,7 +80,7 @@ class Job:
             progress=lambda done, total: None,
         )
         head = LogisticHead(C=0.01, l1_ratio=0.0, class_weight=None, max_iter=1000, seed=SEED)
-        train.fit(self.manifest, self.folder / "features.h5", self.folder / "head", train.Training(head=head))
+        train.fit(self.manifest, self.folder / "features.h5", self.folder / "head", Training(head=head))
 
     def plan(self) -> Any:
         """Return the plan of the features under the head."""

@@ -29,6 +29,7 @@ from pipeline.features import extract, resolve
 from pipeline.features.settings import ExtractSettings
 from pipeline.heads import train
 from pipeline.heads.logistic import LogisticHead
+from pipeline.heads.resolve import Training
 from pipeline.inference import predict
 from pipeline.models.settings import Runtime
 from pipeline.photos import manifest, prepare
@@ -63,7 +64,7 @@ class Job:
         self.files = [self.root / path for path in manifest.read(self.manifest).paths]
         self.extract(folder / "cache")
         head = LogisticHead(C=0.01, l1_ratio=0.0, class_weight=None, max_iter=1000, seed=0)
-        train.fit(self.manifest, self.features, self.head, train.Training(head=head))
+        train.fit(self.manifest, self.features, self.head, Training(head=head))
         joined = [str(path) for path in (self.root, self.manifest, self.features, self.head, self.model)]
         subprocess.run([sys.executable, "-m", "stages", "finetune", *joined], check=True, capture_output=True)
 

@@ -22,6 +22,7 @@ from pipeline.features import features_file
 from pipeline.features.spec import canonical
 from pipeline.heads import train
 from pipeline.heads.logistic import LogisticHead
+from pipeline.heads.resolve import Training
 from pipeline.photos import manifest
 from pipeline.report import report
 from pipeline.report.collect import Inputs
@@ -83,7 +84,7 @@ def main() -> None:
         write(root, chosen.images, chosen.kind)
         paths = (root / "manifest.csv", root / "features.h5", root / "heads/logistic")
         head = LogisticHead(C=0.01, l1_ratio=0.0, class_weight=None, max_iter=200, seed=0)
-        train.fit(*paths, train.Training(head=head))
+        train.fit(*paths, Training(head=head))
         evaluate.evaluate(root / "images", *paths, root / "out/logistic", EvaluateSettings(resamples=100))
         inputs = Inputs(root / "images", *paths[:2], [root / "out"], trained=[root / "heads"])
         settings = ReportSettings(title="many")

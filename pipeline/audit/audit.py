@@ -33,9 +33,9 @@ from pipeline.errors import ArtefactError, ImageError, InputError
 from pipeline.features.features_file import Features
 from pipeline.heads import standardise
 from pipeline.heads.registry import Head
+from pipeline.heads.resolve import unfitted
 from pipeline.heads.selection.cross_validation import assign_groups
 from pipeline.heads.settings import TrainSettings
-from pipeline.heads.train import unfitted
 from pipeline.photos import decode, decode_pool, manifest
 from pipeline.photos.duplicates import near_duplicates, perceptual_hash
 from pipeline.photos.duplicates.perceptual_hash import Signature, Signatures

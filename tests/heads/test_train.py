@@ -13,6 +13,7 @@ from pipeline.features import features_file
 from pipeline.heads import store, train
 from pipeline.heads.calibration import calibrate, thresholds
 from pipeline.heads.registry import HEADS
+from pipeline.heads.resolve import Training
 from pipeline.heads.ridge import RidgeHead
 from pipeline.heads.selection import grid_search
 from pipeline.photos import manifest
@@ -74,7 +75,7 @@ class Project:
 
     def train(self, head=None, **changes):
         progress = changes.pop("progress", None)
-        chosen = train.Training(head=head or logistic(), **changes)
+        chosen = Training(head=head or logistic(), **changes)
         return train.fit(self.manifest, self.features, self.head, chosen, progress=progress)
 
 

@@ -27,6 +27,7 @@ from pipeline.features.probe import cut_file
 from pipeline.features.spec import canonical
 from pipeline.heads import train, training_time
 from pipeline.heads.logistic import LogisticHead
+from pipeline.heads.resolve import Training
 from pipeline.heads.ridge import RidgeHead
 from pipeline.heads.selection import grid_search
 from pipeline.heads.store import HISTORY_COLUMNS
@@ -129,7 +130,7 @@ class World:
         paths = (self.root / "manifest.csv", self.root / "features.h5")
         search = grid_search.Search(folds=0, trials=20, fixed=frozenset({"l1_ratio"}), jobs=1, seed=5)
         for name, head, searched in (("logistic", logistic(), search), ("ridge", ridge(), None)):
-            train.fit(*paths, self.root / "heads" / name, train.Training(head=head, search=searched))
+            train.fit(*paths, self.root / "heads" / name, Training(head=head, search=searched))
             evaluate.evaluate(
                 self.root / "photos", *paths, self.root / "heads" / name, self.root / "out" / name,
                 EvaluateSettings(resamples=100),

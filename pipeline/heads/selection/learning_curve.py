@@ -25,9 +25,9 @@ from numpy.typing import NDArray
 from pipeline.errors import InputError
 from pipeline.features.features_file import Features
 from pipeline.heads.registry import Head
+from pipeline.heads.resolve import unfitted
 from pipeline.heads.selection.cross_validation import stratified
 from pipeline.heads.settings import GrowthSettings, TrainSettings
-from pipeline.heads.train import unfitted
 from pipeline.photos import manifest
 from pipeline.photos.manifest import Manifest
 from pipeline.plots import training_curves

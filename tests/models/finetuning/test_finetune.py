@@ -28,6 +28,7 @@ from pipeline.heads.calibration import calibrate, thresholds
 from pipeline.heads.dense import DenseHead
 from pipeline.heads.logistic import LogisticHead
 from pipeline.heads.registry import Head
+from pipeline.heads.resolve import Training
 from pipeline.heads.store import HEAD_FILE, save
 from pipeline.heads.store import load as load_head
 from pipeline.inference import predict
@@ -78,7 +79,7 @@ class Project:
         return manifest.from_rows(rows)
 
     def train(self, head: Head) -> Head:
-        train.fit(self.manifest, self.features, self.head, train.Training(head=head))
+        train.fit(self.manifest, self.features, self.head, Training(head=head))
         return load_head(self.head)[0]
 
     def finetune(
@@ -259,7 +260,7 @@ def test_training_chooses_temperature_and_threshold_anew_on_validation(tmp_path:
     project = Project(tmp_path, {"dark": 120, "light": 120})
     wish = thresholds.Wish("recall", 0.9, "dark")
     head = LogisticHead(C=0.01, l1_ratio=0.0, class_weight=None, max_iter=1000, seed=0)
-    chosen = train.Training(head=head, calibrate="temperature", wish=wish)
+    chosen = Training(head=head, calibrate="temperature", wish=wish)
     train.fit(project.manifest, project.features, project.head, chosen)
     _, record = load_head(project.head)
     summary = project.finetune(epochs=1)
