@@ -18,6 +18,7 @@ from pipeline.features.features_file import Features
 from pipeline.heads import registry, store, train
 from pipeline.heads.calibration import calibrate
 from pipeline.heads.calibration.temperature import certainty, fit_factor
+from pipeline.heads.resolve import Training
 from pipeline.models import classifier
 from pipeline.photos import manifest
 from pipeline.stats import calibration_error, intervals
@@ -108,7 +109,8 @@ def measure(manifest_path: Path, features_path: Path) -> None:
     with tempfile.TemporaryDirectory() as folder:
         for name, params in HEADS.items():
             head = registry.HEADS[name](**params)  # type: ignore[arg-type]
-            train.train(manifest_path, features_path, Path(folder) / name, head=head, calibrate="temperature")
+            chosen = Training(head=head, calibrate="temperature")
+            train.fit(manifest_path, features_path, Path(folder) / name, chosen)
             evaluated(name, Path(folder) / name, table, features_path)
         print(f"\nlog loss on other images, {DRAWS} draws; labels certain, by class, by all (1), by all (1/2), no fit")
         for name in HEADS:

@@ -26,10 +26,11 @@ from joblib import Parallel, delayed
 
 from pipeline.features import resolve
 from pipeline.features.probe import probe
-from pipeline.features.probe.recommendation import Candidate, Judged, Proof, recommend
-from pipeline.features.resolve import Settings
+from pipeline.features.probe.recommendation import Candidate, Judged, recommend
+from pipeline.features.settings import FeatureSettings, Proof
 from pipeline.heads.logistic import LogisticHead
 from pipeline.photos import manifest, prepare
+from pipeline.photos.settings import PrepareSettings
 from pipeline.stats import loo_ridge
 
 
@@ -37,15 +38,12 @@ def all_features(images: Path) -> tuple[list[Candidate], list[np.ndarray], np.nd
     """Return the candidates, the features of all distinct images under each, and the codes of their labels."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "manifest.csv"
-        source = {"labels_csv": None, "label_pattern": None, "exclude": None, "max_quarantined": 0.1}
-        split = {"val_fraction": 0.0, "test_fraction": 0.0, "stratify": False, "group_distance": None}
-        prepare.prepare(images, path, **source, **split, workers=None, progress=lambda done, total: None)
+        chosen = PrepareSettings(val_fraction=0.0, test_fraction=0.0)
+        prepare.prepare(images, path, chosen, progress=lambda done, total: None)
         table = manifest.read(path)
     _, places = np.unique([digest.tobytes().hex() for digest in table.digests], return_index=True)
     table = table.take(places.tolist())
-    base = {"backbone": "efficientnet_lite0", "alpha": 1.0, "weights": "imagenet", "seed": 0, "size": 224}
-    kept = {"resize": "squash", "cut": "top", "pooling": "avg", "precision": "float32", "dtype": "float16"}
-    plan = resolve.plan(Settings(**base, **kept), engine="auto")
+    plan = resolve.plan(FeatureSettings(size=224))
     bench = probe.bench(plan, poolings=probe.POOLINGS, batch_size=32)
     sample = probe.Sample(images, table, plan, 32)
     rows = np.concatenate([rows.astype(np.float16) for rows in bench.engine.run(sample.batches(len(sample)))])

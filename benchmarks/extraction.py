@@ -51,21 +51,17 @@ class Job:
     def plan(self, precision: str, engine: str) -> Any:
         """Return the plan of an extraction with average pooling at the top."""
         from pipeline.features import resolve
-        from pipeline.features.resolve import Settings
+        from pipeline.features.settings import FeatureSettings
 
-        settings = Settings(
+        settings = FeatureSettings(
+            engine=engine,  # type: ignore[arg-type]
             backbone=self.backbone,
-            alpha=1.0,
             weights=self.weights,
-            seed=0,
             size=self.size,
-            resize="squash",
-            cut="top",
-            pooling="avg",
             precision=precision,  # type: ignore[arg-type]
             dtype="float32",
         )
-        return resolve.plan(settings, engine=engine)
+        return resolve.plan(settings)
 
     def trunk(self) -> Any:
         """Return the same network that ours runs, with its own preprocessing inside, as a plain Keras model."""
@@ -142,7 +138,7 @@ def ours(precision: str) -> Callable[[Job], ROUND]:
 
     def prepare(job: Job) -> ROUND:
         from pipeline.features import extract, features_file, resolve
-        from pipeline.photos.augmentation import Policy
+        from pipeline.features.settings import ExtractSettings
 
         plan = job.plan(precision, "auto")
         engine = resolve.open_engine(plan, batch_size=job.batch_size, cache=None)
@@ -155,13 +151,9 @@ def ours(precision: str) -> Callable[[Job], ROUND]:
                     job.root,
                     job.manifest,
                     out,
-                    plan,
-                    views=1,
-                    policy=Policy(flip="none", rotation=0.0, zoom=0.0, shift=0.0, brightness=0.0, contrast=0.0),
-                    cache=Path(folder) / "cache",
-                    batch_size=job.batch_size,
+                    ExtractSettings(**vars(plan.settings), cache=Path(folder) / "cache", batch_size=job.batch_size),
                     progress=lambda done, total: None,
-                    engine=lambda _: engine,
+                    by=extract.By(open_engine=lambda _: engine),
                 )
                 with features_file.Features(out) as read:
                     return read.gather(_digests(job))
@@ -261,19 +253,12 @@ def main() -> None:
 
 def _job(arguments: argparse.Namespace, path: Path) -> Job:
     from pipeline.photos import manifest, prepare
+    from pipeline.photos.settings import PrepareSettings
 
     prepare.prepare(
         arguments.images,
         path,
-        labels_csv=None,
-        label_pattern=None,
-        val_fraction=0.1,
-        test_fraction=0.2,
-        stratify=False,
-        group_distance=None,
-        max_quarantined=1.0,
-        exclude=None,
-        workers=None,
+        PrepareSettings(max_quarantined=1.0),
         progress=lambda done, total: None,
     )
     table = manifest.read(path)

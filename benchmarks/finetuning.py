@@ -55,22 +55,17 @@ class Job:
     def prepare(self) -> None:
         """Make manifest, features and head."""
         from pipeline.features import extract
+        from pipeline.features.settings import ExtractSettings
         from pipeline.heads import train
         from pipeline.heads.logistic import LogisticHead
-        from pipeline.photos import augmentation, manifest, prepare
+        from pipeline.heads.resolve import Training
+        from pipeline.photos import manifest, prepare
+        from pipeline.photos.settings import PrepareSettings
 
         prepare.prepare(
             self.images,
             self.folder / "all.csv",
-            labels_csv=None,
-            label_pattern=None,
-            exclude=None,
-            max_quarantined=0.1,
-            val_fraction=0.2,
-            test_fraction=0.2,
-            stratify=False,
-            group_distance=None,
-            workers=None,
+            PrepareSettings(val_fraction=0.2),
             progress=lambda done, total: None,
         )
         table = manifest.read(self.folder / "all.csv")
@@ -81,77 +76,45 @@ class Job:
             self.images,
             self.manifest,
             self.folder / "features.h5",
-            self.plan(),
-            views=1,
-            policy=augmentation.Policy(flip="none", rotation=0, zoom=0, shift=0, brightness=0, contrast=0),
-            cache=self.folder / "cache",
-            batch_size=32,
+            ExtractSettings(**vars(self.plan().settings), cache=self.folder / "cache"),
             progress=lambda done, total: None,
         )
         head = LogisticHead(C=0.01, l1_ratio=0.0, class_weight=None, max_iter=1000, seed=SEED)
-        train.train(self.manifest, self.folder / "features.h5", self.folder / "head", head=head)
+        train.fit(self.manifest, self.folder / "features.h5", self.folder / "head", Training(head=head))
 
     def plan(self) -> Any:
         """Return the plan of the features under the head."""
         from pipeline.features import resolve
-        from pipeline.features.resolve import Settings
+        from pipeline.features.settings import FeatureSettings
 
-        settings = Settings(
+        settings = FeatureSettings(
             backbone=self.backbone,
-            alpha=1.0,
             weights=self.weights,
-            seed=SEED,
+            weights_seed=SEED,
             size=self.size,
-            resize="squash",
-            cut="top",
-            pooling="avg",
-            precision="float32",
             dtype="float32",
         )
-        return resolve.plan(settings, engine="auto")
+        return resolve.plan(settings)
 
 
 def cached(job: Job) -> Iterator[Row]:
     """Train tail and head from activations, as `headstart finetune` does; first yield the seconds of the extraction."""
     from pipeline.models.finetuning import finetune
-    from pipeline.models.finetuning.settings import Settings
-    from pipeline.models.finetuning.setup import Run
-    from pipeline.photos import augmentation
+    from pipeline.models.finetuning.settings import FinetuneSettings, TuningSettings
 
     def run(epochs: int, told: Callable[[Row], None]) -> Any:
-        settings = Settings(
+        tuning = TuningSettings(
             epochs=epochs,
             cut=job.cut,
-            new_conv=(),
-            freeze=(),
-            new_head=False,
             optimizer="sgd",
             learning_rate=job.learning_rate,
-            schedule="constant",
-            warmup_epochs=0.0,
-            layer_decay=1.0,
-            weight_decay=0.0,
-            label_smoothing=0.0,
-            batch_norm="inference",
             batch_size=job.batch_size,
             patience=0,
-            class_weight=None,
             seed=SEED,
-            deterministic=False,
-            live_augment=False,
-            policy=augmentation.Policy(flip="none", rotation=0, zoom=0, shift=0, brightness=0, contrast=0),
         )
-        silent: Callable[[int, int], None] = lambda done, total: None  # noqa: E731
-        how = Run(
-            weights=job.weights,
-            engine="auto",
-            cache=job.folder / "cache",
-            extracting=silent,
-            progress=silent,
-            told=told,
-        )
+        settings = FinetuneSettings(tuning=tuning, weights=job.weights, cache=job.folder / "cache")
         files = job.manifest, job.folder / "features.h5", job.folder / "head", job.folder / f"model-{epochs}"
-        return finetune.finetune(job.images, *files, settings=settings, run=how)
+        return finetune.finetune(job.images, *files, settings, finetune.Callbacks(told=told))
 
     yield {"extraction": run(1, lambda row: None).extraction_seconds}
     # The loop is the library's, so it runs in a thread that stops where this generator does.

@@ -20,18 +20,20 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 from pipeline.features import extract, resolve
-from pipeline.features.resolve import Settings
+from pipeline.features.settings import ExtractSettings
 from pipeline.heads import train
 from pipeline.heads.logistic import LogisticHead
+from pipeline.heads.resolve import Training
 from pipeline.inference import predict
-from pipeline.photos import augmentation, manifest, prepare
-
-AS_IS = augmentation.Policy(flip="none", rotation=0, zoom=0, shift=0, brightness=0, contrast=0)
+from pipeline.models.settings import Runtime
+from pipeline.photos import manifest, prepare
+from pipeline.photos.settings import PrepareSettings
 
 
 def silent(*_: object) -> None:
@@ -46,37 +48,23 @@ class Job:
         self.precision, self.batch_size = arguments.precision, arguments.batch_size
         self.manifest, self.features = folder / "manifest.csv", folder / "features.h5"
         self.head, self.model = folder / "head", folder / "model"
-        settings = Settings(
+        self.settings = ExtractSettings(
             backbone=arguments.backbone,
-            alpha=1.0,
-            weights="imagenet",
-            seed=0,
             size=arguments.size,
-            resize="squash",
-            cut="top",
-            pooling="avg",
             precision=self.precision,
-            dtype="auto",
+            batch_size=self.batch_size,
         )
-        self.plan = resolve.plan(settings, engine="auto")
+        self.plan = resolve.plan(self.settings)
         prepare.prepare(
             self.root,
             self.manifest,
-            labels_csv=None,
-            label_pattern=None,
-            exclude=None,
-            max_quarantined=0.5,
-            val_fraction=0.1,
-            test_fraction=0.2,
-            stratify=False,
-            group_distance=None,
-            workers=None,
+            PrepareSettings(max_quarantined=0.5),
             progress=silent,
         )
         self.files = [self.root / path for path in manifest.read(self.manifest).paths]
         self.extract(folder / "cache")
         head = LogisticHead(C=0.01, l1_ratio=0.0, class_weight=None, max_iter=1000, seed=0)
-        train.train(self.manifest, self.features, self.head, head=head)
+        train.fit(self.manifest, self.features, self.head, Training(head=head))
         joined = [str(path) for path in (self.root, self.manifest, self.features, self.head, self.model)]
         subprocess.run([sys.executable, "-m", "stages", "finetune", *joined], check=True, capture_output=True)
 
@@ -90,11 +78,7 @@ class Job:
             self.root,
             self.manifest,
             self.features,
-            self.plan,
-            views=1,
-            policy=AS_IS,
-            cache=cache,
-            batch_size=self.batch_size,
+            replace(self.settings, cache=cache),
             progress=silent,
         )
         return report.images_per_second
@@ -108,12 +92,8 @@ class Job:
         """Return a call that labels all photos and returns images a second."""
         found = predict.Predictor(
             trained,
-            weights=None,
-            engine="auto",
-            precision=self.precision,
-            batch_size=self.batch_size,
-            cache=self.folder / "cache",
-            asked=predict.Asked(**asked),  # type: ignore[arg-type]
+            Runtime(precision=self.precision, batch_size=self.batch_size, cache=self.folder / "cache"),
+            predict.Asked(**asked),  # type: ignore[arg-type]
         )
         list(found.predict(self.files[: self.batch_size], progress=silent))
 

@@ -17,14 +17,17 @@ import numpy as np
 from PIL import Image
 
 from pipeline.evaluation import evaluate
+from pipeline.evaluation.settings import EvaluateSettings
 from pipeline.features import features_file
 from pipeline.features.spec import canonical
 from pipeline.heads import train
 from pipeline.heads.logistic import LogisticHead
+from pipeline.heads.resolve import Training
 from pipeline.photos import manifest
 from pipeline.report import report
 from pipeline.report.collect import Inputs
-from pipeline.report.report import LARGEST, Settings
+from pipeline.report.report import LARGEST
+from pipeline.report.settings import ReportSettings
 
 CLASSES, WIDTH = 20, 64
 SIDE = 128  # px
@@ -81,10 +84,10 @@ def main() -> None:
         write(root, chosen.images, chosen.kind)
         paths = (root / "manifest.csv", root / "features.h5", root / "heads/logistic")
         head = LogisticHead(C=0.01, l1_ratio=0.0, class_weight=None, max_iter=200, seed=0)
-        train.train(*paths, head=head)
-        evaluate.evaluate(root / "images", *paths, root / "out/logistic", tta=False, seed=0, resamples=100)
+        train.fit(*paths, Training(head=head))
+        evaluate.evaluate(root / "images", *paths, root / "out/logistic", EvaluateSettings(resamples=100))
         inputs = Inputs(root / "images", *paths[:2], [root / "out"], trained=[root / "heads"])
-        settings = Settings("many", "auto", map_images=5000, most_pictures=10_000, neighbours=8, seed=0)
+        settings = ReportSettings(title="many")
         started = time.perf_counter()
         silent = {"commit": None, "looks": None, "explain": None, "progress": lambda done, total: None}
         made = report.report(inputs, root / "report.html", settings, **silent)

@@ -92,34 +92,23 @@ def developed(width: int, plan: Any) -> NoCostEngine:
 
 def extract(folder: Path, width: int, network: Any = opened, executor: Any = None) -> str:
     """Run `headstart extract` as it is, but for the photos and the network."""
-    from pipeline.features import extract, resolve
-    from pipeline.features.resolve import Settings
-    from pipeline.photos.augmentation import Policy
+    from pipeline.features import extract
+    from pipeline.features.settings import ExtractSettings
 
-    settings = Settings(
+    settings = ExtractSettings(
         backbone="mobilenet",
-        alpha=1.0,
         weights="none",
-        seed=0,
         size=32,
-        resize="squash",
-        cut="top",
-        pooling="avg",
-        precision="float32",
         dtype="float16",
+        cache=folder / "cache",
     )
     done = extract.extract(
         folder,
         folder / "manifest.csv",
         folder / "features.h5",
-        resolve.plan(settings, engine="auto"),
-        views=1,
-        policy=Policy(flip="none", rotation=0.0, zoom=0.0, shift=0.0, brightness=0.0, contrast=0.0),
-        cache=folder / "cache",
-        batch_size=32,
+        settings,
         progress=lambda done, total: None,
-        engine=partial(network, width),
-        executor=executor,
+        by=extract.By(executor, partial(network, width)),
     )
     return f"{done.computed:,} computed at {done.images_per_second:.1f}"
 

@@ -18,6 +18,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -25,16 +26,14 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from pipeline.features import extract, resolve
+from pipeline.features import extract
 from pipeline.features.extract import Report
-from pipeline.features.resolve import Plan, Settings
+from pipeline.features.resolve import Plan
+from pipeline.features.settings import ExecutorSettings, ExtractSettings
 from pipeline.features.workers import retry
-from pipeline.features.workers.executors import executor
-from pipeline.features.workers.executors.executor import Executor
+from pipeline.features.workers.executors.executor import Executor, open_executor
 from pipeline.photos import manifest
-from pipeline.photos.augmentation import Policy
 
-NOTHING = Policy(flip="none", rotation=0.0, zoom=0.0, shift=0.0, brightness=0.0, contrast=0.0)
 SUFFIXES = (".jpg", ".jpeg", ".png")
 CREWS = {"local": ("local", None), **{f"{n} {kind}": (kind, n) for kind in ("processes", "dask") for n in (1, 2)}}
 TASKS = 300
@@ -75,8 +74,8 @@ def nothing(_: object, advance: Callable[[int], None] | None = None) -> SimpleNa
 class Bench:
     """Photos, a cache that is emptied of rows before each run, and the plan."""
 
-    def __init__(self, root: Path, folder: Path, plan: Plan) -> None:
-        self.root, self.folder, self.plan = root, folder, plan
+    def __init__(self, root: Path, folder: Path, settings: ExtractSettings) -> None:
+        self.root, self.folder, self.settings = root, folder, settings
 
     def rate(self, crew: Executor, engine: Any) -> float:
         """Extract, and return the images a second that the report gives."""
@@ -90,14 +89,9 @@ class Bench:
             self.root,
             self.folder / "manifest.csv",
             self.folder / "features.h5",
-            self.plan,
-            views=1,
-            policy=NOTHING,
-            cache=cache,
-            batch_size=32,
+            replace(self.settings, cache=cache),
             progress=lambda done, total: None,
-            engine=engine,
-            executor=crew,
+            by=extract.By(crew, engine),
         )
 
 
@@ -121,10 +115,10 @@ def round_trip(crew: Executor) -> float:
     return (time.perf_counter() - started) / TASKS * 1000
 
 
-def tiny_task(crew: Executor, folder: Path, plan: Plan) -> float:
+def tiny_task(crew: Executor, folder: Path, settings: ExtractSettings) -> float:
     """Return the milliseconds that a task of one tiny image costs."""
     retry.TASK_IMAGES = retry.LEAST_TASK_IMAGES = 1  # type: ignore[misc]
-    bench = Bench(folder / "tiny", folder, plan)
+    bench = Bench(folder / "tiny", folder, settings)
     bench.extract(crew, no_cost)
     started = time.perf_counter()
     bench.extract(crew, no_cost)
@@ -150,28 +144,21 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=224)
     parser.add_argument("--precision", default="float32")
     arguments = parser.parse_args()
-    settings = Settings(
+    settings = ExtractSettings(
         backbone=arguments.backbone,
-        alpha=1.0,
-        weights="imagenet",
-        seed=0,
         size=arguments.size,
-        resize="squash",
-        cut="top",
-        pooling="avg",
         precision=arguments.precision,
         dtype="float16",
     )
-    plan = resolve.plan(settings, engine="auto")
     photos = sorted(path for path in arguments.images.rglob("*") if path.suffix.lower() in SUFFIXES)[: arguments.count]
     with tempfile.TemporaryDirectory() as name, ExitStack() as opened:
         folder = Path(name)
         crews = {
-            label: opened.enter_context(executor.open_executor(kind, workers=n, scheduler=None, patience=600.0))
+            label: opened.enter_context(open_executor(ExecutorSettings(executor=kind, workers=n, task_timeout=600.0)))
             for label, (kind, n) in CREWS.items()
         }
         write_manifest(arguments.images, photos, folder / "manifest.csv")
-        bench = Bench(arguments.images, folder, plan)
+        bench = Bench(arguments.images, folder, settings)
         columns = {
             f"{arguments.backbone} @{arguments.size}": rates(bench, crews, None, arguments.rounds),
             "decoding alone": rates(bench, crews, no_cost, arguments.rounds),
@@ -184,7 +171,7 @@ def main() -> None:
         write_manifest(folder / "tiny", write_tiny(folder / "tiny"), folder / "manifest.csv")
         print(f"\nmilliseconds a task, of {TASKS}: with nothing to do; with one tiny image to read, lock and store")
         for label, crew in crews.items():
-            print(f"{label:14}{round_trip(crew):10.2f}{tiny_task(crew, folder, plan):10.2f}", flush=True)
+            print(f"{label:14}{round_trip(crew):10.2f}{tiny_task(crew, folder, settings):10.2f}", flush=True)
 
 
 if __name__ == "__main__":

@@ -63,8 +63,9 @@ async def load(port: int, uploads: list[bytes], clients: int, seconds: float) ->
 def one_at_a_time(trained: Path, photos: list[Path], cache: Path, seconds: float) -> list[float]:
     """Label photos one by one in this process; return the latencies."""
     from pipeline.inference import predict
+    from pipeline.models.settings import Runtime
 
-    predictor = predict.Predictor(trained, weights=None, engine="auto", precision=None, batch_size=1, cache=cache)
+    predictor = predict.Predictor(trained, Runtime(batch_size=1, cache=cache))
     latencies: list[float] = []
     until = time.monotonic() + seconds
     for place in count():

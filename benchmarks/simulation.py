@@ -134,11 +134,12 @@ def task_cost(width: int) -> float:
 
 def spread(images: int, folder: Path, width: int, network: Any = scale.opened) -> str:
     """Extract with two worker processes, in tasks of so many images."""
+    from pipeline.features.settings import ExecutorSettings
     from pipeline.features.workers import retry
     from pipeline.features.workers.executors.executor import open_executor
 
     retry.TASK_IMAGES = retry.LEAST_TASK_IMAGES = images
-    with open_executor("processes", workers=2, scheduler=None, patience=600.0) as executor:
+    with open_executor(ExecutorSettings(executor="processes", workers=2, task_timeout=600.0)) as executor:
         return scale.extract(folder, width, network, executor)
 
 

@@ -4,6 +4,7 @@
 
     HeadstartError
     ├── InputError          something the user gave is not what was expected: a folder, an option, a CSV
+    │   ├── SettingError    a setting is out of its range, or does not go with another; nothing was done
     │   ├── CutError        the layer is no place where the network can be cut
     │   └── WeightsError    the weights are not there, or are not those of this network
     ├── ImageError          one image cannot be used; the message is its reason in the quarantine
@@ -23,6 +24,10 @@ class HeadstartError(Exception):
 
 class InputError(HeadstartError):
     """Something the user gave is not what was expected."""
+
+
+class SettingError(InputError):
+    """A setting is out of its range, or does not go with another one; told before anything was done."""
 
 
 class CutError(InputError):

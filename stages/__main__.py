@@ -1,6 +1,8 @@
 """The console script ``headstart``: a group that imports a command only when it is called."""
 
 import importlib
+import importlib.util
+from pathlib import Path
 from typing import Any
 
 import click
@@ -40,6 +42,7 @@ class LazyGroup(click.Group):
         """Import the module of a command and return the command."""
         if cmd_name not in COMMANDS:
             return None
+        _refuse_another_pipeline()
         command: click.Command = getattr(importlib.import_module(f"stages.{cmd_name}"), cmd_name)
         return command
 
@@ -47,6 +50,18 @@ class LazyGroup(click.Group):
         """Write the table of commands from their one-line descriptions."""
         with formatter.section("Commands"):
             formatter.write_dl(list(COMMANDS.items()))
+
+
+def _refuse_another_pipeline() -> None:
+    """Refuse to work with a package of somebody else that has the name of ours, as `headstart` in Python does."""
+    here, spec = Path(__file__).resolve().parents[1], importlib.util.find_spec("pipeline")
+    places = [] if spec is None else [spec.origin, *(spec.submodule_search_locations or [])]
+    found = next((place for place in places if place), "none")
+    if Path(found).resolve() != here / "pipeline" / "__init__.py":
+        raise click.ClickException(
+            f"headstart: expected its own package pipeline in {here}, received {found}, which hides it: rename that, "
+            "or start it elsewhere"
+        )
 
 
 @click.group(cls=LazyGroup)

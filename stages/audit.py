@@ -1,13 +1,15 @@
 """``headstart audit``: copies, leaks, contradictions, wrong labels, outliers and classes that look alike."""
 
 from pathlib import Path
+from typing import Any
 
 import click
 
+from pipeline.audit.settings import AuditSettings
 from pipeline.photos.remote import Root
+from pipeline.setting import build
 from stages.console import Stage, progress
-from stages.options.duplicates import hash_distance
-from stages.options.param_types import FloatRange
+from stages.options.of_settings import options
 from stages.options.paths import PLACE
 
 FAULTS = {
@@ -36,57 +38,14 @@ def _faults(ctx: click.Context, parameter: click.Parameter, text: str) -> tuple[
     callback=_faults,
     help="End with status 1, after all is written, on leakage, conflicts or both.",
 )
-@hash_distance
-@click.option(
-    "--min-cosine",
-    type=FloatRange(0.0, 1.0, min_open=True),
-    default=0.9,
-    show_default=True,
-    help="Pictures whose centred features are this close are listed as alike.",
-)
-@click.option(
-    "--neighbours",
-    type=click.IntRange(1),
-    default=10,
-    show_default=True,
-    help="An outlier is far from its neighbour of this rank.",
-)
-@click.option("--folds", type=click.IntRange(2), default=5, show_default=True, help="Of the heads that judge labels.")
-@click.option(
-    "--C",
-    "C",
-    type=FloatRange(0.0, min_open=True),
-    default=0.01,
-    show_default=True,
-    help="Inverse strength of the penalty of the heads that judge labels.",
-)
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the folds.")
-@click.option("--workers", type=click.IntRange(min=1), help="Processes that decode.  [default: one a core]")
-def audit(
-    images: Root,
-    manifest: Path,
-    features: Path,
-    out_dir: Path,
-    fail_on: tuple[str, ...],
-    hash_distance: int,
-    min_cosine: float,
-    neighbours: int,
-    folds: int,
-    C: float,
-    seed: int,
-    workers: int | None,
-) -> None:
+@options(AuditSettings)
+def audit(images: Root, manifest: Path, features: Path, out_dir: Path, fail_on: tuple[str, ...], **chosen: Any) -> None:
     """Look for faults in the data, and write tables and pictures of them to OUT_DIR."""
     from pipeline.audit import audit
-    from pipeline.audit.audit import Rules
-    from pipeline.heads.logistic import LogisticHead
 
-    rules = Rules(hash_distance=hash_distance, min_cosine=min_cosine, neighbours=neighbours, folds=folds, seed=seed)
-    head = LogisticHead(C=C, l1_ratio=0.0, class_weight=None, max_iter=1000, seed=seed)
     with progress("images") as report:
-        counts = audit.audit(
-            images, manifest, features, out_dir, rules=rules, head=head, workers=workers, progress=report
-        )
+        settings = build(AuditSettings, chosen)
+        counts = audit.audit(images, manifest, features, out_dir, settings, progress=report)
     certain = counts["same_bytes"] + counts["same_pixels"] + counts["near_duplicates"]
     click.echo(
         f"{counts['images']:,} images: {certain:,} copies, {counts['leakage']:,} in test of what is learned from, "

@@ -7,8 +7,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from pipeline.features.settings import ExtractSettings, ViewSettings
+from pipeline.setting import build
 from stages.console import Stage, progress, show_table, warn
-from stages.options import settings
+from stages.options.cut_file import either_cut_or_file
+from stages.options.of_settings import options
 
 if TYPE_CHECKING:
     from pipeline.features.cache.inventory import Cached
@@ -23,7 +26,7 @@ def cache() -> None:
 
 
 @cache.command("list", cls=Stage)
-@settings.cache
+@options(ExtractSettings, only=("cache",))
 def list_(cache: Path) -> None:
     """List the cached specs: rows, size, settings, damaged files, writers at work."""
     from pipeline.features.cache import inventory
@@ -42,7 +45,7 @@ def list_(cache: Path) -> None:
 
 
 @cache.command(cls=Stage)
-@settings.cache
+@options(ExtractSettings, only=("cache",))
 def verify(cache: Path) -> None:
     """Read every shard in full and set the damaged ones aside; their rows will be computed again."""
     from pipeline.features.cache import inventory
@@ -59,7 +62,7 @@ def verify(cache: Path) -> None:
 @click.option("--keep", multiple=True, metavar="NAME", help=f"Remove all specs but that of NAME: {NAMED}. Repeatable.")
 @click.option("--all", "everything", is_flag=True, help="Remove the rows of every spec.")
 @click.option("--dry-run", is_flag=True, help="Say what would go, and remove nothing.")
-@settings.cache
+@options(ExtractSettings, only=("cache",))
 def prune(specs: tuple[str, ...], keep: tuple[str, ...], everything: bool, dry_run: bool, cache: Path) -> None:
     """Remove damaged files and what killed processes left; and the rows of each SPEC, if any are named.
 
@@ -87,27 +90,28 @@ def prune(specs: tuple[str, ...], keep: tuple[str, ...], everything: bool, dry_r
 @cache.command(cls=Stage)
 @click.argument("manifest", type=click.Path(path_type=Path), required=False)
 @click.option("--of", metavar="NAME", help=f"Instead of the settings below, those of NAME: {NAMED}.")
-@settings.settings
-@settings.views
-@settings.cache
-def explain(manifest: Path | None, of: str | None, views: int, cache: Path, **chosen: Any) -> None:
+@options(ViewSettings)
+@options(ExtractSettings, only=("cache",))
+def explain(manifest: Path | None, of: str | None, cache: Path, **chosen: Any) -> None:
     """Say how many rows of MANIFEST are cached under these settings and, if none are, which setting differs.
 
     The settings are those of `headstart extract`.
     """
     from pipeline.features import spec
     from pipeline.features.cache import inventory
+    from pipeline.features.resolve import plan
     from pipeline.photos.augmentation import view_key
     from pipeline.photos.manifest import read
 
-    policy = settings.policy(chosen)
+    settings = build(ViewSettings, chosen)
+    either_cut_or_file(settings)
     held = inventory.contents(cache)
-    asked = _spec(of, held) if of else settings.plan(chosen).spec
+    asked = _spec(of, held) if of else plan(settings).spec
     identity = spec.identity(asked)
     stored = sum(one.rows for one in held if one.identity == identity)
     found = wanted = stored
     if manifest:
-        keys = [view_key(policy, view) for view in range(views)]
+        keys = [view_key(settings.policy, view) for view in range(settings.views)]
         found, wanted = inventory.count(cache, asked, read(manifest).digests, keys)
     total = f" of {wanted:,}" if manifest else ""
     click.echo(f"{found:,}{total} rows cached under {identity[: inventory.SHORT]}")

@@ -5,8 +5,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from pipeline.evaluation.compare_settings import CompareSettings
+from pipeline.setting import build
 from stages import history
 from stages.console import Stage, show_table
+from stages.options.of_settings import options
 
 if TYPE_CHECKING:
     from pipeline.evaluation.compare import Summary
@@ -18,20 +21,8 @@ PAIRS_PRINTED = 15
 @click.command(cls=Stage)
 @click.argument("out_dirs", type=click.Path(path_type=Path), nargs=-1, required=True)
 @click.argument("result_dir", type=click.Path(path_type=Path))
-@click.option(
-    "--reports",
-    type=click.Path(path_type=Path),
-    help="Folder with NAME.json from `train --report`: what each head or model cost.",
-)
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the bootstrap.")
-@click.option(
-    "--resamples",
-    type=click.IntRange(100),
-    default=2000,
-    show_default=True,
-    help="Of the bootstrap behind the differences of log loss.",
-)
-def compare(out_dirs: tuple[Path, ...], result_dir: Path, **options: Any) -> None:
+@options(CompareSettings)
+def compare(out_dirs: tuple[Path, ...], result_dir: Path, **chosen: Any) -> None:
     """Set the evaluations in OUT_DIRS side by side, and write tables, a picture and the verdict to RESULT_DIR.
 
     OUT_DIRS are folders that `evaluate` wrote from the same test images, or folders of such folders.
@@ -39,7 +30,7 @@ def compare(out_dirs: tuple[Path, ...], result_dir: Path, **options: Any) -> Non
     from pipeline.evaluation import compare, verdict
 
     folders = compare.expand(out_dirs)
-    summary = compare.compare(folders, result_dir, **options)
+    summary = compare.compare(folders, result_dir, build(CompareSettings, chosen))
     click.echo(f"{summary.images:,} test images; in brackets 95 % intervals; p is corrected for {_pairs(summary)}\n")
     rows = [_row(place) for place in summary.ranking]
     show_table(("rank", "", "accuracy", "log loss", "training"), rows, right={0, 4})

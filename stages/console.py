@@ -17,14 +17,14 @@ from typing import Any, Final
 import click
 from tqdm import tqdm
 
-from pipeline.errors import HeadstartError
+from pipeline.display import aligned
+from pipeline.errors import HeadstartError, SettingError
 
 Progress = Callable[[int, int], None]
 SECONDS_BETWEEN_LINES = 10.0
 TIME: Final = "%Y-%m-%d %H:%M:%S"
 LOGGER: Final = logging.getLogger("pipeline")  # above those of all modules of the library
 LEVELS: Final = (logging.WARNING, logging.INFO, logging.DEBUG)  # by how often -v was given
-GAP: Final = "  "  # between the columns of a plain table
 QUIET: Final = "stages.console.quiet"
 
 # TensorFlow greets on stderr unless told otherwise before it is loaded; its errors still come through.
@@ -61,6 +61,8 @@ class Stage(click.Command):
                 # Odd metadata of a sound image is nobody's concern, and `decode` has a limit of its own on pixels.
                 warnings.filterwarnings("ignore", module=r"PIL\.")
                 return super().invoke(ctx)
+        except SettingError as error:
+            raise click.UsageError(_in_words(error), ctx) from error
         except (HeadstartError, OSError) as error:
             raise click.ClickException(" ".join(_in_words(error).split())) from error
         finally:
@@ -162,17 +164,6 @@ def show_table(header: Sequence[str], rows: Sequence[Sequence[str]], *, right: C
         _ruled(header, rows, right)
     else:
         click.echo("\n".join(aligned([header, *rows], right)))
-
-
-def aligned(rows: Sequence[Sequence[str]], right: Collection[int]) -> Iterator[str]:
-    """Pad each column to its widest cell."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        cells = (
-            cell.rjust(width) if place in right else cell.ljust(width)
-            for place, (cell, width) in enumerate(zip(row, widths, strict=True))
-        )
-        yield GAP.join(cells).rstrip()
 
 
 def _ruled(header: Sequence[str], rows: Sequence[Sequence[str]], right: Collection[int]) -> None:

@@ -5,14 +5,15 @@ from typing import Final
 
 import click
 
+from pipeline.models.settings import Runtime
 from stages.console import Stage
-from stages.options import settings
+from stages.options.of_settings import options
 
 MARKS: Final = {"ok": ("ok", "green"), "note": ("note", "yellow"), "wrong": ("wrong", "red")}
 
 
 @click.command(cls=Stage)
-@settings.cache
+@options(Runtime, only=("cache",))
 def doctor(cache: Path) -> None:
     """Look at versions, engines, GPU, weights, cache, disk and locks; status 1 if something would stop a run."""
     from stages import diagnosis

@@ -5,9 +5,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from pipeline.evaluation.settings import EvaluateSettings
 from pipeline.photos.remote import Root
+from pipeline.setting import build
 from stages.console import Stage, progress, show_table, warn
-from stages.options import settings
+from stages.options.of_settings import options
 from stages.options.paths import PLACE
 
 if TYPE_CHECKING:
@@ -30,39 +32,17 @@ CLASSES_PRINTED = 20
 @click.argument("features", metavar="FEATURES.h5", type=click.Path(path_type=Path))
 @click.argument("trained_dir", metavar="HEAD_DIR|MODEL_DIR", type=click.Path(path_type=Path))
 @click.argument("out_dir", type=click.Path(path_type=Path))
-@click.option(
-    "--tta", is_flag=True, help="Average the predictions over the views in FEATURES (test-time augmentation)."
-)
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the bootstrap.")
-@click.option(
-    "--resamples", type=click.IntRange(100), default=2000, show_default=True, help="Of the bootstrap behind intervals."
-)
-@settings.engine
-@click.option("--batch-size", type=click.IntRange(min=1), default=32, show_default=True, help="Images a batch.")
-@settings.cache
-def evaluate(
-    images: Root,
-    manifest: Path,
-    features: Path,
-    trained_dir: Path,
-    out_dir: Path,
-    engine: str,
-    batch_size: int,
-    cache: Path,
-    **options: Any,
-) -> None:
+@options(EvaluateSettings)
+def evaluate(images: Root, manifest: Path, features: Path, trained_dir: Path, out_dir: Path, **chosen: Any) -> None:
     """Judge a head or a model on the test split, and write numbers, predictions and pictures to OUT_DIR.
 
     A head is judged by FEATURES; IMAGES is then read only to draw the mistakes. A model is run over the IMAGES.
     """
     from pipeline.evaluation import evaluate
-    from pipeline.models.classifier import Runtime
 
-    runtime = Runtime(weights=None, engine=engine, precision=None, batch_size=batch_size, cache=cache)
     with progress("images") as advance:
-        summary = evaluate.evaluate(
-            images, manifest, features, trained_dir, out_dir, runtime=runtime, progress=advance, **options
-        )
+        settings = build(EvaluateSettings, chosen)
+        summary = evaluate.evaluate(images, manifest, features, trained_dir, out_dir, settings, progress=advance)
     for warning in summary.warnings:
         warn(warning)
     click.echo(f"{summary.metrics['n']:,} test images, {summary.mistakes:,} mistakes; in brackets 95 % intervals\n")

@@ -5,42 +5,27 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from pipeline.features.settings import ExtractSettings
 from pipeline.photos.remote import Root
+from pipeline.setting import build
 from stages.console import Stage, progress
-from stages.options import settings
+from stages.options.cut_file import either_cut_or_file
+from stages.options.of_settings import options
 from stages.options.paths import FILE, PLACE
 
 if TYPE_CHECKING:
     from pipeline.features.extract import Report
-    from pipeline.features.workers.partition import Part
 
 
 @click.command(cls=Stage)
 @click.argument("images", type=PLACE)
 @click.argument("manifest", type=click.Path(path_type=Path))
 @click.argument("features", type=click.Path(path_type=Path))
-@settings.settings
-@settings.views
-@click.option("--batch-size", type=click.IntRange(min=1), default=32, show_default=True, help="Images a batch.")
-@settings.executor
-@click.option(
-    "--shard", metavar="I/N", callback=lambda _, __, text: _part(text), help="Only the I-th of N parts, from 0."
-)
+@options(ExtractSettings, but=("cache",))
 @click.option("--plan", "planned", is_flag=True, help="Only say what is missing and how long it takes.")
-@settings.cache
+@options(ExtractSettings, only=("cache",))
 @click.option("--report", type=FILE, help="Write what was done as JSON.")
-def extract(
-    images: Root,
-    manifest: Path,
-    features: Path,
-    views: int,
-    batch_size: int,
-    shard: "Part",
-    planned: bool,
-    cache: Path,
-    report: Path | None,
-    **chosen: Any,
-) -> None:
+def extract(images: Root, manifest: Path, features: Path, planned: bool, report: Path | None, **chosen: Any) -> None:
     """Run the frozen base once over the IMAGES of MANIFEST and keep its features in FEATURES.
 
     Rows computed before, under the same settings, come from the cache. With --shard rows are computed and FEATURES is
@@ -48,28 +33,17 @@ def extract(
     """
     from pipeline.features import extract
     from pipeline.features.cache import inventory
+    from pipeline.features.resolve import plan
 
+    settings = build(ExtractSettings, chosen)
+    either_cut_or_file(settings)
     if planned:
-        _forecast(images, manifest, views, batch_size, shard, cache, chosen)
+        _forecast(images, manifest, settings)
         return
-    with settings.executor_of(chosen) as executor, progress("rows") as advance:
-        policy, plan = settings.policy(chosen), settings.plan(chosen)
-        done = extract.extract(
-            images,
-            manifest,
-            features,
-            plan,
-            views=views,
-            policy=policy,
-            cache=cache,
-            batch_size=batch_size,
-            progress=advance,
-            report_path=report,
-            executor=executor,
-            part=shard,
-        )
-    click.echo(_summary(done, features if shard.of == 1 else cache))
-    if done.computed and not done.reused and (reason := inventory.explain(cache, plan.spec)):
+    with progress("rows") as advance:
+        done = extract.extract(images, manifest, features, settings, progress=advance, report_path=report)
+    click.echo(_summary(done, settings.cache if settings.shard else features))
+    if done.computed and not done.reused and (reason := inventory.explain(settings.cache, plan(settings).spec)):
         click.echo(f"nothing was cached under these settings: {reason}")
 
 
@@ -87,22 +61,19 @@ def _summary(done: "Report", where: Path) -> str:
     return "\n".join(lines)
 
 
-def _forecast(
-    images: Root, manifest: Path, views: int, batch_size: int, shard: "Part", cache: Path, chosen: dict[str, Any]
-) -> None:
+def _forecast(images: Root, manifest: Path, settings: ExtractSettings) -> None:
     from pipeline.features import throughput
-    from pipeline.features.workers.worker import job_of
+    from pipeline.features.workers import partition, worker
 
-    policy, plan = settings.policy(chosen), settings.plan(chosen)
-    job = job_of(images, plan, views=views, policy=policy, cache=cache, batch_size=batch_size, engine=None)
-    found = throughput.forecast(job, manifest, part=shard)
+    views = settings.views
+    found = throughput.forecast(worker.job_of(images, settings), manifest, part=partition.part_of(settings.shard))
     each = f" in {views} views" if views > 1 else ""
     click.echo(f"{found.images:,} images{each}: {found.rows:,} rows, {found.missing:,} of them missing")
     click.echo(
         f"on disk: {found.cached_bytes / 1e6:,.1f} MB of rows, {found.missing_bytes / 1e6:,.1f} MB more to come, and "
         f"{found.features_bytes / 1e6:,.1f} MB of features"
     )
-    for machines in sorted({1, chosen["workers"] or 1}):
+    for machines in sorted({1, settings.executing.workers or 1}):
         name = "1 machine" if machines == 1 else f"{machines:,} machines, at best"
         click.echo(
             f"{name}: {_time(found.hours(machines))} at {found.images_per_second * machines:,.0f} images a second"
@@ -116,17 +87,6 @@ def _time(hours: float) -> str:
         if hours * length >= 2:
             return f"{hours * length:,.1f} {unit}"
     return f"{hours * 3600:,.0f} seconds"
-
-
-def _part(text: str | None) -> "Part":
-    from pipeline.features.workers.partition import EVERYTHING, Part
-
-    if text is None:
-        return EVERYTHING
-    number, _, of = text.partition("/")
-    if not (number.isdecimal() and of.isdecimal() and int(number) < int(of)):
-        raise click.BadParameter(f"expected I/N with I from 0 to N - 1, received {text!r}", param_hint="--shard")
-    return Part(int(number), int(of))
 
 
 if __name__ == "__main__":

@@ -1,12 +1,14 @@
 """``headstart growth``: accuracy over the number of training photos, and what twice as many would bring."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from pipeline.heads.settings import GrowthSettings
+from pipeline.setting import build
 from stages.console import Stage, progress
-from stages.options.param_types import FloatRange
+from stages.options.of_settings import options
 
 if TYPE_CHECKING:
     from pipeline.heads.selection.learning_curve import Estimate
@@ -16,31 +18,14 @@ if TYPE_CHECKING:
 @click.argument("manifest", metavar="MANIFEST.csv", type=click.Path(path_type=Path))
 @click.argument("features", metavar="FEATURES.h5", type=click.Path(path_type=Path))
 @click.argument("out_dir", type=click.Path(path_type=Path))
-@click.option("--parts", type=click.IntRange(3), default=8, show_default=True, help="Sizes of the training split.")
-@click.option("--seeds", type=click.IntRange(2), default=5, show_default=True, help="Orders in which images are taken.")
-@click.option(
-    "--folds",
-    type=click.IntRange(0),
-    help="0: the validation split judges; else k-fold.  [default: 0 from 200 validation images on, else 5]",
-)
-@click.option(
-    "--C",
-    "C",
-    type=FloatRange(0.0, min_open=True),
-    default=0.01,
-    show_default=True,
-    help="Inverse strength of the penalty of the logistic head.",
-)
-def growth(manifest: Path, features: Path, out_dir: Path, parts: int, seeds: int, folds: int | None, C: float) -> None:
+@options(GrowthSettings)
+def growth(manifest: Path, features: Path, out_dir: Path, **chosen: Any) -> None:
     """Fit a logistic head on growing parts of the training split, and forecast what twice the photos would bring."""
-    from pipeline.heads.logistic import LogisticHead
     from pipeline.heads.selection import learning_curve
 
-    head = LogisticHead(C=C, l1_ratio=0.0, class_weight=None, max_iter=1000, seed=0)
+    settings = build(GrowthSettings, chosen)
     with progress("fits") as report:
-        summary = learning_curve.grow(
-            manifest, features, out_dir, head=head, parts=parts, seeds=seeds, folds=folds, progress=report
-        )
+        summary = learning_curve.grow(manifest, features, out_dir, settings, progress=report)
     for size, accuracy in zip(summary.sizes, summary.accuracies, strict=True):
         click.echo(f"{size:7,} images  accuracy {_interval(accuracy)}")
     judge = f"{summary.folds} folds" if summary.folds else "the validation split"

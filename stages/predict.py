@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
+from pipeline.inference.settings import PredictSettings
+from pipeline.setting import build
 from stages.console import Stage, progress, warn
-from stages.options import settings
-from stages.options.param_types import FloatRange
+from stages.options.of_settings import options
 
 if TYPE_CHECKING:
     from pipeline.inference.predict import Asked, Prediction
@@ -30,79 +31,22 @@ ABSTAINED = "?"
     show_default=True,
     help="A .csv or .jsonl file; - is a table on a terminal, and CSV in a pipe.",
 )
-@settings.trained
-@click.option("--batch-size", type=click.IntRange(min=1), default=32, show_default=True, help="Images a batch.")
-@click.option(
-    "--min-confidence",
-    type=FloatRange(0.0, 1.0),
-    help="Abstain, with an empty label, where the label's probability is below this.  [default: never]",
-)
-@click.option(
-    "--nearest",
-    type=click.IntRange(min=0),
-    default=0,
-    show_default=True,
-    help="Name so many of the most similar training photos; needs --features and --manifest.",
-)
-@click.option(
-    "--familiarity",
-    is_flag=True,
-    help="Tell which fraction of the training photos lies at least as far from the others; near 0, a photo is of "
-    "another kind. Needs --features and --manifest.",
-)
-@click.option(
-    "--neighbours",
-    type=click.IntRange(min=1),
-    default=10,
-    show_default=True,
-    help="--familiarity goes by the distance to the nearest training photo of this rank.",
-)
-@click.option(
-    "--features", metavar="FEATURES.h5", type=click.Path(path_type=Path), help="What the head was trained on."
-)
-@click.option("--manifest", metavar="MANIFEST.csv", type=click.Path(path_type=Path), help="Which of these train.")
-@click.option(
-    "--explain",
-    metavar="DIR",
-    type=click.Path(path_type=Path, file_okay=False),
-    help="Write a PNG a photo to DIR that shows where the evidence for its label lies.",
-)
-@settings.cache
-def predict(
-    trained: Path,
-    paths: tuple[Path, ...],
-    output: str,
-    cache: Path,
-    weights: str | None,
-    engine: str,
-    precision: Any,
-    batch_size: int,
-    familiarity: bool,
-    neighbours: int,
-    **asked: Any,
-) -> None:
+@options(PredictSettings)
+def predict(trained: Path, paths: tuple[Path, ...], output: str, **chosen: Any) -> None:
     """Label PATHS, image files or folders of them, with a trained head or a model.
 
     A file that cannot be used gets a row with its error; the exit status is then 1.
     """
-    from pipeline.inference.predict import Asked, Predictor, expand
+    from pipeline.inference import predict
 
-    wanted = Asked(familiarity=neighbours if familiarity else 0, **asked)
+    settings = build(PredictSettings, chosen)
     write = _writer(output)
-    files = expand(paths)
-    predictor = Predictor(
-        trained,
-        weights=weights,
-        engine=engine,
-        precision=precision,
-        batch_size=batch_size,
-        cache=cache,
-        asked=wanted,
-    )
+    files = predict.expand(paths)
+    predictor = predict.Predictor(trained, settings.runtime, predict.asked_of(settings))
     for warning in predictor.warnings:
         warn(warning)
     with _opened(output) as target, progress("images") as advance:
-        failed = write(predictor.predict(files, progress=advance), predictor.classes, wanted, target)
+        failed = write(predictor.predict(files, progress=advance), predictor.classes, predictor.asked, target)
     if failed:
         raise click.ClickException(f"{failed:,} of {len(files):,} files could not be used; their rows say why")
 

@@ -6,17 +6,19 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from pipeline.models.settings import Runtime
 from pipeline.photos.remote import Root
+from pipeline.report.settings import ReportSettings
+from pipeline.setting import build, described
 from stages import history
 from stages.console import Stage, progress, warn
-from stages.options import settings
+from stages.options.of_settings import options
 from stages.options.paths import FILE, PLACE
 
 if TYPE_CHECKING:
     from pipeline.report.sections.overview import Looks
     from pipeline.report.sections.provenance import Commit
 
-SETTINGS = ("method", "map_images", "most_pictures", "neighbours", "seed")
 CODE = ("pipeline", "stages", "params.yaml")  # dvc.lock changes with every run
 _PATH = click.Path(path_type=Path)
 
@@ -41,47 +43,25 @@ _PATH = click.Path(path_type=Path)
     help="Show where in a mistaken picture a model saw what it took it for; it is run for that. Needs --trained.",
 )
 @click.option("--weights", help="Of the base, for --heat-maps, as in extract.  [default: those of the training]")
-@click.option("--title", help="Of the page.  [default: the name of the folder IMAGES]")
-@click.option(
-    "--map",
-    "method",
-    type=click.Choice(["auto", "tsne", "pca"]),
-    default="auto",
-    show_default=True,
-    help="How features are laid out in the plane; auto is t-SNE up to 5,000 images, principal components beyond.",
-)
-@click.option(
-    "--map-images", type=click.IntRange(2), default=5000, show_default=True, help="Images on the map at most."
-)
-@click.option(
-    "--pictures",
-    "most_pictures",
-    type=click.IntRange(2),
-    default=10_000,
-    show_default=True,
-    help="Images with a thumbnail at most; the page stays below 10 MB.",
-)
-@click.option("--neighbours", type=click.IntRange(1), default=8, show_default=True, help="Of each picture.")
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the map.")
+@options(ReportSettings)
 @click.option(
     "--git/--no-git",
     default=True,
     show_default=True,
     help="Tell the commit, and how many results the history holds; without, the page depends on its inputs alone.",
 )
-@settings.cache
+@options(Runtime, only=("cache",))
 def report(
     images: Root,
     manifest: Path,
     features: Path,
     evaluations: tuple[Path, ...],
     page: Path,
-    title: str | None,
     git: bool,
     heat_maps: bool,
     weights: str | None,
     cache: Path,
-    **options: Any,
+    **chosen: Any,
 ) -> None:
     """Bring verdict, data, layers, heads, errors, a map and provenance together in one file, REPORT.html.
 
@@ -90,17 +70,17 @@ def report(
     from pipeline.evaluation import compare
     from pipeline.report import report
     from pipeline.report.collect import Inputs
-    from pipeline.report.report import Settings
     from pipeline.report.sections.heatmaps import HeatMaps
 
-    chosen = {name: options.pop(name) for name in SETTINGS}
-    inputs = Inputs(images, manifest, features, evaluations, **options)
+    settings = build(ReportSettings, chosen)
+    given = {name: value for name, value in chosen.items() if name not in described(ReportSettings)}
+    inputs = Inputs(images, manifest, features, evaluations, **given)
     explain = HeatMaps(inputs.trained, weights=weights, cache=cache) if heat_maps else None
     with progress("pictures") as advance:
         summary = report.report(
             inputs,
             page,
-            Settings(title=title or images.absolute().stem, **chosen),
+            settings,
             commit=_commit(Path.cwd()) if git else None,
             looks=_looks(compare.expand(evaluations)) if git else None,
             explain=explain,

@@ -10,10 +10,10 @@ from PIL import Image
 
 from pipeline.backbones.table import BACKBONES, Backbone
 from pipeline.features import resolve
-from pipeline.features.resolve import Plan, Settings
-from pipeline.photos.augmentation import Policy
+from pipeline.features.settings import ExtractSettings
+from pipeline.photos.settings import Policy
 
-NO_POLICY = Policy(flip="none", rotation=0.0, zoom=0.0, shift=0.0, brightness=0.0, contrast=0.0)
+NO_POLICY = Policy()
 
 
 class CountingEngine:
@@ -41,24 +41,25 @@ def quadrant_means(batch: NDArray[np.uint8]) -> NDArray[np.float32]:
     return quadrants.mean(axis=(2, 4)).reshape(count, 12)
 
 
-def settings(**changes: object) -> Settings:
+def settings(**changes: object) -> ExtractSettings:
     chosen: dict[str, object] = {
         "backbone": "mobilenet_v2",
         "alpha": 1.0,
         "weights": "none",
-        "seed": 0,
+        "weights_seed": 0,
         "size": 32,
         "resize": "squash",
+        "engine": "tensorflow",
         "cut": "top",
         "pooling": "avg",
         "precision": "float32",
         "dtype": "auto",
     }
-    return Settings(**{**chosen, **changes})  # type: ignore[arg-type]
+    return ExtractSettings(**{**chosen, **changes})  # type: ignore[arg-type]
 
 
-def plan(**changes: object) -> Plan:
-    return resolve.plan(settings(**changes), engine="tensorflow")
+def plan(**changes: object) -> resolve.Plan:
+    return resolve.plan(settings(**changes))
 
 
 def write_photo(path: Path, seed: int, size: tuple[int, int] = (40, 30)) -> Path:

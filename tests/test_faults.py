@@ -35,7 +35,7 @@ from pipeline.features.extract import Report
 from pipeline.photos import manifest
 from pipeline.storage import hdf5
 from tests import ROOT
-from tests.fakes import NO_POLICY, CountingEngine, plan, write_photo
+from tests.fakes import CountingEngine, settings, write_photo
 
 COUNT = 6
 BATCH = 2
@@ -91,13 +91,9 @@ class Site:
             self.photos,
             self.manifest,
             self.features,
-            plan(size=32),
-            views=1,
-            policy=NO_POLICY,
-            cache=self.cache,
-            batch_size=BATCH,
+            settings(size=32, cache=self.cache, batch_size=BATCH),
             progress=lambda done, total: None,
-            engine=lambda _: engine or CountingEngine(),
+            by=extract.By(open_engine=lambda _: engine or CountingEngine()),
         )
 
     def sha256(self) -> str | None:

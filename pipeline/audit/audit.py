@@ -20,7 +20,6 @@ of test images where a model disagrees, and only there, favours models like it: 
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -29,11 +28,14 @@ from numpy.typing import NDArray
 
 from pipeline.audit import confusable, contact_sheets, label_issues, out_of_fold, outliers, tables
 from pipeline.audit.findings import Duplicates, Findings
+from pipeline.audit.settings import AuditSettings
 from pipeline.errors import ArtefactError, ImageError, InputError
 from pipeline.features.features_file import Features
 from pipeline.heads import standardise
 from pipeline.heads.registry import Head
+from pipeline.heads.resolve import unfitted
 from pipeline.heads.selection.cross_validation import assign_groups
+from pipeline.heads.settings import TrainSettings
 from pipeline.photos import decode, decode_pool, manifest
 from pipeline.photos.duplicates import near_duplicates, perceptual_hash
 from pipeline.photos.duplicates.perceptual_hash import Signature, Signatures
@@ -48,46 +50,15 @@ ROWS_AT_ONCE: Final = 4096
 Progress = Callable[[int, int], None]
 
 
-@dataclass(frozen=True)
-class Rules:
-    """What counts as what.
-
-    Attributes
-    ----------
-    hash_distance : int
-        The largest difference between perceptual hashes of the same picture, in bits of 256.
-    min_cosine : float
-        From this centred cosine of their features on, two pictures are listed as alike; above 0, at most 1.
-    neighbours : int
-        An image's distance is that to its neighbour of this rank.
-    folds, seed : int
-        Of the out-of-fold predictions.
-    """
-
-    hash_distance: int
-    min_cosine: float
-    neighbours: int
-    folds: int
-    seed: int
-
-    def check(self) -> None:
-        """Raise InputError for a value out of its range; two are checked where they are used."""
-        if not 0 < self.min_cosine <= 1:
-            raise InputError(f"--min-cosine: expected a number above 0, at most 1, received {self.min_cosine}")
-        if self.neighbours < 1:
-            raise InputError(f"--neighbours: expected 1 or more, received {self.neighbours}")
-
-
 def audit(
     images_root: Root,
     manifest_path: Path,
     features_path: Path,
     out_dir: Path,
+    settings: AuditSettings,
     *,
-    rules: Rules,
-    head: Head,
-    workers: int | None,
     progress: Progress,
+    head: Head | None = None,
 ) -> dict[str, int]:
     """Look for faults in the data, and write what was found.
 
@@ -99,13 +70,12 @@ def audit(
         Labels and splits, and a row for each image; of several views the image itself is used.
     out_dir : Path
         Made if it is missing. Files of the names above are replaced, others left.
-    rules : Rules
-    head : Head
-        What judges the labels; fitted once a fold.
-    workers : int or None
-        Processes that decode; None is one a core. Has no effect on the result.
+    settings : AuditSettings
+        The workers, processes that decode, have no effect on the result.
     progress : callable
         Called with (files decoded, files in all).
+    head : Head, optional
+        What judges the labels, fitted once a fold; by default the logistic one of the settings.
 
     Returns
     -------
@@ -117,26 +87,27 @@ def audit(
     Raises
     ------
     InputError
-        A rule is out of its range, or there are too few images for so many folds.
+        A setting is out of its range, or there are too few images for so many folds.
     ArtefactError
         An image is gone or not what the manifest says, the features lack images, or a file is damaged.
     """
-    rules.check()
+    settings.check()
+    head = head or unfitted(TrainSettings(C=settings.C, seed=settings.seed))
     everything = manifest.read(manifest_path)
     distinct, copies = _distinct(everything)
     if len(distinct.classes) < 2:
         raise InputError(f"{manifest_path}: expected two classes or more, received {len(distinct.classes)}")
     with Features(features_path) as features:
         rows = _rows(features, distinct)
-    signatures = _signatures(images_root, distinct, workers, progress)
+    signatures = _signatures(images_root, distinct, settings.workers, progress)
     vectors = directions(rows)
-    duplicates = _duplicates(distinct, signatures, vectors, rules)
+    duplicates = _duplicates(distinct, signatures, vectors, settings)
     codes = np.unique(np.array(distinct.labels, object), return_inverse=True)[1].astype(np.int64)
     probabilities = out_of_fold.predict(
         head,
         rows,
         codes,
-        assign_groups(codes, duplicates.groups, folds=rules.folds, seed=rules.seed),
+        assign_groups(codes, duplicates.groups, folds=settings.folds, seed=settings.seed),
         np.array([split != "test" for split in distinct.splits]),
         n_classes=len(distinct.classes),
         progress=lambda *_: None,
@@ -147,7 +118,7 @@ def audit(
         duplicates=duplicates,
         issues=label_issues.find(codes, probabilities),
         probabilities=probabilities,
-        distances=outliers.measure(vectors, codes, neighbours=rules.neighbours),
+        distances=outliers.measure(vectors, codes, neighbours=settings.neighbours),
         confusable=confusable.find(codes, probabilities),
     )
     tables.write(found, out_dir)
@@ -218,11 +189,11 @@ def _rows(features: Features, distinct: Manifest) -> Vectors:
     return X
 
 
-def _duplicates(distinct: Manifest, signatures: Signatures, vectors: Vectors, rules: Rules) -> Duplicates:
+def _duplicates(distinct: Manifest, signatures: Signatures, vectors: Vectors, settings: AuditSettings) -> Duplicates:
     same, limit = near_duplicates.same_pictures(
-        signatures, distinct.labels, hash_distance=rules.hash_distance, progress=lambda *_: None
+        signatures, distinct.labels, hash_distance=settings.hash_distance, progress=lambda *_: None
     )
-    i, j, cosines = close_pairs(vectors, vectors, least=rules.min_cosine, progress=lambda *_: None)
+    i, j, cosines = close_pairs(vectors, vectors, least=settings.min_cosine, progress=lambda *_: None)
     n = len(distinct)
     merely = ~np.isin(i * n + j, same.first * n + same.second)
     order = np.flatnonzero(merely)[np.argsort(-cosines[merely], kind="stable")]

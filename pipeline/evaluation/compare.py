@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from pipeline.errors import ArtefactError, InputError
 from pipeline.evaluation import predictions_file, verdict
+from pipeline.evaluation.compare_settings import CompareSettings
 from pipeline.evaluation.verdict import NO_DIFFERENCE, Pair, Place
 from pipeline.heads import training_time
 from pipeline.heads.training_time import Cost
@@ -72,7 +73,7 @@ class _Judged:
     losses: NDArray[np.float64]
 
 
-def compare(out_dirs: Sequence[Path], result_dir: Path, *, reports: Path | None, seed: int, resamples: int) -> Summary:
+def compare(out_dirs: Sequence[Path], result_dir: Path, settings: CompareSettings) -> Summary:
     """Set evaluations side by side, and write tables, picture and verdict.
 
     Parameters
@@ -82,10 +83,8 @@ def compare(out_dirs: Sequence[Path], result_dir: Path, *, reports: Path | None,
         all that lie in it.
     result_dir : Path
         Made if it is missing.
-    reports : Path or None
-        Folder with ``NAME.json``, as `costs.write` makes it, for those evaluations whose cost is known.
-    seed, resamples : int
-        Of the bootstrap behind the differences of log loss.
+    settings : CompareSettings
+        The reports are ``NAME.json``, as `costs.write` makes them, for those evaluations whose cost is known.
 
     Raises
     ------
@@ -100,9 +99,9 @@ def compare(out_dirs: Sequence[Path], result_dir: Path, *, reports: Path | None,
             f"OUT_DIR: expected two evaluations or more, received {', '.join(map(str, folders)) or 'none'}"
         )
     judged = _read(folders)
-    known = _costs(reports, [one.name for one in judged])
+    known = _costs(settings.reports, [one.name for one in judged])
     ordered = sorted(judged, key=lambda one: (-one.correct.sum(), float(one.losses.mean()), one.name))
-    pairs = _pairs(ordered, seed=seed, resamples=resamples)
+    pairs = _pairs(ordered, seed=settings.seed, resamples=settings.resamples)
     ranking = [_place(one, pairs, known.get(one.name)) for one in ordered]
     summary = Summary(
         len(ordered[0].correct), ranking, pairs, verdict.overall(ranking, pairs), verdict.fine_tuning(pairs, known)

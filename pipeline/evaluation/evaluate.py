@@ -24,9 +24,9 @@ import numpy as np
 from pipeline.errors import ArtefactError, InputError
 from pipeline.evaluation import probabilities, results
 from pipeline.evaluation.results import Evaluated, Summary
+from pipeline.evaluation.settings import EvaluateSettings
 from pipeline.heads.calibration import thresholds
 from pipeline.models import classifier
-from pipeline.models.classifier import Runtime
 from pipeline.photos import manifest
 from pipeline.photos.remote import Root
 from pipeline.stats import calibration_error, metrics
@@ -38,11 +38,8 @@ def evaluate(
     features_path: Path,
     trained_dir: Path,
     out_dir: Path,
+    settings: EvaluateSettings,
     *,
-    tta: bool,
-    seed: int,
-    resamples: int,
-    runtime: Runtime | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Summary:
     """Evaluate a head, at its threshold if it has one, or a model on the test images. Identical files count once.
@@ -54,17 +51,13 @@ def evaluate(
     manifest_path : Path
         Labels and splits.
     features_path : Path
-        Rows for a head; of a model, only which views there are, if `tta` asks for them.
+        Rows for a head; of a model, only which views there are, if test-time augmentation asks for them.
     trained_dir : Path
         As `pipeline.heads.store.save` or `pipeline.models.store.save` wrote it.
     out_dir : Path
         Made if it is missing. Files of the names above are replaced, others left.
-    tta : bool
-        Test-time augmentation: the mean of the probabilities over all views, instead of those of the image itself.
-    seed, resamples : int
-        Of the bootstrap.
-    runtime : Runtime, optional
-        How a model is run; a head needs none.
+    settings : EvaluateSettings
+        Test-time augmentation is the mean of the probabilities over all views, instead of those of the image itself.
     progress : callable, optional
         Called with (rows done, rows) while a model is run.
 
@@ -85,13 +78,14 @@ def evaluate(
             f"{manifest_path}: expected images in the test split, received none: run `headstart prepare` with a "
             "--test-fraction above 0, with --stratify if there are few images"
         )
-    trained = classifier.load(trained_dir, runtime)
+    trained = classifier.load(trained_dir, settings.runtime)
     classes = trained.classes
     _require_same_classes(everything.classes, classes, manifest_path, trained_dir)
-    given = probabilities.predict(trained, test, images_root, features_path, tta=tta, progress=progress)
+    given = probabilities.predict(trained, test, images_root, features_path, tta=settings.tta, progress=progress)
     code_of = {label: code for code, label in enumerate(classes)}
     actual = np.array([code_of[label] for label in test.labels], np.int64)
     predicted = thresholds.decide(given.calibrated, classes, trained.threshold)
+    seed, resamples = settings.seed, settings.resamples
     measure = partial(metrics.measure, actual, classes=classes, seed=seed, resamples=resamples)
     ece = partial(calibration_error.calibration_error, actual, seed=seed, resamples=resamples)
     measured = measure(given.calibrated, predicted=predicted) | {"ece": ece(given.calibrated)}

@@ -12,10 +12,10 @@ from pipeline.features import spec
 from pipeline.features.features_file import Features
 from pipeline.heads.calibration import calibrate
 from pipeline.models.classifier import Classifier, HeadClassifier
-from pipeline.photos import augmentation
 from pipeline.photos.batches import of_manifest
 from pipeline.photos.manifest import Manifest
 from pipeline.photos.remote import Root
+from pipeline.photos.settings import Policy
 
 
 class Probabilities(NamedTuple):
@@ -71,7 +71,7 @@ def predict(
     if tta:
         with Features(features_path) as features:
             _check_tta(tta, features)
-            count, policy = features.views["count"], augmentation.Policy(**features.views["policy"])  # type: ignore[index]
+            count, policy = features.views["count"], Policy(**features.views["policy"])  # type: ignore[index]
     each = classifier.predict_views(of_manifest(root, table, policy), count, progress)
     uncalibrated = calibrate.apply(each, 1 / classifier.temperature).mean(axis=1)
     return Probabilities(each.mean(axis=1), uncalibrated, [])

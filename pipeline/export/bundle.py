@@ -20,7 +20,7 @@ from pipeline.errors import ArtefactError, InputError
 from pipeline.export.formats import FORMATS, Format
 from pipeline.heads.calibration import thresholds
 from pipeline.models.store import Model
-from pipeline.photos.decode import Geometry
+from pipeline.photos.settings import Geometry
 from pipeline.storage.atomic import published
 from pipeline.storage.digests import of_file
 

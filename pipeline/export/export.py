@@ -15,11 +15,12 @@ from numpy.typing import NDArray
 
 from pipeline.backbones import quiet_imports
 from pipeline.backbones.engines import engine
-from pipeline.errors import HeadstartError, InputError, StorageError
+from pipeline.errors import HeadstartError, InputError, SettingError, StorageError
 from pipeline.export import bundle, model_card, parity
 from pipeline.export.build_graph import Graph
-from pipeline.export.formats import FORMATS, Format, Quantization, Samples
+from pipeline.export.formats import FORMATS, Format, Samples
 from pipeline.export.parity import Row
+from pipeline.export.settings import ExportSettings
 from pipeline.models import store
 from pipeline.models.store import Model
 from pipeline.photos import decode, manifest
@@ -28,44 +29,26 @@ from pipeline.photos.manifest import Manifest
 from pipeline.photos.remote import Root
 from pipeline.storage.atomic import published_folder
 
+__all__ = ["NAMES", "Data", "Row", "Summary", "export"]
+
 NAMES: Final = tuple(name for name in FORMATS if "-" not in name)
 OPERATION: Final = re.compile(r"(?:tf\.|OpType: |operations?: |op \[\S+ )(\w+)")  # in what the converters complain of
 
 
-@dataclass(frozen=True)
-class Settings:
-    """What to write.
-
-    Attributes
-    ----------
-    formats : tuple of str
-        Among `NAMES`.
-    quantize : tuple of {"none", "dynamic", "int8"}
-        Kinds of TFLite file, one each: float32; weights of 8 bits; weights and activations of 8 bits.
-    calibration_images : int
-        Training images at most that int8 takes the range of its activations from: the first in the order of their
-        digests. Others give another file.
-    sample : int
-        Test images at most to compare the formats on.
-    """
-
-    formats: tuple[str, ...]
-    quantize: tuple[Quantization, ...]
-    calibration_images: int
-    sample: int
-
-    def rows(self) -> list[Format]:
-        """Return the formats to write, those of TFLite for each kind; InputError if there is none of a name."""
-        if odd := [name for name in self.formats if name not in NAMES]:
-            raise InputError(f"--format: expected among {', '.join(NAMES)}, received {', '.join(odd)}")
-        if set(self.quantize) - {"none"} and "tflite" not in self.formats:
-            asked, formats = ",".join(self.quantize), ",".join(self.formats)
-            raise InputError(f"--quantize {asked}: expected --format tflite with it, received {formats}")
-        kinds = ["tflite" if kind == "none" else f"tflite-{kind}" for kind in self.quantize]
-        wanted = {name for name in self.formats if name != "tflite"} | set(kinds if "tflite" in self.formats else [])
-        if not wanted:
-            raise InputError("--format: expected one format or more, received none")
-        return [row for name, row in FORMATS.items() if name in wanted]
+def rows_of(settings: ExportSettings) -> list[Format]:
+    """Return the formats to write, those of TFLite for each kind; InputError if there is none of a name."""
+    if odd := [name for name in settings.formats if name not in NAMES]:
+        raise InputError(f"--format: expected among {', '.join(NAMES)}, received {', '.join(odd)}")
+    if set(settings.quantize) - {"none"} and "tflite" not in settings.formats:
+        asked, formats = ",".join(settings.quantize), ",".join(settings.formats)
+        raise InputError(f"--quantize {asked}: expected --format tflite with it, received {formats}")
+    kinds = ["tflite" if kind == "none" else f"tflite-{kind}" for kind in settings.quantize]
+    wanted = {name for name in settings.formats if name != "tflite"} | set(
+        kinds if "tflite" in settings.formats else []
+    )
+    if not wanted:
+        raise InputError("--format: expected one format or more, received none")
+    return [row for name, row in FORMATS.items() if name in wanted]
 
 
 @dataclass(frozen=True)
@@ -100,32 +83,20 @@ class Summary:
 
 
 def export(
-    model_dir: Path,
-    out_dir: Path,
-    *,
-    settings: Settings,
-    data: Data | None,
-    evaluation: Path | None,
-    cache: Path | None,
-    progress: Callable[[int, int], None],
+    model_dir: Path, out_dir: Path, settings: ExportSettings, *, progress: Callable[[int, int], None]
 ) -> Summary:
     """Write a model in several formats, compare each with it, and publish all of it, or nothing.
 
     Parameters
     ----------
     model_dir : Path
-        As `pipeline.models.store.save` wrote it.
+        Written by `pipeline.models.finetuning.finetune`.
     out_dir : Path
-        An export that stands there is replaced as a whole.
-    settings : Settings
-    data : Data or None
-        None compares nothing.
-    evaluation : Path or None
-        A folder of `pipeline.evaluation.evaluate.evaluate`, whose metrics go into the card.
-    cache : Path or None
-        Where the engine that runs the model itself finds what it kept to start faster.
+        Made anew; what an export left there is replaced.
+    settings : ExportSettings
+        With images and their manifest, each format is run on test images and compared with the model.
     progress : callable
-        Called with (steps done, steps): a format written or compared each.
+        Called with (steps done, steps).
 
     Raises
     ------
@@ -136,7 +107,10 @@ def export(
     StorageError
         The disk is full.
     """
-    rows = settings.rows()
+    rows, evaluation, cache = rows_of(settings), settings.evaluation, settings.cache
+    if (settings.images is None) != (settings.manifest is None):
+        raise SettingError("expected --images and --manifest together, received one of them")
+    data = Data(settings.images, settings.manifest) if settings.images and settings.manifest else None
     bundle.require_replaceable(out_dir)
     _require_installed(rows)
     model = store.read(model_dir)
@@ -179,7 +153,7 @@ class _Calibration:
 
 
 def _calibration(
-    model: Model, rows: Sequence[Format], settings: Settings, data: Data | None, table: Manifest | None
+    model: Model, rows: Sequence[Format], settings: ExportSettings, data: Data | None, table: Manifest | None
 ) -> _Calibration | None:
     if not any(row.name == "tflite-int8" for row in rows):
         return None
@@ -235,7 +209,7 @@ def _compared(
     model: Model,
     directory: Path,
     rows: Sequence[Format],
-    settings: Settings,
+    settings: ExportSettings,
     data: Data | None,
     table: Manifest | None,
     cache: Path | None,

@@ -12,7 +12,7 @@ import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Literal, get_args
+from typing import Any, Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,9 +20,8 @@ from numpy.typing import NDArray
 from pipeline.backbones import quiet_imports
 from pipeline.backbones.engines.openvino import converted
 from pipeline.export.build_graph import IMAGE_BYTES, PIXELS, PROBABILITIES, Graph
+from pipeline.export.settings import Quantization
 
-Quantization = Literal["none", "dynamic", "int8"]
-QUANTIZATIONS: Final = get_args(Quantization)
 OPSET: Final = 17  # of ONNX; onnxruntime knows it since 1.12
 ZIP_DATE: Final = (1980, 1, 1, 0, 0, 0)  # the first that a ZIP file can hold
 Samples = Callable[[], Iterator[NDArray[np.uint8]]]

@@ -24,12 +24,13 @@ from pipeline.export import bundle, runtimes
 from pipeline.export.formats import Format
 from pipeline.heads.calibration import thresholds
 from pipeline.models import classifier
-from pipeline.models.classifier import Runtime
+from pipeline.models.settings import Runtime
 from pipeline.models.store import Model
 from pipeline.photos import decode
 from pipeline.photos.batches import Fit, Photos
 from pipeline.photos.manifest import Manifest
 from pipeline.photos.remote import Root
+from pipeline.photos.settings import Geometry
 from pipeline.stats import intervals
 
 MARGIN: Final = 2e-3
@@ -106,7 +107,7 @@ class _LaidOut(Photos):
 
     work: Path = Path()
     size: int = 0
-    geometry: decode.Geometry = "squash"
+    geometry: Geometry = "squash"
 
     def views(self, place: int, fit: Fit, numbers: Sequence[int]) -> list[NDArray[np.uint8]]:
         """Return the square, made of the pixels that are laid out beside it."""

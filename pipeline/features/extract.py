@@ -1,10 +1,11 @@
 """A manifest and a trunk to features: every image forwarded once, and never again under the same spec."""
 
+import contextlib
 import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 
@@ -13,13 +14,13 @@ from pipeline.errors import InputError, StorageError
 from pipeline.features import features_file, spec, throughput
 from pipeline.features.cache.row_cache import DamagedShardError
 from pipeline.features.resolve import Plan
-from pipeline.features.workers.executors.executor import Executor
-from pipeline.features.workers.executors.local import Local
-from pipeline.features.workers.partition import EVERYTHING, Part, Worker
+from pipeline.features.settings import ExtractSettings
+from pipeline.features.workers.executors.executor import Executor, open_executor
+from pipeline.features.workers.partition import EVERYTHING, Worker, part_of
 from pipeline.features.workers.retry import Completion, Progress
 from pipeline.features.workers.worker import job_of
 from pipeline.photos import manifest
-from pipeline.photos.augmentation import Policy, check_views
+from pipeline.photos.augmentation import check_views
 from pipeline.photos.remote import Root
 from pipeline.storage.atomic import published
 
@@ -67,21 +68,33 @@ class Report:
     lost: int
 
 
+class By(NamedTuple):
+    """Who computes.
+
+    Attributes
+    ----------
+    executor : Executor or None
+        One that is open already and stays open; None opens the one of the settings.
+    open_engine : callable or None
+        Makes the engine, once in each process that computes, and only if a row is missing; None is `open_engine`.
+    """
+
+    executor: Executor | None = None
+    open_engine: Callable[[Plan], Engine] | None = None
+
+
+AS_SET: Final = By()
+
+
 def extract(
     root: Root,
     manifest_path: Path,
     features_path: Path,
-    plan: Plan,
+    settings: ExtractSettings,
     *,
-    views: int,
-    policy: Policy,
-    cache: Path,
-    batch_size: int,
     progress: Progress,
     report_path: Path | None = None,
-    engine: Callable[[Plan], Engine] | None = None,
-    executor: Executor | None = None,
-    part: Part = EVERYTHING,
+    by: By = AS_SET,
 ) -> Report:
     """Compute the rows that the cache lacks, keep them, and assemble `features_path` from the cache.
 
@@ -91,26 +104,15 @@ def extract(
         The image root to which the manifest's paths are relative.
     manifest_path, features_path : Path
         In and out. The output is published once it is complete.
-    plan : Plan
-        From `plan`.
-    views : int
-        How many views of each image, 1 or more; the first is the image itself.
-    policy : Policy
-        What may happen to an image in the other views.
-    cache : Path
-        The cache folder. Workers on other machines see it, the images, and files of weights under the same paths.
-    batch_size : int
-        Images a batch; it changes speed and memory only.
+    settings : ExtractSettings
+        Workers on other machines see the cache, the images, and files of weights under the same paths. With a shard,
+        only the rows of that part of the images are computed, and nothing is assembled: the others are for other runs.
     progress : callable
         Called with (rows computed so far, rows to compute).
     report_path : Path, optional
         Where the report goes as JSON, after a failure too.
-    engine : callable, optional
-        Makes the engine, once in each process that computes, and only if a row is missing; by default `open_engine`.
-    executor : Executor, optional
-        Who computes; by default this process. It changes speed only.
-    part : Part, optional
-        Compute the rows of that part of the images only, and assemble nothing: the others are for other runs.
+    by : By, optional
+        Who computes, and by which engine, if not as `settings` say.
 
     Returns
     -------
@@ -128,15 +130,17 @@ def extract(
     StorageError
         The disk is full, fails or cannot be written. What was stored stays stored.
     """
-    check_views(views, policy)
-    run = Completion(
-        job_of(root, plan, views=views, policy=policy, cache=cache, batch_size=batch_size, engine=engine),
-        manifest.read(manifest_path),
-        part=part,
-        executor=executor or Local(),
-        progress=progress,
-    )
-    _finish(run, None if part != EVERYTHING else features_path)
+    check_views(settings.views, settings.policy)
+    part = part_of(settings.shard)
+    with contextlib.nullcontext(by.executor) if by.executor else open_executor(settings.executing) as executor:
+        run = Completion(
+            job_of(root, settings, open_engine=by.open_engine),
+            manifest.read(manifest_path),
+            part=part,
+            executor=executor,
+            progress=progress,
+        )
+        _finish(run, None if part != EVERYTHING else features_path)
     report = _report(run)
     if report_path:
         with published(report_path) as temporary:

@@ -1,74 +1,37 @@
 """Settings to a plan: the spec of the features, and what a trunk is built from; then the engine that runs it."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.backbones import cutting, table
 from pipeline.backbones.engines import engine
-from pipeline.backbones.engines.engine import Engine, Precision, choose, described
+from pipeline.backbones.engines.engine import Engine, choose, described
+from pipeline.backbones.settings import EngineName
 from pipeline.backbones.table import Backbone
 from pipeline.backbones.weights import Weights, find_weights, load
 from pipeline.errors import ArtefactError
 from pipeline.features import spec
+from pipeline.features.probe import cut_file
+from pipeline.features.settings import FeatureSettings, Pooling
 from pipeline.photos import decode
 
 EXTRACTOR_VERSION: Final = 1
 
 
 @dataclass(frozen=True)
-class Settings:
-    """What the user chooses, all of which can change a feature's value.
-
-    Attributes
-    ----------
-    backbone : str
-        A name of `pipeline.backbones.table.BACKBONES`.
-    alpha : float
-        Width multiplier; 1.0 where the backbone has none.
-    weights : str
-        ``imagenet``, ``none`` (random) or a file.
-    seed : int
-        Of random weights; without effect otherwise.
-    size : int or None
-        Side of the input square, px; None is the backbone's own.
-    resize : {"squash", "crop", "pad"}
-        How a rectangle becomes the square.
-    cut : str
-        ``top``, another word of the backbone's table, or a layer's name.
-    pooling : str
-        One of `pipeline.backbones.cutting.POOLINGS`.
-    precision : {"float32", "bfloat16", "float16"}
-        Of the arithmetic.
-    dtype : {"auto", "float16", "float32"}
-        As stored; ``auto`` is float16 for pooled features and float32 for whole maps.
-    """
-
-    backbone: str
-    alpha: float
-    weights: str
-    seed: int
-    size: int | None
-    resize: decode.Geometry
-    cut: str
-    pooling: str
-    precision: Precision
-    dtype: str
-
-
-@dataclass(frozen=True)
 class Plan:
     """Settings, resolved: the spec, what a trunk is built from, and the engine. Made without TensorFlow."""
 
-    settings: Settings
+    settings: FeatureSettings
     backbone: Backbone
     weights: Weights
-    engine: str
+    engine: EngineName
     spec: dict[str, Any]
 
     @property
@@ -82,7 +45,7 @@ class Plan:
         return partial(decode.fit, size=self.size, geometry=self.spec["resize"])
 
 
-def settings_of(described: spec.Spec, source: Path, *, weights: str | None) -> Settings:
+def settings_of(described: spec.Spec, source: Path, *, weights: str | None, engine: str) -> FeatureSettings:
     """Return the settings under which features of a spec are made again.
 
     Parameters
@@ -92,7 +55,8 @@ def settings_of(described: spec.Spec, source: Path, *, weights: str | None) -> S
     source : Path
         That artefact, for the message.
     weights : str or None
-        As in `Settings`. None: ``none`` if the spec names the seed of random weights, else ``imagenet``.
+        As in `FeatureSettings`. None: ``none`` if the spec names the seed of random weights, else ``imagenet``.
+    engine : {"auto", "tensorflow", "openvino"}
 
     Raises
     ------
@@ -101,13 +65,14 @@ def settings_of(described: spec.Spec, source: Path, *, weights: str | None) -> S
     """
     try:
         seed = described["weights"].get("seed")
-        return Settings(
+        return FeatureSettings(
             backbone=described["backbone"]["name"],
             alpha=described["backbone"]["alpha"],
             weights=weights or ("imagenet" if seed is None else "none"),
-            seed=seed or 0,
+            weights_seed=seed or 0,
             size=described["size"],
             resize=described["resize"],
+            engine=cast(EngineName, engine),
             cut=described["cut"],
             pooling=described["pooling"],
             precision=described["precision"],
@@ -117,24 +82,25 @@ def settings_of(described: spec.Spec, source: Path, *, weights: str | None) -> S
         raise ArtefactError(f"{source}: its spec does not say how the features were made: {error!r}") from error
 
 
-def plan(settings: Settings, *, engine: str) -> Plan:
+def plan(settings: FeatureSettings) -> Plan:
     """Resolve settings to a spec, without TensorFlow.
 
     Parameters
     ----------
-    settings : Settings
-    engine : {"auto", "tensorflow", "openvino"}
-        At float32 it changes speed only. Below, it is part of the spec.
+    settings : FeatureSettings
 
     Raises
     ------
     InputError
         A name or a value is not one of those expected; the message names the option.
     """
+    if settings.cut_file:
+        cut, pooling = cut_file.read(settings.cut_file, backbone=settings.backbone)
+        settings = replace(settings, cut=cut, pooling=cast(Pooling, pooling), cut_file=None)
     backbone = table.find(settings.backbone)
     size = settings.size or backbone.size
-    weights = find_weights(backbone, settings.weights, size=size, alpha=settings.alpha, seed=settings.seed)
-    engine = choose(engine)
+    weights = find_weights(backbone, settings.weights, size=size, alpha=settings.alpha, seed=settings.weights_seed)
+    engine = choose(settings.engine)
     pooled = settings.pooling not in ("flatten", "none")
     fields = {
         "extractor": EXTRACTOR_VERSION,

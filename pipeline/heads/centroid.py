@@ -10,8 +10,8 @@ from pipeline.heads.calibration.temperature import certainty, fit_factor
 from pipeline.heads.linear import AffineHead
 from pipeline.heads.parameter_checks import require_choice
 from pipeline.heads.selection.cross_validation import FittedSeparately
+from pipeline.heads.settings import ClassWeight
 from pipeline.heads.standardise import (
-    ClassWeight,
     Codes,
     Floats,
     Progress,

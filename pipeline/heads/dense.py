@@ -14,10 +14,10 @@ from pipeline.errors import InputError
 from pipeline.heads.dense_layers import Stack
 from pipeline.heads.parameter_checks import require_choice, require_number, require_whole
 from pipeline.heads.selection.cross_validation import Fold
+from pipeline.heads.settings import ClassWeight
 from pipeline.heads.solvers import dense_training
 from pipeline.heads.standardise import (
     Candidates,
-    ClassWeight,
     Codes,
     Floats,
     Progress,

@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 from pipeline.errors import InputError
 from pipeline.heads.parameter_checks import require_choice, require_whole
 from pipeline.heads.selection.cross_validation import FittedSeparately
+from pipeline.heads.settings import ClassWeight
 from pipeline.heads.standardise import (
-    ClassWeight,
     Codes,
     Floats,
     Progress,

@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 from pipeline.heads.linear import AffineHead
 from pipeline.heads.parameter_checks import require_choice, require_number, require_whole
 from pipeline.heads.selection.cross_validation import Fold
+from pipeline.heads.settings import ClassWeight
 from pipeline.heads.solvers.logistic_objective import Objective
 from pipeline.heads.standardise import (
     Candidates,
-    ClassWeight,
     Codes,
     Floats,
     Progress,

@@ -12,9 +12,9 @@ from pipeline.heads.calibration.temperature import certainty, fit_factor
 from pipeline.heads.linear import AffineHead
 from pipeline.heads.parameter_checks import require_choice, require_number
 from pipeline.heads.selection.cross_validation import Fold, each_fold
+from pipeline.heads.settings import ClassWeight
 from pipeline.heads.standardise import (
     Candidates,
-    ClassWeight,
     Codes,
     Floats,
     Progress,

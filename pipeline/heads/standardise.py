@@ -3,17 +3,17 @@
 import math
 from collections.abc import Iterator, Sequence
 from itertools import islice
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.errors import InputError
+from pipeline.heads.settings import ClassWeight
 
 Rows = NDArray[np.floating[Any]]
 Codes = NDArray[np.int64]
 Floats = NDArray[np.float64]
-ClassWeight = Literal["balanced"]
 
 # Rows that are converted to float64 at a time: bounds the memory of a pass, and changes no result that is promised.
 BLOCK_ROWS = 1024

@@ -1,6 +1,6 @@
 """Manifest and features to a fitted head: join labels to rows by digest, search, fit, judge, calibrate, store."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -13,10 +13,12 @@ from pipeline.features.features_file import Features
 from pipeline.features.lazy_rows import Selection, not_finite
 from pipeline.heads import registry, standardise, store
 from pipeline.heads.calibration import calibrate, thresholds
-from pipeline.heads.calibration.calibrate import FEWEST_ROWS, Method, apply
+from pipeline.heads.calibration.calibrate import FEWEST_ROWS, apply
 from pipeline.heads.registry import Head
+from pipeline.heads.resolve import Training, resolve
 from pipeline.heads.selection import grid_search
 from pipeline.heads.selection.cross_validation import Fold, assign
+from pipeline.heads.settings import TrainSettings
 from pipeline.heads.standardise import Codes, Progress, Table
 from pipeline.photos import manifest
 from pipeline.photos.manifest import Manifest
@@ -51,7 +53,7 @@ class Summary:
     Attributes
     ----------
     head : str
-        The kind, as in `heads.HEADS`.
+        The kind, as in `registry.HEADS`.
     n_parameters : int
         How many numbers the fit adjusted.
     train : Score
@@ -96,12 +98,35 @@ def train(
     manifest_path: Path,
     features_path: Path,
     head_dir: Path,
+    settings: TrainSettings,
     *,
-    head: Head,
-    search: grid_search.Search | None = None,
-    calibrate: Method | None = None,
-    wish: thresholds.Wish | None = None,
-    memory: int | None = None,
+    given: Collection[str] = (),
+    progress: Progress | None = None,
+) -> Summary:
+    """Do what `fit` does, as settings say.
+
+    Parameters
+    ----------
+    manifest_path, features_path, head_dir, progress
+        As for `fit`.
+    settings : TrainSettings
+    given : collection of str
+        The settings that somebody gave a value. A search keeps these, and one that would have no effect is refused.
+
+    Raises
+    ------
+    SettingError
+        A setting has no effect beside the others.
+    """
+    return fit(manifest_path, features_path, head_dir, resolve(settings, given), progress=progress)
+
+
+def fit(
+    manifest_path: Path,
+    features_path: Path,
+    head_dir: Path,
+    training: Training,
+    *,
     progress: Progress | None = None,
 ) -> Summary:
     """Fit a head on the ``train`` rows of a manifest, judge it on ``train`` and ``val``, and store it.
@@ -121,19 +146,7 @@ def train(
         ``val`` (rows, accuracy, loss; ``val`` may be null), ``calibration`` (or null), and ``search`` and ``threshold``
         if these were asked for.
         With a search, `searching.write` leaves its table and picture there.
-    head : Head
-        Not fitted.
-    search : Search or None
-        Which parameters of the head to choose, and how; None keeps all of them.
-    calibrate : "temperature" or None
-        How the probabilities are calibrated, on the validation split: the rows that a search without folds and early
-        stopping have chosen on. With fewer images than `calibrate.FEWEST_ROWS` it is not done, and a warning says so.
-    wish : Wish or None
-        The threshold to choose on the validation split, on calibrated probabilities; None gives an image its most
-        probable class.
-    memory : int or None
-        Bytes that the features may take. Where they would take more, they are read from the file in blocks, as often
-        as the head needs them; the head is the same, up to rounding. None is without a bound.
+    training : Training
     progress : callable or None
         Called with (done, total): fits of a search, epochs of a head that has them.
 
@@ -145,13 +158,14 @@ def train(
     ArtefactError
         The files are damaged, or the features lack images of the manifest or hold NaN or infinity.
     """
+    head, search, wish = training.head, training.search, training.wish
     images = manifest.read(manifest_path)
     classes = _classes(images, manifest_path)
     with Features(features_path) as features:
         parts = [images.distinct(split) for split in ("train", "val")]
         copies = 1 + (search.jobs if search else 0)
         needed = sum(map(len, parts)) * int(np.prod(features.row_shape)) * BYTES_A_VALUE * copies
-        streamed = memory is not None and needed > memory
+        streamed = training.memory is not None and needed > training.memory
         fit, held = (_split(part, classes, features, streamed=streamed) for part in parts)
         outcome = None
         if search is not None:
@@ -168,7 +182,7 @@ def train(
         head.fit(fit.rows, fit.row_codes, watched, progress)
         warnings = list(head.warnings_)
         probabilities = registry.predict(head, held.images) if len(held.codes) else np.empty((0, len(classes)))
-        calibrated = _calibrated(probabilities, held.codes, warnings) if calibrate else None
+        calibrated = _calibrated(probabilities, held.codes, warnings) if training.calibrate else None
         if calibrated:
             probabilities = apply(probabilities, calibrated["temperature"])
         threshold = _threshold(probabilities, held.codes, classes, wish) if wish else None

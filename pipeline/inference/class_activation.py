@@ -20,12 +20,13 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from pipeline.backbones.engines.engine import Engine, Precision
+from pipeline.backbones.engines.engine import Engine
 from pipeline.errors import InputError
 from pipeline.inference.load import load
-from pipeline.models.classifier import Runtime
 from pipeline.models.numpy_head import Readout
+from pipeline.models.settings import Runtime
 from pipeline.photos import decode
+from pipeline.photos.settings import Geometry
 from pipeline.storage.atomic import published
 
 Pixels = NDArray[np.uint8]
@@ -73,8 +74,8 @@ class Explainer:
 
     Parameters
     ----------
-    trained_dir, weights, engine, precision, batch_size, cache
-        As in `pipeline.models.classifier.Runtime`.
+    trained_dir : Path
+    runtime : Runtime
 
     Attributes
     ----------
@@ -93,18 +94,9 @@ class Explainer:
         The head is no map of the features, as `knn` is none, or its features come from no map of places.
     """
 
-    def __init__(
-        self,
-        trained_dir: Path,
-        *,
-        weights: str | None,
-        engine: str,
-        precision: Precision | None,
-        batch_size: int,
-        cache: Path | None,
-    ) -> None:
-        self._trained = load(trained_dir, Runtime(weights, engine, precision, batch_size, cache))
-        self._batch_size = batch_size
+    def __init__(self, trained_dir: Path, runtime: Runtime) -> None:
+        self._trained = load(trained_dir, runtime)
+        self._batch_size = runtime.batch_size
         self._engine: Engine | None = None
         self.exact = self._trained.readout.linear
         self.classes, self.geometry, self.fit = self._trained.classes, self._trained.geometry, self._trained.fit
@@ -142,7 +134,7 @@ def require_places(row_shape: tuple[int, ...]) -> None:
         raise InputError(f"expected activations (h, w, C) to find evidence in, received shape {row_shape} at the cut")
 
 
-def placed(heat: Heat, *, width: int, height: int, geometry: decode.Geometry) -> Heat:
+def placed(heat: Heat, *, width: int, height: int, geometry: Geometry) -> Heat:
     """Bring a map of the network's square back onto the photo.
 
     Parameters
@@ -193,7 +185,7 @@ def overlay(pixels: Pixels, heat: Heat) -> Pixels:
     return np.asarray(np.rint(under + (colour - under) * cover), np.uint8)
 
 
-def shown(pixels: Pixels, heat: Heat, *, geometry: decode.Geometry) -> Pixels:
+def shown(pixels: Pixels, heat: Heat, *, geometry: Geometry) -> Pixels:
     """Return a photo with a map over it, of a size to look at.
 
     Parameters
@@ -219,7 +211,7 @@ def shown(pixels: Pixels, heat: Heat, *, geometry: decode.Geometry) -> Pixels:
     return overlay(small, placed(heat, width=width, height=height, geometry=geometry))
 
 
-def draw(photo: Path, heat: Heat, path: Path, *, geometry: decode.Geometry) -> None:
+def draw(photo: Path, heat: Heat, path: Path, *, geometry: Geometry) -> None:
     """Write a photo with a map over it as PNG; see `shown`.
 
     Parameters

@@ -10,8 +10,9 @@ from pipeline.backbones.engines.engine import Engine
 from pipeline.errors import InputError
 from pipeline.export import exported_model
 from pipeline.models import classifier, store
-from pipeline.models.classifier import Classifier, Depth, Outputs, Runtime
-from pipeline.photos import decode
+from pipeline.models.classifier import Classifier, Depth, Outputs
+from pipeline.models.settings import Runtime
+from pipeline.photos.settings import Geometry
 
 
 def load(path: Path, runtime: Runtime) -> Classifier:
@@ -52,7 +53,7 @@ class ExportClassifier(Classifier):
         return self._exported.size
 
     @property
-    def geometry(self) -> decode.Geometry:
+    def geometry(self) -> Geometry:
         """How a rectangle becomes that square."""
         return self._exported.geometry
 

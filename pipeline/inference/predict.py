@@ -16,14 +16,16 @@ import joblib
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.backbones.engines.engine import Engine, Precision
+from pipeline.backbones.engines.engine import Engine
 from pipeline.errors import ImageError, InputError
 from pipeline.heads.calibration import thresholds
 from pipeline.inference import class_activation
 from pipeline.inference.load import load
 from pipeline.inference.out_of_distribution import Neighbour, TrainingPhotos
+from pipeline.inference.settings import PredictSettings
 from pipeline.models import forward
-from pipeline.models.classifier import Classifier, Depth, Runtime
+from pipeline.models.classifier import Classifier, Depth
+from pipeline.models.settings import Runtime
 from pipeline.photos.batches import Photos
 
 Progress = Callable[[int, int], None]
@@ -68,6 +70,18 @@ class Asked:
         return "maps" if self.explain else "features" if self.compared else "probabilities"
 
 
+def asked_of(settings: PredictSettings) -> Asked:
+    """Return what settings ask for besides labels and probabilities."""
+    return Asked(
+        min_confidence=settings.min_confidence,
+        nearest=settings.nearest,
+        familiarity=settings.neighbours if settings.familiarity else 0,
+        features=settings.features,
+        manifest=settings.manifest,
+        explain=settings.explain,
+    )
+
+
 @dataclass(frozen=True)
 class Prediction:
     """What became of one file.
@@ -108,8 +122,8 @@ class Predictor:
 
     Parameters
     ----------
-    trained_dir, weights, engine, precision, batch_size, cache
-        As in `pipeline.models.classifier.Runtime`.
+    trained_dir : Path
+    runtime : Runtime
     asked : Asked
         What is told besides labels and probabilities.
 
@@ -133,17 +147,12 @@ class Predictor:
     def __init__(
         self,
         trained_dir: Path,
-        *,
-        weights: str | None,
-        engine: str,
-        precision: Precision | None,
-        batch_size: int,
-        cache: Path | None,
+        runtime: Runtime,
         asked: Asked = Asked(),
     ) -> None:
-        self.batch_size, self.asked = batch_size, asked
+        self.batch_size, self.asked = runtime.batch_size, asked
         self._engine: Engine | None = None
-        self._used = load(trained_dir, Runtime(weights, engine, precision, batch_size, cache))
+        self._used = load(trained_dir, runtime)
         self.classes, self.plan = self._used.classes, self._used.plan
         self.warnings = list(self._used.warnings)
         if asked.explain:

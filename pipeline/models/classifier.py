@@ -8,7 +8,7 @@ before the pooling. Whatever runs, the probabilities are the same up to rounding
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -16,44 +16,20 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.backbones.engines.engine import Engine, Precision, choose, open_engine
+from pipeline.backbones.engines.engine import Engine, choose, open_engine
 from pipeline.errors import InputError
 from pipeline.features import resolve, spec
 from pipeline.heads.calibration import calibrate, thresholds
 from pipeline.heads.store import load as load_head
 from pipeline.models import store
 from pipeline.models.numpy_head import Readout
+from pipeline.models.settings import Runtime
 from pipeline.photos import decode
 from pipeline.photos.batches import Photos, batches
+from pipeline.photos.settings import Geometry
 
 Depth = Literal["probabilities", "features", "maps"]
 Probabilities = NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class Runtime:
-    """How a network is run.
-
-    Attributes
-    ----------
-    weights : str or None
-        For a head, the base's weights, as in `pipeline.features.resolve.Settings`; their sha256 is checked against the
-        one the head keeps. None: ``none`` if the head was trained on a random base, else ``imagenet``.
-    engine : {"auto", "tensorflow", "openvino"}
-        ``auto`` is the one that the head's spec names, if it names one.
-    precision : {"float32", "bfloat16", "float16"} or None
-        Of the arithmetic; None is the one the head was trained on, and float32 for a model.
-    batch_size : int
-        The most images of a batch; it changes speed and memory only.
-    cache : Path or None
-        The cache folder, where an engine finds what it kept to start faster.
-    """
-
-    weights: str | None
-    engine: str
-    precision: Precision | None
-    batch_size: int
-    cache: Path | None
 
 
 class Outputs(NamedTuple):
@@ -114,9 +90,9 @@ class Classifier(ABC):
         return int(self.spec["size"])
 
     @property
-    def geometry(self) -> decode.Geometry:
+    def geometry(self) -> Geometry:
         """How a rectangle becomes that square."""
-        geometry: decode.Geometry = self.spec["resize"]
+        geometry: Geometry = self.spec["resize"]
         return geometry
 
     @property
@@ -256,11 +232,11 @@ class HeadClassifier(Classifier):
     @cached_property
     def _planned(self) -> tuple[resolve.Plan, list[str]]:
         runtime = self.runtime
-        settings = resolve.settings_of(self.spec, self._directory, weights=runtime.weights)
         engine = runtime.engine
         if engine == "auto" and "engine" in self.spec:
             engine = self.spec["engine"]["name"]
-        plan = resolve.plan(replace(settings, precision=runtime.precision or settings.precision), engine=engine)
+        settings = resolve.settings_of(self.spec, self._directory, weights=runtime.weights, engine=engine)
+        plan = resolve.plan(replace(settings, precision=runtime.precision or settings.precision))
         return plan, spec.require_compatible(self.spec, plan.spec)
 
     @cached_property
@@ -272,7 +248,7 @@ class HeadClassifier(Classifier):
         """Load its trunk, up to the pooling for ``maps``."""
         plan = self.plan
         if depth == "maps":
-            plan = resolve.plan(replace(plan.settings, pooling="none"), engine=plan.engine)
+            plan = resolve.plan(replace(plan.settings, pooling="none", engine=plan.engine))
         return resolve.open_engine(plan, batch_size=self.runtime.batch_size, cache=self.runtime.cache, prompt=prompt)
 
     def outputs(self, rows: NDArray[np.float32], depth: Depth) -> Outputs:

@@ -7,65 +7,13 @@ what comes into the picture from outside is its reflection.
 """
 
 import hashlib
-import json
 import math
-from dataclasses import asdict, dataclass
-from typing import Final, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.errors import InputError
-
-Flip = Literal["none", "horizontal", "vertical", "both"]
-FLIPS: Final = get_args(Flip)
-
-
-@dataclass(frozen=True)
-class Policy:
-    """What may happen to an image.
-
-    Attributes
-    ----------
-    flip : {"none", "horizontal", "vertical", "both"}
-        Each direction with probability one half.
-    rotation : float
-        Largest angle either way, as a fraction of a full turn.
-    zoom : float
-        Largest change of scale either way: 0.1 shows between 0.9 and 1.1 of the side.
-    shift : float
-        Largest displacement either way, along each axis, as a fraction of the side.
-    brightness : float
-        Largest amount added or taken away, as a fraction of white.
-    contrast : float
-        Largest change either way of each pixel's distance from its channel's mean, as a fraction.
-    """
-
-    flip: Flip
-    rotation: float
-    zoom: float
-    shift: float
-    brightness: float
-    contrast: float
-
-    def check(self) -> None:
-        """Raise InputError, naming the option, unless every factor is in its range."""
-        if self.flip not in FLIPS:
-            raise InputError(f"--flip: expected one of {', '.join(FLIPS)}, received {self.flip!r}")
-        for name, value in asdict(self).items():
-            if name != "flip" and not (0.0 <= value < 1.0):
-                raise InputError(f"--{name}: expected a fraction from 0 to below 1, received {value}")
-
-    @property
-    def identity(self) -> str:
-        """The sha256, in hex, of the policy's canonical JSON."""
-        text = json.dumps(asdict(self), sort_keys=True, separators=(",", ":"))
-        return hashlib.sha256(text.encode()).hexdigest()
-
-    @property
-    def is_empty(self) -> bool:
-        """Whether nothing may happen, so that every view is the image itself."""
-        return self.flip == "none" and not any(value for name, value in asdict(self).items() if name != "flip")
+from pipeline.photos.settings import Policy
 
 
 def view_key(policy: Policy, view: int) -> str:

@@ -15,6 +15,7 @@ from pipeline.errors import ImageError, InputError
 from pipeline.photos import augmentation, decode
 from pipeline.photos.manifest import Manifest
 from pipeline.photos.remote import Root
+from pipeline.photos.settings import Policy
 
 BATCHES_AHEAD: Final = 3
 
@@ -41,7 +42,7 @@ class Photos:
     root: Root
     paths: Sequence[str]
     digests: NDArray[np.uint8] | None = None
-    policy: augmentation.Policy | None = None
+    policy: Policy | None = None
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -95,7 +96,7 @@ class Batch(NamedTuple):
     pixels: Pixels
 
 
-def of_manifest(root: Root, table: Manifest, policy: augmentation.Policy | None = None) -> Photos:
+def of_manifest(root: Root, table: Manifest, policy: Policy | None = None) -> Photos:
     """Return the photos of a manifest, which must be what they were when it was made."""
     return Photos(root, table.paths, table.digests, policy)
 

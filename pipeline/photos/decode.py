@@ -12,7 +12,7 @@ import errno
 import hashlib
 import io
 import stat
-from typing import Final, Literal, get_args
+from typing import Final, get_args
 
 import numpy as np
 import PIL
@@ -21,8 +21,8 @@ from PIL import Image, ImageOps, UnidentifiedImageError, features
 
 from pipeline.errors import ImageError, InputError, StorageError
 from pipeline.photos.remote import Address, Root
+from pipeline.photos.settings import Geometry
 
-Geometry = Literal["squash", "crop", "pad"]
 GEOMETRIES: Final = get_args(Geometry)
 
 FORMATS: Final = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "AVIF")

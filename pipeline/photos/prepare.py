@@ -20,6 +20,7 @@ from pipeline.photos.duplicates.perceptual_hash import Signature
 from pipeline.photos.layouts import Candidate, Rejected, Source
 from pipeline.photos.manifest import QUARANTINE, Manifest, Row, from_rows, write
 from pipeline.photos.remote import Address, Root, located
+from pipeline.photos.settings import PrepareSettings
 from pipeline.plots import dataset, image_grid
 from pipeline.storage.atomic import publish_csv
 
@@ -68,21 +69,7 @@ class Inspected(NamedTuple):
     format: str
 
 
-def prepare(
-    root: Root,
-    manifest_path: Path,
-    *,
-    labels_csv: Path | None,
-    label_pattern: str | None,
-    val_fraction: float,
-    test_fraction: float,
-    stratify: bool,
-    group_distance: int | None,
-    max_quarantined: float,
-    exclude: Path | None,
-    workers: int | None,
-    progress: Progress,
-) -> Summary:
+def prepare(root: Root, manifest_path: Path, settings: PrepareSettings, *, progress: Progress) -> Summary:
     """Find, decode and split the images below a folder; write manifest, quarantine and pictures of the data.
 
     Beside the manifest appear ``quarantine.csv``, ``samples.png`` (training images with their labels),
@@ -95,20 +82,12 @@ def prepare(
         The image root; `sources.discover` says how it may be laid out.
     manifest_path : Path
         The CSV to write. Not below `root`, where the next run would take the pictures beside it for data.
-    labels_csv, label_pattern : Path or None, str or None
-        Where labels are, if not in the names of folders; see `sources.discover`.
-    val_fraction, test_fraction, stratify
-        How to split what the source leaves open; see `splits.assign`.
-    group_distance : int or None
-        Keep near duplicates in one split: those whose perceptual hashes differ in at most so many bits of 256, and that
-        `near_duplicates` takes for the same picture. None: only identical files stay together.
-    max_quarantined : float
-        The largest fraction of the files, from 0 to 1, that may be rejected before that is an error.
-    exclude : Path or None
-        A text file of paths relative to `root`, one a line, that go to the quarantine undecoded; ``#`` starts a
-        comment. They do not count towards `max_quarantined`.
-    workers : int or None
-        Processes that decode; None is one a core. Has no effect on the result.
+    settings : PrepareSettings
+        `sources.discover` says of labels where they are, and `splits.assign` how to split what the source leaves open.
+        Near duplicates are images whose perceptual hashes differ in at most `hash_distance` bits of 256 and that
+        `near_duplicates` takes for the same picture; unless they are grouped, only identical files stay together.
+        `exclude` is a text file of paths relative to `root`, one a line, that go to the quarantine undecoded; ``#``
+        starts a comment. They do not count towards `max_quarantined`. `workers` has no effect on the result.
     progress : callable
         Called with (files decoded, files in all).
 
@@ -124,32 +103,32 @@ def prepare(
     StorageError
         The disk fails.
     """
-    splits.check_fractions(val_fraction=val_fraction, test_fraction=test_fraction)
-    if not 0 <= max_quarantined <= 1:
-        raise InputError(f"--max-quarantined: expected a fraction from 0 to 1, received {max_quarantined}")
+    splits.check_fractions(val_fraction=settings.val_fraction, test_fraction=settings.test_fraction)
+    if not 0 <= settings.max_quarantined <= 1:
+        raise InputError(f"--max-quarantined: expected a fraction from 0 to 1, received {settings.max_quarantined}")
     if isinstance(root, Path) and manifest_path.resolve().is_relative_to(root.resolve()):
         raise InputError(f"expected a manifest outside the image root {root}, received {manifest_path}")
-    source = layouts.discover(root, labels_csv=labels_csv, label_pattern=label_pattern)
-    candidates, failed, excluded, notes = _without_excluded(source, exclude)
-    accepted, signatures, broken = _inspected(root, candidates, group_distance is not None, workers, progress)
+    source = layouts.discover(root, labels_csv=settings.labels, label_pattern=settings.label_pattern)
+    candidates, failed, excluded, notes = _without_excluded(source, settings.exclude)
+    accepted, signatures, broken = _inspected(root, candidates, settings, progress)
     failed = sorted(failed + broken)
     quarantine = sorted(failed + excluded)
     publish_csv(manifest_path.parent / QUARANTINE, QUARANTINE_COLUMNS, quarantine)
-    _check_quarantine(failed, len(accepted), max_quarantined, manifest_path.parent / QUARANTINE)
+    _check_quarantine(failed, len(accepted), settings.max_quarantined, manifest_path.parent / QUARANTINE)
 
     _check_conflicts(accepted)
-    standing_in = _standing_in(accepted, signatures, group_distance)
-    manifest = _split(accepted, standing_in, val_fraction=val_fraction, test_fraction=test_fraction, stratify=stratify)
+    standing_in = _standing_in(accepted, signatures, settings)
+    manifest = _split(accepted, standing_in, settings)
     given = {candidate.split for candidate in candidates if candidate.split}
     wanted = {
         "train": "drawn" if "val" not in given else "given",
-        "val": "given" if "val" in given else "drawn" if val_fraction > 0 else None,
-        "test": "given" if "test" in given else "drawn" if test_fraction > 0 else None,
+        "val": "given" if "val" in given else "drawn" if settings.val_fraction > 0 else None,
+        "test": "given" if "test" in given else "drawn" if settings.test_fraction > 0 else None,
     }
     notes = [*source.warnings, *notes, *_vanished(candidates, manifest), *_torn(manifest, standing_in)]
-    notes += _check_coverage(manifest, wanted, stratify=stratify)
+    notes += _check_coverage(manifest, wanted, stratify=settings.stratify)
 
-    _draw(root, manifest, manifest_path.parent, workers)
+    _draw(root, manifest, manifest_path.parent, settings.workers)
     write(manifest, manifest_path)
     return Summary(manifest.counts(), len(quarantine), source.skipped, notes)
 
@@ -219,16 +198,17 @@ def _listed(exclude: Path) -> set[str]:
 
 
 def _inspected(
-    root: Root, candidates: Sequence[Candidate], signed: bool, workers: int | None, progress: Progress
+    root: Root, candidates: Sequence[Candidate], settings: PrepareSettings, progress: Progress
 ) -> tuple[list[tuple[Candidate, Inspected]], list[Signature], list[Rejected]]:
     """Decode every candidate, and tell the images, with their signatures if wanted, from what cannot be used."""
     paths = _full(root, [candidate.path for candidate in candidates])
     accepted: list[tuple[Candidate, Inspected]] = []
     signatures, broken = [], []
-    look: Callable[[str], Inspected | tuple[Inspected, Signature] | str] = inspect_and_sign if signed else inspect
-    for candidate, result in zip(
-        candidates, decode_pool.each(look, paths, workers=workers, progress=progress), strict=True
-    ):
+    look: Callable[[str], Inspected | tuple[Inspected, Signature] | str] = (
+        inspect_and_sign if settings.group_near_duplicates else inspect
+    )
+    found = decode_pool.each(look, paths, workers=settings.workers, progress=progress)
+    for candidate, result in zip(candidates, found, strict=True):
         if isinstance(result, Inspected):
             accepted.append((candidate, result))
         elif isinstance(result, tuple):
@@ -277,16 +257,16 @@ def _check_conflicts(accepted: Sequence[tuple[Candidate, Inspected]]) -> None:
 
 
 def _standing_in(
-    accepted: Sequence[tuple[Candidate, Inspected]], signatures: Sequence[Signature], distance: int | None
+    accepted: Sequence[tuple[Candidate, Inspected]], signatures: Sequence[Signature], settings: PrepareSettings
 ) -> list[bytes]:
     """Return the digest by which each image is split: its own, or that of one of its near duplicates."""
     digests = [image.digest for _, image in accepted]
-    if distance is None:
+    if not settings.group_near_duplicates:
         return digests
     same, _ = near_duplicates.same_pictures(
         perceptual_hash.as_columns(signatures),
         [file.label for file, _ in accepted],
-        hash_distance=distance,
+        hash_distance=settings.hash_distance,
         progress=lambda *_: None,
     )
     return near_duplicates.representatives(digests, near_duplicates.groups(len(digests), same))
@@ -304,18 +284,15 @@ def _torn(manifest: Manifest, standing_in: Sequence[bytes]) -> list[str]:
 def _split(
     accepted: Sequence[tuple[Candidate, Inspected]],
     standing_in: Sequence[bytes],
-    *,
-    val_fraction: float,
-    test_fraction: float,
-    stratify: bool,
+    settings: PrepareSettings,
 ) -> Manifest:
     chosen = splits.assign(
         standing_in,
         [file.label for file, _ in accepted],
         [file.split for file, _ in accepted],
-        val_fraction=val_fraction,
-        test_fraction=test_fraction,
-        stratify=stratify,
+        val_fraction=settings.val_fraction,
+        test_fraction=settings.test_fraction,
+        stratify=settings.stratify,
     )
     return from_rows(
         [

@@ -5,14 +5,13 @@ t-SNE makes another picture of that.
 """
 
 from dataclasses import dataclass
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.report.settings import Method
 from pipeline.stats.nearest_neighbours import directions
-
-Method = Literal["auto", "tsne", "pca"]
 
 COMPONENTS: Final = 50  # before t-SNE: van der Maaten and Hinton (2008), section 4.2, took 30
 PERPLEXITY: Final = 30.0

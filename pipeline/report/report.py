@@ -11,44 +11,17 @@ from typing import Final
 
 from pipeline.report import contents, page, thumbnails
 from pipeline.report.collect import Inputs, read
-from pipeline.report.projection import Method
 from pipeline.report.sections import feature_map, gallery, provenance
 from pipeline.report.sections.models import Explain
 from pipeline.report.sections.overview import Looks
 from pipeline.report.sections.provenance import Commit
+from pipeline.report.settings import ReportSettings
 from pipeline.report.thumbnails import Atlas, Progress
 from pipeline.storage.atomic import published
 
 LARGEST: Final = 10_000_000  # bytes of the page, as long as what is no thumbnail leaves room for any
 SPARE: Final = 1000  # bytes: numbers that are longer once the thumbnails are there
 SPARE_EACH: Final = 4  # bytes for each thumbnail: width and height of up to three digits, where there was a nought
-
-
-@dataclass(frozen=True)
-class Settings:
-    """What is chosen.
-
-    Attributes
-    ----------
-    title : str
-    method : {"auto", "tsne", "pca"}
-        Of the map; see `projection.plane`.
-    map_images : int
-        Images on the map, at most.
-    most_pictures : int
-        Images with a thumbnail, at most.
-    neighbours : int
-        Of each of these.
-    seed : int
-        Of the map.
-    """
-
-    title: str
-    method: Method
-    map_images: int
-    most_pictures: int
-    neighbours: int
-    seed: int
 
 
 @dataclass(frozen=True)
@@ -74,7 +47,7 @@ class Summary:
 def report(
     inputs: Inputs,
     out: Path,
-    settings: Settings,
+    settings: ReportSettings,
     *,
     commit: Commit | None,
     looks: Looks | None,
@@ -88,7 +61,7 @@ def report(
     inputs : Inputs
     out : Path
         The HTML file to publish.
-    settings : Settings
+    settings : ReportSettings
     commit : Commit or None
         Of the code, if it is known.
     looks : Looks or None
@@ -123,7 +96,16 @@ def report(
     told = provenance.provenance(
         laid.spec, found, seed=settings.seed, commit=commit, files=contents.files(inputs, found)
     )
-    shown = contents.shown(inputs.images, settings.title, found, laid, told=told, looks=looks, explain=explain)
+    title = settings.title or inputs.images.absolute().stem
+    shown = contents.shown(
+        inputs.images,
+        title,
+        found,
+        laid,
+        told=told,
+        looks=looks,
+        explain=explain,
+    )
     known = contents.known(found, laid)
 
     def written(atlas: Atlas) -> bytes:

@@ -20,6 +20,33 @@ class FloatRange(click.FloatRange):
         return number
 
 
+class Several(click.ParamType):  # type: ignore[type-arg]  # older releases of click know no argument
+    """Names separated by commas, among known ones; ``all`` is each of them."""
+
+    name = "names"
+
+    def __init__(self, known: tuple[str, ...]) -> None:
+        self.known = known
+
+    def get_metavar(self, param: click.Parameter, ctx: click.Context) -> str:
+        """Return the names that stand for a value in the help."""
+        return f"[{'|'.join((*self.known, 'all'))}]"
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, ...]:
+        """Return the names."""
+        names = tuple(name.strip() for name in value.split(","))
+        if names == ("all",):
+            return self.known
+        if odd := [name for name in names if name not in self.known]:
+            self.fail(f"expected among {', '.join(self.known)}, received {', '.join(odd)}", param, ctx)
+        return names
+
+
+def joined(ctx: click.Context, parameter: click.Parameter, values: tuple[tuple[str, ...], ...]) -> tuple[str, ...]:
+    """Make one tuple of the names of an option that was given several times."""
+    return tuple(name for names in values for name in names)
+
+
 def widths(ctx: click.Context, parameter: click.Parameter, text: str) -> tuple[int, ...]:
     """Turn ``256,128`` or ``none`` into a tuple of integers of at least 1."""
     if text == "none":

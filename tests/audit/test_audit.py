@@ -11,7 +11,7 @@ from click.testing import CliRunner
 from PIL import Image, ImageOps
 
 from pipeline.audit import audit, confusable, contact_sheets, label_issues, out_of_fold, outliers
-from pipeline.audit.audit import Rules
+from pipeline.audit.settings import AuditSettings
 from pipeline.errors import ArtefactError, InputError
 from pipeline.features import features_file
 from pipeline.heads.logistic import LogisticHead
@@ -83,10 +83,9 @@ class Project:
         head = LogisticHead(C=0.1, l1_ratio=0.0, class_weight=None, max_iter=1000, seed=0)
         return audit.audit(
             *self.paths,
-            rules=Rules(**{**RULES, **rules}),
-            head=head,
-            workers=1,
+            AuditSettings(**{**RULES, "workers": 1, **rules}),
             progress=lambda *_: None,
+            head=head,
         )
 
     def table(self, name):

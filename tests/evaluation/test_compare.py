@@ -10,6 +10,7 @@ from PIL import Image
 from pipeline.errors import ArtefactError, InputError
 from pipeline.evaluation import compare, predictions_file
 from pipeline.evaluation.compare import expand
+from pipeline.evaluation.compare_settings import CompareSettings
 from pipeline.heads import training_time
 from pipeline.stats import metrics
 
@@ -42,7 +43,7 @@ ENDS = {"": "value", "_low": "low", "_high": "high"}
 
 
 def compared(folders, result, reports=None):
-    return compare.compare(folders, result, reports=reports, seed=0, resamples=200)
+    return compare.compare(folders, result, CompareSettings(reports=reports, resamples=200))
 
 
 def rows(path):

@@ -13,14 +13,16 @@ from PIL import Image
 
 from pipeline.backbones import cutting, weights
 from pipeline.errors import ArtefactError, InputError, SpecError
-from pipeline.evaluation import evaluate, predictions_file, results
+from pipeline.evaluation import evaluate as evaluation
+from pipeline.evaluation import predictions_file, results
+from pipeline.evaluation.settings import EvaluateSettings
 from pipeline.features import features_file
 from pipeline.heads.calibration import calibrate
 from pipeline.heads.dense import DenseHead
 from pipeline.heads.store import load, save
 from pipeline.models import assemble, store
-from pipeline.models.classifier import Runtime
 from pipeline.photos import augmentation, decode, manifest
+from pipeline.photos.settings import Policy
 from pipeline.plots import image_grid
 from pipeline.stats import metrics
 from stages.evaluate import evaluate as command
@@ -110,7 +112,7 @@ class Project:
         return self.images, self.manifest, self.features, self.head, self.out
 
     def evaluate(self, tta=False):
-        return evaluate.evaluate(*self.paths, tta=tta, seed=0, resamples=200)
+        return evaluation.evaluate(*self.paths, EvaluateSettings(tta=tta, resamples=200))
 
     def add_view(self, seed):
         """Give every image a second view, in which the head sees something else."""
@@ -509,9 +511,8 @@ def judged_model(tmp_path):
 
 def judge(project, tta=False):
     told = []
-    runtime = Runtime(weights=None, engine="tensorflow", precision=None, batch_size=2, cache=None)
-    progress = lambda done, total: told.append((done, total))  # noqa: E731
-    evaluate.evaluate(*project.paths, tta=tta, seed=0, resamples=200, runtime=runtime, progress=progress)
+    chosen = EvaluateSettings(tta=tta, resamples=200, engine="tensorflow", batch_size=2, cache=project.root / "cache")
+    evaluation.evaluate(*project.paths, chosen, progress=lambda done, total: told.append((done, total)))
     return told
 
 
@@ -531,7 +532,7 @@ def test_a_model_is_judged_by_the_images_and_leaves_the_files_that_a_head_leaves
 
 def test_tta_of_a_model_averages_over_the_views_that_the_features_have(judged_model):
     project, given = judged_model
-    policy = augmentation.Policy(flip="horizontal", rotation=0.1, zoom=0.0, shift=0.0, brightness=0.0, contrast=0.0)
+    policy = Policy(flip="horizontal", rotation=0.1, zoom=0.0, shift=0.0, brightness=0.0, contrast=0.0)
     with features_file.Features(project.features) as read:
         rows, digests = read.gather(read.digests), read.digests
     features_file.write(
@@ -554,9 +555,3 @@ def test_a_test_image_that_changed_is_named(judged_model):
     Image.new("RGB", (5, 5)).save(project.images / "3.png")
     with pytest.raises(InputError, match=r"3\.png: expected an image: it changed since `headstart prepare`"):
         judge(project)
-
-
-def test_a_model_without_word_of_how_to_run_it_is_refused(judged_model):
-    project, _ = judged_model
-    with pytest.raises(InputError, match="nothing says how to run a model"):
-        project.evaluate()

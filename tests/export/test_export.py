@@ -13,7 +13,7 @@ import sys
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -24,11 +24,11 @@ from pipeline.backbones import cutting, quiet_imports, weights
 from pipeline.backbones.table import BACKBONES
 from pipeline.errors import ArtefactError, HeadstartError, InputError
 from pipeline.export import build_graph, bundle, export, exported_model, formats, in_graph_resizing, parity, runtimes
-from pipeline.export.export import NAMES, Data, Settings, Summary
+from pipeline.export.export import Data
+from pipeline.export.settings import ExportSettings, FormatName
 from pipeline.models import assemble, store
 from pipeline.photos import decode, manifest
 from pipeline.photos.manifest import Row
-from stages.export import FORMATS, QUANTIZATIONS
 from stages.export import export as command
 from stages.predict import predict
 from tests import fakes
@@ -39,7 +39,7 @@ SIZE = test_store.SIZE
 SIDES = [(40, 30), (30, 95), (64, 64), (32, 32), (7, 50), (120, 41)]  # width, height; the second: rows first
 FLOAT = ("saved_model", "tflite", "onnx", "openvino")  # and Keras, whose file is loaded in this process
 MADE = ["saved_model", "tflite", "tflite-int8", "onnx", "openvino"]
-ALL = Settings(FLOAT, ("none", "int8"), calibration_images=4, sample=6)
+ALL = ExportSettings(formats=FLOAT, quantize=("none", "int8"), calibration_images=4, sample=6, cache=None)
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -81,13 +81,13 @@ def exported(model_dir: Path, data: Data, tmp_path_factory: pytest.TempPathFacto
     return out
 
 
-def run(model_dir: Path, out: Path, settings: Settings, data: Data | None = None) -> Summary:
-    return export.export(
-        model_dir, out, settings=settings, data=data, evaluation=None, cache=None, progress=lambda done, total: None
-    )
+def run(model_dir: Path, out: Path, settings: ExportSettings, data: Data | None = None) -> export.Summary:
+    if data:
+        settings = dataclasses.replace(settings, images=data.images, manifest=data.manifest)
+    return export.export(model_dir, out, settings, progress=lambda done, total: None)
 
 
-def only(name: str, **changes: Any) -> Settings:
+def only(name: str, **changes: Any) -> ExportSettings:
     return dataclasses.replace(ALL, formats=(name,), quantize=("none",), **changes)
 
 
@@ -413,10 +413,7 @@ def test_an_evaluation_of_another_model_is_refused_before_anything_is_converted(
         export.export(
             model_dir,
             tmp_path / "out",
-            settings=only("onnx"),
-            data=None,
-            evaluation=tmp_path,
-            cache=None,
+            only("onnx", evaluation=tmp_path),
             progress=lambda done, total: pytest.fail("something was converted"),
         )
     assert not (tmp_path / "out").exists()
@@ -538,5 +535,5 @@ def test_the_command_refuses_what_it_does_not_know(options: list[str], message: 
 
 
 def test_the_command_knows_the_formats_of_the_library() -> None:
-    assert (FORMATS, QUANTIZATIONS) == (NAMES, formats.QUANTIZATIONS)
+    assert get_args(FormatName) == export.NAMES
     assert issubclass(InputError, HeadstartError)

@@ -18,12 +18,13 @@ from pipeline.backbones.engines.engine import version_of
 from pipeline.errors import BusyError, InputError, StorageError
 from pipeline.features import extract, features_file, spec
 from pipeline.features.cache import row_cache
+from pipeline.features.extract import By
 from pipeline.features.features_file import Features
 from pipeline.photos import augmentation, batches, decode, manifest
-from pipeline.photos.augmentation import Policy
 from pipeline.photos.manifest import Manifest
+from pipeline.photos.settings import Policy
 from tests import ROOT
-from tests.fakes import NO_POLICY, CountingEngine, plan, quadrant_means, write_photo
+from tests.fakes import NO_POLICY, CountingEngine, plan, quadrant_means, settings, write_photo
 
 SIZE = 32
 
@@ -67,14 +68,13 @@ class Project:
             self.root,
             self.manifest,
             self.features,
-            plan(size=SIZE, **changes),
-            views=views,
-            policy=policy,
-            cache=self.cache,
-            batch_size=batch_size,
+            settings(
+                **{"size": SIZE, "views": views, "policy": policy, "cache": self.cache, "batch_size": batch_size}
+                | changes
+            ),
             progress=lambda done, total: None,
             report_path=self.report,
-            engine=lambda _: self.engine,
+            by=By(open_engine=lambda _: self.engine),
         )
 
     def expected(self) -> dict[bytes, np.ndarray]:
@@ -377,13 +377,9 @@ def test_progress_ends_at_the_whole(project: Project) -> None:
         project.root,
         project.manifest,
         project.features,
-        plan(size=SIZE),
-        views=1,
-        policy=NO_POLICY,
-        cache=project.cache,
-        batch_size=4,
+        settings(size=SIZE, cache=project.cache, batch_size=4),
         progress=lambda done, total: seen.append((done, total)),
-        engine=lambda _: CountingEngine(),
+        by=By(open_engine=lambda _: CountingEngine()),
     )
     assert seen == [(4, 11), (8, 11), (11, 11)]
 
@@ -453,7 +449,7 @@ def test_pooled_features_are_float16_and_whole_maps_float32_by_default() -> None
     [
         {"backbone": "vgg16"},
         {"alpha": 0.5},
-        {"seed": 1},
+        {"weights_seed": 1},
         {"size": 64},
         {"resize": "crop"},
         {"cut": "block_1_project_BN"},
@@ -476,7 +472,7 @@ SLOW_RUN = """
     from pathlib import Path
     from pipeline.features import extract
     from pipeline.features.cache import row_cache
-    from tests.fakes import NO_POLICY, CountingEngine, plan
+    from tests.fakes import CountingEngine, settings
 
     class Noting(CountingEngine):
         def run(self, batches):
@@ -489,9 +485,9 @@ SLOW_RUN = """
     row_cache.SHARD_ROWS = 4
     root = Path(sys.argv[1])
     extract.extract(
-        root / "photos", root / "manifest.csv", root / "features.h5", plan(size=32), views=1,
-        policy=NO_POLICY, cache=root / "cache", batch_size=2, progress=lambda done, total: None,
-        engine=lambda _: Noting(),
+        root / "photos", root / "manifest.csv", root / "features.h5",
+        settings(size=32, cache=root / "cache", batch_size=2), progress=lambda done, total: None,
+        by=extract.By(open_engine=lambda _: Noting()),
     )
 """
 

@@ -9,7 +9,7 @@ from pipeline.features import throughput
 from pipeline.features.throughput import Forecast, Speed
 from pipeline.features.workers import worker
 from pipeline.features.workers.partition import EVERYTHING, Part, Worker
-from tests.fakes import NO_POLICY, CountingEngine, plan
+from tests.fakes import CountingEngine, settings
 from tests.features.workers.executors.test_executor import COUNT, Site
 
 
@@ -31,8 +31,7 @@ def site(tmp_path: Path) -> Site:
 
 
 def job(site: Site) -> worker.Job:
-    given = {"views": 1, "policy": NO_POLICY, "cache": site.cache, "batch_size": 4}
-    return worker.job_of(site.photos, plan(size=32), engine=watched, **given)  # type: ignore[arg-type]
+    return worker.job_of(site.photos, settings(size=32, cache=site.cache, batch_size=4), open_engine=watched)
 
 
 def test_without_a_cache_everything_is_missing_and_the_speed_is_measured_and_nothing_kept(site: Site) -> None:
@@ -60,7 +59,7 @@ def test_after_a_run_the_speed_is_that_of_the_run_and_nothing_is_opened(
 def test_the_speed_of_another_machine_is_better_than_none_and_named(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    site.extract(part=Part(0, 2))
+    site.extract(shard="0/2")
     folder = next(site.cache.glob("rows/*"))
     throughput.keep(folder, [Worker("node7", 1, 80, 30.0), Worker("node7", 2, 70, 20.0), Worker("node8", 1, 9, 1.0)])
     found = throughput.forecast(job(site), site.manifest, part=EVERYTHING)
@@ -95,9 +94,7 @@ def test_a_folder_that_cannot_be_written_costs_the_speed_and_not_the_run(tmp_pat
 
 def test_a_sample_of_one_batch_is_timed_too(site: Site) -> None:
     (task,) = list(computing_tasks(site))
-    described = worker.job_of(
-        site.photos, plan(size=32), views=1, policy=NO_POLICY, cache=site.cache, batch_size=64, engine=None
-    )
+    described = worker.job_of(site.photos, settings(size=32, cache=site.cache, batch_size=64))
     assert np.isfinite(worker.images_per_second(described, CountingEngine(), task))
 
 

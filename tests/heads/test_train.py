@@ -13,6 +13,7 @@ from pipeline.features import features_file
 from pipeline.heads import store, train
 from pipeline.heads.calibration import calibrate, thresholds
 from pipeline.heads.registry import HEADS
+from pipeline.heads.resolve import Training
 from pipeline.heads.ridge import RidgeHead
 from pipeline.heads.selection import grid_search
 from pipeline.photos import manifest
@@ -73,7 +74,9 @@ class Project:
         return self
 
     def train(self, head=None, **changes):
-        return train.train(self.manifest, self.features, self.head, head=head or logistic(), **changes)
+        progress = changes.pop("progress", None)
+        chosen = Training(head=head or logistic(), **changes)
+        return train.fit(self.manifest, self.features, self.head, chosen, progress=progress)
 
 
 def project(root, labels=("dog", "cat"), n=40, shape=(2, 3), dtype="float32"):
@@ -426,8 +429,8 @@ class TestLargerThanMemory:
             np.testing.assert_allclose(received, expected, rtol=0, atol=1e-5)
 
     def test_gives_the_same_dense_head_whatever_is_shuffled_at_a_time(self, tmp_path, monkeypatch):
-        monkeypatch.setattr("pipeline.heads.solvers.dense_training.SHUFFLED_VALUES", 24 * 6)
-        monkeypatch.setattr("pipeline.heads.solvers.dense_training.RUN_ROWS", 8)
+        monkeypatch.setattr("pipeline.heads.solvers.dense_train.SHUFFLED_VALUES", 24 * 6)
+        monkeypatch.setattr("pipeline.heads.solvers.dense_train.RUN_ROWS", 8)
         work = project(tmp_path).write()
         (_, expected), (_, received) = (self.trained(work, dense(patience=0), memory) for memory in (10**9, 1000))
         np.testing.assert_array_equal(received, expected)

@@ -19,6 +19,7 @@ from pipeline.inference import class_activation
 from pipeline.inference.class_activation import Explainer, overlay, placed
 from pipeline.models import assemble, store
 from pipeline.models.numpy_head import DERIVATIVES, Readout
+from pipeline.models.settings import Runtime
 from tests.fakes import plan, register_tiny
 
 SIZE = 32
@@ -139,9 +140,7 @@ def noise(count: int) -> NDArray[np.uint8]:
 
 
 def explainer(folder: Path, engine: str = "tensorflow", batch_size: int = 2) -> Explainer:
-    return Explainer(
-        folder, weights=None, engine=engine, precision=None, batch_size=batch_size, cache=folder.parent / "cache"
-    )
+    return Explainer(folder, Runtime(engine=engine, batch_size=batch_size, cache=folder.parent / "cache"))
 
 
 @pytest.mark.parametrize("engine", ["tensorflow", "openvino"])

@@ -27,6 +27,7 @@ from pipeline.heads.store import save
 from pipeline.inference import out_of_distribution, predict
 from pipeline.inference.predict import Asked, Prediction, Predictor
 from pipeline.models import assemble, store
+from pipeline.models.settings import Runtime
 from pipeline.photos import decode, manifest
 from stages.predict import _table
 from stages.predict import predict as command
@@ -64,12 +65,8 @@ def head_dir(tmp_path: Path) -> Path:
 def predictor(head_dir: Path, *, weights: str | None = None, batch_size: int = 4, **asked: Any) -> Predictor:
     return Predictor(
         head_dir,
-        weights=weights,
-        engine="tensorflow",
-        precision=None,
-        batch_size=batch_size,
-        cache=head_dir / "cache",
-        asked=Asked(**asked),
+        Runtime(weights=weights, engine="tensorflow", batch_size=batch_size, cache=head_dir / "cache"),
+        Asked(**asked),
     )
 
 
@@ -275,7 +272,7 @@ def test_a_head_of_other_weights_is_refused_by_the_name_of_the_field(tmp_path: P
 
 
 def test_random_weights_are_made_again_from_their_seed(tmp_path: Path) -> None:
-    save_head(tmp_path / "head", plan(size=SIZE, seed=7).spec)
+    save_head(tmp_path / "head", plan(size=SIZE, weights_seed=7).spec)
     assert predictor(tmp_path / "head").plan.weights.seed == 7
 
 
@@ -458,7 +455,7 @@ def model_dir(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("engine", ["tensorflow", "openvino"])
 def test_a_model_predicts_what_its_network_gives(tmp_path: Path, model_dir: Path, engine: str) -> None:
-    found = Predictor(model_dir, weights=None, engine=engine, precision=None, batch_size=2, cache=tmp_path / "cache")
+    found = Predictor(model_dir, Runtime(engine=engine, batch_size=2, cache=tmp_path / "cache"))
     paths = files(tmp_path / "new", "oxo")
     first, broken, last = found.predict(paths, progress=lambda done, total: None)
     assert (broken.label, broken.probabilities) == (None, {})
@@ -475,9 +472,7 @@ def test_a_model_whose_graph_was_kept_predicts_without_tensorflow(tmp_path: Path
     run = ["from stages.predict import predict", "import sys", "predict(sys.argv[1:], standalone_mode=False)"]
     script = "; ".join([*run, "assert 'tensorflow' not in sys.modules"])
     options = [str(model_dir), photo, "--engine", "openvino", "--cache", str(tmp_path / "cache")]
-    warm = Predictor(
-        model_dir, weights=None, engine="openvino", precision=None, batch_size=32, cache=tmp_path / "cache"
-    )
+    warm = Predictor(model_dir, Runtime(engine="openvino", cache=tmp_path / "cache"))
     (expected,) = warm.predict([Path(photo)], progress=lambda done, total: None)
     again = subprocess.run([sys.executable, "-c", script, *options], capture_output=True, text=True, cwd=ROOT)
     assert again.returncode == 0, again.stderr

@@ -8,10 +8,10 @@ from PIL import Image
 
 from pipeline.errors import InputError
 from pipeline.photos import augmentation
-from pipeline.photos.augmentation import Policy
+from pipeline.photos.settings import Flip, Policy
 from tests import ROOT
 
-NOTHING = Policy(flip="none", rotation=0.0, zoom=0.0, shift=0.0, brightness=0.0, contrast=0.0)
+NOTHING = Policy()
 ALL = Policy(flip="both", rotation=0.1, zoom=0.2, shift=0.1, brightness=0.2, contrast=0.3)
 DIGESTS = [bytes([number]) * 32 for number in range(200)]
 
@@ -73,7 +73,7 @@ def test_the_image_is_left_as_it_was_and_keeps_its_shape() -> None:
         ("both", [(1, 1), (1, -1), (-1, 1), (-1, -1)]),
     ],
 )
-def test_flips_are_exact_and_equally_often(flip: augmentation.Flip, allowed: list[tuple[int, int]]) -> None:
+def test_flips_are_exact_and_equally_often(flip: Flip, allowed: list[tuple[int, int]]) -> None:
     pixels = photo()
     found = drawn(replace(NOTHING, flip=flip))
     counts = [sum(np.array_equal(view, pixels[::rows, ::columns]) for view in found) for rows, columns in allowed]

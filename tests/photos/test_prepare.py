@@ -15,6 +15,7 @@ from PIL import Image, ImageOps
 from pipeline.errors import InputError, StorageError
 from pipeline.photos.manifest import Manifest, read
 from pipeline.photos.prepare import _samples, inspect, prepare
+from pipeline.photos.settings import PrepareSettings
 
 COLOURS = [(i % 256, i // 256, 90) for i in range(400)]  # distinct
 
@@ -51,19 +52,9 @@ def photos(root: Path, *, each: int = 30, classes=("cats", "dogs")) -> Path:
 
 
 def run(root: Path, out: Path, **options):
-    settings = {
-        "labels_csv": None,
-        "label_pattern": None,
-        "val_fraction": 0.2,
-        "test_fraction": 0.2,
-        "stratify": False,
-        "group_distance": None,
-        "max_quarantined": 0.1,
-        "exclude": None,
-        "workers": 2,
-        "progress": lambda *_: None,
-    }
-    return prepare(root, out / "manifest.csv", **{**settings, **options})
+    chosen = {"val_fraction": 0.2, "workers": 2, **options}
+    progress = chosen.pop("progress", lambda *_: None)
+    return prepare(root, out / "manifest.csv", PrepareSettings(**chosen), progress=progress)
 
 
 def quarantine(out: Path) -> list[str]:
@@ -314,7 +305,7 @@ def test_labels_from_names_and_from_a_csv(tmp_path):
     (tmp_path / "labels.csv").write_text(
         "path,label,split\ncat.1.png,A,train\ndog.2.png,B,train\ncat.3.png,A,test\ndog.0.png,B,test\n"
     )
-    by_csv = run(root, tmp_path / "out", labels_csv=tmp_path / "labels.csv", val_fraction=0.0)
+    by_csv = run(root, tmp_path / "out", labels=tmp_path / "labels.csv", val_fraction=0.0)
     assert by_csv.counts == {label: {"train": 1, "val": 0, "test": 1} for label in ("A", "B")}
 
 
@@ -322,7 +313,7 @@ def test_a_file_that_a_csv_lists_and_that_is_not_there_is_quarantined(tmp_path):
     photos(tmp_path / "in", each=5)
     rows = [f"{label}/{i:03}.png,{label}\n" for label in ("cats", "dogs") for i in range(5)]
     (tmp_path / "labels.csv").write_text("path,label\n" + "".join(rows) + "cats/gone.png,cats\ncats,cats\n")
-    options = {"labels_csv": tmp_path / "labels.csv", "max_quarantined": 0.5, "stratify": True}
+    options = {"labels": tmp_path / "labels.csv", "max_quarantined": 0.5, "stratify": True}
     assert run(tmp_path / "in", tmp_path / "out", **options).quarantined == 2
     assert quarantine(tmp_path / "out")[1:] == ["cats,not a regular file", "cats/gone.png,file not found"]
 
@@ -529,7 +520,14 @@ def test_near_duplicates_stay_in_one_split_if_asked_for(tmp_path, stratify):
     root = with_copies(tmp_path / "photos")
     apart = {}
     for distance in (None, 31):
-        run(root, tmp_path / "out", group_distance=distance, stratify=stratify, workers=1)
+        run(
+            root,
+            tmp_path / "out",
+            group_near_duplicates=distance is not None,
+            hash_distance=distance or 31,
+            stratify=stratify,
+            workers=1,
+        )
         manifest = read(tmp_path / "out/manifest.csv")
         splits = {}
         for path, split in zip(manifest.paths, manifest.splits, strict=True):
@@ -545,7 +543,7 @@ def test_pictures_without_copies_stay_where_they_are_when_near_duplicates_are_gr
     for path in [*root.rglob("*b"), *root.rglob("*c")]:
         path.unlink()
     run(root, tmp_path / "plain", workers=1)
-    run(root, tmp_path / "grouped", group_distance=31, workers=1)
+    run(root, tmp_path / "grouped", group_near_duplicates=True, hash_distance=31, workers=1)
     assert (tmp_path / "plain/manifest.csv").read_bytes() == (tmp_path / "grouped/manifest.csv").read_bytes()
 
 
@@ -555,7 +553,9 @@ def test_near_duplicates_in_splits_that_are_given_are_named(tmp_path):
     for place, path in enumerate(sorted(root.rglob("*[ab]"))):
         split = "test" if path.name == "007a" or place >= 100 else "train"
         put(moved, f"{split}/{path.parent.name}/{path.name}", path.read_bytes())
-    (note,) = run(moved, tmp_path / "out", group_distance=31, val_fraction=0.0, workers=1).warnings
+    (note,) = run(
+        moved, tmp_path / "out", group_near_duplicates=True, hash_distance=31, val_fraction=0.0, workers=1
+    ).warnings
     assert note == (
         "near duplicates in different splits, as the source gives them, 1 times: "
         "test/cats/007a (test) = train/cats/007b (train)"

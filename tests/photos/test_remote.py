@@ -14,12 +14,14 @@ from pipeline.audit import audit
 from pipeline.errors import ImageError, InputError, StorageError
 from pipeline.features import extract
 from pipeline.features.extract import Report
-from pipeline.features.workers.executors import executor
+from pipeline.features.settings import ExecutorSettings
+from pipeline.features.workers.executors.executor import open_executor
 from pipeline.photos import decode, layouts, prepare
 from pipeline.photos.duplicates import perceptual_hash
 from pipeline.photos.prepare import Summary
 from pipeline.photos.remote import Address, Entry, Root, _files, located
-from tests.fakes import NO_POLICY, CountingEngine, plan, write_classes
+from pipeline.photos.settings import PrepareSettings
+from tests.fakes import CountingEngine, settings, write_classes
 
 COUNTS = {"a cat & co": 6, "dog%20#1": 5}
 
@@ -94,15 +96,7 @@ def prepared(root: Root, out: Path) -> Summary:
     return prepare.prepare(
         root,
         out / "manifest.csv",
-        labels_csv=None,
-        label_pattern=None,
-        val_fraction=0.1,
-        test_fraction=0.2,
-        stratify=True,
-        group_distance=None,
-        max_quarantined=0.0,
-        exclude=None,
-        workers=2,
+        PrepareSettings(stratify=True, max_quarantined=0.0, workers=2),
         progress=lambda *_: None,
     )
 
@@ -112,13 +106,9 @@ def extracted(root: Root, out: Path, **changes: Any) -> Report:
         root,
         out / "manifest.csv",
         out / "features.h5",
-        plan(size=32),
-        views=1,
-        policy=NO_POLICY,
-        cache=out / "cache",
-        batch_size=4,
+        settings(size=32, cache=out / "cache", batch_size=4),
         progress=lambda *_: None,
-        **{"engine": fake, **changes},
+        by=extract.By(**{"open_engine": fake, **changes}),
     )
 
 
@@ -138,9 +128,9 @@ def test_an_address_gives_the_manifest_and_the_features_of_the_folder(
 
 
 def test_worker_processes_read_from_an_address(photos: Path, bucket: Address, tmp_path: Path) -> None:
-    prepared(photos, tmp_path)
-    with executor.open_executor("processes", workers=2, scheduler=None, patience=60) as crew:
-        assert extracted(bucket, tmp_path, executor=crew).computed == 11
+    prepare(photos, tmp_path)
+    with open_executor(ExecutorSettings(executor="processes", workers=2, task_timeout=60.0)) as crew:
+        assert extract(bucket, tmp_path, executor=crew).computed == 11
 
 
 def test_what_looks_at_pictures_reads_them_from_an_address(photos: Path, remote: Address) -> None:

@@ -17,14 +17,17 @@ from click.testing import CliRunner
 from PIL import Image
 
 from pipeline.audit import audit
-from pipeline.audit.audit import Rules
+from pipeline.audit.settings import AuditSettings
 from pipeline.errors import ArtefactError, InputError
 from pipeline.evaluation import compare, evaluate
+from pipeline.evaluation.compare_settings import CompareSettings
+from pipeline.evaluation.settings import EvaluateSettings
 from pipeline.features import features_file
 from pipeline.features.probe import cut_file
 from pipeline.features.spec import canonical
 from pipeline.heads import train, training_time
 from pipeline.heads.logistic import LogisticHead
+from pipeline.heads.resolve import Training
 from pipeline.heads.ridge import RidgeHead
 from pipeline.heads.selection import grid_search
 from pipeline.heads.store import HISTORY_COLUMNS
@@ -33,11 +36,12 @@ from pipeline.plots.dataset import sizes
 from pipeline.plots.scales import Scale
 from pipeline.report import charts, page, projection, report, svg, thumbnails
 from pipeline.report.collect import Inputs
-from pipeline.report.report import LARGEST, Settings
+from pipeline.report.report import LARGEST
 from pipeline.report.sections import gallery
 from pipeline.report.sections.heatmaps import HeatMaps
 from pipeline.report.sections.overview import Looks
 from pipeline.report.sections.provenance import Commit
+from pipeline.report.settings import ReportSettings
 from pipeline.storage.atomic import publish_csv
 from stages.report import report as command
 from tests.fakes import quadrant_means
@@ -46,7 +50,7 @@ HOSTILE = "</script><script>window.hacked=true</script>"
 CLASSES = ("dark", HOSTILE, 'grey & "light"')
 STRANGE = '<img src=x onerror="window.hacked=true">.png'
 SPEC = {"backbone": {"name": "tiny"}, "cut": "top", "decoder": {"version": "1"}, "size": 32, "weights": {"seed": 7}}
-SETTINGS = Settings("pets", method="auto", map_images=100, most_pictures=100, neighbours=3, seed=0)
+SETTINGS = ReportSettings(title="pets", map_images=100, most_pictures=100, neighbours=3)
 SPLITS = ("train",) * 8 + ("val",) * 2 + ("test",) * 4
 SILENT = lambda done, total: None  # noqa: E731
 
@@ -126,22 +130,24 @@ class World:
         paths = (self.root / "manifest.csv", self.root / "features.h5")
         search = grid_search.Search(folds=0, trials=20, fixed=frozenset({"l1_ratio"}), jobs=1, seed=5)
         for name, head, searched in (("logistic", logistic(), search), ("ridge", ridge(), None)):
-            train.train(*paths, self.root / "heads" / name, head=head, search=searched)
+            train.fit(*paths, self.root / "heads" / name, Training(head=head, search=searched))
             evaluate.evaluate(
                 self.root / "photos", *paths, self.root / "heads" / name, self.root / "out" / name,
-                tta=False, seed=0, resamples=100,
+                EvaluateSettings(resamples=100),
             )  # fmt: skip
             training_time.write(self.root / "reports" / f"{name}.json", training_time.Cost("train", 1.25))
         # As a head with epochs leaves them.
         publish_csv(self.root / "out/ridge/learning_curves.csv", HISTORY_COLUMNS[-1], CURVES)
         compare.compare(
-            [self.root / "out"], self.root / "comparison", reports=self.root / "reports", seed=0, resamples=100
+            [self.root / "out"],
+            self.root / "comparison",
+            CompareSettings(reports=self.root / "reports", resamples=100),
         )
 
     def _audit(self) -> None:
-        rules = Rules(hash_distance=0, min_cosine=0.999, neighbours=3, folds=2, seed=0)
+        rules = AuditSettings(hash_distance=0, min_cosine=0.999, neighbours=3, folds=2, workers=1)
         paths = (self.root / "photos", self.root / "manifest.csv", self.root / "features.h5", self.root / "audit")
-        audit.audit(*paths, rules=rules, head=logistic(), workers=1, progress=SILENT)
+        audit.audit(*paths, rules, head=logistic(), progress=SILENT)
 
     def inputs(self, **changes) -> Inputs:
         given = {
@@ -341,7 +347,7 @@ class Upper:
     classes, geometry = sorted(CLASSES), "squash"
     fit = staticmethod(functools.partial(decode.fit, size=16, geometry="squash"))
 
-    def __init__(self, folder, **how):
+    def __init__(self, folder, runtime):
         self.asked = []
         if folder.name == "ridge":
             raise InputError("ridge: no map of places")

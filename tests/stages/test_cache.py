@@ -1,6 +1,5 @@
 """``headstart cache``: list, verify, prune, explain."""
 
-import dataclasses
 import json
 import os
 import re
@@ -14,12 +13,13 @@ from click.testing import CliRunner, Result
 
 from pipeline.features import features_file, spec
 from pipeline.features.cache.row_cache import RowCache
-from pipeline.features.resolve import Settings
+from pipeline.features.resolve import plan
+from pipeline.features.settings import FeatureSettings
 from pipeline.photos import manifest
-from pipeline.photos.augmentation import Policy, view_key
+from pipeline.photos.augmentation import view_key
 from pipeline.photos.manifest import Manifest
+from pipeline.photos.settings import Policy
 from stages.cache import cache as command
-from stages.options.settings import plan
 from tests import ROOT
 from tests.features.cache.test_row_cache import digests_of, rows_of
 
@@ -36,9 +36,7 @@ def shown(result: Result) -> str:
 
 
 def spec_of(**changes: object) -> dict[str, object]:
-    chosen = command.commands["explain"].make_context("explain", []).params
-    defaults = {name: value for name, value in chosen.items() if name not in ("manifest", "of", "cache")}
-    return plan(defaults | {"backbone": "mobilenet_v2", "weights": "none", "size": 32} | changes).spec
+    return plan(FeatureSettings(**{"backbone": "mobilenet_v2", "weights": "none", "size": 32} | changes)).spec
 
 
 def filled(root: Path, count: int = 20, **changes: object) -> RowCache:
@@ -266,9 +264,3 @@ def test_the_options_of_explain_are_those_of_extract() -> None:
     for name in here.keys() - own:
         assert (here[name].opts, here[name].default) == (there[name].opts, there[name].default)
         assert here[name].type.to_info_dict() == there[name].type.to_info_dict()
-
-
-def test_every_setting_and_every_part_of_a_policy_is_an_option() -> None:
-    here = {one.name for one in command.commands["explain"].params}
-    names = {field.name for kind in (Settings, Policy) for field in dataclasses.fields(kind)}
-    assert names - {"seed"} <= here

@@ -10,14 +10,14 @@ import logging
 import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any, Final, Literal, Protocol, get_args
+from typing import Any, Final, Protocol, cast, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.backbones.settings import EngineName, Precision
 from pipeline.errors import InputError
 
-Precision = Literal["float32", "bfloat16", "float16"]
 PRECISIONS: Final = get_args(Precision)
 LOG: Final = logging.getLogger(__name__)
 NAMES: Final = ("tensorflow", "openvino")
@@ -41,7 +41,7 @@ class Engine(Protocol):
         """
 
 
-def choose(name: str) -> str:
+def choose(name: str) -> EngineName:
     """Return the engine that `name` stands for: ``auto`` is OpenVINO on a CPU and TensorFlow on a GPU.
 
     Raises
@@ -55,7 +55,7 @@ def choose(name: str) -> str:
         raise InputError(f"--engine: expected auto, {' or '.join(NAMES)}, received {name}")
     if not version_of(name):
         raise InputError(f"--engine: {name} is not installed here; the extra `cpu` brings OpenVINO, `gpu` does not")
-    return name
+    return cast(EngineName, name)
 
 
 def version_of(name: str) -> str:

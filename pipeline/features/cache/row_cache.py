@@ -13,7 +13,6 @@ written aside, read back, fsynced and renamed: killing the process anywhere lose
 import contextlib
 import hashlib
 import logging
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,20 +36,6 @@ LOG: Final = logging.getLogger(__name__)
 
 class DamagedShardError(ArtefactError):
     """A shard did not hold what its name says; it was set aside and its rows are missing again."""
-
-
-def default_root(start: Path) -> Path:
-    """Return ``$HEADSTART_CACHE``, else ``.headstart`` in the main checkout around `start`.
-
-    The temporary checkouts of DVC experiments lie inside the main one (``.dvc/tmp/exps/…``), so the outermost folder
-    with a ``.dvc`` in it is meant. Without one it is `start` itself.
-    """
-    named = os.environ.get("HEADSTART_CACHE")
-    if named:
-        return Path(named)
-    start = start.resolve()
-    checkouts = [folder for folder in (start, *start.parents) if (folder / ".dvc").is_dir()]
-    return (checkouts[-1] if checkouts else start) / ".headstart"
 
 
 @dataclass(frozen=True)

@@ -5,11 +5,12 @@ every image is judged by one that was fitted to all the others: with a sample of
 times shorter than the validation split alone would, a tenth of the same images.
 """
 
+import re
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,20 +18,20 @@ from numpy.typing import NDArray
 from pipeline.backbones import cutting, layer_table, weights
 from pipeline.backbones.engines.engine import Engine, open_engine
 from pipeline.backbones.table import find, resolve_cut
-from pipeline.errors import InputError
+from pipeline.errors import InputError, SettingError
 from pipeline.features import resolve
 from pipeline.features.probe import cut_file
 from pipeline.features.probe.recommendation import (
     Candidate,
     Difference,
     Judged,
-    Proof,
     Recommendation,
     chance,
     compare,
     recommend,
 )
-from pipeline.features.resolve import Plan, Settings
+from pipeline.features.resolve import Plan
+from pipeline.features.settings import AUTO, BaseSettings, FeatureSettings, Pooling, ProbeSettings, Proof
 from pipeline.photos import batches as reading
 from pipeline.photos import manifest
 from pipeline.photos.batches import of_manifest
@@ -40,7 +41,6 @@ from pipeline.plots import image_grid, layer_scores
 from pipeline.stats import loo_ridge
 from pipeline.storage.atomic import publish_csv
 
-AUTO: Final = "auto"
 POOLINGS: Final = ("avg", "max", "grid2", "grid3")
 MOST_CUTS: Final = 18
 MOST_NAMED: Final = 10
@@ -116,7 +116,7 @@ OpenBench = Callable[[Plan], Bench]
 OpenEngine = Callable[[Plan], Engine]
 
 
-def echo(cut_path: Path, *, backbone: str, cut: str, pooling: str) -> tuple[str, str]:
+def echo(cut_path: Path, settings: ProbeSettings) -> tuple[str, str]:
     """Write the cut that the user gave, with a table and pictures which say that nothing was probed.
 
     No image is read and no network is built: whether the base can be cut there, `extract` will see.
@@ -125,10 +125,8 @@ def echo(cut_path: Path, *, backbone: str, cut: str, pooling: str) -> tuple[str,
     ----------
     cut_path : Path
         ``cut.json``; see `probe` for what lies beside it.
-    backbone, cut : str
-        The cut is a word of the backbone's table or a layer's name.
-    pooling : str
-        One of `pipeline.backbones.cutting.POOLINGS`.
+    settings : ProbeSettings
+        The cut is a word of the backbone's table or a layer's name; the pooling ``auto`` stands for ``avg``.
 
     Returns
     -------
@@ -138,8 +136,12 @@ def echo(cut_path: Path, *, backbone: str, cut: str, pooling: str) -> tuple[str,
     Raises
     ------
     InputError
-        There is no such backbone, or (CutError) no such word in its table.
+        There is no such backbone, or (CutError) no such word in its table; or bases are to be compared.
     """
+    if settings.compare:
+        raise SettingError("--compare wants --cut auto, since a cut belongs to one backbone")
+    backbone, cut = settings.base.backbone, settings.cut
+    pooling = "avg" if settings.pooling == AUTO else settings.pooling
     layer = resolve_cut(find(backbone), cut)
     why = f"given: {cut} with {pooling}; nothing was probed"
     publish_csv(cut_path.with_name("layers.csv"), LAYERS, [])
@@ -153,14 +155,8 @@ def probe(
     root: Root,
     manifest_path: Path,
     cut_path: Path,
-    bases: Sequence[Settings],
+    settings: ProbeSettings,
     *,
-    poolings: Sequence[str],
-    sample: int,
-    proof: Proof,
-    engine: str,
-    batch_size: int,
-    cache: Path | None,
     progress: Progress,
     open_bench: OpenBench | None = None,
     open_engine: OpenEngine | None = None,
@@ -177,21 +173,10 @@ def probe(
         The image root to which the manifest's paths are relative.
     manifest_path, cut_path : Path
         In and out.
-    bases : sequence of Settings
-        The first is the one that `cut_path` is for. Their cut and pooling do not matter; the precision is float32,
-        since below it a network with many outputs computes other values than one with a single output.
-    poolings : sequence of str
-        Those to compare; the top with the first of them is taken unless another cut or pooling is shown to be better.
-    sample : int
-        At most so many distinct images of train and val.
-    proof : Proof
-        What must be shown of a cut, or of a base, before it takes the place of the top, or of the first base.
-    engine : {"auto", "tensorflow", "openvino"}
-        What runs the networks.
-    batch_size : int
-        Images a batch; it changes speed and memory only.
-    cache : Path or None
-        Where the networks that were timed are kept, for `extract` to start with.
+    settings : ProbeSettings
+        Its first base is the one that `cut_path` is for. The precision is float32, since below it a network with many
+        outputs computes other values than one with a single output. The networks that were timed are kept in the
+        cache, for `extract` to start with.
     progress : callable
         Called with (images forwarded, images to forward), of all bases.
     open_bench, open_engine : callable, optional
@@ -210,28 +195,30 @@ def probe(
     InputError
         Images cannot be read, or there are fewer than two classes among those of train and val.
     """
+    bases, poolings = bases_of(settings), poolings_of(settings)
+    batch_size, proof = settings.batch_size, settings.proof
     table = manifest.read(manifest_path)
-    drawn = draw(table, sample)
+    drawn = draw(table, settings.sample)
     if len(drawn.classes) < 2:
         raise InputError(
             f"{manifest_path}: expected images of two classes or more in train and val, received {drawn.classes}"
         )
     open_bench = open_bench or (lambda plan: bench(plan, poolings=poolings, batch_size=batch_size))
-    open_engine = open_engine or (lambda plan: resolve.open_engine(plan, batch_size=batch_size, cache=cache))
+    open_engine = open_engine or (lambda plan: resolve.open_engine(plan, batch_size=batch_size, cache=settings.cache))
     distinct = len({digest.tobytes() for digest in table.digests})
     findings: list[Finding] = []
     rates: list[float] = []
-    for settings in bases:
+    for base in bases:
 
         def forwarded(done: int, before: int = len(findings) * len(drawn)) -> None:
             progress(before + done, len(bases) * len(drawn))
 
-        plan = _plan(settings, engine, cut="top", pooling="avg")
+        plan = _plan(base, cut="top", pooling="avg")
         finding = _find(plan, open_bench(plan), Sample(root, drawn, plan, batch_size), proof, forwarded)
         findings.append(finding)
         if len(bases) > 1:
             chosen = finding.recommendation.chosen.candidate
-            plan = _plan(settings, engine, cut=chosen.layer, pooling=chosen.pooling)
+            plan = _plan(base, cut=chosen.layer, pooling=chosen.pooling)
             rates.append(_images_per_second(open_engine(plan), Sample(root, drawn, plan, batch_size)))
     comparisons = sum(len(finding.judged) for finding in findings[1:])
     chosen_first, by_chance = findings[0].recommendation.chosen, chance(drawn.labels)
@@ -275,6 +262,39 @@ def preferred(contenders: Sequence[Contender], proof: Proof) -> tuple[Contender,
         f"{first.name} is kept: no other base is shown to be better, or faster and at most {proof.margin:g} less "
         f"accurate, {level}"
     )
+
+
+def bases_of(settings: ProbeSettings) -> list[BaseSettings]:
+    """Return the base to probe, and after it those that are compared with it, else under the same settings."""
+    found = [settings.base]
+    for text in settings.compare:
+        parts = re.fullmatch(r"([^@=]+)(?:@([1-9][0-9]*))?(?:=(.+))?", text)
+        if not parts:
+            raise SettingError(f"--compare: expected NAME, NAME@SIZE, NAME=WEIGHTS or both, received {text!r}")
+        name, size, weights = parts.groups()
+        standard = BaseSettings(backbone=name)
+        found.append(
+            replace(
+                settings.base,
+                backbone=name,
+                size=int(size) if size else None,
+                weights=weights or standard.weights,
+                alpha=standard.alpha,
+            )
+        )
+    return found
+
+
+def poolings_of(settings: ProbeSettings) -> tuple[str, ...]:
+    """Return the poolings to compare: those that leave few numbers an image."""
+    if settings.pooling == AUTO:
+        return POOLINGS
+    if settings.pooling not in POOLINGS:
+        raise SettingError(
+            f"--pooling: expected auto, {', '.join(POOLINGS[:-1])} or {POOLINGS[-1]} with --cut auto, received "
+            f"{settings.pooling}"
+        )
+    return (settings.pooling,)
 
 
 def draw(table: Manifest, sample: int) -> Manifest:
@@ -375,9 +395,10 @@ class Sample:
         return (batch.pixels for batch in found)
 
 
-def _plan(settings: Settings, engine: str, *, cut: str, pooling: str) -> Plan:
+def _plan(base: BaseSettings, *, cut: str, pooling: str) -> Plan:
+    chosen = {field.name: getattr(base, field.name) for field in fields(BaseSettings)}
     return resolve.plan(
-        replace(settings, cut=cut, pooling=pooling, precision="float32", dtype="float16"), engine=engine
+        FeatureSettings(**chosen, cut=cut, pooling=cast(Pooling, pooling), precision="float32", dtype="float16")
     )
 
 

@@ -33,6 +33,7 @@ from typing import Any, Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.features.settings import Proof
 from pipeline.stats import intervals, paired_tests
 
 BYTES: Final = 2  # of one feature: pooled ones are kept as float16
@@ -43,33 +44,20 @@ Floats = NDArray[np.float64]
 Shown = Literal["better", "not worse", "nothing"]
 
 
-@dataclass(frozen=True)
-class Proof:
-    """What must be shown of a candidate before it takes the place of the base's top.
+def error_level(proof: Proof, comparisons: int) -> float:
+    """Return the one-sided error that each of so many comparisons may have (Bonferroni)."""
+    return (1 - proof.confidence) / max(comparisons, 1)
 
-    Parameters
-    ----------
-    margin : float
-        The loss of accuracy, a fraction, that a cheaper candidate may have: it must be shown to lose no more.
-    confidence : float
-        Above 0.5 and below 1: that no candidate is wrongly shown, whatever their number.
-    """
 
-    margin: float = 0.01
-    confidence: float = 0.95
+def images_for_margin(proof: Proof, comparisons: int) -> int:
+    """Return the fewest images on which two candidates that never disagree are shown to be within the margin."""
+    z = bound_quantile(proof, comparisons)
+    return math.ceil(z**2 * (1 - proof.margin) / proof.margin)
 
-    def level(self, comparisons: int) -> float:
-        """Return the one-sided error that each of so many comparisons may have (Bonferroni)."""
-        return (1 - self.confidence) / max(comparisons, 1)
 
-    def images_for_margin(self, comparisons: int) -> int:
-        """Return the fewest images on which two candidates that never disagree are shown to be within the margin."""
-        z = self.quantile(comparisons)
-        return math.ceil(z**2 * (1 - self.margin) / self.margin)
-
-    def quantile(self, comparisons: int) -> float:
-        """Return how many standard errors of a proportion a bound lies away, for one of so many comparisons."""
-        return OVERLAP * NormalDist().inv_cdf(1 - self.level(comparisons))
+def bound_quantile(proof: Proof, comparisons: int) -> float:
+    """Return how many standard errors of a proportion a bound lies away, for one of so many comparisons."""
+    return OVERLAP * NormalDist().inv_cdf(1 - error_level(proof, comparisons))
 
 
 @dataclass(frozen=True)
@@ -205,9 +193,9 @@ def compare(one: Judged, reference: Judged, chance: Floats, proof: Proof, compar
     n = len(one.right)
     gained = int(np.count_nonzero(one.right & ~reference.right))
     lost = int(np.count_nonzero(reference.right & ~one.right))
-    value, low, _ = paired_tests.accuracy_difference(gained, lost, n, z=proof.quantile(comparisons))
+    value, low, _ = paired_tests.accuracy_difference(gained, lost, n, z=bound_quantile(proof, comparisons))
     ahead = standard_errors(reference.errors, one.errors)
-    needed = _standard_errors_needed(n, proof.level(comparisons))
+    needed = _standard_errors_needed(n, error_level(proof, comparisons))
     shown: Shown = "nothing"
     if math.isfinite(needed) and standard_errors(chance, one.errors) >= needed:
         if ahead >= needed and gained >= lost:
@@ -328,7 +316,7 @@ def _unshown(top: Judged, differences: Sequence[Difference], judged: Sequence[Ju
             f", its squared error {abs(nearest.standard_errors):.1f} standard errors "
             f"{'smaller' if nearest.standard_errors > 0 else 'larger'}; {nearest.needed:.1f} smaller would show it"
         )
-    least = proof.images_for_margin(len(others))
+    least = images_for_margin(proof, len(others))
     if len(top.right) < least:
         said += f". A cheaper one can be shown from {least:,} images on"
     return said

@@ -12,6 +12,7 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.errors import SettingError
 from pipeline.storage.digests import fractions
 
 SHARES_A_WORKER: Final = 2
@@ -128,6 +129,16 @@ class Part(NamedTuple):
 
 
 EVERYTHING: Final = Part(0, 1)
+
+
+def part_of(text: str | None) -> Part:
+    """Return the part that ``I/N`` names; SettingError if it is none. None is everything."""
+    if text is None:
+        return EVERYTHING
+    number, _, of = text.partition("/")
+    if not (number.isdecimal() and of.isdecimal() and int(number) < int(of)):
+        raise SettingError(f"--shard: expected I/N with I from 0 to N - 1, received {text!r}")
+    return Part(int(number), int(of))
 
 
 def cut(

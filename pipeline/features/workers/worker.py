@@ -23,11 +23,13 @@ from pipeline.features import resolve, spec
 from pipeline.features.cache.row_cache import RowCache
 from pipeline.features.cache.shard_writer import Shelf
 from pipeline.features.resolve import Plan
+from pipeline.features.settings import ExtractSettings
 from pipeline.features.workers.partition import Done, Task
 from pipeline.photos import batches as reading
-from pipeline.photos.augmentation import Policy, view_key
+from pipeline.photos.augmentation import view_key
 from pipeline.photos.batches import Photos
 from pipeline.photos.remote import Root
+from pipeline.photos.settings import Policy
 
 SAMPLE_SECONDS: Final = 5.0
 
@@ -80,21 +82,21 @@ class Job:
         return (self.open_engine or default)(plan)
 
 
-def job_of(
-    root: Root,
-    plan: Plan,
-    *,
-    views: int,
-    policy: Policy,
-    cache: Path,
-    batch_size: int,
-    engine: Callable[[Plan], Engine] | None,
-) -> Job:
+def job_of(root: Root, settings: ExtractSettings, *, open_engine: Callable[[Plan], Engine] | None = None) -> Job:
     """Return a job, named anew, whose paths are found from any working directory."""
-    given = plan.settings.weights
+    plan, given = resolve.plan(settings), settings.weights
     if given not in ("imagenet", "none"):
         plan = replace(plan, settings=replace(plan.settings, weights=str(Path(given).absolute())))
-    return Job(root.absolute(), plan, views, policy, cache.absolute(), batch_size, uuid.uuid4().hex, engine)
+    return Job(
+        root.absolute(),
+        plan,
+        settings.views,
+        settings.policy,
+        settings.cache.absolute(),
+        settings.batch_size,
+        uuid.uuid4().hex,
+        open_engine,
+    )
 
 
 def compute(job: Job, engine: Engine, task: Task, advance: Advance) -> Done:
@@ -227,7 +229,7 @@ def _kept_engine(job: Job) -> Engine:
 
 def _planned_here(plan: Plan) -> Plan:
     """Resolve the settings of a plan with the libraries and files of this machine."""
-    here = resolve.plan(plan.settings, engine=plan.engine)
+    here = resolve.plan(replace(plan.settings, engine=plan.engine))
     fields = [
         f"{field}: expected {expected!r}, received {received!r}"
         for field, expected, received in spec.differences(plan.spec, here.spec)

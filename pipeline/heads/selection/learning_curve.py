@@ -25,7 +25,9 @@ from numpy.typing import NDArray
 from pipeline.errors import InputError
 from pipeline.features.features_file import Features
 from pipeline.heads.registry import Head
+from pipeline.heads.resolve import unfitted
 from pipeline.heads.selection.cross_validation import stratified
+from pipeline.heads.settings import GrowthSettings, TrainSettings
 from pipeline.photos import manifest
 from pipeline.photos.manifest import Manifest
 from pipeline.plots import training_curves
@@ -88,12 +90,10 @@ def grow(
     manifest_path: Path,
     features_path: Path,
     out_dir: Path,
+    settings: GrowthSettings,
     *,
-    head: Head,
-    parts: int,
-    seeds: int,
-    folds: int | None,
     progress: Progress,
+    head: Head | None = None,
 ) -> Summary:
     """Measure accuracy over growing parts of the training images, forecast, and write both.
 
@@ -103,17 +103,12 @@ def grow(
         Labels and splits, and a row for each image; all views of an image are fitted on.
     out_dir : Path
         Made if it is missing.
-    head : Head
-        Fitted anew on each part.
-    parts : int
-        How many sizes, at least 3.
-    seeds : int
-        How many orders of the images, at least 2.
-    folds : int or None
-        0: the validation split judges; 2 or more: so many folds over training and validation images; None: the
-        validation split if it has at least 200 images, else 5 folds.
+    settings : GrowthSettings
+        Of the training split there are at least 3 sizes and 2 orders. Folds are over training and validation images.
     progress : callable
         Called with (fits done, fits in all).
+    head : Head, optional
+        Fitted anew on each part; by default the logistic one of the settings.
 
     Raises
     ------
@@ -122,6 +117,8 @@ def grow(
     ArtefactError
         The features lack images of the manifest, or a file is damaged.
     """
+    parts, seeds, folds = settings.parts, settings.seeds, settings.folds
+    head = head or unfitted(TrainSettings(C=settings.C))
     if parts < 3 or seeds < 2:
         raise InputError(f"--parts, --seeds: expected at least 3 and 2, received {parts} and {seeds}")
     images = manifest.read(manifest_path)

@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.errors import InputError
+from pipeline.heads.settings import ClassWeight
 from pipeline.heads.standardise import (
-    ClassWeight,
     Codes,
     Floats,
     Progress,

@@ -10,15 +10,15 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from pipeline.backbones.engines.engine import Engine, Precision
+from pipeline.backbones.engines.engine import Engine
 from pipeline.errors import InputError
 from pipeline.heads.calibration import thresholds
 from pipeline.inference import class_activation
 from pipeline.inference.load import load
 from pipeline.inference.out_of_distribution import Neighbour, TrainingPhotos
-from pipeline.models.classifier import Classifier, Depth, Runtime
+from pipeline.inference.serving.settings import ServeSettings
+from pipeline.models.classifier import Classifier, Depth
 from pipeline.photos import decode
-from pipeline.photos.remote import Root
 
 Pixels = NDArray[np.uint8]
 
@@ -109,18 +109,10 @@ class Service:
 
     Parameters
     ----------
-    trained_dir, weights, engine, precision, cache
-        As in `pipeline.models.classifier.Runtime`.
-    batch_size : int
-        The most images of a batch.
-    max_pixels : int
-        Images of more pixels are refused before they take memory.
-    neighbours : int
-        k, for `pipeline.inference.out_of_distribution`.
-    features, manifest : Path or None
-        Of the training photos, to compare images with; both or neither.
-    images_root : Path, Address or None
-        Where the training photos are, to show them.
+    trained_dir : Path
+    settings : ServeSettings
+        How the network is run, and what photos are compared with: features and manifest of the training photos, both
+        or neither. Images of more than `max_pixels` are refused before they take memory.
 
     Raises
     ------
@@ -133,25 +125,15 @@ class Service:
     def __init__(
         self,
         trained_dir: Path,
-        *,
-        weights: str | None,
-        engine: str,
-        precision: Precision | None,
-        cache: Path | None,
-        batch_size: int,
-        max_pixels: int,
-        neighbours: int,
-        features: Path | None,
-        manifest: Path | None,
-        images_root: Root | None,
+        settings: ServeSettings,
     ) -> None:
-        self._used = load(trained_dir, Runtime(weights, engine, precision, batch_size, cache))
-        self._max_pixels, self._k, self._root = max_pixels, neighbours, images_root
+        self._used = load(trained_dir, settings.runtime)
+        self._max_pixels, self._k, self._root = settings.max_pixels, settings.neighbours, settings.images
         self.classes = self._used.classes
         self.warnings = list(self._used.warnings)
-        self._training = _training_photos(self._used, features, manifest, images_root)
+        self._training = _training_photos(self._used, settings)
         self.compares = self._training is not None
-        self.shows = self._training is not None and images_root is not None
+        self.shows = self._training is not None and settings.images is not None
         self._paths: frozenset[str] = frozenset()
         if self._training is not None:
             self.warnings += [line for line in self._training.warnings if line not in self.warnings]
@@ -228,13 +210,11 @@ class Service:
         }
 
 
-def _training_photos(
-    used: Classifier, features: Path | None, manifest: Path | None, images_root: Root | None
-) -> TrainingPhotos | None:
-    given: dict[str, Any] = {"--features": features, "--manifest": manifest}
+def _training_photos(used: Classifier, settings: ServeSettings) -> TrainingPhotos | None:
+    given: dict[str, Any] = {"--features": settings.features, "--manifest": settings.manifest}
     missing = [name for name, path in given.items() if path is None]
     if len(missing) == 2:
-        if images_root is not None:
+        if settings.images is not None:
             raise InputError("--images: expected --features and --manifest with it, received neither")
         return None
     if missing:

@@ -15,7 +15,7 @@ from pipeline.errors import HeadstartError, InputError
 from pipeline.heads.standardise import probabilities as of_logits
 from pipeline.models.finetuning import checkpoints, input_pipeline
 from pipeline.models.finetuning.checkpoints import Row, State
-from pipeline.models.finetuning.settings import Settings
+from pipeline.models.finetuning.settings import TuningSettings
 from pipeline.models.finetuning.trainer import Tuner
 
 Progress = Callable[[int, int], None]
@@ -70,7 +70,7 @@ def train(
     tuner: Tuner,
     train: Split,
     val: Split,
-    settings: Settings,
+    settings: TuningSettings,
     checkpoint: Path,
     *,
     progress: Progress,
@@ -84,7 +84,7 @@ def train(
         As it was made; it ends with the best weights.
     train, val : Split
         ``val`` may be empty.
-    settings : Settings
+    settings : TuningSettings
     checkpoint : Path
         The file that is read, and replaced after each epoch.
     progress : callable
@@ -131,7 +131,7 @@ def train(
     return Outcome(state.history, state.best_epoch, resumed_after, time.monotonic() - started)
 
 
-def probabilities(tuner: Tuner, split: Split, settings: Settings) -> NDArray[np.float64]:
+def probabilities(tuner: Tuner, split: Split, settings: TuningSettings) -> NDArray[np.float64]:
     """Return the probabilities (n, K) of a split's images as the network is now, in the order of its rows."""
     found = np.empty((split.source.count, tuner.n_classes))
     order = split.source.order(None)
@@ -151,11 +151,11 @@ def _resumed(tuner: Tuner, checkpoint: Path) -> State:
     return state
 
 
-def _is_over(state: State, settings: Settings) -> bool:
+def _is_over(state: State, settings: TuningSettings) -> bool:
     return bool(settings.patience) and state.epoch - state.best_epoch >= settings.patience
 
 
-def _append(state: State, row: Row, tuner: Tuner, settings: Settings) -> None:
+def _append(state: State, row: Row, tuner: Tuner, settings: TuningSettings) -> None:
     lowest = min((past["val_loss"] for past in state.history), default=math.inf) if settings.patience else math.inf
     state.history.append(row)
     state.weights, state.optimizer = tuner.weights(), tuner.optimizer_state()
@@ -163,7 +163,7 @@ def _append(state: State, row: Row, tuner: Tuner, settings: Settings) -> None:
         state.best, state.best_epoch = state.weights, state.epoch
 
 
-def _epoch(tuner: Tuner, train: Split, val: Split, settings: Settings, epoch: int, progress: Progress) -> Row:
+def _epoch(tuner: Tuner, train: Split, val: Split, settings: TuningSettings, epoch: int, progress: Progress) -> Row:
     row: Row = {"epoch": epoch} | _learn(tuner, train, settings, epoch, progress)
     if len(val.codes):
         row |= {f"val_{name}": value for name, value in _judge(tuner, val, settings).items()}
@@ -176,7 +176,7 @@ def _epoch(tuner: Tuner, train: Split, val: Split, settings: Settings, epoch: in
     return row
 
 
-def _learn(tuner: Tuner, train: Split, settings: Settings, epoch: int, progress: Progress) -> Row:
+def _learn(tuner: Tuner, train: Split, settings: TuningSettings, epoch: int, progress: Progress) -> Row:
     """Train for one epoch; return the means of loss and accuracy over its rows."""
     order = train.source.order(np.random.default_rng((settings.seed, epoch)))
     batches = input_pipeline.count_batches(order, settings.batch_size)
@@ -191,7 +191,7 @@ def _learn(tuner: Tuner, train: Split, settings: Settings, epoch: int, progress:
     return {"loss": loss / train.source.count, "accuracy": right / train.source.count}
 
 
-def _judge(tuner: Tuner, val: Split, settings: Settings) -> Row:
+def _judge(tuner: Tuner, val: Split, settings: TuningSettings) -> Row:
     loss, right = 0.0, 0
     for places, rows in input_pipeline.prefetched(
         val.source, val.source.order(None), batch_size=settings.batch_size, epoch=0

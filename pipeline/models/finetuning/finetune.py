@@ -8,18 +8,22 @@ After each epoch a checkpoint goes to ``<cache>/finetuning/<digest of all that m
 from there and ends as if it had not been. The folder is removed once the model is stored.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.heads import training_time
+from pipeline.errors import SettingError
+from pipeline.heads import registry, store, training_time
 from pipeline.models.finetuning import checkpoints
 from pipeline.models.finetuning.checkpoints import Row
-from pipeline.models.finetuning.epochs import Outcome
-from pipeline.models.finetuning.settings import Settings
+from pipeline.models.finetuning.epochs import FrozenWeightsError, Outcome, Progress
+from pipeline.models.finetuning.settings import FinetuneSettings
 from pipeline.models.finetuning.setup import Job, Run, require_same_classes
 from pipeline.models.store import LayerState
 from pipeline.photos import manifest
 from pipeline.photos.remote import Root
+
+__all__ = ["Callbacks", "FinetuneSettings", "FrozenWeightsError", "Summary", "finetune"]
 
 
 @dataclass(frozen=True)
@@ -64,16 +68,36 @@ class Summary:
         return sum(layer.parameters for layer in self.layers) - self.trained
 
 
+@dataclass(frozen=True, kw_only=True)
+class Callbacks:
+    """Where a run tells how it goes.
+
+    Attributes
+    ----------
+    extracting : callable
+        Called with (images done, images) while activations are computed.
+    progress : callable
+        Called with (batches done, batches of all epochs) while the network trains.
+    told : callable
+        Called with each epoch's row of the history.
+    report_path : Path or None
+        Where what was done goes as JSON.
+    """
+
+    extracting: Progress = lambda done, total: None
+    progress: Progress = lambda done, total: None
+    told: Callable[[Row], None] = lambda row: None
+    report_path: Path | None = None
+
+
 def finetune(
     images_root: Root,
     manifest_path: Path,
     features_path: Path,
     head_dir: Path,
     model_dir: Path,
-    *,
-    settings: Settings,
-    run: Run,
-    report_path: Path | None = None,
+    settings: FinetuneSettings,
+    callbacks: Callbacks,
 ) -> Summary:
     """Join trunk and head into a model, having trained what lies above a cut for some epochs.
 
@@ -89,10 +113,8 @@ def finetune(
         What the head was trained on, of which the spec is read, and the head.
     model_dir : Path
         Where `pipeline.models.store.save` writes.
-    settings : Settings
-    run : Run
-    report_path : Path, optional
-        Where what was done goes as JSON.
+    settings : FinetuneSettings
+    callbacks : Callbacks
 
     Raises
     ------
@@ -108,9 +130,18 @@ def finetune(
     FrozenWeightsError
         Frozen weights have changed.
     """
-    settings.check()
-    job = Job(features_path, head_dir, settings, run)
-    if not settings.epochs:
+    settings.tuning.check()
+    _require_kind(head_dir, settings.head)
+    run = Run(
+        weights=settings.weights,
+        engine=settings.engine,
+        cache=settings.cache,
+        extracting=callbacks.extracting,
+        progress=callbacks.progress,
+        told=callbacks.told,
+    )
+    job = Job(features_path, head_dir, settings.tuning, run)
+    if not settings.tuning.epochs:
         outcome = Outcome([], 0, 0, 0.0)
         job.save(model_dir, outcome)
     else:
@@ -128,10 +159,15 @@ def finetune(
         outcome.seconds,
         job.warnings,
     )
-    if report_path:
+    if callbacks.report_path:
         counted = {name: getattr(summary, name) for name in ("best_epoch", "resumed_after", "trained", "frozen")}
         spent = {name: round(getattr(summary, name), 3) for name in ("extraction_seconds", "training_seconds")}
         stage = "finetune" if summary.history else "join"
         cost = training_time.Cost(stage, round(sum(spent.values()), 3), head=head_dir.name)
-        training_time.write(report_path, cost, epochs=len(summary.history), **counted, **spent)
+        training_time.write(callbacks.report_path, cost, epochs=len(summary.history), **counted, **spent)
     return summary
+
+
+def _require_kind(head_dir: Path, kind: str | None) -> None:
+    if kind is not None and (found := registry.name_of(store.load(head_dir)[0])) != kind:
+        raise SettingError(f"--head: expected a head of kind {kind} in {head_dir}, received {found}")

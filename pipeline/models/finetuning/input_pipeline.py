@@ -9,11 +9,12 @@ from numpy.typing import NDArray
 
 from pipeline.backbones import quiet_imports
 from pipeline.features.features_file import Features
-from pipeline.photos import augmentation, decode
 from pipeline.photos import batches as reading
+from pipeline.photos import decode
 from pipeline.photos.batches import of_manifest
 from pipeline.photos.manifest import Manifest
 from pipeline.photos.remote import Root
+from pipeline.photos.settings import Geometry, Policy
 
 Places = NDArray[np.int64]
 Batches = Iterator[tuple[Places, NDArray[Any]]]
@@ -108,9 +109,7 @@ class LivePixels:
 
     dtype = "uint8"
 
-    def __init__(
-        self, root: Root, table: Manifest, *, size: int, geometry: decode.Geometry, policy: augmentation.Policy | None
-    ) -> None:
+    def __init__(self, root: Root, table: Manifest, *, size: int, geometry: Geometry, policy: Policy | None) -> None:
         self.count = len(table)
         self.row_shape: tuple[int, ...] = (size, size, 3)
         self._photos = of_manifest(root, table, policy)

@@ -1,105 +1,66 @@
-"""What a user chooses of fine-tuning, and whether it belongs together."""
+"""What a user can ask of `finetune`, and whether it belongs together; the defaults stand here and nowhere else."""
 
 import math
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
+from pipeline.backbones.settings import EngineName, engine_setting
 from pipeline.errors import InputError
-from pipeline.heads.parameter_checks import require_choice, require_number, require_whole
-from pipeline.heads.standardise import ClassWeight
-from pipeline.photos.augmentation import Policy
+from pipeline.features.settings import cache_setting
+from pipeline.heads.settings import ClassWeight
+from pipeline.models.settings import weights_setting
+from pipeline.photos.settings import Policy
+from pipeline.setting import check, group, setting
 
 Optimizer = Literal["adam", "rmsprop", "sgd"]
 BatchNorm = Literal["inference", "train"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings:
-    """What the user chooses, all of which can change the result.
+class TuningSettings:
+    """What of the network trains, and how: all that can change the result.
 
-    Attributes
-    ----------
-    epochs : int
-        Passes over the training images at most; with 0 trunk and head are only joined.
-    cut : str
-        What lies above it trains: ``block-1``, another word of the backbone's table, or a layer. ``image`` is
-        everything.
-    new_conv : tuple of int
-        Widths of fresh convolutions that take the place of the base's layers above the cut; the head then starts anew,
-        since its features are others. Empty keeps those layers.
-    freeze : tuple of str
-        Layers above the cut that stay as they are.
-    new_head : bool
-        Whether the head starts from random weights; its standardisation stays.
-    optimizer : {"adam", "rmsprop", "sgd"}
-        With Keras' settings besides the two that follow.
-    learning_rate : float
-        Of the head, at its highest.
-    schedule : {"constant", "cosine"}
-        What becomes of the rate after the warm-up; cosine ends at 0 with the last of `epochs`.
-    warmup_epochs : float
-        In which the rate rises linearly from 0.
-    layer_decay : float
-        Each block has this share of the rate of the block above it; 1 is off.
-    weight_decay : float
-        Share of a kernel, times the rate, taken away in each step.
-    label_smoothing : float
-        Share of each target that is spread evenly over the classes.
-    batch_norm : {"inference", "train"}
-        Whether batch normalisation above the cut uses the statistics it came with, or those of each batch, and learns.
-        Dropout inside the base follows suit.
-    batch_size : int
-    patience : int
-        Stop after so many epochs without a lower validation loss, and go back to the weights of the lowest. 0 is off.
-    class_weight : "balanced" or None
-        Whether rare classes weigh more in the losses.
-    seed : int
-    deterministic : bool
-        Whether the same run gives the same bits, on one machine; it takes up to twice as long.
-    live_augment : bool
-        Whether pixels are read anew in each epoch, and changed at random.
-    policy : Policy
-        What live augmentation may do to an image.
+    With 0 epochs trunk and head are only joined. New convolutions take the place of the base's layers above the cut,
+    and a new head then starts from random weights, while its standardisation stays. Batch normalisation that trains
+    uses the statistics of each batch, and learns; dropout inside the base follows suit. The schedule ``cosine`` ends at
+    0 with the last of `epochs`.
     """
 
-    epochs: int
-    cut: str
-    new_conv: tuple[int, ...]
-    freeze: tuple[str, ...]
-    new_head: bool
-    optimizer: Optimizer
-    learning_rate: float
-    schedule: Literal["constant", "cosine"]
-    warmup_epochs: float
-    layer_decay: float
-    weight_decay: float
-    label_smoothing: float
-    batch_norm: BatchNorm
-    batch_size: int
-    patience: int
-    class_weight: ClassWeight | None
-    seed: int
-    deterministic: bool
-    live_augment: bool
-    policy: Policy
+    epochs: int = setting(0, "Passes at most; 0 joins trunk and head.", least=0)
+    cut: str = setting("block-1", "What lies above it trains, what lies below is cached; image trains all.")
+    new_conv: tuple[int, ...] = setting(
+        (), "Fresh convolutions of these widths above the cut, as in 256,256, instead of the base's layers."
+    )
+    freeze: tuple[str, ...] = setting((), "Layers above the cut that do not, as in A,B.")
+    new_head: bool = setting(False, "Start from a random head instead of the trained one.")
+    optimizer: Optimizer = setting("adam", "With Keras' settings besides rate and decay.")
+    learning_rate: float = setting(1e-5, "Of the head, at its highest.", above=0.0)
+    schedule: Literal["constant", "cosine"] = setting("constant", "Of the rate, after the warm-up.")
+    warmup_epochs: float = setting(0.0, "In which the rate rises from 0.", least=0.0)
+    layer_decay: float = setting(1.0, "Each block's share of the rate of the block above it.", least=0.0, most=1.0)
+    weight_decay: float = setting(0.0, "Of kernels, times the rate.", least=0.0)
+    label_smoothing: float = setting(0.0, "Share of each target that is spread over the classes.", least=0.0, below=1.0)
+    batch_norm: BatchNorm = setting(
+        "inference", "Above the cut: with the statistics it came with, or with those of each batch."
+    )
+    batch_size: int = setting(32, "Images a step.", least=1)
+    patience: int = setting(
+        3,
+        "Stop after so many epochs without a lower validation loss, keep the best weights; 0 is off.",
+        least=0,
+    )
+    class_weight: ClassWeight | None = setting(None, "Whether rare classes weigh more.", choices=("none", "balanced"))
+    seed: int = setting(0, "Of all that is random.", least=0)
+    deterministic: bool = setting(False, "The same bits again on this machine; up to twice as slow.")
+    live_augment: bool = setting(False, "Read pixels anew in each epoch, changed at random as below.")
+    policy: Policy = group(Policy)
 
     def check(self) -> None:
         """Raise InputError, naming the parameter, unless all are in their ranges and belong together."""
-        require_whole("epochs", self.epochs, least=0)
-        for width in self.new_conv:
-            require_whole("new_conv", width, least=1)
-        require_choice("optimizer", self.optimizer, ("adam", "rmsprop", "sgd"))
-        require_number("learning_rate", self.learning_rate, least=0.0, open_ended=True)
-        require_choice("schedule", self.schedule, ("constant", "cosine"))
-        require_number("warmup_epochs", self.warmup_epochs, least=0.0)
-        require_number("layer_decay", self.layer_decay, least=0.0, most=1.0)
-        require_number("weight_decay", self.weight_decay, least=0.0)
-        require_number("label_smoothing", self.label_smoothing, least=0.0, most=math.nextafter(1.0, 0.0))
-        require_choice("batch_norm", self.batch_norm, ("inference", "train"))
-        require_whole("batch_size", self.batch_size, least=1)
-        require_whole("patience", self.patience, least=0)
-        require_choice("class_weight", self.class_weight, (None, "balanced"))
-        require_whole("seed", self.seed, least=0)
+        check(self)
+        if not all(isinstance(width, int) and width > 0 for width in self.new_conv):
+            raise InputError(f"new_conv: expected whole numbers of at least 1, received {self.new_conv}")
         self.policy.check()
         if not self.policy.is_empty and not self.from_pixels:
             raise InputError(
@@ -133,3 +94,14 @@ class Settings:
             return self.learning_rate
         whole = max(1.0, self.epochs * steps_an_epoch - warm)
         return self.learning_rate * 0.5 * (1.0 + math.cos(math.pi * (step - warm) / whole))
+
+
+@dataclass(frozen=True, kw_only=True)
+class FinetuneSettings:
+    """What trains, how the network is run, and where activations and checkpoints are kept."""
+
+    head: str | None = setting(None, "The kind that HEAD_DIR must hold.", unset="any")
+    tuning: TuningSettings = group(TuningSettings)
+    weights: str | None = weights_setting()
+    engine: EngineName = engine_setting()
+    cache: Path = cache_setting()

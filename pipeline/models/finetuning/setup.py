@@ -21,21 +21,24 @@ from pipeline.errors import ArtefactError, InputError
 from pipeline.features import extract, resolve, spec
 from pipeline.features.features_file import Features
 from pipeline.features.resolve import Plan
+from pipeline.features.settings import ExtractSettings
 from pipeline.heads.calibration import calibrate, thresholds
 from pipeline.heads.dense_layers import Stack
-from pipeline.heads.standardise import ClassWeight, class_weights
+from pipeline.heads.settings import ClassWeight
+from pipeline.heads.standardise import class_weights
 from pipeline.heads.store import HEAD_FILE
 from pipeline.heads.store import load as load_head
 from pipeline.models import assemble, store
 from pipeline.models.finetuning import checkpoints, devices, epochs, input_pipeline
 from pipeline.models.finetuning.checkpoints import Row
 from pipeline.models.finetuning.epochs import Outcome, Progress, Split
-from pipeline.models.finetuning.settings import Settings
+from pipeline.models.finetuning.settings import TuningSettings
 from pipeline.models.finetuning.trainer import Tuner, distances
 from pipeline.models.store import LayerState
-from pipeline.photos import augmentation, manifest
+from pipeline.photos import manifest
 from pipeline.photos.manifest import Manifest
 from pipeline.photos.remote import Root
+from pipeline.photos.settings import Policy
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,7 +48,7 @@ class Run:
     Attributes
     ----------
     weights : str or None
-        The base's weights, as in `pipeline.features.resolve.Settings`, checked by digest. None: ``none`` if the head
+        The base's weights, as in `FeatureSettings`, checked by digest. None: ``none`` if the head
         was trained on a random base, else ``imagenet``.
     engine : {"auto", "tensorflow", "openvino"}
         What runs the network below the cut.
@@ -74,7 +77,7 @@ class Job:
     ----------
     features_path, head_dir : Path
         What the head was trained on, and the head.
-    settings : Settings
+    settings : TuningSettings
     run : Run
 
     Attributes
@@ -87,7 +90,7 @@ class Job:
         Spent on activations below the cut.
     """
 
-    def __init__(self, features_path: Path, head_dir: Path, settings: Settings, run: Run) -> None:
+    def __init__(self, features_path: Path, head_dir: Path, settings: TuningSettings, run: Run) -> None:
         self.settings, self.run = settings, run
         head, record = load_head(head_dir)
         self.classes: list[str] = record["classes"]
@@ -99,8 +102,9 @@ class Job:
             self.warnings = spec.require_compatible(record["spec"], features.spec)
             self.views = features.views
         # Networks train in float32, whatever the features were computed in.
-        self.chosen = replace(resolve.settings_of(record["spec"], head_dir, weights=run.weights), precision="float32")
-        self.plan = resolve.plan(self.chosen, engine=run.engine)
+        described = resolve.settings_of(record["spec"], head_dir, weights=run.weights, engine=run.engine)
+        self.chosen = replace(described, precision="float32")
+        self.plan = resolve.plan(self.chosen)
         differing = spec.require_compatible(record["spec"], self.plan.spec)
         self.warnings += [line for line in differing if line not in self.warnings]
         self.extraction_seconds = 0.0
@@ -231,8 +235,7 @@ class Job:
 
     def _below(self) -> Plan:
         """Plan the extraction of the activations at the cut."""
-        chosen = replace(self.chosen, cut=self.settings.cut, pooling="none", dtype="float32")
-        return resolve.plan(chosen, engine=self.run.engine)
+        return resolve.plan(replace(self.chosen, cut=self.settings.cut, pooling="none", dtype="float32"))
 
     @contextlib.contextmanager
     def _open(
@@ -250,17 +253,15 @@ class Job:
         started = time.monotonic()
         used = [place for place, split in enumerate(table.splits) if split in ("train", "val")]
         manifest.write(table.take(used), folder / "manifest.csv")
-        extract.extract(
-            root,
-            folder / "manifest.csv",
-            folder / "activations.h5",
-            self._below(),
+        below = ExtractSettings(
+            **vars(self._below().settings),
             views=self.views["count"] if self.views else 1,
-            policy=augmentation.Policy(**self.views["policy"]) if self.views else self.settings.policy,
-            cache=self.run.cache,
+            policy=Policy(**self.views["policy"]) if self.views else self.settings.policy,
             batch_size=self.settings.batch_size,
-            progress=self.run.extracting,
+            cache=self.run.cache,
         )
+        paths = (folder / "manifest.csv", folder / "activations.h5")
+        extract.extract(root, *paths, below, progress=self.run.extracting)
         self.extraction_seconds = time.monotonic() - started
         with Features(folder / "activations.h5") as features:
             yield input_pipeline.CachedRows(features, train.digests), input_pipeline.CachedRows(features, val.digests)

@@ -23,7 +23,7 @@ from pipeline.backbones import layer_graph, quiet_imports
 from pipeline.backbones.table import Backbone
 from pipeline.errors import InputError
 from pipeline.models.assemble import weighted_layers
-from pipeline.models.finetuning.settings import Settings
+from pipeline.models.finetuning.settings import TuningSettings
 from pipeline.models.store import LayerState
 
 NO_DECAY: Final = ("bias", "gamma", "beta")
@@ -52,7 +52,7 @@ class Tuner:
     distance : dict of str to int
         How many blocks below the head a layer lies; the head is 0.
     n_classes : int
-    settings : Settings
+    settings : TuningSettings
 
     Raises
     ------
@@ -69,7 +69,7 @@ class Tuner:
         *,
         distance: dict[str, int],
         n_classes: int,
-        settings: Settings,
+        settings: TuningSettings,
     ) -> None:
         self.trunk, self.lower, self.tail, self.head = trunk, lower, tail, head
         self.n_classes, self.settings = n_classes, settings
@@ -272,7 +272,7 @@ def distances(backbone: Backbone, trunk: Any) -> dict[str, int]:
     return {name: block + 1 - place for name, place in found.items()}
 
 
-def _optimizer(settings: Settings) -> Any:
+def _optimizer(settings: TuningSettings) -> Any:
     quiet_imports.tensorflow()
     from keras import optimizers
 

@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from pipeline.features.features_file import Features
 from pipeline.features.lazy_rows import Selection
 from pipeline.report import charts, projection
-from pipeline.report.projection import Method, Plane
+from pipeline.report.projection import Plane
 from pipeline.report.sections.gallery import Gallery
+from pipeline.report.settings import Method
 
 ROWS_BYTES: Final = 2**28  # of features in memory, of which three copies are made
 NAMED: Final = 20  # classes whose names stand on the map, and that have a button each
@@ -56,7 +57,7 @@ def room(path: Path) -> int:
 
 
 def lay_out(path: Path, shown: Gallery, *, method: Method, neighbours: int, seed: int) -> Mapped:
-    """Lay out the features of the images that have a picture; parameters as in `pipeline.report.report.Settings`.
+    """Lay out the features of the images that have a picture; parameters as in `ReportSettings`.
 
     Raises
     ------

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from pipeline.errors import ImageError, InputError
 from pipeline.inference.class_activation import Explainer, overlay, placed
+from pipeline.models.settings import Runtime
 from pipeline.photos import decode
 from pipeline.photos.remote import Root
 from pipeline.report.artefacts import records
@@ -26,7 +27,7 @@ class HeatMaps:
     trained : sequence of Path
         Heads, models, or folders of such; each explains the evaluation of its name.
     weights : str or None
-        Of the base, as in `pipeline.features.resolve.Settings`; None for those of the training.
+        Of the base, as in `pipeline.features.settings.FeatureSettings`; None for those of the training.
     cache : Path or None
         Where compiled networks are kept.
 
@@ -55,14 +56,8 @@ class HeatMaps:
         if not files or name not in self._folders:
             return [None] * len(files)
         try:
-            explainer = Explainer(
-                self._folders[name],
-                weights=self._weights,
-                engine="auto",
-                precision=None,
-                batch_size=BATCH_SIZE,
-                cache=self._cache,
-            )
+            runtime = Runtime(weights=self._weights, batch_size=BATCH_SIZE, cache=self._cache)
+            explainer = Explainer(self._folders[name], runtime)
             return _drawn(explainer, files, labels)
         except InputError as error:
             self.warnings.append(f"no heat maps of {name}: {error}")

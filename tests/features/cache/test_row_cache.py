@@ -12,8 +12,9 @@ import pytest
 
 from pipeline.errors import BusyError, StorageError
 from pipeline.features.cache import row_cache
-from pipeline.features.cache.row_cache import DamagedShardError, RowCache, default_root
+from pipeline.features.cache.row_cache import DamagedShardError, RowCache
 from pipeline.features.cache.shard import Shard
+from pipeline.features.settings import default_cache
 
 SPEC = '{"size":32}'
 
@@ -289,8 +290,8 @@ def test_the_default_folder_is_the_variable_or_the_outermost_checkout(
     monkeypatch.delenv("HEADSTART_CACHE", raising=False)
     inner = tmp_path / ".dvc" / "tmp" / "exps" / "tmp1"
     (inner / ".dvc").mkdir(parents=True)
-    assert default_root(inner) == tmp_path / ".headstart"
+    assert default_cache(inner) == tmp_path / ".headstart"
     with contextlib.chdir(tmp_path):
-        assert default_root(Path("nowhere")) == tmp_path / ".headstart"
+        assert default_cache(Path("nowhere")) == tmp_path / ".headstart"
     monkeypatch.setenv("HEADSTART_CACHE", "/a/cache")
-    assert default_root(inner) == Path("/a/cache")
+    assert default_cache(inner) == Path("/a/cache")

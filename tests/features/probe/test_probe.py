@@ -12,12 +12,15 @@ from numpy.typing import NDArray
 
 from pipeline.errors import CutError, InputError
 from pipeline.features import resolve
-from pipeline.features.probe import cut_file, probe
-from pipeline.features.probe.probe import Bench, Contender, Finding, draw, echo, judge, preferred
-from pipeline.features.probe.recommendation import Candidate, Judged, Proof, chance, compare, recommend
+from pipeline.features.probe import cut_file
+from pipeline.features.probe import probe as probing
+from pipeline.features.probe.probe import Bench, Contender, Finding, draw, judge, preferred
+from pipeline.features.probe.recommendation import Candidate, Judged, chance, compare, recommend
 from pipeline.features.resolve import Plan
+from pipeline.features.settings import BaseSettings, ProbeSettings, Proof
 from pipeline.photos import decode, manifest, prepare
 from pipeline.photos.manifest import Manifest
+from pipeline.photos.settings import PrepareSettings
 from pipeline.stats import intervals
 from tests.fakes import settings, write_classes, write_photo
 
@@ -65,34 +68,27 @@ class Photos:
         prepare.prepare(
             self.root,
             self.manifest,
-            labels_csv=None,
-            label_pattern=None,
-            exclude=None,
-            max_quarantined=0.0,
-            val_fraction=0.1,
-            test_fraction=0.25,
-            stratify=True,
-            group_distance=None,
-            workers=1,
+            PrepareSettings(max_quarantined=0.0, test_fraction=0.25, stratify=True, workers=1),
             progress=lambda done, total: None,
         )
         self.table = manifest.read(self.manifest)
         self.bench = FakeBench()
         self.seen: list[tuple[int, int]] = []
 
-    def probe(self, *others: str, sample: int = 1000, batch_size: int = 7, margin: float = 0.2) -> Finding:
-        bases = [settings(size=SIZE), *(settings(backbone=name, size=SIZE) for name in others)]
-        found, self.contenders = probe.probe(
+    def probe(self, *others: str, sample: int = 1000, batch_size: int = 7, margin: float = 0.2) -> probing.Finding:
+        base = BaseSettings(backbone="mobilenet_v2", weights="none", size=SIZE, engine="tensorflow")
+        chosen = ProbeSettings(
+            base=base,
+            compare=tuple(f"{name}@{SIZE}=none" for name in others),
+            sample=sample,
+            proof=Proof(margin=margin),
+            batch_size=batch_size,
+        )
+        found, self.contenders = probing.probe(
             self.root,
             self.manifest,
             self.cut,
-            bases,
-            poolings=("avg", "max"),
-            sample=sample,
-            proof=Proof(margin=margin),
-            engine="tensorflow",
-            batch_size=batch_size,
-            cache=None,
+            chosen,
             progress=lambda done, total: self.seen.append((done, total)),
             open_bench=self.bench,
             open_engine=self.timed,
@@ -217,7 +213,7 @@ def test_one_class_cannot_be_probed(photos: Photos) -> None:
 
 
 def test_candidates_whose_features_do_not_fit_float16_are_left_out(photos: Photos) -> None:
-    candidates = photos.bench(resolve.plan(settings(size=SIZE), engine="tensorflow")).candidates[:2]
+    candidates = photos.bench(resolve.plan(settings(size=SIZE))).candidates[:2]
     columns = np.arange(6, dtype=np.float16)[:, None]
     judged = judge(candidates, [columns + np.float16(np.inf), columns], list("aaabbb"))
     assert [one.candidate for one in judged] == candidates[1:]
@@ -272,7 +268,7 @@ def contender(name: str, wrong: int, rate: float, first: Contender | None = None
     """A base that gets the first `wrong` of 400 images wrong."""
     right = np.arange(400) >= wrong
     judged = Judged(Candidate("top", "top_layer", 1, "avg", 8, 10), right, 1.0 - right)
-    plan = resolve.plan(settings(backbone=name, size=SIZE), engine="tensorflow")
+    plan = resolve.plan(settings(backbone=name, size=SIZE))
     found = recommend([judged], ["a", "b"] * 200, top=judged, proof=Proof())
     beside = judged if first is None else first.finding.recommendation.chosen
     difference = compare(judged, beside, chance(["a", "b"] * 200), Proof(margin=0.05), 1)
@@ -300,7 +296,7 @@ def test_another_base_is_taken_only_if_it_is_shown_to_be_better_or_faster_and_no
 
 def test_a_given_cut_is_echoed_without_images_and_the_same_files_are_there(tmp_path: Path) -> None:
     cut = tmp_path / "probe" / "cut.json"
-    received = echo(cut, backbone="efficientnet_lite0", cut="block-9", pooling="grid3")
+    received = probing.echo(cut, ProbeSettings(cut="block-9", pooling="grid3"))
     assert received == cut_file.read(cut, backbone="efficientnet_lite0") == ("block4b_add", "grid3")
     assert json.loads(cut.read_text())["why"] == "given: block-9 with grid3; nothing was probed"
     names = {"cut.json", "layers.csv", "layers.png", "backbones.csv", "backbones.png"}
@@ -310,14 +306,14 @@ def test_a_given_cut_is_echoed_without_images_and_the_same_files_are_there(tmp_p
 
 def test_a_word_that_the_backbone_does_not_know_is_not_echoed(tmp_path: Path) -> None:
     with pytest.raises(CutError, match="received 'block-99'"):
-        echo(tmp_path / "cut.json", backbone="vgg16", cut="block-99", pooling="avg")
+        probing.echo(tmp_path / "cut.json", ProbeSettings(base=BaseSettings(backbone="vgg16"), cut="block-99"))
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_real_bench_gives_in_one_row_what_each_trunk_gives(tmp_path: Path) -> None:
-    chosen = settings(backbone="mobilenet", alpha=0.25, size=32)
-    plan = resolve.plan(chosen, engine="openvino")
-    bench = probe.bench(plan, poolings=("avg", "grid2"), batch_size=4)
+    chosen = settings(backbone="mobilenet", alpha=0.25, size=32, engine="openvino")
+    plan = resolve.plan(chosen)
+    bench = probing.bench(plan, poolings=("avg", "grid2"), batch_size=4)
     photo = write_photo(tmp_path / "photo.png", 0)
     pixels = np.stack([decode.fit(photo.read_bytes(), size=32, geometry="squash")] * 2)
     (row,) = bench.engine.run([pixels])
@@ -327,6 +323,6 @@ def test_a_real_bench_gives_in_one_row_what_each_trunk_gives(tmp_path: Path) -> 
     assert bench.candidates[0].multiply_adds < bench.candidates[-1].multiply_adds
     for place in (0, 7, len(ends) - 1):
         one = bench.candidates[place]
-        alone = resolve.plan(replace(chosen, cut=one.layer, pooling=one.pooling), engine="openvino")
+        alone = resolve.plan(replace(chosen, cut=one.layer, pooling=one.pooling))
         (expected,) = resolve.open_engine(alone, batch_size=4, cache=None).run([pixels])
         np.testing.assert_array_equal(row[:, ends[place] - one.features : ends[place]], expected)

@@ -9,13 +9,14 @@ import pytest
 from pipeline.features.probe.recommendation import (
     Candidate,
     Judged,
-    Proof,
     Recommendation,
     chance,
     compare,
+    images_for_margin,
     recommend,
     standard_errors,
 )
+from pipeline.features.settings import Proof
 from pipeline.stats import loo_ridge
 
 LABELS = ["a", "b"] * 500
@@ -100,7 +101,7 @@ def test_no_difference_found_on_few_images_is_nothing_shown() -> None:
 
 
 def test_the_images_that_the_margin_takes_are_the_fewest_that_show_it() -> None:
-    least = LENIENT.images_for_margin(3)
+    least = images_for_margin(LENIENT, 3)
     for n, shown in ((least, "not worse"), (least - 1, "nothing")):
         same = judged("same", 10, 4, {0}, n=n)
         assert compare(same, judged("top", 90, 8, {0}, n=n), chance(LABELS[:n]), LENIENT, 3).shown == shown

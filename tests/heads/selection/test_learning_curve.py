@@ -13,6 +13,7 @@ from pipeline.errors import InputError
 from pipeline.features import features_file
 from pipeline.heads.logistic import LogisticHead
 from pipeline.heads.selection import learning_curve
+from pipeline.heads.settings import GrowthSettings
 from pipeline.photos import manifest
 from stages.growth import growth as command
 
@@ -62,10 +63,10 @@ class Project:
         )
 
     def grow(self, head=None, **options):
-        settings = {"parts": 5, "seeds": 3, "folds": None, "progress": lambda *_: None}
-        return learning_curve.grow(
-            self.manifest, self.features, self.out, head=head or Nearest(), **{**settings, **options}
-        )
+        progress = options.pop("progress", lambda *_: None)
+        settings = GrowthSettings(**{"parts": 5, "seeds": 3, **options})
+        paths = (self.manifest, self.features, self.out)
+        return learning_curve.grow(*paths, settings, head=head or Nearest(), progress=progress)
 
 
 @pytest.fixture

@@ -14,7 +14,9 @@ from pipeline.heads.store import save
 from pipeline.inference.predict import Predictor
 from pipeline.inference.serving import server
 from pipeline.inference.serving.model_service import Ask, Service
+from pipeline.inference.serving.settings import ServeSettings
 from pipeline.models import store
+from pipeline.models.settings import Runtime
 from pipeline.photos import decode, manifest
 from stages.serve import serve as command
 from tests.fakes import plan, register_tiny, write_classes, write_photo
@@ -49,21 +51,19 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def opened(folder: Path, **changes: Any) -> Service:
     chosen: dict[str, Any] = {
-        "weights": None,
         "engine": "openvino",
-        "precision": None,
         "cache": folder / "cache",
         "batch_size": 8,
         "max_pixels": 10_000,
         "neighbours": 2,
         "features": folder / "features.h5",
         "manifest": folder / "manifest.csv",
-        "images_root": folder / "photos",
+        "images": folder / "photos",
     }
-    return Service(folder / "model", **{**chosen, **changes})
+    return Service(folder / "model", ServeSettings(**{**chosen, **changes}))
 
 
-ALONE = {"features": None, "manifest": None, "images_root": None}
+ALONE = {"features": None, "manifest": None, "images": None}
 
 
 @pytest.mark.parametrize("engine", ["openvino", "tensorflow"])
@@ -72,9 +72,7 @@ def test_the_answers_are_those_of_predict(folder: Path, tmp_path: Path, engine: 
     paths = [write_photo(tmp_path / f"{seed}.png", seed) for seed in range(5)]
     asks = [Ask(service.fit(path.read_bytes()), explain=place == 1) for place, path in enumerate(paths)]
     answers = service.answer(asks)
-    predictor = Predictor(
-        folder / "model", weights=None, engine=engine, precision=None, batch_size=8, cache=folder / "cache"
-    )
+    predictor = Predictor(folder / "model", Runtime(engine=engine, batch_size=8, cache=folder / "cache"))
     for answer, expected in zip(answers, predictor.predict(paths, progress=lambda *_: None), strict=True):
         assert answer.probabilities == pytest.approx(list(expected.probabilities.values()), abs=1e-5)
         assert service.classes[answer.code] == expected.label
@@ -104,7 +102,7 @@ def test_only_photos_of_the_training_split_are_shown(folder: Path) -> None:
         with pytest.raises(KeyError):
             service.thumbnail(path)
     with pytest.raises(KeyError):
-        opened(folder, images_root=None).thumbnail("dark/001.png")
+        opened(folder, images=None).thumbnail("dark/001.png")
 
 
 def test_an_image_of_too_many_pixels_is_refused(folder: Path) -> None:

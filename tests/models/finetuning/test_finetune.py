@@ -28,44 +28,23 @@ from pipeline.heads.calibration import calibrate, thresholds
 from pipeline.heads.dense import DenseHead
 from pipeline.heads.logistic import LogisticHead
 from pipeline.heads.registry import Head
+from pipeline.heads.resolve import Training
 from pipeline.heads.store import HEAD_FILE, save
 from pipeline.heads.store import load as load_head
 from pipeline.inference import predict
 from pipeline.models import assemble, store
 from pipeline.models.finetuning import checkpoints, finetune
-from pipeline.models.finetuning.finetune import Summary
-from pipeline.models.finetuning.settings import Settings
-from pipeline.models.finetuning.setup import Run
+from pipeline.models.finetuning.settings import FinetuneSettings, TuningSettings
+from pipeline.models.settings import Runtime
 from pipeline.photos import manifest
-from pipeline.photos.augmentation import Policy
 from pipeline.photos.manifest import Manifest
+from pipeline.photos.settings import Policy
 from stages.finetune import finetune as command
 from tests import ROOT, fakes
 
 SIZE = 32
 COUNTS = {"dark": 9, "grey": 9, "light": 9}
-CHOSEN = Settings(
-    epochs=2,
-    cut="block-1",
-    new_conv=(),
-    freeze=(),
-    new_head=False,
-    optimizer="sgd",
-    learning_rate=0.01,
-    schedule="constant",
-    warmup_epochs=0.0,
-    layer_decay=1.0,
-    weight_decay=0.0,
-    label_smoothing=0.0,
-    batch_norm="inference",
-    batch_size=4,
-    patience=0,
-    class_weight=None,
-    seed=3,
-    deterministic=False,
-    live_augment=False,
-    policy=fakes.NO_POLICY,
-)
+CHOSEN = TuningSettings(epochs=2, optimizer="sgd", learning_rate=0.01, batch_size=4, patience=0, seed=3)
 
 
 class Project:
@@ -82,11 +61,7 @@ class Project:
             self.images,
             self.manifest,
             self.features,
-            self.plan,
-            views=1,
-            policy=fakes.NO_POLICY,
-            cache=self.cache,
-            batch_size=8,
+            fakes.settings(**{"size": SIZE, "backbone": backbone, "cache": self.cache, "batch_size": 8} | chosen),
             progress=lambda done, total: None,
         )
         self.train(LogisticHead(C=0.01, l1_ratio=0.0, class_weight=None, max_iter=1000, seed=0))
@@ -104,22 +79,17 @@ class Project:
         return manifest.from_rows(rows)
 
     def train(self, head: Head) -> Head:
-        train.train(self.manifest, self.features, self.head, head=head)
+        train.fit(self.manifest, self.features, self.head, Training(head=head))
         return load_head(self.head)[0]
 
     def finetune(
         self, told: Callable[[dict[str, float]], None] = lambda row: None, weights: str | None = None, **changes: Any
-    ) -> Summary:
-        run = Run(
-            weights=weights,
-            engine="tensorflow",
-            cache=self.cache,
-            extracting=lambda done, total: None,
-            progress=lambda done, total: None,
-            told=told,
+    ) -> finetune.Summary:
+        settings = FinetuneSettings(
+            tuning=replace(CHOSEN, **changes), weights=weights, engine="tensorflow", cache=self.cache
         )
         paths = self.images, self.manifest, self.features, self.head, self.model
-        return finetune.finetune(*paths, settings=replace(CHOSEN, **changes), run=run)
+        return finetune.finetune(*paths, settings, finetune.Callbacks(told=told))
 
     def weights(self) -> dict[str, np.ndarray]:
         """The stored arrays, by name."""
@@ -276,8 +246,8 @@ def test_a_joined_model_decides_as_its_head_and_a_trained_one_says_if_no_thresho
     joined = project.finetune(epochs=0)
     assert (store.read(project.model).threshold, joined.warnings) == (threshold, [])
     for folder in (project.head, project.model):
-        how = {"weights": None, "engine": "tensorflow", "precision": None, "batch_size": 8, "cache": None}
-        given = predict.Predictor(folder, **how)
+        how = Runtime(engine="tensorflow", batch_size=8, cache=None)
+        given = predict.Predictor(folder, how)
         found = given.predict(predict.expand([project.images / "dark"]), progress=lambda done, total: None)
         assert {one.label for one in found} == {"light"}
     trained = project.finetune(epochs=1)
@@ -290,7 +260,8 @@ def test_training_chooses_temperature_and_threshold_anew_on_validation(tmp_path:
     project = Project(tmp_path, {"dark": 120, "light": 120})
     wish = thresholds.Wish("recall", 0.9, "dark")
     head = LogisticHead(C=0.01, l1_ratio=0.0, class_weight=None, max_iter=1000, seed=0)
-    train.train(project.manifest, project.features, project.head, head=head, calibrate="temperature", wish=wish)
+    chosen = Training(head=head, calibrate="temperature", wish=wish)
+    train.fit(project.manifest, project.features, project.head, chosen)
     _, record = load_head(project.head)
     summary = project.finetune(epochs=1)
     model = store.read(project.model)
@@ -326,8 +297,8 @@ def test_a_joined_model_is_as_sure_as_its_calibrated_head(tmp_path: Path, counts
     assert (model.temperature, model.document["calibration"]) == (0.4, calibrated)
     found = []
     for folder in (project.head, project.model):
-        how = {"weights": None, "engine": "tensorflow", "precision": None, "batch_size": 8, "cache": None}
-        given = predict.Predictor(folder, **how).predict(
+        how = Runtime(engine="tensorflow", batch_size=8, cache=None)
+        given = predict.Predictor(folder, how).predict(
             predict.expand([project.images]), progress=lambda done, total: None
         )
         found.append([list(one.probabilities.values()) for one in given])

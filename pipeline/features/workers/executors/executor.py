@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import Any, Final, Protocol, Self
 
 from pipeline.errors import InputError
+from pipeline.features.settings import ExecutorSettings
 from pipeline.features.workers.executors.local import Local
 
 NAMES: Final = ("local", "processes", "dask")
@@ -67,24 +68,20 @@ class Executor(Protocol):
         """End the workers that it started, tasks or not."""
 
 
-def open_executor(name: str, *, workers: int | None, scheduler: str | None, patience: float) -> Executor:
+def open_executor(settings: ExecutorSettings) -> Executor:
     """Return an executor; nothing is started before it is used.
 
     Parameters
     ----------
-    name : {"local", "processes", "dask"}
-    workers : int or None
-        Processes to start on this machine; None is one a core.
-    scheduler : str or None
-        Address of a Dask scheduler, whose workers are used as they are. None starts workers here.
-    patience : float
-        Seconds after which a worker that stored no row is given up.
+    settings : ExecutorSettings
+        Without a scheduler, workers are started on this machine.
 
     Raises
     ------
     InputError
         There is no such executor, or an option does not go with it.
     """
+    name, workers, scheduler = settings.executor, settings.workers, settings.scheduler
     if scheduler is not None and name != "dask":
         raise InputError(f"--scheduler: expected --executor dask with it, received {name}")
     if scheduler is not None and workers is not None:
@@ -96,9 +93,9 @@ def open_executor(name: str, *, workers: int | None, scheduler: str | None, pati
     if name == "processes":
         from pipeline.features.workers.executors.processes import Processes
 
-        return Processes(workers, patience=patience)
+        return Processes(workers, patience=settings.task_timeout)
     if name == "dask":
         from pipeline.features.workers.executors.dask import Dask
 
-        return Dask(workers, scheduler=scheduler, patience=patience)
+        return Dask(workers, scheduler=scheduler, patience=settings.task_timeout)
     raise InputError(f"--executor: expected one of {', '.join(NAMES)}, received {name!r}")

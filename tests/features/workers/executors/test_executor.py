@@ -24,7 +24,7 @@ import pytest
 from pipeline.errors import BusyError, InputError, StorageError, WorkersError
 from pipeline.features import extract
 from pipeline.features.cache import inventory, row_cache
-from pipeline.features.extract import Report
+from pipeline.features.settings import ExecutorSettings
 from pipeline.features.workers import partition, retry
 from pipeline.features.workers.executors.crew import Lost, sharing
 from pipeline.features.workers.executors.executor import Executor, open_executor
@@ -33,7 +33,7 @@ from pipeline.features.workers.partition import Done, Part
 from pipeline.features.workers.worker import compute_in_worker, job_of
 from pipeline.photos import manifest
 from tests import ROOT, faulty
-from tests.fakes import NO_POLICY, plan, write_photo
+from tests.fakes import NO_POLICY, settings, write_photo
 
 COUNT = 24
 PATIENCE, LITTLE = 60.0, 6.0  # seconds: a busy machine may take long to start a worker
@@ -62,18 +62,18 @@ class Site:
     def fault(self, name: str) -> None:
         (self.faults / name).touch()
 
-    def extract(self, executor: Executor | None = None, **changes: Any) -> Report:
-        given: dict[str, Any] = {
-            "views": 1,
-            "policy": NO_POLICY,
-            "cache": self.cache,
-            "batch_size": 2,
-            "progress": lambda done, total: None,
-            "report_path": self.report,
-            "engine": partial(faulty.opened, str(self.faults)),
-            "executor": executor,
-        }
-        return extract.extract(self.photos, self.manifest, self.features, plan(size=32), **{**given, **changes})
+    def extract(self, executor: Executor | None = None, **changes: Any) -> extract.Report:
+        progress = changes.pop("progress", lambda done, total: None)
+        engine = changes.pop("engine", partial(faulty.opened, str(self.faults)))
+        return extract.extract(
+            self.photos,
+            self.manifest,
+            self.features,
+            settings(**{"size": 32, "cache": self.cache, "batch_size": 2} | changes),
+            progress=progress,
+            report_path=self.report,
+            by=extract.By(executor, engine),
+        )
 
     def bytes_of_one_process(self) -> bytes:
         """Extract undisturbed, elsewhere; what every other way must give."""
@@ -100,7 +100,8 @@ def small_tasks(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def two(name: str, **options: Any) -> Executor:
-    return open_executor(name, **{"workers": 2, "scheduler": None, "patience": PATIENCE, **options})
+    chosen = {"executor": name, "workers": 2, "task_timeout": PATIENCE, **options}
+    return open_executor(ExecutorSettings(**chosen))
 
 
 @pytest.fixture(scope="module")
@@ -276,12 +277,8 @@ def test_a_worker_that_outlives_its_driver_is_named_and_what_it_stores_counts(si
 def completed(site: Site, executor: Any) -> retry.Completion:
     job = job_of(
         site.photos,
-        plan(size=32),
-        views=1,
-        policy=NO_POLICY,
-        cache=site.cache,
-        batch_size=2,
-        engine=partial(faulty.opened, str(site.faults)),
+        settings(size=32, cache=site.cache, batch_size=2),
+        open_engine=partial(faulty.opened, str(site.faults)),
     )
     table = manifest.read(site.manifest)
     return retry.Completion(job, table, part=partition.EVERYTHING, executor=executor, progress=lambda *_: None)
@@ -433,8 +430,8 @@ def test_the_parts_of_any_number_leave_no_digest_out_and_share_none() -> None:
 def test_parts_in_any_order_one_of_them_repeated_give_the_same_bytes_and_assembling_computes_nothing(
     site: Site, order: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    done = [site.extract(part=Part(number, 3)) for number in order]
-    assert site.extract(part=Part(1, 3)).computed == 0
+    done = [site.extract(shard=f"{number}/3") for number in order]
+    assert site.extract(shard="1/3").computed == 0
     assert sum(report.computed for report in done) == sum(report.images for report in done) == COUNT
     assert all(report.computed for report in done)
     assert not site.features.exists()
@@ -443,7 +440,7 @@ def test_parts_in_any_order_one_of_them_repeated_give_the_same_bytes_and_assembl
 
 
 def test_a_part_without_images_is_done_at_once(site: Site) -> None:
-    empty = [report for report in (site.extract(part=Part(n, 500)) for n in range(0, 500, 50)) if not report.images]
+    empty = [report for report in (site.extract(shard=f"{n}/500") for n in range(0, 500, 50)) if not report.images]
     assert empty
     assert not any(report.computed for report in empty)
 
@@ -452,10 +449,9 @@ PART = """
     import sys
     from pathlib import Path
     from pipeline.features.cache import row_cache
-    from pipeline.features.workers.partition import Part
     from tests.features.workers.executors.test_executor import Site
     row_cache.SHARD_ROWS = 2
-    Site(Path(sys.argv[1])).extract(part=Part(1, 3))
+    Site(Path(sys.argv[1])).extract(shard="1/3")
 """
 
 
@@ -465,7 +461,7 @@ def test_a_part_that_is_killed_and_repeated_computes_only_what_it_lost_beside_th
     assert subprocess.run(command, cwd=ROOT).returncode == -signal.SIGKILL
     first, third = row_cache_of(site).writer(0.0, 1 / 3), row_cache_of(site).writer(2 / 3, 1.0)
     with first, third:  # the other parts are at work
-        site.extract(part=Part(1, 3))
+        site.extract(shard="1/3")
         with pytest.raises(BusyError), row_cache_of(site).writer(0.3, 0.4):
             pass
     assert site.extract().reused > 0
@@ -482,15 +478,15 @@ def row_cache_of(site: Site) -> row_cache.RowCache:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"name": "local", "workers": 2}, "--workers: expected --executor processes or dask"),
-        ({"name": "processes", "scheduler": "tcp://a:1"}, "--scheduler: expected --executor dask with it"),
-        ({"name": "dask", "workers": 2, "scheduler": "tcp://a:1"}, "--workers: expected none with --scheduler"),
-        ({"name": "ray"}, "--executor: expected one of local, processes, dask, received 'ray'"),
+        ({"executor": "local", "workers": 2}, "--workers: expected --executor processes or dask"),
+        ({"executor": "processes", "scheduler": "tcp://a:1"}, "--scheduler: expected --executor dask with it"),
+        ({"executor": "dask", "workers": 2, "scheduler": "tcp://a:1"}, "--workers: expected none with --scheduler"),
+        ({"executor": "ray"}, "--executor: expected one of local, processes, dask, received 'ray'"),
     ],
 )
 def test_options_that_do_not_go_together_are_refused(options: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
-        open_executor(**{"workers": None, "scheduler": None, "patience": 1.0, **options})
+        open_executor(ExecutorSettings(**options))
 
 
 def test_a_missing_dask_is_named_with_its_extra(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:

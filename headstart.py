@@ -1,0 +1,215 @@
+"""Headstart in Python: from a folder of labelled photos to a good classifier, in a script or a notebook.
+
+::
+
+    import headstart as hs
+
+    photos = hs.prepare("photos")
+    features = hs.extract(photos, backbone="efficientnet_lite0")
+    head = hs.train(features, head="logistic", C=0.1)
+    print(hs.evaluate(head))
+    print(hs.load("headstart-out/heads/logistic").predict("new"))
+
+Each function takes the options of the command of the same name as keywords; `help` shows them with their defaults.
+What it writes goes to ``headstart-out`` unless another place is named. What it returns is a small object that prints as
+a table, in a notebook too.
+"""
+
+import contextlib
+import importlib.util
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+
+def _refuse_another_pipeline() -> None:
+    """Refuse to work with a package of somebody else that has the name of ours."""
+    here, spec = Path(__file__).resolve().parent, importlib.util.find_spec("pipeline")
+    places = [] if spec is None else [spec.origin, *(spec.submodule_search_locations or [])]
+    found = next((place for place in places if place), "none")
+    if Path(found).resolve() != here / "pipeline" / "__init__.py":
+        raise ImportError(
+            f"headstart: expected its own package pipeline in {here}, received {found}, which hides it: rename that, "
+            "or start Python elsewhere"
+        )
+
+
+_refuse_another_pipeline()
+
+# ruff: noqa: E402 -- after the check
+from pipeline.errors import HeadstartError, InputError
+from pipeline.evaluation.compare_settings import CompareSettings
+from pipeline.evaluation.settings import EvaluateSettings
+from pipeline.features.settings import AUTO, ExtractSettings, ProbeSettings
+from pipeline.heads.settings import TrainSettings
+from pipeline.inference.settings import PredictSettings
+from pipeline.keywords import chosen_settings, takes
+from pipeline.models.finetuning.settings import FinetuneSettings
+from pipeline.photos.remote import Root, located
+from pipeline.photos.settings import PrepareSettings
+from pipeline.results import Comparison, Cut, Evaluation, Features, Photos, Predictions, Trained
+
+if TYPE_CHECKING:
+    from pipeline.inference.predict import Predictor
+
+__all__ = [
+    "Comparison",
+    "Cut",
+    "Evaluation",
+    "Features",
+    "HeadstartError",
+    "InputError",
+    "Loaded",
+    "Photos",
+    "Predictions",
+    "Trained",
+    "compare",
+    "evaluate",
+    "extract",
+    "finetune",
+    "load",
+    "prepare",
+    "probe",
+    "train",
+]
+
+OUT: Final = Path("headstart-out")
+Place = str | Path
+
+
+class Loaded:
+    """A head, a model or an export that predicts; its network is opened with the first photo and kept."""
+
+    def __init__(self, path: Path, predictor: "Predictor") -> None:
+        self.path, self._predictor = path, predictor
+        self.classes, self.warnings = predictor.classes, predictor.warnings
+
+    def predict(self, *photos: Place) -> Predictions:
+        """Label image files, or folders of them; a file that cannot be used has an error in place of a label."""
+        from pipeline.inference.predict import expand
+
+        files = expand([Path(photo) for photo in photos])
+        with _progress("images") as advance:
+            return Predictions(list(self._predictor.predict(files, progress=advance)))
+
+
+@takes(PrepareSettings)
+def prepare(images: Place, out: Place = OUT / "manifest.csv", **chosen: Any) -> Photos:
+    """Find the photos below a folder, decode each once, split them, and write the manifest `out`."""
+    from pipeline.photos.prepare import prepare as run
+
+    root, path = _root(images), Path(out)
+    with _progress("images") as advance:
+        done = run(root, path, chosen_settings(PrepareSettings, "prepare", chosen), progress=advance)
+    return Photos(path, root, done.counts, done.quarantined, done.warnings)
+
+
+@takes(ProbeSettings)
+def probe(photos: Photos, out: Place = OUT / "probe" / "cut.json", **chosen: Any) -> Cut:
+    """Find where to cut a base, by a quick head at every cut and pooling on a sample."""
+    from pipeline.features.probe import cut_file
+    from pipeline.features.probe import probe as probing
+
+    settings, path = chosen_settings(ProbeSettings, "probe", chosen), Path(out)
+    if settings.cut != AUTO:
+        layer, pooling = probing.echo(path, settings)
+        return Cut(path, layer, pooling, "as given")
+    with _progress("images") as advance:
+        finding, _ = probing.probe(photos.images, photos.path, path, settings, progress=advance)
+    layer, pooling = cut_file.read(path, backbone=settings.base.backbone)
+    return Cut(path, layer, pooling, finding.recommendation.why)
+
+
+@takes(ExtractSettings)
+def extract(photos: Photos, out: Place = OUT / "features.h5", **chosen: Any) -> Features:
+    """Run the frozen base once over every photo and keep its features; those computed before come from the cache."""
+    from pipeline.features.extract import extract as run
+
+    settings, path = chosen_settings(ExtractSettings, "extract", chosen), Path(out)
+    with _progress("rows") as advance:
+        done = run(photos.images, photos.path, path, settings, progress=advance)
+    return Features(path, photos, done.computed, done.reused, done.images_per_second, done.engine)
+
+
+@takes(TrainSettings)
+def train(features: Features, out: Place | None = None, **chosen: Any) -> Trained:
+    """Fit a light head on features, and keep it in the folder `out`, by default ``headstart-out/heads/KIND``."""
+    from pipeline.heads.train import train as run
+
+    settings = chosen_settings(TrainSettings, "train", chosen)
+    path = Path(out or OUT / "heads" / settings.head)
+    with _progress("epochs") as advance:
+        done = run(features.photos.path, features.path, path, settings, given=chosen, progress=advance)
+    scores = {"train accuracy": done.train.accuracy, "train loss": done.train.loss}
+    if done.val:
+        scores |= {"val accuracy": done.val.accuracy, "val loss": done.val.loss}
+    return Trained(path, features, scores, done.warnings)
+
+
+@takes(FinetuneSettings)
+def finetune(trained: Trained, out: Place | None = None, **chosen: Any) -> Trained:
+    """Join base and head into a model in `out`, by default ``headstart-out/models/KIND``, and train it on if asked."""
+    from pipeline.models.finetuning import finetune as finetuning
+
+    settings, features = chosen_settings(FinetuneSettings, "finetune", chosen), trained.features
+    path = Path(out or OUT / "models" / trained.path.name)
+    with _progress("images") as extracting, _progress("batches") as training:
+        callbacks = finetuning.Callbacks(extracting=extracting, progress=training)
+        paths = (features.photos.images, features.photos.path, features.path, trained.path, path)
+        done = finetuning.finetune(*paths, settings, callbacks)
+    scores = (
+        {name.replace("_", " "): value for name, value in done.history[done.best_epoch - 1].items()}
+        if done.history
+        else {}
+    )
+    return Trained(path, features, scores, done.warnings)
+
+
+@takes(EvaluateSettings)
+def evaluate(trained: Trained, out: Place | None = None, **chosen: Any) -> Evaluation:
+    """Evaluate a head or a model on the test split; tables and pictures go to ``headstart-out/evaluation/NAME``."""
+    from pipeline.evaluation.evaluate import evaluate as run
+
+    settings, photos = chosen_settings(EvaluateSettings, "evaluate", chosen), trained.features.photos
+    path = Path(out or OUT / "evaluation" / trained.path.name)
+    with _progress("images") as advance:
+        paths = (photos.images, photos.path, trained.features.path, trained.path, path)
+        done = run(*paths, settings, progress=advance)
+    return Evaluation(path, done.metrics, done.mistakes, done.warnings)
+
+
+@takes(CompareSettings)
+def compare(*evaluations: Evaluation, out: Place = OUT / "comparison", **chosen: Any) -> Comparison:
+    """Say which of several heads or models is better, and which differences are real."""
+    from pipeline.evaluation.compare import compare as run
+
+    settings, path = chosen_settings(CompareSettings, "compare", chosen), Path(out)
+    done = run([one.path for one in evaluations], path, settings)
+    return Comparison(path, list(done.ranking), done.verdict)
+
+
+@takes(PredictSettings)
+def load(path: Place, **chosen: Any) -> Loaded:
+    """Open a head, a model or an export to predict with."""
+    from pipeline.inference.predict import Predictor, asked_of
+
+    settings = chosen_settings(PredictSettings, "load", chosen)
+    return Loaded(Path(path), Predictor(Path(path), settings.runtime, asked_of(settings)))
+
+
+def _root(images: Any) -> Root:
+    return located(images) if isinstance(images, str) else images
+
+
+@contextlib.contextmanager
+def _progress(unit: str) -> Iterator[Callable[[int, int], None]]:
+    """Yield a callback ``(done, total)`` that moves a bar where somebody looks on."""
+    from tqdm import tqdm
+
+    with tqdm(unit=f" {unit}", disable=None, leave=False) as bar:
+
+        def advance(done: int, total: int) -> None:
+            bar.total = total
+            bar.update(done - bar.n)
+
+        yield advance

@@ -1,0 +1,30 @@
+"""What a user can ask of `audit`; the defaults stand here and nowhere else."""
+
+from dataclasses import dataclass
+
+from pipeline.errors import SettingError
+from pipeline.heads.settings import TrainSettings
+from pipeline.photos.settings import decoders_setting, hash_distance_setting
+from pipeline.setting import setting
+
+
+@dataclass(frozen=True, kw_only=True)
+class AuditSettings:
+    """What counts as a copy, as alike, as an outlier and as a wrong label."""
+
+    hash_distance: int = hash_distance_setting()
+    min_cosine: float = setting(
+        0.9, "Pictures whose centred features are this close are listed as alike.", above=0.0, most=1.0
+    )
+    neighbours: int = setting(10, "An outlier is far from its neighbour of this rank.", least=1)
+    folds: int = setting(5, "Of the heads that judge labels.", least=2)
+    C: float = setting(TrainSettings.C, "Inverse strength of the penalty of the heads that judge labels.", above=0.0)
+    seed: int = setting(0, "Of the folds.", least=0)
+    workers: int | None = decoders_setting()
+
+    def check(self) -> None:
+        """Raise SettingError for a value out of its range; two are checked where they are used."""
+        if not 0 < self.min_cosine <= 1:
+            raise SettingError(f"--min-cosine: expected a number above 0, at most 1, received {self.min_cosine}")
+        if self.neighbours < 1:
+            raise SettingError(f"--neighbours: expected 1 or more, received {self.neighbours}")

@@ -1,0 +1,18 @@
+"""What a user can ask of the engine that runs a base."""
+
+from typing import Any, Literal
+
+from pipeline.setting import setting
+
+EngineName = Literal["auto", "tensorflow", "openvino"]
+Precision = Literal["float32", "bfloat16", "float16"]
+
+
+def engine_setting() -> Any:
+    """Return the setting that says what runs a network, of all stages that run one."""
+    return setting("auto", "What runs the network; auto is OpenVINO on a CPU, TensorFlow on a GPU.")
+
+
+def batch_size_setting() -> Any:
+    """Return the setting of the images that run at once; it changes speed and memory only."""
+    return setting(32, "Images a batch.", least=1)

@@ -1,0 +1,15 @@
+"""What a user can ask of `compare`; apart from `evaluate`, whose settings know of networks: no network runs here."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline.setting import setting
+
+
+@dataclass(frozen=True, kw_only=True)
+class CompareSettings:
+    """What training cost, and how sure the differences are."""
+
+    reports: Path | None = setting(None, "Folder with NAME.json from `train --report`: what each head or model cost.")
+    seed: int = setting(0, "Of the bootstrap.", least=0)
+    resamples: int = setting(2000, "Of the bootstrap behind the differences of log loss.", least=100)

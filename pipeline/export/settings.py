@@ -1,0 +1,31 @@
+"""What a user can ask of `export`; the defaults stand here and nowhere else."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from pipeline.features.settings import cache_setting
+from pipeline.photos.remote import Root
+from pipeline.setting import setting
+
+FormatName = Literal["keras", "saved_model", "tflite", "onnx", "openvino"]
+Quantization = Literal["none", "dynamic", "int8"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportSettings:
+    """Which files to write, and which photos to compare them and to calibrate on."""
+
+    formats: tuple[FormatName, ...] = setting(
+        ("onnx",), "What to write; several separated by commas, or the option again, or all.", option="format"
+    )
+    quantize: tuple[Quantization, ...] = setting(
+        ("none",),
+        "TFLite: a file for each: float32, weights of 8 bits, weights and activations of 8 bits.",
+    )
+    images: Root | None = setting(None, "Folder of images, with --manifest: to compare and to calibrate on.")
+    manifest: Path | None = setting(None, "The manifest of these images.", unset="compare nothing")
+    sample: int = setting(400, "Test images at most to compare on.", least=1)
+    calibration_images: int = setting(200, "Training images at most that int8 takes its ranges from.", least=1)
+    evaluation: Path | None = setting(None, "Folder that `evaluate` wrote for the model: for the card.")
+    cache: Path | None = cache_setting()

@@ -1,0 +1,42 @@
+"""What a user can ask of `serve`; the defaults stand here and nowhere else."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline.backbones.settings import EngineName, Precision, engine_setting
+from pipeline.features.settings import cache_setting
+from pipeline.inference.settings import features_setting, manifest_setting
+from pipeline.models.settings import Runtime, precision_setting, weights_setting
+from pipeline.photos.remote import Root
+from pipeline.setting import setting
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServeSettings:
+    """Where to listen, what photos are compared with, what a request may cost, and how the network is run."""
+
+    host: str = setting("127.0.0.1", "The address to listen on; 0.0.0.0 is all.")
+    port: int = setting(8501, "0 is any that is free.", least=0, most=65535)
+    name: str | None = setting(None, "Of the model in addresses: /v1/models/NAME.", unset="that of its folder")
+    features: Path | None = features_setting("To compare photos with.")
+    manifest: Path | None = manifest_setting()
+    images: Root | None = setting(None, "Where the training photos are, a folder or an address, to show them.")
+    neighbours: int = setting(
+        10, "Familiarity goes by the distance to the nearest training photo of this rank.", least=1
+    )
+    batch_size: int = setting(8, "The most images that run at once.", least=1)
+    batch_wait: float = setting(0.0, "Seconds that a batch which is not full waits for more.", least=0.0, most=1.0)
+    max_bytes: int = setting(2**24, "Of the body of a request.", least=1)
+    max_pixels: int = setting(50_000_000, "Of an image.", least=1)
+    max_images: int = setting(128, "Of one request; others have one.", least=1)
+    at_once: int = setting(128, "Requests under way; further ones are told to come again.", least=1)
+    timeout: float = setting(30.0, "Seconds for a request to arrive and be answered.", above=0.0)
+    weights: str | None = weights_setting()
+    engine: EngineName = engine_setting()
+    precision: Precision | None = precision_setting()
+    cache: Path = cache_setting()
+
+    @property
+    def runtime(self) -> Runtime:
+        """How the network is run."""
+        return Runtime(self.weights, self.engine, self.precision, self.batch_size, self.cache)

@@ -1,0 +1,78 @@
+"""What a user can ask of `prepare`, and what may happen to an image in a view; the defaults stand here."""
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from pipeline.errors import InputError
+from pipeline.setting import setting
+
+Geometry = Literal["squash", "crop", "pad"]
+Flip = Literal["none", "horizontal", "vertical", "both"]
+
+
+def hash_distance_setting() -> Any:
+    """Return the setting that says what is a copy, of all stages that look for copies."""
+    return setting(
+        31, "Largest difference between perceptual hashes of one picture, in bits of 256.", least=0, most=256
+    )
+
+
+def decoders_setting() -> Any:
+    """Return the setting of the number of processes that decode."""
+    return setting(None, "Processes that decode.", least=1, unset="one a core")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PrepareSettings:
+    """How a folder of photos becomes a manifest."""
+
+    labels: Path | None = setting(None, "CSV of path,label[,split]; paths relative to IMAGES.")
+    label_pattern: str | None = setting(
+        None, r"Regular expression whose group is the label: '^([a-z]+)\.' for cat.0.jpg."
+    )
+    val_fraction: float = setting(0.1, "Share of the images to validate on.")
+    test_fraction: float = setting(0.2, "Share to test on, unless IMAGES has a test split.")
+    stratify: bool = setting(False, "Hold the shares in every class; added images may then move others.")
+    group_near_duplicates: bool = setting(False, "Keep copies in one split: re-encoded, resized or mirrored ones, too.")
+    hash_distance: int = hash_distance_setting()
+    max_quarantined: float = setting(0.1, "Largest fraction of unusable files.")
+    exclude: Path | None = setting(None, "File of paths to leave out, one a line.")
+    workers: int | None = decoders_setting()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Policy:
+    """What may happen to an image; by itself, nothing.
+
+    The factors are those of the Keras layers ``RandomFlip``, ``RandomRotation`` and so on: `zoom` of 0.1 shows between
+    0.9 and 1.1 of the side, and `contrast` changes each pixel's distance from its channel's mean.
+    """
+
+    flip: Flip = setting("none", "Copies: mirrored, each way with probability one half.")
+    rotation: float = setting(0.0, "Copies: turned by at most this part of a full turn.")
+    zoom: float = setting(0.0, "Copies: nearer or farther by at most this fraction.")
+    shift: float = setting(0.0, "Copies: moved by at most this fraction of the side.")
+    brightness: float = setting(0.0, "Copies: by at most this fraction of white.")
+    contrast: float = setting(0.0, "Copies: by at most this fraction.")
+
+    def check(self) -> None:
+        """Raise InputError, naming the option, unless every factor is in its range."""
+        if self.flip not in get_args(Flip):
+            raise InputError(f"--flip: expected one of {', '.join(get_args(Flip))}, received {self.flip!r}")
+        for name, value in asdict(self).items():
+            if name != "flip" and not (0.0 <= value < 1.0):
+                raise InputError(f"--{name}: expected a fraction from 0 to below 1, received {value}")
+
+    @property
+    def identity(self) -> str:
+        """The sha256, in hex, of the policy's canonical JSON."""
+        text = json.dumps(asdict(self), sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing may happen, so that every view is the image itself."""
+        return self.flip == "none" and not any(value for name, value in asdict(self).items() if name != "flip")

@@ -1,0 +1,164 @@
+"""What a step returns to a Python user: where its output is, its numbers, and a table of them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pipeline.display import Table
+from pipeline.photos.remote import Root, located
+
+if TYPE_CHECKING:
+    from pipeline.inference.predict import Prediction
+
+
+class Shown:
+    """What prints as a table, in a terminal and in a notebook."""
+
+    def _table(self) -> Table:
+        raise NotImplementedError
+
+    def __str__(self) -> str:
+        return str(self._table())
+
+    def _repr_html_(self) -> str:
+        return self._table()._repr_html_()
+
+
+@dataclass(frozen=True)
+class Photos(Shown):
+    """Labelled photos: the manifest, the folder of the images, and how many there are of each class in each split.
+
+    ``Photos("headstart-out/manifest.csv", "photos")`` opens a manifest that `prepare` wrote before.
+    """
+
+    path: Path
+    images: Root
+    counts: dict[str, dict[str, int]] = field(default_factory=dict, repr=False)
+    quarantined: int = 0
+    warnings: list[str] = field(default_factory=list, repr=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "path", Path(self.path))
+        object.__setattr__(self, "images", located(self.images) if isinstance(self.images, str) else self.images)
+
+    def _table(self) -> Table:
+        splits = ("train", "val", "test")
+        rows = [(label, *(f"{row[split]:,}" for split in splits)) for label, row in self.counts.items()]
+        images = sum(sum(row.values()) for row in self.counts.values())
+        title = f"{images:,} photos, {self.quarantined:,} quarantined: {self.path}" if rows else f"{self.path}"
+        return Table(title, ("class", *splits), rows, right={1, 2, 3}, notes=self.warnings)
+
+
+@dataclass(frozen=True)
+class Cut(Shown):
+    """Where `probe` cuts a base, and why; `extract` takes its path as `cut_file`."""
+
+    path: Path
+    layer: str
+    pooling: str
+    why: str
+
+    def _table(self) -> Table:
+        return Table(f"{self.layer} with {self.pooling}: {self.path}", (), (), notes=[self.why])
+
+
+@dataclass(frozen=True)
+class Features(Shown):
+    """The features of photos, and how many were computed now and reused; without numbers, of an earlier run."""
+
+    path: Path
+    photos: Photos
+    computed: int | None = None
+    reused: int | None = None
+    images_per_second: float = 0.0
+    engine: str = ""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "path", Path(self.path))
+
+    def _table(self) -> Table:
+        if self.computed is None:
+            return Table(str(self.path), (), ())
+        numbers = (f"{self.computed:,}", f"{self.reused:,}", f"{self.images_per_second:,.0f}", self.engine)
+        return Table(str(self.path), ("computed", "reused", "a second", "engine"), [numbers], right={0, 1, 2})
+
+
+@dataclass(frozen=True)
+class Trained(Shown):
+    """A head, or a fine-tuned model, in its folder, with what it was trained on and its scores by name."""
+
+    path: Path
+    features: Features
+    scores: dict[str, float] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list, repr=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "path", Path(self.path))
+
+    def _table(self) -> Table:
+        rows = [(name, f"{value:,.4f}") for name, value in self.scores.items()]
+        return Table(str(self.path), ("score", ""), rows, right={1}, notes=self.warnings)
+
+
+@dataclass(frozen=True)
+class Evaluation(Shown):
+    """How a head or a model does on the test split.
+
+    `metrics` are the estimates, ``{"accuracy": {"value": …, "low": …, "high": …}, …}``; `path` holds tables and
+    pictures.
+    """
+
+    path: Path
+    metrics: dict[str, Any] = field(repr=False)
+    mistakes: int
+    warnings: list[str] = field(default_factory=list, repr=False)
+
+    def _table(self) -> Table:
+        rows = [
+            (
+                name.replace("_", " "),
+                *("" if one[end] is None else f"{one[end]:.4f}" for end in ("value", "low", "high")),
+            )
+            for name, one in self.metrics.items()
+            if isinstance(one, dict) and "value" in one
+        ]
+        title = f"{self.metrics['n']:,} test photos, {self.mistakes:,} mistakes: {self.path}"
+        return Table(title, ("metric", "", "from", "to"), rows, right={1, 2, 3}, notes=self.warnings)
+
+
+@dataclass(frozen=True)
+class Comparison(Shown):
+    """Evaluations side by side, the best first, and the verdict."""
+
+    path: Path
+    ranking: list[Any] = field(repr=False)
+    verdict: str
+
+    def _table(self) -> Table:
+        rows = [(str(one.rank), one.name, f"{one.accuracy:.4f}", f"{one.log_loss:.4f}") for one in self.ranking]
+        return Table(str(self.path), ("rank", "", "accuracy", "log loss"), rows, right={0, 2, 3}, notes=[self.verdict])
+
+
+class Predictions(Shown, Sequence["Prediction"]):
+    """What became of each photo, one `pipeline.inference.predict.Prediction` a file."""
+
+    def __init__(self, found: "Sequence[Prediction]") -> None:
+        self._found = found
+
+    def __len__(self) -> int:
+        return len(self._found)
+
+    def __getitem__(self, place: Any) -> Any:
+        return self._found[place]
+
+    def _table(self) -> Table:
+        rows = [
+            (str(one.path), one.label or one.error or "?", f"{max(one.probabilities.values(), default=0.0):.4f}")
+            for one in self._found
+        ]
+        return Table(f"{len(rows):,} photos", ("photo", "label", "probability"), rows, right={2})
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.4f}"

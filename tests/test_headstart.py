@@ -1,0 +1,162 @@
+"""The Python way in: five lines from a folder to labels, with the options and defaults of the commands."""
+
+import ast
+import inspect
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import headstart as hs
+from pipeline.evaluation.compare_settings import CompareSettings
+from pipeline.evaluation.settings import EvaluateSettings
+from pipeline.features.settings import ExtractSettings, ProbeSettings
+from pipeline.heads.settings import TrainSettings
+from pipeline.inference.settings import PredictSettings
+from pipeline.models.finetuning.settings import FinetuneSettings
+from pipeline.photos.settings import PrepareSettings
+from pipeline.setting import described
+from tests import ROOT
+from tests.fakes import write_classes
+
+STEPS: dict[str, type] = {
+    "prepare": PrepareSettings,
+    "probe": ProbeSettings,
+    "extract": ExtractSettings,
+    "train": TrainSettings,
+    "finetune": FinetuneSettings,
+    "evaluate": EvaluateSettings,
+    "compare": CompareSettings,
+    "load": PredictSettings,
+}
+TINY: dict[str, Any] = {"backbone": "mobilenet", "alpha": 0.25, "weights": "none", "size": 32}
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder to work in, with photos, and a cache of its own."""
+    write_classes(tmp_path / "photos", {"dark": 12, "light": 12})
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HEADSTART_CACHE", str(tmp_path / "cache"))
+    return tmp_path
+
+
+def test_five_lines_lead_from_a_folder_to_labels(here: Path) -> None:
+    photos = hs.prepare("photos", stratify=True, workers=1)
+    features = hs.extract(photos, **TINY)
+    head = hs.train(features, head="logistic", C=0.1)
+    evaluation = hs.evaluate(head)
+    found = hs.load("headstart-out/heads/logistic").predict("photos/dark")
+    assert photos.path == Path("headstart-out/manifest.csv")
+    assert sum(sum(row.values()) for row in photos.counts.values()) == 24
+    assert (features.path, features.computed) == (Path("headstart-out/features.h5"), 24)
+    assert head.path == Path("headstart-out/heads/logistic")
+    assert evaluation.path == Path("headstart-out/evaluation/logistic")
+    assert 0 <= evaluation.metrics["accuracy"]["value"] <= 1
+    assert [one.path for one in found] == sorted(Path("photos/dark").iterdir())
+    assert all(one.label in ("dark", "light") for one in found)
+    for shown in (photos, features, head, evaluation, found):
+        assert str(shown).count("\n") > 0
+        assert "<table>" in shown._repr_html_()
+
+
+def test_what_was_written_before_is_opened_by_its_path(here: Path) -> None:
+    hs.extract(hs.prepare("photos", stratify=True, workers=1), **TINY)
+    photos = hs.Photos("headstart-out/manifest.csv", "photos")  # type: ignore[arg-type]
+    again = hs.extract(photos, **TINY)
+    assert (again.computed, again.reused) == (0, 24)
+    head = hs.train(hs.Features("headstart-out/features.h5", photos), head="centroid")  # type: ignore[arg-type]
+    model = hs.finetune(hs.Trained(head.path, again))
+    assert model.path == Path("headstart-out/models/centroid")
+
+
+def test_evaluations_are_compared(here: Path) -> None:
+    features = hs.extract(hs.prepare("photos", stratify=True, workers=1), **TINY)
+    both = [hs.evaluate(hs.train(features, head=kind)) for kind in ("logistic", "centroid")]
+    comparison = hs.compare(*both)
+    assert {one.name for one in comparison.ranking} == {"logistic", "centroid"}
+    assert comparison.verdict in str(comparison)
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_a_step_has_each_setting_with_its_default_and_help(step: str) -> None:
+    function = getattr(hs, step)
+    parameters = inspect.signature(function).parameters
+    keywords = {name: one for name, one in parameters.items() if one.kind is inspect.Parameter.KEYWORD_ONLY}
+    for name, one in described(STEPS[step]).items():
+        assert keywords[name].default == (None if one.factory else one.default)
+        assert f"\n{name} : " in function.__doc__
+        assert one.about.help in function.__doc__
+
+
+def test_an_unknown_option_is_refused_and_the_nearest_named() -> None:
+    with pytest.raises(TypeError, match=r"prepare\(\) has no option 'val_fracton': did you mean 'val_fraction'\?"):
+        hs.prepare("photos", val_fracton=0.1)
+
+
+def test_a_value_out_of_range_is_refused_before_any_work(here: Path) -> None:
+    with pytest.raises(hs.InputError, match="hash_distance: expected a whole number of at least 0"):
+        hs.prepare("photos", hash_distance=-1)
+    assert not Path("headstart-out").exists()
+
+
+def test_a_list_stands_for_several_values_and_none_for_no_value(here: Path) -> None:
+    features = hs.extract(hs.prepare("photos", stratify=True, workers=1), **TINY)
+    with pytest.raises(hs.InputError, match="is an option of"):
+        hs.train(features, head="logistic", hidden=[8])
+    assert hs.train(features, calibrate="none").warnings == []
+
+
+def test_importing_changes_nothing_and_loads_no_network() -> None:
+    program = """if True:
+        import os, signal, sys, warnings
+
+        def state():
+            mask = os.umask(0)
+            os.umask(mask)
+            return list(warnings.filters), dict(os.environ), [signal.getsignal(number) for number in range(1, 20)], mask
+
+        before = state()
+        import headstart
+
+        heavy = ("tensorflow", "keras", "openvino", "matplotlib", "numpy", "scipy", "h5py", "PIL")
+        print(before == state(), [name for name in heavy if name in sys.modules])
+    """
+    result = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert result.stdout == "True []\n"
+
+
+@pytest.mark.parametrize("kind", ["folder", "package", "module"])
+@pytest.mark.parametrize(
+    "program", ["import headstart", "from stages.__main__ import main; main(['prepare', '--help'])"]
+)
+def test_another_pipeline_in_the_way_is_named(tmp_path: Path, kind: str, program: str) -> None:
+    if kind == "module":
+        (tmp_path / "pipeline.py").write_text("")
+    else:
+        (tmp_path / "pipeline").mkdir()
+        if kind == "package":
+            (tmp_path / "pipeline" / "__init__.py").write_text("")
+    command = f"import sys; sys.path[:0] = [{str(tmp_path)!r}]; {program}"
+    result = subprocess.run([sys.executable, "-c", command], cwd=ROOT, capture_output=True, text=True)
+    if kind == "folder":  # without __init__.py it hides nothing: ours comes later and wins
+        assert result.returncode == 0, result.stderr
+        return
+    last = result.stderr.strip().splitlines()[-1]
+    assert result.returncode == 1
+    assert "expected its own package pipeline in" in last
+    assert f"received {tmp_path / 'pipeline'}" in last
+    assert "rename that, or start" in last
+
+
+def test_it_stands_on_the_packages_alone() -> None:
+    imported = {
+        name
+        for node in ast.walk(ast.parse((ROOT / "headstart.py").read_text()))
+        for name in ([node.module or ""] if isinstance(node, ast.ImportFrom) else [])
+        + ([one.name for one in node.names] if isinstance(node, ast.Import) else [])
+    }
+    assert not any(name.startswith("stages") for name in imported)
+    assert any(name.startswith("pipeline") for name in imported)
