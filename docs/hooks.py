@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from griffe import Extension, Object
+from griffe import Extension, Module, Object
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import Files
 from mkdocs.structure.pages import Page
@@ -53,3 +53,7 @@ class Plain(Extension):
             text = re.sub(r"^(.*?):?:$", lambda found: found[1] + ":" * bool(found[1]), obj.docstring.value, flags=re.M)
             text = re.sub(r"^References\n-+$", "**References**\n", text, flags=re.M)
             obj.docstring.value = re.sub(r"^\.\. \[(\d+)\]", r"\1.", text, flags=re.M).replace("]_", "]")
+
+    def on_package(self, *, pkg: Module, **_: Any) -> None:
+        """Rewrite the docstring of what holds all others, too."""
+        self.on_object(obj=pkg)

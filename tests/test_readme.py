@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
+import headstart
 from stages.__main__ import COMMANDS
 from tests import ROOT
 from tests.fakes import write_classes, write_photo
@@ -132,7 +133,13 @@ def test_every_room_has_a_page() -> None:
     }
     below = {"plots", "stats", "storage"}
     rooms = {path.parent.name for path in ROOT.glob("pipeline/*/__init__.py")}
-    assert pages == {f"pipeline.{room}" for room in rooms - below}
+    assert pages == {"headstart"} | {f"pipeline.{room}" for room in rooms - below}
+
+
+def test_all_that_a_python_user_imports_is_on_its_page() -> None:
+    shown = re.search(r"members: \[(.*)\]", TEXTS[DOCS / "api" / "headstart.md"])
+    assert shown is not None
+    assert sorted(shown[1].split(", ")) == sorted(headstart.__all__)
 
 
 def test_every_benchmark_has_its_figures_in_the_measurements() -> None:
