@@ -5,8 +5,9 @@ from collections.abc import Iterable, Iterator, Sequence
 import click
 
 from pipeline.backbones import layer_table
+from pipeline.backbones.backbone import Backbone
 from pipeline.backbones.layer_table import LayerRow
-from pipeline.backbones.table import BACKBONES, Backbone, find
+from pipeline.backbones.table import BACKBONES, find
 from pipeline.backbones.weights import find_weights, load, offline_path
 from stages.console import Stage, show_table
 

@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from pipeline.backbones.table import BACKBONES, Backbone
+from pipeline.backbones.backbone import Backbone
+from pipeline.backbones.table import BACKBONES
 from pipeline.features import resolve
 from pipeline.features.settings import ExtractSettings
 from pipeline.photos.settings import Policy

@@ -29,7 +29,7 @@ import pytest
 
 from pipeline.errors import BusyError, HeadstartError, StorageError
 from pipeline.features import extract, features_file
-from pipeline.features.cache import inventory, row_cache, shard
+from pipeline.features.cache import inventory, row_cache, shard, shard_files
 from pipeline.features.cache.row_cache import RowCache
 from pipeline.features.extract import Report
 from pipeline.photos import manifest
@@ -556,7 +556,7 @@ def test_a_hostile_hdf5_file_among_the_shards_is_set_aside_and_not_followed(tmp_
     expected = site.sha256()
     data = hdf5_file(kind, tmp_path / "hostile.h5")
     view = next(site.cache.rglob("view-0"))
-    honest = row_cache.shard_paths(view)[0]
+    honest = shard_files.shard_paths(view)[0]
     honest.write_bytes(data)  # in the place of a shard
     strayed = view / shard.name_of(data)
     strayed.write_bytes(data)  # under the name that its bytes ask for

@@ -6,7 +6,7 @@ from collections import defaultdict
 from typing import Any
 
 from pipeline.backbones import layer_graph, quiet_imports
-from pipeline.backbones.table import Backbone
+from pipeline.backbones.backbone import Backbone
 from pipeline.errors import InputError
 
 

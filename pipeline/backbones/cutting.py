@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.backbones import layer_graph
-from pipeline.backbones.table import Backbone
+from pipeline.backbones.backbone import Backbone
 from pipeline.errors import CutError
 
 Pooling = Literal["avg", "max", "grid2", "grid3", "flatten", "none"]

@@ -5,94 +5,12 @@ it.
 """
 
 import difflib
-import importlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from pipeline.backbones import block_ends, efficientnet_lite
+from pipeline.backbones.backbone import IMAGE, Backbone
 from pipeline.errors import CutError, InputError
-
-IMAGE = "input_layer"
-"""The layer every base starts with, once `pipeline.backbones.builder` has named the automatic ones."""
-
-
-@dataclass(frozen=True)
-class Backbone:
-    """One pretrained base.
-
-    Attributes
-    ----------
-    name : str
-        Keras' name of the function in snake case.
-    builder, preprocessing : str
-        ``module:function`` that builds the base, and that turns RGB pixels in 0…255 into what it takes.
-    size : int
-        Default height and width of the images, px.
-    width : int
-        Features at the cut ``top`` under average pooling (at width multiplier 1).
-    parameters : int
-        Parameters without the classifier (at width multiplier 1).
-    weights_template : str
-        Name of the file of ImageNet weights without the classifier; see `weights_file`.
-    cuts : Mapping of str to str
-        Portable words for cuts, and the layers they mean, from below: ``image``, …, ``block-2``, ``block-1``,
-        ``top``.
-    alphas : tuple of float
-        Width multipliers that have ImageNet weights; empty if the builder has none.
-    sizes : tuple of int
-        Sizes with ImageNet weights of their own, if there are several; any other size shares those of `size`.
-    """
-
-    name: str
-    builder: str
-    preprocessing: str
-    size: int
-    width: int
-    parameters: int
-    weights_template: str
-    cuts: Mapping[str, str]
-    alphas: tuple[float, ...]
-    sizes: tuple[int, ...]
-
-    def preprocess(self, pixels: Any) -> Any:
-        """Apply the model's own preprocessing.
-
-        Parameters
-        ----------
-        pixels : tensor or ndarray of shape (B, H, W, 3), float32
-            RGB in 0…255. Keras works in place on a NumPy array; a tensor is not modified.
-        """
-        return _function(self.preprocessing)(pixels)
-
-    def weights_file(self, *, size: int, alpha: float) -> str:
-        """Name the file with the ImageNet weights for images of `size` px at width multiplier `alpha`."""
-        percent = f"{100 * alpha:.0f}"  # MobileNet's files write 0.25 as 2_5 and 1.0 as 1_0
-        return self.weights_template.format(
-            alpha=float(alpha),
-            digits=f"{percent[0]}_{percent[1:2]}",
-            size=size if size in self.sizes else self.size,
-        )
-
-    def build(self, *, size: int, alpha: float, weights: str | None) -> Any:
-        """Call the builder: the base without classifier and pooling.
-
-        Parameters
-        ----------
-        size : int
-            Height and width of the images, px.
-        alpha : float
-            Width multiplier; ignored by a builder that has none.
-        weights : {'imagenet', None}
-            ``imagenet`` lets Keras fetch its file; None gives random weights.
-
-        Returns
-        -------
-        keras.Model
-            From (B, size, size, 3), preprocessed, to (B, H, W, C).
-        """
-        options = {"alpha": alpha} if self.alphas else {}
-        return _function(self.builder)(include_top=False, weights=weights, input_shape=(size, size, 3), **options)
 
 
 def find(name: str) -> Backbone:
@@ -124,11 +42,6 @@ def resolve_cut(backbone: Backbone, cut: str) -> str:
     if cut.startswith("block-") and cut not in backbone.cuts:
         raise CutError(f"cut: expected one of {', '.join(backbone.cuts)} or a layer's name, received {cut!r}")
     return backbone.cuts.get(cut, cut)
-
-
-def _function(name: str) -> Any:
-    module, function = name.split(":")
-    return getattr(importlib.import_module(module), function)
 
 
 def _row(

@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 
 from pipeline.backbones import layer_graph
+from pipeline.backbones.backbone import IMAGE, Backbone
 from pipeline.backbones.cutting import _checked, _pool, trunk
-from pipeline.backbones.table import IMAGE, Backbone
 from pipeline.errors import CutError
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from pipeline.backbones import builder, efficientnet_lite, keras_weights, quiet_imports
-from pipeline.backbones.table import Backbone
+from pipeline.backbones.backbone import Backbone
 from pipeline.errors import InputError, WeightsError
 from pipeline.storage import digests
 

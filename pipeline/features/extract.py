@@ -12,7 +12,7 @@ import numpy as np
 from pipeline.backbones.engines.engine import Engine
 from pipeline.errors import InputError, StorageError
 from pipeline.features import features_file, spec, throughput
-from pipeline.features.cache.row_cache import DamagedShardError
+from pipeline.features.cache.shard_files import DamagedShardError
 from pipeline.features.resolve import Plan
 from pipeline.features.settings import ExtractSettings
 from pipeline.features.workers.executors.executor import Executor, open_executor

@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.backbones import cutting, table
+from pipeline.backbones.backbone import Backbone
 from pipeline.backbones.engines import engine
 from pipeline.backbones.engines.engine import Engine, choose, described
 from pipeline.backbones.settings import EngineName
-from pipeline.backbones.table import Backbone
 from pipeline.backbones.weights import Weights, find_weights, load
 from pipeline.errors import ArtefactError
 from pipeline.features import spec

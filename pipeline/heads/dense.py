@@ -1,7 +1,7 @@
 """A small neural network on the features: trained by Keras, kept as arrays, predicted with numpy alone."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Any, Final, Literal, Self
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from pipeline.backbones import quiet_imports
 from pipeline.errors import InputError
+from pipeline.heads.activations import ACTIVATIONS
 from pipeline.heads.dense_layers import Stack
 from pipeline.heads.parameter_checks import require_choice, require_number, require_whole
 from pipeline.heads.selection.cross_validation import Fold
@@ -35,39 +36,6 @@ from pipeline.heads.standardise import (
 Singles = NDArray[np.float32]
 
 
-def _sigmoid(x: Singles) -> Singles:
-    # tanh saturates where exp would overflow.
-    return np.asarray(np.float32(0.5) * (np.tanh(np.float32(0.5) * x) + np.float32(1)))
-
-
-def _elu(x: Singles) -> Singles:
-    return np.where(x > 0, x, np.expm1(np.minimum(x, 0)))
-
-
-def _selu(x: Singles) -> Singles:
-    # Klambauer et al., "Self-Normalizing Neural Networks" (2017), section 2: scale lambda and alpha.
-    return np.float32(1.0507009873554805) * np.where(
-        x > 0, x, np.float32(1.6732632423543772) * np.expm1(np.minimum(x, 0))
-    )
-
-
-def _gelu(x: Singles) -> Singles:
-    # The exact form of Hendrycks and Gimpel (2016), x times the normal distribution function, which is Keras' default.
-    from scipy.special import erf
-
-    return np.asarray(np.float32(0.5) * x * (np.float32(1) + erf(x * np.float32(math.sqrt(0.5)))))
-
-
-# Named as in keras.activations; numpy's side of each, float32 to float32.
-ACTIVATIONS: Final[Mapping[str, Callable[[Singles], Singles]]] = {
-    "relu": lambda x: np.maximum(x, 0),
-    "tanh": np.tanh,
-    "sigmoid": _sigmoid,
-    "gelu": _gelu,
-    "silu": lambda x: x * _sigmoid(x),
-    "elu": _elu,
-    "selu": _selu,
-}
 OPTIMIZERS: Final = ("adam", "rmsprop", "sgd")
 STANDARDIZE: Final = ("standard", "none")
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from pipeline.backbones.cutting import GRIDS, POOLINGS, cell_weights
 from pipeline.errors import ArtefactError, InputError
-from pipeline.heads.dense import ACTIVATIONS
+from pipeline.heads.activations import ACTIVATIONS
 from pipeline.heads.dense_layers import Stack
 from pipeline.heads.standardise import probabilities, standardise
 

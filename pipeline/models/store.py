@@ -26,8 +26,8 @@ from numpy.typing import NDArray
 from pipeline.backbones import cutting, table, tails, weights
 from pipeline.backbones.weights import Weights
 from pipeline.errors import ArtefactError, InputError
+from pipeline.heads.activations import ACTIVATIONS
 from pipeline.heads.calibration import calibrate, thresholds
-from pipeline.heads.dense import ACTIVATIONS
 from pipeline.heads.dense_layers import Stack
 from pipeline.heads.standardise import outputs
 from pipeline.heads.store import HEAD_FILE, HISTORY_COLUMNS

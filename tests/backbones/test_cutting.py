@@ -9,7 +9,7 @@ import pytest
 from keras import layers
 
 from pipeline.backbones import builder, cutting, layer_graph
-from pipeline.backbones.table import Backbone
+from pipeline.backbones.backbone import Backbone
 from pipeline.errors import CutError
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (3, 8, 8, 3), dtype=np.uint8)

@@ -12,8 +12,9 @@ import keras
 import numpy as np
 import pytest
 
-from pipeline.backbones import builder, cutting, table
-from pipeline.backbones.table import BACKBONES, Backbone
+from pipeline.backbones import backbone, builder, cutting, table
+from pipeline.backbones.backbone import Backbone
+from pipeline.backbones.table import BACKBONES
 from pipeline.backbones.weights import find_weights, load
 from pipeline.errors import CutError, InputError
 
@@ -109,8 +110,8 @@ def test_preprocessing_is_that_of_keras_for_this_model(row):
     received = np.asarray(cutting.trunk(row.backbone, row.base, cut="image", pooling="none")(pixels))
     np.testing.assert_allclose(received, expected, rtol=1e-6, atol=2e-5)
     if row.backbone.name != "efficientnet_lite0":
-        module = getattr(keras.applications, row.backbone.builder.split(":")[1])
-        assert module.__module__ == importlib.import_module(module).preprocess_input.__module__
+        builder = getattr(keras.applications, row.backbone.builder.split(":")[1])
+        assert builder.__module__ == importlib.import_module(module).preprocess_input.__module__
 
 
 @pytest.mark.parametrize("name", ["mobilenet", "mobilenet_v2", "mobilenet_v3_large", "mobilenet_v3_small"])
@@ -191,7 +192,7 @@ def test_words_resolve_and_layers_stay_as_they_are():
     vgg16 = table.find("vgg16")
     assert table.resolve_cut(vgg16, "top") == "block5_pool"
     assert table.resolve_cut(vgg16, "block-1") == "block4_pool"
-    assert table.resolve_cut(vgg16, "image") == table.IMAGE
+    assert table.resolve_cut(vgg16, "image") == backbone.IMAGE
     assert table.resolve_cut(vgg16, "block3_conv2") == "block3_conv2"
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from pipeline.errors import ArtefactError, InputError
 from pipeline.heads import registry, ridge, store
-from pipeline.heads.dense import ACTIVATIONS
+from pipeline.heads.activations import ACTIVATIONS
 from pipeline.heads.registry import HEADS
 from pipeline.heads.selection.cross_validation import Fold
 from pipeline.heads.solvers import dense_training

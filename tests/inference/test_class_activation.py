@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from pipeline.backbones import cutting, tails
 from pipeline.backbones.weights import load
 from pipeline.errors import ArtefactError, InputError
-from pipeline.heads.dense import ACTIVATIONS
+from pipeline.heads.activations import ACTIVATIONS
 from pipeline.heads.dense_layers import Stack
 from pipeline.heads.knn import KnnHead
 from pipeline.heads.store import save

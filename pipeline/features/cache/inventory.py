@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from pipeline.errors import ArtefactError, BusyError, InputError, StorageError
 from pipeline.features import spec
-from pipeline.features.cache import row_cache
+from pipeline.features.cache import row_cache, shard_files
 from pipeline.features.cache.row_cache import RowCache
 from pipeline.features.cache.shard import Shard
 from pipeline.storage import locks
@@ -107,7 +107,7 @@ def _views(folder: Path) -> list[Path]:
 
 
 def _shards(folder: Path) -> list[Path]:
-    return [path for view in _views(folder) for path in row_cache.shard_paths(view)]
+    return [path for view in _views(folder) for path in shard_files.shard_paths(view)]
 
 
 def _description(folder: Path) -> dict[str, Any] | None:
@@ -156,7 +156,7 @@ def verify(root: Path, progress: Progress) -> list[Path]:
     paths = [path for one in contents(root) for path in _shards(one.folder)]
     damaged = []
     for done, path in enumerate(paths, 1):
-        if not row_cache.verify_shard(path):
+        if not shard_files.verify_shard(path):
             damaged.append(path)
         progress(done, len(paths))
     return damaged
@@ -185,7 +185,7 @@ def waste(root: Path, unneeded: Collection[str]) -> list[Waste]:
 def _leftovers(folder: Path) -> list[Path]:
     """Return half-written files and the locks of killed writers, while nobody writes."""
     # Listed before the writers are, so that a file of a writer who comes later is not among them.
-    left = [path for place in (folder, *_views(folder)) for path in row_cache.leftovers(place)]
+    left = [path for place in (folder, *_views(folder)) for path in shard_files.leftovers(place)]
     held = [view / "locks" for view in _views(folder)]
     abandoned = [path for lock in held for path in locks.abandoned(lock)]
     return abandoned if any(locks.living(lock) for lock in held) else left + abandoned

@@ -22,7 +22,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.errors import ArtefactError, BusyError, StorageError
-from pipeline.features.cache.shard import SUFFIX, Shard, encode, name_of
+from pipeline.features.cache.shard import Shard, encode, name_of
+from pipeline.features.cache.shard_files import (
+    DamagedShardError,
+    leftovers,
+    require_sha256,
+    set_aside,
+    setting_aside,
+    shard_paths,
+    verify_shard,
+)
 from pipeline.storage import locks
 from pipeline.storage.atomic import published
 from pipeline.storage.digests import as_keys, find
@@ -32,10 +41,6 @@ SHARD_BYTES: Final = 2**26
 BLOCK_BYTES: Final = 2**25
 SPEC_FILE: Final = "spec.json"
 LOG: Final = logging.getLogger(__name__)
-
-
-class DamagedShardError(ArtefactError):
-    """A shard did not hold what its name says; it was set aside and its rows are missing again."""
 
 
 @dataclass(frozen=True)
@@ -141,7 +146,7 @@ class RowCache:
             self._describe()
             with published(path) as temporary:
                 temporary.write_bytes(data)
-                _require_sha256(temporary, path.stem)
+                require_sha256(temporary, path.stem)
         except OSError as error:
             raise StorageError(f"{self.folder}: cannot keep rows there: {error.strerror or error}") from error
         LOG.debug("%s: %d rows", path.name, len(digests))
@@ -189,7 +194,7 @@ class RowCache:
             yield block
 
     def _read(self, shard: Shard, rows: NDArray[np.int32], verified: set[Path]) -> NDArray[Any]:
-        with _setting_aside(shard.path):
+        with setting_aside(shard.path):
             if shard.path in verified:
                 first = int(rows.min())
                 return shard.read(first, int(rows.max()) + 1)[rows - first]
@@ -243,69 +248,7 @@ class RowCache:
             yield
 
 
-def shard_paths(folder: Path) -> list[Path]:
-    """Return the shards in the folder of a view, sorted."""
-    return sorted(folder.glob(f"[0-9a-f]*{SUFFIX}"))
-
-
-def verify_shard(path: Path) -> bool:
-    """Read a shard in full and return whether it is sound; one that is not is set aside, one that is gone is no loss.
-
-    Raises
-    ------
-    StorageError
-        The disk fails, or the shard may not be read or set aside.
-    """
-    try:
-        with contextlib.suppress(FileNotFoundError):
-            shard, _ = Shard.verified(path)
-            if shard.spec != path.parent.parent.name:
-                raise ArtefactError(f"{path}: expected rows of spec {path.parent.parent.name}, received {shard.spec}")
-    except ArtefactError:
-        set_aside(path)
-        return False
-    return True
-
-
-def leftovers(folder: Path) -> list[Path]:
-    """Return what `files.published` left in a folder when its process was killed, or has not renamed yet."""
-    return sorted(folder.glob(".*-*"))
-
-
-def _require_sha256(path: Path, expected: str) -> None:
-    with path.open("rb") as file:
-        if hashlib.file_digest(file, "sha256").hexdigest() != expected:
-            raise StorageError(f"{path}: the disk gave back other bytes than were written")
-
-
 def _grouped(numbers: NDArray[np.int32]) -> list[NDArray[np.intp]]:
     """Return the places of each distinct number, all of them in one sort."""
     order = np.argsort(numbers, kind="stable")
     return np.split(order, np.flatnonzero(np.diff(numbers[order])) + 1)
-
-
-@contextlib.contextmanager
-def _setting_aside(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except FileNotFoundError:
-        raise DamagedShardError(f"{path}: the shard is gone") from None
-    except ArtefactError as error:
-        set_aside(path)
-        raise DamagedShardError(str(error)) from error
-
-
-def set_aside(path: Path) -> None:
-    """Rename a damaged file, so that nobody trusts it again and somebody can still look at it.
-
-    Raises
-    ------
-    StorageError
-        The folder cannot be written.
-    """
-    try:
-        path.replace(path.with_suffix(".damaged"))
-    except FileNotFoundError:
-        pass  # another process did
-    except OSError as error:
-        raise StorageError(f"{path}: damaged, and cannot be set aside: {error.strerror or error}") from error

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.backbones import layer_graph, quiet_imports
-from pipeline.backbones.table import Backbone
+from pipeline.backbones.backbone import Backbone
 from pipeline.errors import InputError
 from pipeline.models.assemble import weighted_layers
 from pipeline.models.finetuning.settings import TuningSettings

@@ -12,8 +12,9 @@ import pytest
 
 from pipeline.errors import BusyError, StorageError
 from pipeline.features.cache import row_cache
-from pipeline.features.cache.row_cache import DamagedShardError, RowCache
+from pipeline.features.cache.row_cache import RowCache
 from pipeline.features.cache.shard import Shard
+from pipeline.features.cache.shard_files import DamagedShardError
 from pipeline.features.settings import default_cache
 
 SPEC = '{"size":32}'
