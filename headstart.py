@@ -191,7 +191,8 @@ def compare(*evaluations: Evaluation, out: Place = OUT / "comparison", **chosen:
 @takes(PredictSettings)
 def load(path: Place, **chosen: Any) -> Loaded:
     """Open a head, a model or an export to predict with."""
-    from pipeline.inference.predict import Predictor, asked_of
+    from pipeline.inference.predict import Predictor
+    from pipeline.inference.prediction import asked_of
 
     settings = chosen_settings(PredictSettings, "load", chosen)
     return Loaded(Path(path), Predictor(Path(path), settings.runtime, asked_of(settings)))

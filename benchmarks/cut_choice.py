@@ -25,8 +25,9 @@ import numpy as np
 from joblib import Parallel, delayed
 
 from pipeline.features import resolve
-from pipeline.features.probe import probe
-from pipeline.features.probe.recommendation import Candidate, Judged, recommend
+from pipeline.features.probe import bench, probe, sample
+from pipeline.features.probe.comparison import Candidate, Judged
+from pipeline.features.probe.recommendation import recommend
 from pipeline.features.settings import FeatureSettings, Proof
 from pipeline.heads.logistic import LogisticHead
 from pipeline.photos import manifest, prepare
@@ -44,11 +45,11 @@ def all_features(images: Path) -> tuple[list[Candidate], list[np.ndarray], np.nd
     _, places = np.unique([digest.tobytes().hex() for digest in table.digests], return_index=True)
     table = table.take(places.tolist())
     plan = resolve.plan(FeatureSettings(size=224))
-    bench = probe.bench(plan, poolings=probe.POOLINGS, batch_size=32)
-    sample = probe.Sample(images, table, plan, 32)
-    rows = np.concatenate([rows.astype(np.float16) for rows in bench.engine.run(sample.batches(len(sample)))])
-    ends = np.cumsum([one.features for one in bench.candidates])
-    return bench.candidates, np.split(rows, ends[:-1], axis=1), np.unique(table.labels, return_inverse=True)[1]
+    opened = bench.bench(plan, poolings=probe.POOLINGS, batch_size=32)
+    drawn = sample.Sample(images, table, plan, 32)
+    rows = np.concatenate([rows.astype(np.float16) for rows in opened.engine.run(drawn.batches(len(drawn)))])
+    ends = np.cumsum([one.features for one in opened.candidates])
+    return opened.candidates, np.split(rows, ends[:-1], axis=1), np.unique(table.labels, return_inverse=True)[1]
 
 
 def unproven(judged: list[Judged]) -> int:

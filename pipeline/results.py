@@ -9,7 +9,7 @@ from pipeline.display import Table
 from pipeline.photos.remote import Root, located
 
 if TYPE_CHECKING:
-    from pipeline.inference.predict import Prediction
+    from pipeline.inference.prediction import Prediction
 
 
 class Shown:

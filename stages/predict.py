@@ -16,7 +16,7 @@ from stages.console import Stage, progress, warn
 from stages.options.of_settings import options
 
 if TYPE_CHECKING:
-    from pipeline.inference.predict import Asked, Prediction
+    from pipeline.inference.prediction import Asked, Prediction
 
 Write = Callable[[Iterable["Prediction"], Sequence[str], "Asked", TextIO], int]
 ABSTAINED = "?"
@@ -37,12 +37,12 @@ def predict(trained: Path, paths: tuple[Path, ...], output: str, **chosen: Any) 
 
     A file that cannot be used gets a row with its error; the exit status is then 1.
     """
-    from pipeline.inference import predict
+    from pipeline.inference import predict, prediction
 
     settings = build(PredictSettings, chosen)
     write = _writer(output)
     files = predict.expand(paths)
-    predictor = predict.Predictor(trained, settings.runtime, predict.asked_of(settings))
+    predictor = predict.Predictor(trained, settings.runtime, prediction.asked_of(settings))
     for warning in predictor.warnings:
         warn(warning)
     with _opened(output) as target, progress("images") as advance:

@@ -24,7 +24,7 @@ def probe(images: Root, manifest: Path, cut_json: Path, **chosen: Any) -> None:
     Beside it go layers.csv and layers.png: the accuracy of a quick head at every cut and pooling, and what each costs;
     and backbones.csv and backbones.png: the bases of --compare.
     """
-    from pipeline.features.probe import probe
+    from pipeline.features.probe import probe, results
 
     settings = build(ProbeSettings, chosen)
     if settings.cut != AUTO:
@@ -41,7 +41,7 @@ def probe(images: Root, manifest: Path, cut_json: Path, **chosen: Any) -> None:
             f"{one.images_per_second:,.0f} images a second, {one.seconds:,.0f} s for all {one.images:,}"
         )
     if contenders:
-        click.echo(probe.preferred(contenders, settings.proof)[1])
+        click.echo(results.preferred(contenders, settings.proof)[1])
     click.echo(f"{len(finding.judged)} candidates: {finding.recommendation.why} -> {cut_json}")
 
 

@@ -178,7 +178,7 @@ def _nested(name: str, weights: Sequence[tuple[str, h5py.Dataset]], base: Any) -
     owners: dict[str, list[h5py.Dataset]] = {}
     for weight, array in weights:
         owners.setdefault(weight.split("/")[-2] if "/" in weight else weight, []).append(array)
-    expected = [layer for layer in _leaves(base) if layer.weights]
+    expected = [layer for layer in layer_graph.leaves(base) if layer.weights]
     owners = _renumbered(owners, {snake_case(type(layer).__name__) for layer in expected})
     missing = [layer.name for layer in expected if layer.name not in owners]
     if missing:
@@ -277,13 +277,6 @@ def _variables(group: h5py.Group) -> list[h5py.Dataset]:
 
 
 # --- Both ---------------------------------------------------------------------------------------------------------
-
-
-def _leaves(model: Any) -> list[Any]:
-    leaves: list[Any] = []
-    for layer in layer_graph.functional(model).layers:
-        leaves += _leaves(layer) if layer_graph.is_nested(layer) else [layer]
-    return leaves
 
 
 def _compare(expected: Sequence[Any], stored: Sequence[tuple[str, list[h5py.Dataset]]]) -> Pairs | Mismatch:

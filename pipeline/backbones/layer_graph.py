@@ -106,3 +106,11 @@ def articulation_points(parents: Sequence[Sequence[int]]) -> list[int]:
             points.append(node)
         reach = max(reach, end)
     return points
+
+
+def leaves(model: Any) -> list[Any]:
+    """Return the layers of a model, those of nested models in their place."""
+    found: list[Any] = []
+    for layer in functional(model).layers:
+        found += leaves(layer) if is_nested(layer) else [layer]
+    return found

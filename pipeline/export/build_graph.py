@@ -7,7 +7,7 @@ from typing import Any, Final
 from pipeline.backbones import layer_graph, quiet_imports, tails
 from pipeline.export import in_graph_resizing
 from pipeline.export.in_graph_decoding import decoded
-from pipeline.models.store import Model
+from pipeline.models.model import Model
 
 PIXELS: Final = "pixels"
 IMAGE_BYTES: Final = "image_bytes"

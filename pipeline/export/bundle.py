@@ -19,7 +19,7 @@ from typing import Any, Final, NoReturn
 from pipeline.errors import ArtefactError, InputError
 from pipeline.export.formats import FORMATS, Format
 from pipeline.heads.calibration import thresholds
-from pipeline.models.store import Model
+from pipeline.models.model import Model
 from pipeline.photos.settings import Geometry
 from pipeline.storage.atomic import published
 from pipeline.storage.digests import of_file

@@ -22,7 +22,7 @@ from pipeline.export.formats import FORMATS, Format, Samples
 from pipeline.export.parity import Row
 from pipeline.export.settings import ExportSettings
 from pipeline.models import store
-from pipeline.models.store import Model
+from pipeline.models.model import Model
 from pipeline.photos import decode, manifest
 from pipeline.photos.batches import batches, of_manifest
 from pipeline.photos.manifest import Manifest

@@ -11,7 +11,7 @@ from pipeline.errors import ArtefactError
 from pipeline.evaluation import predictions_file
 from pipeline.export.formats import Format
 from pipeline.export.parity import Row
-from pipeline.models.store import Model
+from pipeline.models.model import Model
 from pipeline.photos import manifest
 from pipeline.photos.splits import SPLITS
 from pipeline.storage.digests import of_file

@@ -24,8 +24,8 @@ from pipeline.export import bundle, runtimes
 from pipeline.export.formats import Format
 from pipeline.heads.calibration import thresholds
 from pipeline.models import classifier
+from pipeline.models.model import Model
 from pipeline.models.settings import Runtime
-from pipeline.models.store import Model
 from pipeline.photos import decode
 from pipeline.photos.batches import Fit, Photos
 from pipeline.photos.manifest import Manifest

@@ -3,14 +3,13 @@
 from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.errors import InputError
 from pipeline.features.features_file import Features
-from pipeline.features.lazy_rows import Selection, not_finite
 from pipeline.heads import registry, standardise, store
 from pipeline.heads.calibration import calibrate, thresholds
 from pipeline.heads.calibration.calibrate import FEWEST_ROWS, apply
@@ -19,9 +18,9 @@ from pipeline.heads.resolve import Training, resolve
 from pipeline.heads.selection import grid_search
 from pipeline.heads.selection.cross_validation import Fold, assign
 from pipeline.heads.settings import TrainSettings
+from pipeline.heads.split_rows import SplitRows, learned_classes, read_split
 from pipeline.heads.standardise import Codes, Progress, Table
 from pipeline.photos import manifest
-from pipeline.photos.manifest import Manifest
 
 BYTES_A_VALUE: Final = 12  # in memory a value is a float32, and a float64 once it is standardised
 
@@ -83,15 +82,6 @@ class Summary:
     calibrated: dict[str, Any] | None
     threshold: dict[str, Any] | None
     streamed: bool
-
-
-class _Split(NamedTuple):
-    """One split: all views of its images to fit on, the images themselves to judge, and the codes of both."""
-
-    rows: Table
-    row_codes: Codes
-    images: Table
-    codes: Codes
 
 
 def train(
@@ -160,13 +150,13 @@ def fit(
     """
     head, search, wish = training.head, training.search, training.wish
     images = manifest.read(manifest_path)
-    classes = _classes(images, manifest_path)
+    classes = learned_classes(images, manifest_path)
     with Features(features_path) as features:
         parts = [images.distinct(split) for split in ("train", "val")]
         copies = 1 + (search.jobs if search else 0)
         needed = sum(map(len, parts)) * int(np.prod(features.row_shape)) * BYTES_A_VALUE * copies
         streamed = training.memory is not None and needed > training.memory
-        fit, held = (_split(part, classes, features, streamed=streamed) for part in parts)
+        fit, held = (read_split(part, classes, features, streamed=streamed) for part in parts)
         outcome = None
         if search is not None:
             head, outcome = grid_search.run(
@@ -234,38 +224,7 @@ def _store(
     store.save(head, head_dir, record)
 
 
-def _classes(images: Manifest, path: Path) -> list[str]:
-    """Return the sorted labels, each of which must occur in the training split."""
-    classes = images.classes
-    trained = set(images.distinct("train").labels)
-    if len(classes) < 2:
-        raise InputError(f"{path}: expected two classes or more, received {', '.join(classes) or 'none'}")
-    absent = [label for label in classes if label not in trained]
-    if absent:
-        raise InputError(
-            f"{path}: expected images of each class in the train split, received none of {', '.join(absent)}: "
-            "add images, or run `headstart prepare` with --stratify"
-        )
-    return classes
-
-
-def _split(images: Manifest, classes: list[str], features: Features, *, streamed: bool) -> _Split:
-    """Return the rows of a split, in memory or on disk, and the codes of their labels."""
-    code_of = {label: code for code, label in enumerate(classes)}
-    codes = np.array([code_of[label] for label in images.labels], np.int64)
-    views = features.views["count"] if features.views else 1
-    if streamed:
-        places = features.places(images.digests)
-        all_views, first = (Selection(features, places, images.paths, views=count) for count in (views, 1))
-        return _Split(all_views, np.repeat(codes, views), first, codes)
-    X = features.gather_views(images.digests) if len(images) else np.empty((0, 1, 1), np.float32)
-    row = standardise.first_not_finite(X.reshape(len(X), X.shape[1] * X.shape[2]))
-    if row is not None:
-        raise not_finite(features, images.paths[row])
-    return _Split(X.reshape(-1, X.shape[2]), np.repeat(codes, X.shape[1]), X[:, 0], codes)
-
-
-def _folds(fit: _Split, held: _Split, digests: NDArray[np.uint8], search: grid_search.Search) -> Sequence[Fold]:
+def _folds(fit: SplitRows, held: SplitRows, digests: NDArray[np.uint8], search: grid_search.Search) -> Sequence[Fold]:
     """Return what a search fits on and judges on: both splits, or folds of the training split, never the test split."""
     if not search.folds:
         if not len(held.codes):

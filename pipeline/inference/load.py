@@ -10,7 +10,8 @@ from pipeline.backbones.engines.engine import Engine
 from pipeline.errors import InputError
 from pipeline.export import exported_model
 from pipeline.models import classifier, store
-from pipeline.models.classifier import Classifier, Depth, Outputs
+from pipeline.models.classifier import Classifier
+from pipeline.models.outputs import Depth, Outputs
 from pipeline.models.settings import Runtime
 from pipeline.photos.settings import Geometry
 

@@ -7,7 +7,7 @@ evidence for its label lies.
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -22,9 +22,9 @@ from pipeline.heads.calibration import thresholds
 from pipeline.inference import class_activation
 from pipeline.inference.load import load
 from pipeline.inference.out_of_distribution import Neighbour, TrainingPhotos
-from pipeline.inference.settings import PredictSettings
+from pipeline.inference.prediction import LABELS_ONLY, Asked, Prediction
 from pipeline.models import forward
-from pipeline.models.classifier import Classifier, Depth
+from pipeline.models.classifier import Classifier
 from pipeline.models.settings import Runtime
 from pipeline.photos.batches import Photos
 
@@ -32,89 +32,6 @@ Progress = Callable[[int, int], None]
 
 SEARCH_BYTES: Final = 2**25  # of features that are held for one search through training features on disk
 LONGEST_STEM: Final = 80  # characters of a photo's name in that of its heat map
-
-
-@dataclass(frozen=True, kw_only=True)
-class Asked:
-    """What is told of a photo besides its label and probabilities. By itself, nothing.
-
-    Attributes
-    ----------
-    min_confidence : float or None
-        Below this probability of the label that it would be given, a photo gets none.
-    nearest : int
-        So many of the training photos most like it.
-    familiarity : int
-        k: which of its nearest training photos tells how familiar it is; 0 does not ask.
-    features, manifest : Path or None
-        Where the training photos' features and names are, if one of these two is asked for.
-    explain : Path or None
-        A folder for heat maps over the photos.
-    """
-
-    min_confidence: float | None = None
-    nearest: int = 0
-    familiarity: int = 0
-    features: Path | None = None
-    manifest: Path | None = None
-    explain: Path | None = None
-
-    @property
-    def compared(self) -> bool:
-        """Whether photos are compared with training photos."""
-        return bool(self.nearest or self.familiarity)
-
-    @property
-    def depth(self) -> Depth:
-        """How much is needed of the network."""
-        return "maps" if self.explain else "features" if self.compared else "probabilities"
-
-
-def asked_of(settings: PredictSettings) -> Asked:
-    """Return what settings ask for besides labels and probabilities."""
-    return Asked(
-        min_confidence=settings.min_confidence,
-        nearest=settings.nearest,
-        familiarity=settings.neighbours if settings.familiarity else 0,
-        features=settings.features,
-        manifest=settings.manifest,
-        explain=settings.explain,
-    )
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """What became of one file.
-
-    Attributes
-    ----------
-    path : Path
-        As it was given, or as it was found in a folder that was given.
-    label : str or None
-        The most probable class, or the one that the head's threshold gives; None if the file could not be used, or if
-        its probability is below what was asked for.
-    probabilities : dict of str to float
-        One a class, calibrated, adding up to 1; empty if the file could not be used.
-    error : str or None
-        Why it could not be used, or not be drawn.
-    abstained : bool
-        Whether there is no label because none was probable enough.
-    nearest : tuple of Neighbour
-        The most similar training photos, as many as were asked for, the nearest first.
-    familiarity : float or None
-        The fraction of training photos that lie at least as far from the others: `TrainingPhotos.familiarity`.
-    heat_map : Path or None
-        Where the evidence for its most probable label is drawn.
-    """
-
-    path: Path
-    label: str | None
-    probabilities: dict[str, float]
-    error: str | None
-    abstained: bool = False
-    nearest: tuple[Neighbour, ...] = ()
-    familiarity: float | None = None
-    heat_map: Path | None = None
 
 
 class Predictor:
@@ -148,7 +65,7 @@ class Predictor:
         self,
         trained_dir: Path,
         runtime: Runtime,
-        asked: Asked = Asked(),
+        asked: Asked = LABELS_ONLY,
     ) -> None:
         self.batch_size, self.asked = runtime.batch_size, asked
         self._engine: Engine | None = None

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,31 +23,11 @@ from pipeline.heads.calibration import calibrate, thresholds
 from pipeline.heads.store import load as load_head
 from pipeline.models import store
 from pipeline.models.numpy_head import Readout
+from pipeline.models.outputs import Depth, Outputs, Probabilities
 from pipeline.models.settings import Runtime
 from pipeline.photos import decode
 from pipeline.photos.batches import Photos, batches
 from pipeline.photos.settings import Geometry
-
-Depth = Literal["probabilities", "features", "maps"]
-Probabilities = NDArray[np.float64]
-
-
-class Outputs(NamedTuple):
-    """What is known of n images.
-
-    Attributes
-    ----------
-    probabilities : ndarray of shape (n, K), float64
-        Calibrated; rows sum to 1.
-    features : ndarray of shape (n, d), float32, or None
-        If the depth is ``features`` or ``maps``.
-    maps : ndarray of shape (n, h, w, C), float32, or None
-        If the depth is ``maps``.
-    """
-
-    probabilities: Probabilities
-    features: NDArray[np.float32] | None
-    maps: NDArray[np.float32] | None
 
 
 class Classifier(ABC):

@@ -3,33 +3,26 @@
 Files that are not accepted are in the quarantine beside the manifest, ``quarantine.csv`` (path, reason).
 """
 
-import os
-import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final
 
-import numpy as np
-from numpy.typing import NDArray
-
-from pipeline.errors import ImageError, InputError
-from pipeline.photos import decode, decode_pool, layouts, splits
+from pipeline.errors import InputError
+from pipeline.photos import layouts, source, splits
 from pipeline.photos.duplicates import near_duplicates, perceptual_hash
 from pipeline.photos.duplicates.perceptual_hash import Signature
-from pipeline.photos.layouts import Candidate, Rejected, Source
+from pipeline.photos.inspection import Inspected, inspected
 from pipeline.photos.manifest import QUARANTINE, Manifest, Row, from_rows, write
-from pipeline.photos.remote import Address, Root, located
+from pipeline.photos.remote import Root
+from pipeline.photos.sample_sheet import draw
 from pipeline.photos.settings import PrepareSettings
-from pipeline.plots import dataset, image_grid
+from pipeline.photos.source import Candidate, Rejected, Source
 from pipeline.storage.atomic import publish_csv
 
 QUARANTINE_COLUMNS: Final = ("path", "reason")
-CRASHED: Final = "the decoder crashed on it"
 
 LISTED: Final = 10  # names in a message
-SAMPLES: Final = 40  # pictures in the grid
-SAMPLE_SIDE: Final = 200  # px, a little more than a cell of the grid has
 
 Progress = Callable[[int, int], None]
 
@@ -58,15 +51,6 @@ class Summary:
     def images(self, split: str | None = None) -> int:
         """Return the number of images in a split, or in all."""
         return sum(sum(row.values()) if split is None else row[split] for row in self.counts.values())
-
-
-class Inspected(NamedTuple):
-    """What is learned of one image by decoding it: digest (32 bytes), upright size in px, format."""
-
-    digest: bytes
-    width: int
-    height: int
-    format: str
 
 
 def prepare(root: Root, manifest_path: Path, settings: PrepareSettings, *, progress: Progress) -> Summary:
@@ -110,7 +94,7 @@ def prepare(root: Root, manifest_path: Path, settings: PrepareSettings, *, progr
         raise InputError(f"expected a manifest outside the image root {root}, received {manifest_path}")
     source = layouts.discover(root, labels_csv=settings.labels, label_pattern=settings.label_pattern)
     candidates, failed, excluded, notes = _without_excluded(source, settings.exclude)
-    accepted, signatures, broken = _inspected(root, candidates, settings, progress)
+    accepted, signatures, broken = inspected(root, candidates, settings, progress)
     failed = sorted(failed + broken)
     quarantine = sorted(failed + excluded)
     publish_csv(manifest_path.parent / QUARANTINE, QUARANTINE_COLUMNS, quarantine)
@@ -128,45 +112,9 @@ def prepare(root: Root, manifest_path: Path, settings: PrepareSettings, *, progr
     notes = [*source.warnings, *notes, *_vanished(candidates, manifest), *_torn(manifest, standing_in)]
     notes += _check_coverage(manifest, wanted, stratify=settings.stratify)
 
-    _draw(root, manifest, manifest_path.parent, settings.workers)
+    draw(root, manifest, manifest_path.parent, settings.workers)
     write(manifest, manifest_path)
     return Summary(manifest.counts(), len(quarantine), source.skipped, notes)
-
-
-def inspect(path: str) -> Inspected | str:
-    """Read and decode one file in full; return what it is, or the reason why it cannot be used."""
-    try:
-        data = decode.read_bytes(located(path))
-        pixels, name = _decode(data)
-    except ImageError as error:
-        return str(error)
-    return Inspected(decode.digest(data), pixels.shape[1], pixels.shape[0], name)
-
-
-def inspect_and_sign(path: str) -> tuple[Inspected, Signature] | str:
-    """Do what `inspect` does, and return beside it what the picture looks like."""
-    try:
-        data = decode.read_bytes(located(path))
-        pixels, name = _decode(data)
-    except ImageError as error:
-        return str(error)
-    inspected = Inspected(decode.digest(data), pixels.shape[1], pixels.shape[0], name)
-    return inspected, perceptual_hash.sign(pixels)
-
-
-def thumbnail(path: str) -> NDArray[np.uint8] | None:
-    """Return a small picture of a file, of shape (height, width, 3); None if it cannot be used any more."""
-    try:
-        pixels, _ = _decode(decode.read_bytes(located(path)))
-    except ImageError:
-        return None
-    return decode.thumbnail(pixels, SAMPLE_SIDE)
-
-
-def _decode(data: bytes) -> tuple[NDArray[np.uint8], str]:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of odd metadata, from a worker, without the file's name: of no use to anyone
-        return decode.decode(data, max_pixels=decode.MAX_PIXELS)
 
 
 def _without_excluded(
@@ -194,36 +142,7 @@ def _listed(exclude: Path) -> set[str]:
             f"--exclude: expected UTF-8 in {exclude}, received byte {error.object[error.start]:#x}"
         ) from error
     paths = (line.strip() for line in lines)
-    return {layouts.canonical(path) for path in paths if path and not path.startswith("#")}
-
-
-def _inspected(
-    root: Root, candidates: Sequence[Candidate], settings: PrepareSettings, progress: Progress
-) -> tuple[list[tuple[Candidate, Inspected]], list[Signature], list[Rejected]]:
-    """Decode every candidate, and tell the images, with their signatures if wanted, from what cannot be used."""
-    paths = _full(root, [candidate.path for candidate in candidates])
-    accepted: list[tuple[Candidate, Inspected]] = []
-    signatures, broken = [], []
-    look: Callable[[str], Inspected | tuple[Inspected, Signature] | str] = (
-        inspect_and_sign if settings.group_near_duplicates else inspect
-    )
-    found = decode_pool.each(look, paths, workers=settings.workers, progress=progress)
-    for candidate, result in zip(candidates, found, strict=True):
-        if isinstance(result, Inspected):
-            accepted.append((candidate, result))
-        elif isinstance(result, tuple):
-            accepted.append((candidate, result[0]))
-            signatures.append(result[1])
-        else:
-            broken.append(Rejected(candidate.path, CRASHED if result is None else result))
-    return accepted, signatures, broken
-
-
-def _full(root: Root, paths: Iterable[str]) -> list[str]:
-    if isinstance(root, Address):
-        return [str(root / path) for path in paths]
-    top = os.path.abspath(root)  # noqa: PTH100 -- a worker may have been started in another folder
-    return [os.path.join(top, path) for path in paths]  # noqa: PTH118 -- a million of them
+    return {source.canonical(path) for path in paths if path and not path.startswith("#")}
 
 
 def _check_quarantine(failed: Sequence[Rejected], accepted: int, limit: float, path: Path) -> None:
@@ -330,30 +249,6 @@ def _check_coverage(manifest: Manifest, origins: Mapping[str, str | None], *, st
             raise InputError(f"expected every class in train, received {message}")
         notes.append(message)
     return notes
-
-
-def _draw(root: Root, manifest: Manifest, folder: Path, workers: int | None) -> None:
-    shown, title = _samples(manifest)
-    thumbnails = decode_pool.each(thumbnail, _full(root, shown.paths), workers=workers, progress=lambda *_: None)
-    captions = [f"{label}\n{path.rpartition('/')[2]}" for label, path in zip(shown.labels, shown.paths, strict=True)]
-    image_grid.sample_grid(thumbnails, captions, folder / "samples.png", title)
-    dataset.class_counts(manifest.counts(), folder / "class_counts.png")
-    dataset.image_sizes(manifest.widths, manifest.heights, folder / "image_sizes.png")
-
-
-def _samples(manifest: Manifest) -> tuple[Manifest, str]:
-    """Choose training images to show, equally many of each class; nobody looks at the test split."""
-    train = manifest.distinct("train")
-    classes = manifest.classes
-    if len(classes) > SAMPLES:
-        classes = [classes[place * len(classes) // SAMPLES] for place in range(SAMPLES)]
-    each = SAMPLES // len(classes)
-    members: dict[str, list[int]] = {label: [] for label in classes}
-    for index, label in enumerate(train.labels):
-        if label in members and len(members[label]) < each:
-            members[label].append(index)
-    shown = train.take([index for label in classes for index in members[label]])
-    return shown, f"{len(shown)} of {len(train):,} training images, {len(classes)} of {len(manifest.classes):,} classes"
 
 
 def _classes(labels: Sequence[str]) -> str:

@@ -26,7 +26,7 @@ from pipeline.errors import ArtefactError, HeadstartError, InputError
 from pipeline.export import build_graph, bundle, export, exported_model, formats, in_graph_resizing, parity, runtimes
 from pipeline.export.export import Data
 from pipeline.export.settings import ExportSettings, FormatName
-from pipeline.models import assemble, store
+from pipeline.models import assemble, model, store
 from pipeline.photos import decode, manifest
 from pipeline.photos.manifest import Row
 from stages.export import export as command
@@ -307,16 +307,16 @@ def test_a_full_disk_leaves_the_old_export(model_dir: Path, tmp_path: Path, monk
 def test_a_format_that_is_not_the_model_is_an_error_and_leaves_the_old_export(
     model_dir: Path, data: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    read = store.Model.network
+    read = model.Model.network
 
-    def other(model: store.Model) -> Any:
+    def other(model: model.Model) -> Any:
         network = read(model)
         network.get_layer("head_dense_1").kernel.assign_add(0.2 * np.eye(5, 3))
         return network
 
-    monkeypatch.setattr(store.Model, "network", other)
+    monkeypatch.setattr(model.Model, "network", other)
     graph = build_graph.Graph(store.read(model_dir))
-    monkeypatch.setattr(store.Model, "network", read)
+    monkeypatch.setattr(model.Model, "network", read)
     monkeypatch.setattr(export, "Graph", lambda model: graph)
     out = kept(tmp_path / "out")
     with pytest.raises(ArtefactError, match=r"model.xml: expected the probabilities of the model to 0.001, received"):

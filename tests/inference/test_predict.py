@@ -25,7 +25,8 @@ from pipeline.heads.registry import Head
 from pipeline.heads.store import load as load_head
 from pipeline.heads.store import save
 from pipeline.inference import out_of_distribution, predict
-from pipeline.inference.predict import Asked, Prediction, Predictor
+from pipeline.inference.predict import Predictor
+from pipeline.inference.prediction import Asked, Prediction
 from pipeline.models import assemble, store
 from pipeline.models.settings import Runtime
 from pipeline.photos import decode, manifest

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from pipeline.errors import InputError, StorageError
-from pipeline.photos.layouts import Candidate, Rejected, Source, discover
+from pipeline.photos.layouts import discover
+from pipeline.photos.source import Candidate, Rejected, Source
 
 
 def put(root: Path, *paths: str) -> None:

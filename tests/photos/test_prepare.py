@@ -13,8 +13,10 @@ import pytest
 from PIL import Image, ImageOps
 
 from pipeline.errors import InputError, StorageError
+from pipeline.photos.inspection import inspect
 from pipeline.photos.manifest import Manifest, read
-from pipeline.photos.prepare import _samples, inspect, prepare
+from pipeline.photos.prepare import prepare
+from pipeline.photos.sample_sheet import _samples
 from pipeline.photos.settings import PrepareSettings
 
 COLOURS = [(i % 256, i // 256, 90) for i in range(400)]  # distinct
@@ -24,7 +26,7 @@ COLOURS = [(i % 256, i // 256, 90) for i in range(400)]  # distinct
 def undrawn(request, monkeypatch):
     """Most tests do without the pictures, which take longest; those that want them ask for `drawn`."""
     if "drawn" not in request.fixturenames:
-        monkeypatch.setattr("pipeline.photos.prepare._draw", lambda *_: None)
+        monkeypatch.setattr("pipeline.photos.prepare.draw", lambda *_: None)
 
 
 @pytest.fixture

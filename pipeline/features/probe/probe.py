@@ -7,109 +7,36 @@ times shorter than the validation split alone would, a tenth of the same images.
 
 import re
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, fields, replace
+from collections.abc import Callable
+from dataclasses import fields, replace
 from pathlib import Path
-from typing import Any, Final, cast
+from typing import Final, cast
 
 import numpy as np
-from numpy.typing import NDArray
 
-from pipeline.backbones import cutting, layer_table, weights
-from pipeline.backbones.engines.engine import Engine, open_engine
+from pipeline.backbones.engines.engine import Engine
 from pipeline.backbones.table import find, resolve_cut
 from pipeline.errors import InputError, SettingError
 from pipeline.features import resolve
 from pipeline.features.probe import cut_file
-from pipeline.features.probe.recommendation import (
-    Candidate,
-    Difference,
-    Judged,
-    Recommendation,
-    chance,
-    compare,
-    recommend,
-)
+from pipeline.features.probe.bench import Bench, bench, judge
+from pipeline.features.probe.comparison import chance, compare
+from pipeline.features.probe.recommendation import recommend
+from pipeline.features.probe.results import LAYERS, Contender, Finding, write, write_contenders
+from pipeline.features.probe.sample import Sample, draw
 from pipeline.features.resolve import Plan
 from pipeline.features.settings import AUTO, BaseSettings, FeatureSettings, Pooling, ProbeSettings, Proof
-from pipeline.photos import batches as reading
 from pipeline.photos import manifest
-from pipeline.photos.batches import of_manifest
-from pipeline.photos.manifest import Manifest
 from pipeline.photos.remote import Root
-from pipeline.plots import image_grid, layer_scores
-from pipeline.stats import loo_ridge
+from pipeline.plots import image_grid
 from pipeline.storage.atomic import publish_csv
 
 POOLINGS: Final = ("avg", "max", "grid2", "grid3")
-MOST_CUTS: Final = 18
 MOST_NAMED: Final = 10
 IMAGES_TIMED: Final = 512
 
-ACCURACY: Final = ("accuracy", "accuracy_low", "accuracy_high")
-DIFFERENCE: Final = ("difference", "difference_low", "standard_errors", "shown")
-COSTS: Final = ("features", "bytes", "multiply_adds")
-LAYERS: Final = ("cut", "layer", "depth", "pooling", *ACCURACY, "squared_error", *DIFFERENCE, *COSTS)
-SPEED: Final = ("images_per_second", "images", "seconds")
-CONTENDERS: Final = ("backbone", "size", "cut", "layer", "pooling", *ACCURACY, *DIFFERENCE, *SPEED)
 
 Progress = Callable[[int, int], None]
-
-
-@dataclass(frozen=True)
-class Bench:
-    """A base cut in many places at once.
-
-    Attributes
-    ----------
-    candidates : list of Candidate
-        From below; those of one cut side by side.
-    engine : Engine
-        Its rows are the features of all candidates, one after the other.
-    """
-
-    candidates: list[Candidate]
-    engine: Engine
-
-
-@dataclass(frozen=True, eq=False)
-class Finding:
-    """What the probe of one base found: every candidate, from below, and which of them to take."""
-
-    plan: Plan
-    judged: list[Judged]
-    recommendation: Recommendation
-
-
-@dataclass(frozen=True, eq=False)
-class Contender:
-    """A base among several, cut as recommended.
-
-    Attributes
-    ----------
-    finding : Finding
-    images_per_second : float
-        On this machine, decoding included, start-up not.
-    images : int
-        Distinct images of the whole manifest.
-    difference : Difference
-        To the first base, counting every candidate of every other base.
-    """
-
-    finding: Finding
-    images_per_second: float
-    images: int
-    difference: Difference
-
-    @property
-    def seconds(self) -> float:
-        """For all images of the manifest, at that rate."""
-        return self.images / self.images_per_second
-
-    @property
-    def name(self) -> str:
-        """The base with its size, as ``mobilenet_v2 at 160 px``."""
-        return f"{self.finding.plan.backbone.name} at {self.finding.plan.size} px"
 
 
 OpenBench = Callable[[Plan], Bench]
@@ -146,7 +73,7 @@ def echo(cut_path: Path, settings: ProbeSettings) -> tuple[str, str]:
     why = f"given: {cut} with {pooling}; nothing was probed"
     publish_csv(cut_path.with_name("layers.csv"), LAYERS, [])
     image_grid.sentence(f"The cut is {why}", cut_path.with_name("layers.png"))
-    _write_contenders(cut_path, [])
+    write_contenders(cut_path, [])
     cut_file.write(cut_path, backbone=backbone, cut=layer, pooling=pooling, why=why, figures=None)
     return layer, pooling
 
@@ -231,37 +158,9 @@ def probe(
         )
         for finding, rate in zip(findings, rates, strict=bool(rates))
     ]
-    _write(cut_path, findings[0])
-    _write_contenders(cut_path, contenders, proof)
+    write(cut_path, findings[0])
+    write_contenders(cut_path, contenders, proof)
     return findings[0], contenders
-
-
-def preferred(contenders: Sequence[Contender], proof: Proof) -> tuple[Contender, str]:
-    """Return the base to take, and why: the first, unless another is shown to be better, or faster and not worse.
-
-    Parameters
-    ----------
-    contenders : sequence of Contender
-        At least one, the first being the one that is kept in doubt.
-    proof : Proof
-        With which they were compared.
-    """
-    first, *others = contenders
-    better = [one for one in others if one.difference.shown == "better"]
-    faster = [
-        one for one in others if one.difference.shown == "not worse" and one.images_per_second > first.images_per_second
-    ]
-    level = f"with {100 * proof.confidence:g} % confidence"
-    if better:
-        taken = min(better, key=lambda one: one.finding.recommendation.chosen.squared_error)
-        return taken, f"{taken.name} is shown to be better than {first.name} {level}"
-    if faster:
-        taken = max(faster, key=lambda one: one.images_per_second)
-        return taken, f"{taken.name} is faster and shown to be at most {proof.margin:g} less accurate {level}"
-    return first, (
-        f"{first.name} is kept: no other base is shown to be better, or faster and at most {proof.margin:g} less "
-        f"accurate, {level}"
-    )
 
 
 def bases_of(settings: ProbeSettings) -> list[BaseSettings]:
@@ -295,104 +194,6 @@ def poolings_of(settings: ProbeSettings) -> tuple[str, ...]:
             f"{settings.pooling}"
         )
     return (settings.pooling,)
-
-
-def draw(table: Manifest, sample: int) -> Manifest:
-    """Take a sample of the distinct images of train and val, each class by its share, in the order of their digests.
-
-    A digest is as good as a random number, so the first images of a class are a random draw from it, and the same one
-    each time. Image r (from 0) of the c images of a class stands at (r + 1/2) / c; those that stand lowest are taken.
-
-    Parameters
-    ----------
-    table : Manifest
-    sample : int
-        At most so many.
-    """
-    first: dict[bytes, int] = {}
-    for place in sorted(range(len(table)), key=table.paths.__getitem__):
-        if table.splits[place] != "test":
-            first.setdefault(table.digests[place].tobytes(), place)
-    of_class: dict[str, list[bytes]] = {}
-    for digest in sorted(first):
-        of_class.setdefault(table.labels[first[digest]], []).append(digest)
-    stands = [((rank + 0.5) / len(its), digest) for its in of_class.values() for rank, digest in enumerate(its)]
-    return table.take([first[digest] for digest in sorted(digest for _, digest in sorted(stands)[:sample])])
-
-
-def bench(plan: Plan, *, poolings: Sequence[str], batch_size: int) -> Bench:
-    """Build a base, cut it at every rung with every pooling, and open it with the engine of the plan, at float32.
-
-    Parameters
-    ----------
-    plan : Plan
-        Its cut and pooling do not matter.
-    poolings : sequence of str
-    batch_size : int
-        Images a batch.
-    """
-    backbone = plan.backbone
-    base = weights.load(backbone, size=plan.size, alpha=plan.spec["backbone"]["alpha"], weights=plan.weights)
-    rows = layer_table.rungs(layer_table.layer_table(base), blocks=backbone.cuts.values(), most=MOST_CUTS)
-    cuts = [(row, pooling) for row in rows for pooling in poolings]
-    model, widths = cutting.trunks(backbone, base, cuts=[(row.name, pooling) for row, pooling in cuts])
-    words = {layer: word for word, layer in backbone.cuts.items()}
-    candidates = [
-        Candidate(
-            cut=words.get(row.name, row.name),
-            layer=row.name,
-            depth=1 + place // len(poolings),
-            pooling=pooling,
-            features=width,
-            multiply_adds=row.multiply_adds_below,
-        )
-        for place, ((row, pooling), width) in enumerate(zip(cuts, widths, strict=True))
-    ]
-    engine = open_engine(plan.engine, lambda: model, batch_size=batch_size, precision="float32", kept=None)
-    return Bench(candidates, engine)
-
-
-def judge(
-    candidates: Sequence[Candidate], features: Sequence[NDArray[np.float16]], labels: Sequence[str]
-) -> list[Judged]:
-    """Judge each candidate by a ridge that leaves the image out.
-
-    Parameters
-    ----------
-    candidates : sequence of Candidate
-    features : sequence of ndarray of shape (n, features), float16
-        One a candidate. A candidate whose features do not fit float16 is left out, as `extract` would refuse it.
-    labels : sequence of str, n
-    """
-    codes = np.unique(np.array(labels), return_inverse=True)[1]
-    judged = []
-    for candidate, columns in zip(candidates, features, strict=True):
-        if np.isfinite(columns).all():
-            given, errors = loo_ridge.left_out(columns, codes)
-            judged.append(Judged(candidate, given == codes, errors))
-    return judged
-
-
-class Sample:
-    """The images of a sample as batches of pixels, read ahead by threads, as one plan wants them."""
-
-    def __init__(self, root: Root, drawn: Manifest, plan: Plan, batch_size: int) -> None:
-        self.root, self.drawn, self.plan, self.batch_size = root, drawn, plan, batch_size
-        self.failures: list[str] = []
-
-    def __len__(self) -> int:
-        return len(self.drawn)
-
-    def batches(self, count: int) -> Iterator[NDArray[np.uint8]]:
-        """Yield the first `count` images, of shape (b, size, size, 3). Those that cannot be read go to `failures`."""
-        found = reading.batches(
-            of_manifest(self.root, self.drawn),
-            self.plan.fit,
-            batch_size=self.batch_size,
-            failed=lambda place, error: self.failures.append(f"{self.drawn.paths[place]} ({error})"),
-            order=range(count),
-        )
-        return (batch.pixels for batch in found)
 
 
 def _plan(base: BaseSettings, *, cut: str, pooling: str) -> Plan:
@@ -437,65 +238,3 @@ def _images_per_second(engine: Engine, sample: Sample) -> float:
         if not first and done < count:
             started, first = time.perf_counter(), done
     return (done - first) / (time.perf_counter() - started)
-
-
-def _row(judged: Judged, difference: Difference) -> tuple[Any, ...]:
-    """Return the values of `LAYERS`."""
-    one = judged.candidate
-    place = (one.cut, one.layer, one.depth, one.pooling)
-    errors, costs = f"{judged.squared_error:.6f}", (one.features, one.bytes, one.multiply_adds)
-    return (*place, *_accuracy(judged), errors, *_difference(difference), *costs)
-
-
-def _difference(found: Difference) -> list[str]:
-    """Return the values of `DIFFERENCE`."""
-    return [f"{found.accuracy:.6f}", f"{found.accuracy_low:.6f}", f"{found.standard_errors:.3f}", found.shown]
-
-
-def _accuracy(judged: Judged) -> list[str]:
-    """Return the values of `ACCURACY`."""
-    return [f"{value:.6f}" for value in (judged.accuracy, *judged.interval)]
-
-
-def _write(cut_path: Path, finding: Finding) -> None:
-    found, spec = finding.recommendation, finding.plan.spec
-    publish_csv(cut_path.with_name("layers.csv"), LAYERS, map(_row, finding.judged, found.differences))
-    rungs = [
-        layer_scores.Rung(
-            one.depth, one.cut, one.pooling, judged.accuracy, *judged.interval, one.multiply_adds, one.bytes
-        )
-        for judged in finding.judged
-        for one in [judged.candidate]
-    ]
-    chosen = found.chosen.candidate
-    title = f"{finding.plan.backbone.name} at {finding.plan.size} px: {found.why}"
-    layer_scores.layers(
-        layer_scores.scored_layers(rungs, (chosen.cut, chosen.pooling)), cut_path.with_name("layers.png"), title
-    )
-    measured_at = {"size": spec["size"], "resize": spec["resize"], "weights": spec["weights"]}
-    cut_file.write(
-        cut_path,
-        backbone=finding.plan.backbone.name,
-        cut=chosen.layer,
-        pooling=chosen.pooling,
-        why=found.why,
-        figures={**measured_at, **found.figures},
-    )
-
-
-def _write_contenders(cut_path: Path, contenders: Sequence[Contender], proof: Proof | None = None) -> None:
-    rows, dots = [], []
-    for one in contenders:
-        plan, chosen = one.finding.plan, one.finding.recommendation.chosen
-        cut = chosen.candidate
-        speed = (f"{one.images_per_second:.1f}", one.images, f"{one.seconds:.1f}")
-        where = (plan.backbone.name, plan.size, cut.cut, cut.layer, cut.pooling)
-        rows.append((*where, *_accuracy(chosen), *_difference(one.difference), *speed))
-        name = f"{one.name}, {cut.cut} with {cut.pooling}"
-        dots.append(layer_scores.Contender(name, chosen.accuracy, *chosen.interval, one.images_per_second, one.seconds))
-    publish_csv(cut_path.with_name("backbones.csv"), CONTENDERS, rows)
-    picture = cut_path.with_name("backbones.png")
-    if contenders and proof:
-        layer_scores.backbones(dots, picture, preferred(contenders, proof)[1])
-    else:
-        image_grid.sentence("Backbones are compared where several are given: --compare", picture)

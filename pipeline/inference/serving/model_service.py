@@ -17,7 +17,8 @@ from pipeline.inference import class_activation
 from pipeline.inference.load import load
 from pipeline.inference.out_of_distribution import Neighbour, TrainingPhotos
 from pipeline.inference.serving.settings import ServeSettings
-from pipeline.models.classifier import Classifier, Depth
+from pipeline.models.classifier import Classifier
+from pipeline.models.outputs import Depth
 from pipeline.photos import decode
 
 Pixels = NDArray[np.uint8]

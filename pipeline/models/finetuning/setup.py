@@ -296,6 +296,5 @@ def _labelled(
     return Split(source, codes, class_weights(counted, weighting)[codes].astype(np.float32))
 
 
-def _versions() -> dict[str, str]:
-    # TensorFlow's package has another name in its build for CPUs, so its module is asked.
+def _versions() -> dict[str, str]:  # TensorFlow's package has another name in its build for CPUs: its module is asked
     return {"keras": importlib.metadata.version("keras"), "tensorflow": str(quiet_imports.tensorflow().__version__)}

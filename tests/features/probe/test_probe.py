@@ -12,10 +12,13 @@ from numpy.typing import NDArray
 
 from pipeline.errors import CutError, InputError
 from pipeline.features import resolve
-from pipeline.features.probe import cut_file
+from pipeline.features.probe import bench, cut_file, results
 from pipeline.features.probe import probe as probing
-from pipeline.features.probe.probe import Bench, Contender, Finding, draw, judge, preferred
-from pipeline.features.probe.recommendation import Candidate, Judged, chance, compare, recommend
+from pipeline.features.probe.bench import Bench, judge
+from pipeline.features.probe.comparison import Candidate, Judged, chance, compare
+from pipeline.features.probe.recommendation import recommend
+from pipeline.features.probe.results import Contender, Finding, preferred
+from pipeline.features.probe.sample import draw
 from pipeline.features.resolve import Plan
 from pipeline.features.settings import BaseSettings, ProbeSettings, Proof
 from pipeline.photos import decode, manifest, prepare
@@ -75,7 +78,7 @@ class Photos:
         self.bench = FakeBench()
         self.seen: list[tuple[int, int]] = []
 
-    def probe(self, *others: str, sample: int = 1000, batch_size: int = 7, margin: float = 0.2) -> probing.Finding:
+    def probe(self, *others: str, sample: int = 1000, batch_size: int = 7, margin: float = 0.2) -> results.Finding:
         base = BaseSettings(backbone="mobilenet_v2", weights="none", size=SIZE, engine="tensorflow")
         chosen = ProbeSettings(
             base=base,
@@ -313,16 +316,16 @@ def test_a_word_that_the_backbone_does_not_know_is_not_echoed(tmp_path: Path) ->
 def test_a_real_bench_gives_in_one_row_what_each_trunk_gives(tmp_path: Path) -> None:
     chosen = settings(backbone="mobilenet", alpha=0.25, size=32, engine="openvino")
     plan = resolve.plan(chosen)
-    bench = probing.bench(plan, poolings=("avg", "grid2"), batch_size=4)
+    opened = bench.bench(plan, poolings=("avg", "grid2"), batch_size=4)
     photo = write_photo(tmp_path / "photo.png", 0)
     pixels = np.stack([decode.fit(photo.read_bytes(), size=32, geometry="squash")] * 2)
-    (row,) = bench.engine.run([pixels])
-    ends = np.cumsum([one.features for one in bench.candidates])
+    (row,) = opened.engine.run([pixels])
+    ends = np.cumsum([one.features for one in opened.candidates])
     assert row.shape == (2, ends[-1])
-    assert bench.candidates[-1].cut == "top"
-    assert bench.candidates[0].multiply_adds < bench.candidates[-1].multiply_adds
+    assert opened.candidates[-1].cut == "top"
+    assert opened.candidates[0].multiply_adds < opened.candidates[-1].multiply_adds
     for place in (0, 7, len(ends) - 1):
-        one = bench.candidates[place]
+        one = opened.candidates[place]
         alone = resolve.plan(replace(chosen, cut=one.layer, pooling=one.pooling))
         (expected,) = resolve.open_engine(alone, batch_size=4, cache=None).run([pixels])
         np.testing.assert_array_equal(row[:, ends[place] - one.features : ends[place]], expected)

@@ -6,16 +6,8 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from pipeline.features.probe.recommendation import (
-    Candidate,
-    Judged,
-    Recommendation,
-    chance,
-    compare,
-    images_for_margin,
-    recommend,
-    standard_errors,
-)
+from pipeline.features.probe.comparison import Candidate, Judged, chance, compare, standard_errors
+from pipeline.features.probe.recommendation import Recommendation, images_for_margin, recommend
 from pipeline.features.settings import Proof
 from pipeline.stats import loo_ridge
 

@@ -32,7 +32,7 @@ from pipeline.heads.resolve import Training
 from pipeline.heads.store import HEAD_FILE, save
 from pipeline.heads.store import load as load_head
 from pipeline.inference import predict
-from pipeline.models import assemble, store
+from pipeline.models import assemble, model, store
 from pipeline.models.finetuning import checkpoints, finetune
 from pipeline.models.finetuning.settings import FinetuneSettings, TuningSettings
 from pipeline.models.settings import Runtime
@@ -95,7 +95,7 @@ class Project:
         """The stored arrays, by name."""
         import h5py
 
-        with h5py.File(self.model / store.WEIGHTS_FILE) as file:
+        with h5py.File(self.model / model.WEIGHTS_FILE) as file:
             return {name: file[name][...] for name in file}
 
     def split(self, name: str) -> tuple[np.ndarray, np.ndarray]:
@@ -567,7 +567,7 @@ def test_a_run_killed_within_an_epoch_ends_with_the_bits_of_an_undisturbed_one(p
 
     assert run("undisturbed", 0).returncode == 0
     assert run("resumed", 7).returncode == -signal.SIGKILL  # four steps an epoch: within the second
-    assert not (project.root / "resumed" / store.MODEL_FILE).exists()
+    assert not (project.root / "resumed" / model.MODEL_FILE).exists()
     again = run("resumed", 0)
     assert "resumed after epoch 1;" in again.stdout
     for name in ("weights.h5", "history.csv", "model.json"):
@@ -626,7 +626,7 @@ def test_what_cannot_be_done_is_refused(
 ) -> None:
     with pytest.raises(error, match=message):
         project.finetune(**changes)
-    assert not (project.model / store.MODEL_FILE).exists()
+    assert not (project.model / model.MODEL_FILE).exists()
 
 
 def test_weights_that_are_not_the_heads_are_refused(project: Project) -> None:

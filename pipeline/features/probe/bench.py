@@ -1,0 +1,85 @@
+"""A base cut in many places at once, and what each cut is worth."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.backbones import cutting, layer_table, weights
+from pipeline.backbones.engines.engine import Engine, open_engine
+from pipeline.features.probe.comparison import Candidate, Judged
+from pipeline.features.resolve import Plan
+from pipeline.stats import loo_ridge
+
+MOST_CUTS: Final = 18
+
+
+@dataclass(frozen=True)
+class Bench:
+    """A base cut in many places at once.
+
+    Attributes
+    ----------
+    candidates : list of Candidate
+        From below; those of one cut side by side.
+    engine : Engine
+        Its rows are the features of all candidates, one after the other.
+    """
+
+    candidates: list[Candidate]
+    engine: Engine
+
+
+def bench(plan: Plan, *, poolings: Sequence[str], batch_size: int) -> Bench:
+    """Build a base, cut it at every rung with every pooling, and open it with the engine of the plan, at float32.
+
+    Parameters
+    ----------
+    plan : Plan
+        Its cut and pooling do not matter.
+    poolings : sequence of str
+    batch_size : int
+        Images a batch.
+    """
+    backbone = plan.backbone
+    base = weights.load(backbone, size=plan.size, alpha=plan.spec["backbone"]["alpha"], weights=plan.weights)
+    rows = layer_table.rungs(layer_table.layer_table(base), blocks=backbone.cuts.values(), most=MOST_CUTS)
+    cuts = [(row, pooling) for row in rows for pooling in poolings]
+    model, widths = cutting.trunks(backbone, base, cuts=[(row.name, pooling) for row, pooling in cuts])
+    words = {layer: word for word, layer in backbone.cuts.items()}
+    candidates = [
+        Candidate(
+            cut=words.get(row.name, row.name),
+            layer=row.name,
+            depth=1 + place // len(poolings),
+            pooling=pooling,
+            features=width,
+            multiply_adds=row.multiply_adds_below,
+        )
+        for place, ((row, pooling), width) in enumerate(zip(cuts, widths, strict=True))
+    ]
+    engine = open_engine(plan.engine, lambda: model, batch_size=batch_size, precision="float32", kept=None)
+    return Bench(candidates, engine)
+
+
+def judge(
+    candidates: Sequence[Candidate], features: Sequence[NDArray[np.float16]], labels: Sequence[str]
+) -> list[Judged]:
+    """Judge each candidate by a ridge that leaves the image out.
+
+    Parameters
+    ----------
+    candidates : sequence of Candidate
+    features : sequence of ndarray of shape (n, features), float16
+        One a candidate. A candidate whose features do not fit float16 is left out, as `extract` would refuse it.
+    labels : sequence of str, n
+    """
+    codes = np.unique(np.array(labels), return_inverse=True)[1]
+    judged = []
+    for candidate, columns in zip(candidates, features, strict=True):
+        if np.isfinite(columns).all():
+            given, errors = loo_ridge.left_out(columns, codes)
+            judged.append(Judged(candidate, given == codes, errors))
+    return judged

@@ -1,0 +1,53 @@
+"""The rows of a split with their codes, in memory or read in blocks."""
+
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from pipeline.errors import InputError
+from pipeline.features.features_file import Features
+from pipeline.features.lazy_rows import Selection, not_finite
+from pipeline.heads import standardise
+from pipeline.heads.standardise import Codes, Table
+from pipeline.photos.manifest import Manifest
+
+
+class SplitRows(NamedTuple):
+    """One split: all views of its images to fit on, the images themselves to judge, and the codes of both."""
+
+    rows: Table
+    row_codes: Codes
+    images: Table
+    codes: Codes
+
+
+def learned_classes(images: Manifest, path: Path) -> list[str]:
+    """Return the sorted labels, each of which must occur in the training split."""
+    classes = images.classes
+    trained = set(images.distinct("train").labels)
+    if len(classes) < 2:
+        raise InputError(f"{path}: expected two classes or more, received {', '.join(classes) or 'none'}")
+    absent = [label for label in classes if label not in trained]
+    if absent:
+        raise InputError(
+            f"{path}: expected images of each class in the train split, received none of {', '.join(absent)}: "
+            "add images, or run `headstart prepare` with --stratify"
+        )
+    return classes
+
+
+def read_split(images: Manifest, classes: list[str], features: Features, *, streamed: bool) -> SplitRows:
+    """Return the rows of a split, in memory or on disk, and the codes of their labels."""
+    code_of = {label: code for code, label in enumerate(classes)}
+    codes = np.array([code_of[label] for label in images.labels], np.int64)
+    views = features.views["count"] if features.views else 1
+    if streamed:
+        places = features.places(images.digests)
+        all_views, first = (Selection(features, places, images.paths, views=count) for count in (views, 1))
+        return SplitRows(all_views, np.repeat(codes, views), first, codes)
+    X = features.gather_views(images.digests) if len(images) else np.empty((0, 1, 1), np.float32)
+    row = standardise.first_not_finite(X.reshape(len(X), X.shape[1] * X.shape[2]))
+    if row is not None:
+        raise not_finite(features, images.paths[row])
+    return SplitRows(X.reshape(-1, X.shape[2]), np.repeat(codes, X.shape[1]), X[:, 0], codes)

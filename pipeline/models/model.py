@@ -1,0 +1,235 @@
+"""A model that was read: its network, its trunk and its head, built when they are asked for."""
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, NoReturn
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.backbones import cutting, table, tails, weights
+from pipeline.backbones.weights import Weights
+from pipeline.errors import ArtefactError, InputError
+from pipeline.heads.activations import ACTIVATIONS
+from pipeline.heads.dense_layers import Stack
+from pipeline.heads.standardise import outputs
+from pipeline.models.assemble import flat, head_network, join, weighted_layers
+from pipeline.storage import hdf5
+from pipeline.storage.atomic import published
+
+MODEL_FILE: Final = "model.json"
+WEIGHTS_FILE: Final = "weights.h5"
+LARGEST_WIDTH: Final = 2**24
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model that was read and checked, and whose network is yet to be built.
+
+    Attributes
+    ----------
+    directory : Path
+        Where it lies.
+    classes : list of str
+        In the order of the probabilities.
+    threshold : dict or None
+        For `thresholds.decide`.
+    temperature : float
+        By which the network divides its logits; 1 if the model was not calibrated.
+    spec : dict
+        How the pixels are made (``size``, ``resize``, decoder), and what the network was built from: that of the head,
+        with ``finetuned`` in it if weights of the base changed.
+    history : list of dict
+        A row an epoch of fine-tuning.
+    document : dict
+        All of ``model.json``.
+    identity : str
+        sha256 of ``model.json``, which holds those of the other files.
+    """
+
+    directory: Path
+    classes: list[str]
+    threshold: dict[str, Any] | None
+    temperature: float
+    spec: dict[str, Any]
+    history: list[dict[str, float]]
+    document: dict[str, Any]
+    identity: str
+
+    @property
+    def size(self) -> int:
+        """Side of the input square, px."""
+        return int(self.spec["size"])
+
+    def network(self) -> Any:
+        """Build the network and read its weights.
+
+        Returns
+        -------
+        keras.Model
+            From uint8 (B, size, size, 3), RGB, to calibrated probabilities float32 (B, K). Any engine of
+            `pipeline.backbones.engines` runs it as it runs a trunk.
+
+        Raises
+        ------
+        ArtefactError
+            The weights are not those of the network that ``model.json`` describes.
+        """
+        trunk = self.trunk(pooling=None)
+        width, expected = math.prod(trunk.output.shape[1:]), len(_empty_stack(self).mean)
+        if width != expected:
+            refuse(self.directory / MODEL_FILE, f"a head for {width:,} features", f"one for {expected:,}")
+        return join(flat(trunk), head_network(self.stack()), temperature=self.temperature)
+
+    def trunk(self, *, pooling: str | None) -> Any:
+        """Build what lies below the head and read its weights.
+
+        Parameters
+        ----------
+        pooling : str or None
+            In place of the model's own: ``none`` leaves the activations as they are. None keeps that of the model.
+
+        Returns
+        -------
+        keras.Model
+            From uint8 (B, size, size, 3), RGB, to float32 (B, …).
+
+        Raises
+        ------
+        ArtefactError
+            As for `network`.
+        """
+        trunk = _empty_trunk(self, pooling)
+        with hdf5.open_to_read(self.directory / WEIGHTS_FILE, "weights") as file:
+            _read_weights(file, _variables(trunk), beside=_arrays(_empty_stack(self)))
+        for layer in weighted_layers(trunk):
+            if type(layer).__name__ == "Normalization":
+                layer.finalize_state()
+        return trunk
+
+    def stack(self) -> Stack:
+        """Read the head. TensorFlow is not loaded.
+
+        Raises
+        ------
+        ArtefactError
+            As for `network`.
+        """
+        stack = _empty_stack(self)
+        with hdf5.open_to_read(self.directory / WEIGHTS_FILE, "weights") as file:
+            for name, array in _arrays(stack).items():
+                array[:] = _array(file, name, array.shape, array.dtype.name)
+        if stack.scale.min() <= 0:
+            refuse(self.directory / WEIGHTS_FILE, "head.scale above 0", str(stack.scale.min()))
+        return stack
+
+
+def _empty_trunk(model: Model, pooling: str | None) -> Any:
+    """Build the trunk that a model's spec names, perhaps with another pooling, with weights that are yet to be read."""
+    path, spec = model.directory / MODEL_FILE, model.spec
+    try:
+        backbone = table.find(spec["backbone"]["name"])
+        alpha, widths = float(spec["backbone"]["alpha"]), model.document["new_conv"]
+        if not 0.0 < alpha <= 10.0 or not all(
+            isinstance(width, int) and 0 < width <= LARGEST_WIDTH for width in widths
+        ):
+            refuse(path, "a width multiplier and widths of convolutions", f"{alpha!r} and {widths!r}")
+        if spec["preprocessing"] != backbone.preprocessing:
+            refuse(path, f"preprocessing {backbone.preprocessing}", spec["preprocessing"])
+        unread = Weights(path=None, sha256=None, seed=0)
+        base = weights.load(backbone, size=model.size, alpha=alpha, weights=unread)
+        build = {"cut": str(spec["cut"]), "pooling": pooling or str(spec["pooling"])}
+        if widths:
+            return tails.topped(backbone, base, **build, widths=widths, seed=0)
+        return cutting.trunk(backbone, base, **build)
+    except (KeyError, TypeError, AttributeError, ValueError, InputError) as error:
+        raise ArtefactError(f"{path}: it does not say how the network is built: {error!r}") from error
+
+
+def _empty_stack(model: Model) -> Stack:
+    """Return the head that a model describes, filled with zeros."""
+    path, head = model.directory / MODEL_FILE, model.document.get("head")
+    expected = "a head with n_features, widths, activation, dropout, l1 and l2"
+    try:
+        sizes = [head["n_features"], *head["widths"]]  # type: ignore[index]
+        sound = all(type(width) is int and 0 < width <= LARGEST_WIDTH for width in sizes)
+        dropout, l1, l2 = (float(head[name]) for name in ("dropout", "l1", "l2"))  # type: ignore[index]
+        sound = sound and 0.0 <= dropout < 1.0 and 0.0 <= l1 < math.inf and 0.0 <= l2 < math.inf
+        activation = head["activation"]  # type: ignore[index]
+    except (KeyError, TypeError, ValueError):
+        refuse(path, expected, head)
+    if not sound or activation not in {"linear", *ACTIVATIONS}:
+        refuse(path, expected, head)
+    inputs, *widths = sizes
+    if not widths or widths[-1] != outputs(len(model.classes)):
+        refuse(path, f"a head with {outputs(len(model.classes))} logits for {len(model.classes)} classes", head)
+    return Stack(
+        mean=np.zeros(inputs),
+        scale=np.ones(inputs),
+        kernels=[np.zeros(shape, np.float32) for shape in zip([inputs, *widths], widths, strict=False)],
+        biases=[np.zeros(width, np.float32) for width in widths],
+        activation=activation,
+        dropout=dropout,
+        l1=l1,
+        l2=l2,
+    )
+
+
+def _arrays(stack: Stack) -> dict[str, NDArray[Any]]:
+    """Name the arrays of a head as in a file of weights, where its layers are those of `head_network`."""
+    named: dict[str, NDArray[Any]] = {"head.mean": stack.mean, "head.scale": stack.scale}
+    for place, (kernel, bias) in enumerate(zip(stack.kernels, stack.biases, strict=True)):
+        named |= {f"head_dense_{place}.0": kernel, f"head_dense_{place}.1": bias}
+    return named
+
+
+def _variables(*networks: Any) -> dict[str, Any]:
+    """Name the variables of all layers."""
+    return {
+        f"{layer.name}.{place}": variable
+        for network in networks
+        for layer in weighted_layers(network)
+        for place, variable in enumerate(layer.weights)
+    }
+
+
+def write_weights(path: Path, trunk: Any, head: Any, stack: Stack) -> None:
+    """Write the arrays of all layers."""
+    arrays = {"head.mean": stack.mean, "head.scale": stack.scale, **_variables(trunk, head)}
+    with published(path) as temporary, hdf5.written(temporary) as (file, require_written):
+        for name, variable in arrays.items():
+            array = np.atleast_1d(np.asarray(variable))
+            hdf5.create(file, name, array.shape, array.dtype.name)[...] = array
+            require_written()
+
+
+def _read_weights(file: Any, expected: Mapping[str, Any], *, beside: Iterable[str]) -> None:
+    """Give variables the arrays of a file that may be hostile: exactly the expected ones, of the expected shapes.
+
+    `beside` names the arrays that the file holds for others.
+    """
+    names = {*expected, *beside}
+    odd = sorted(set(file) ^ names)
+    if odd:
+        refuse(Path(file.filename), f"{len(names)} arrays", f"{len(file)}; not in both: {', '.join(odd[:3])}")
+    for name, variable in expected.items():
+        variable.assign(_array(file, name, tuple(variable.shape), variable.dtype))
+
+
+def _array(file: Any, name: str, shape: tuple[int, ...], dtype: str) -> NDArray[Any]:
+    path = Path(file.filename)
+    stored = hdf5.dataset(file, name)
+    if (stored.shape, stored.dtype.name) != (shape or (1,), dtype):
+        refuse(path, f"{name} {shape} {dtype}", f"{stored.shape} {stored.dtype}")
+    array = hdf5.read(stored, 0, stored.shape[0])
+    if not np.isfinite(array).all():
+        refuse(path, f"{name} to be finite", "NaN or infinity")
+    return array.reshape(shape)
+
+
+def refuse(path: Path, expected: str, received: object) -> NoReturn:
+    """Raise ArtefactError: a file of a model is not what was expected."""
+    text = received if isinstance(received, str) else repr(received)
+    raise ArtefactError(f"{path}: expected {expected}, received {text[:200]}; run `headstart finetune` again")
