@@ -429,8 +429,8 @@ class TestLargerThanMemory:
             np.testing.assert_allclose(received, expected, rtol=0, atol=1e-5)
 
     def test_gives_the_same_dense_head_whatever_is_shuffled_at_a_time(self, tmp_path, monkeypatch):
-        monkeypatch.setattr("pipeline.heads.solvers.dense_train.SHUFFLED_VALUES", 24 * 6)
-        monkeypatch.setattr("pipeline.heads.solvers.dense_train.RUN_ROWS", 8)
+        monkeypatch.setattr("pipeline.heads.solvers.dense_training.SHUFFLED_VALUES", 24 * 6)
+        monkeypatch.setattr("pipeline.heads.solvers.dense_training.RUN_ROWS", 8)
         work = project(tmp_path).write()
         (_, expected), (_, received) = (self.trained(work, dense(patience=0), memory) for memory in (10**9, 1000))
         np.testing.assert_array_equal(received, expected)

@@ -384,7 +384,7 @@ def crash_on_marked(path):
 def test_a_decoder_that_crashes_costs_one_file(tmp_path, monkeypatch):
     root = photos(tmp_path / "in")
     put(root, "cats/crash.png", encoded(COLOURS[100]))
-    monkeypatch.setattr("pipeline.photos.prepare.inspect", crash_on_marked)
+    monkeypatch.setattr("pipeline.photos.inspection.inspect", crash_on_marked)
     assert run(root, tmp_path / "out").images() == 60
     assert quarantine(tmp_path / "out") == ["path,reason", "cats/crash.png,the decoder crashed on it"]
 
@@ -399,7 +399,7 @@ def fail_on_marked(path):
 
 def test_an_input_output_error_of_the_disk_stops_the_run_and_names_the_file(tmp_path, monkeypatch):
     root = photos(tmp_path / "in")
-    monkeypatch.setattr("pipeline.photos.prepare.inspect", fail_on_marked)
+    monkeypatch.setattr("pipeline.photos.inspection.inspect", fail_on_marked)
     with pytest.raises(StorageError, match=r"007\.png: the disk fails: Input/output error"):
         run(root, tmp_path / "out")
     assert not (tmp_path / "out").exists()

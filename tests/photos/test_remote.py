@@ -128,9 +128,9 @@ def test_an_address_gives_the_manifest_and_the_features_of_the_folder(
 
 
 def test_worker_processes_read_from_an_address(photos: Path, bucket: Address, tmp_path: Path) -> None:
-    prepare(photos, tmp_path)
+    prepared(photos, tmp_path)
     with open_executor(ExecutorSettings(executor="processes", workers=2, task_timeout=60.0)) as crew:
-        assert extract(bucket, tmp_path, executor=crew).computed == 11
+        assert extracted(bucket, tmp_path, executor=crew).computed == 11
 
 
 def test_what_looks_at_pictures_reads_them_from_an_address(photos: Path, remote: Address) -> None:
