@@ -190,6 +190,12 @@ def test_links_lead_somewhere(page: Path) -> None:
             assert not anchor or anchor in anchors(TEXTS[found]), target
 
 
+@pytest.mark.parametrize("page", TEXTS, ids=lambda page: str(page.relative_to(ROOT)))
+def test_files_of_the_project_that_a_page_names_are_there(page: Path) -> None:
+    for named in re.findall(r"`((?:pipeline|stages|tests|benchmarks|recipes|docs)/[\w./-]+)", TEXTS[page]):
+        assert (ROOT / named.rstrip(".")).exists(), named
+
+
 def test_the_readme_is_short() -> None:
     assert len(TEXTS[README].splitlines()) <= 200
 
