@@ -618,7 +618,11 @@ def test_an_image_that_is_gone_is_named(project: Project) -> None:
         ({"warmup_epochs": 3.0}, InputError, r"--warmup-epochs: expected at most the 2 of --epochs, received 3\.0"),
         ({"policy": replace(fakes.NO_POLICY, rotation=0.1)}, InputError, r"--rotation.*: expected with --live-augment"),
         ({"learning_rate": 1e30}, InputError, r"received nan in epoch 1: training diverged; lower --learning-rate"),
-        ({"label_smoothing": 1.0}, InputError, r"label_smoothing: expected a number of at least 0 and below 1, received 1.0"),
+        (
+            {"label_smoothing": 1.0},
+            InputError,
+            r"label_smoothing: expected a number of at least 0 and below 1, received 1.0",
+        ),
     ],
 )
 def test_what_cannot_be_done_is_refused(
