@@ -275,7 +275,8 @@ def test_no_commit_no_repository_and_no_dvc_are_one_line_each(
     checkout: Path, commands: list[list[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     identify(checkout)
-    monkeypatch.setattr(recipe.importlib.util, "find_spec", lambda name: None)
+    found = recipe.importlib.util.find_spec
+    monkeypatch.setattr(recipe.importlib.util, "find_spec", lambda name: None if name == "dvc" else found(name))
     assert "expected DVC in this environment, received none" in call("vgg16-flatten").output
     shutil.rmtree(checkout / ".git")
     git(checkout, "init", "--quiet")
