@@ -37,17 +37,17 @@ def _refuse_another_pipeline() -> None:
 _refuse_another_pipeline()
 
 # ruff: noqa: E402 -- after the check
+from pipeline.api.keywords import chosen_settings, takes
+from pipeline.api.results import Comparison, Cut, Evaluation, Features, Photos, Predictions, Trained
 from pipeline.errors import HeadstartError, InputError
 from pipeline.evaluation.compare_settings import CompareSettings
 from pipeline.evaluation.settings import EvaluateSettings
 from pipeline.features.settings import AUTO, ExtractSettings, ProbeSettings
 from pipeline.heads.settings import TrainSettings
 from pipeline.inference.settings import PredictSettings
-from pipeline.keywords import chosen_settings, takes
 from pipeline.models.finetuning.settings import FinetuneSettings
 from pipeline.photos.remote import Root, located
 from pipeline.photos.settings import PrepareSettings
-from pipeline.results import Comparison, Cut, Evaluation, Features, Photos, Predictions, Trained
 
 if TYPE_CHECKING:
     from pipeline.inference.predict import Predictor

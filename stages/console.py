@@ -17,11 +17,11 @@ from typing import Any, Final
 import click
 from tqdm import tqdm
 
-from pipeline.display import aligned
 from pipeline.errors import HeadstartError, SettingError
 
 Progress = Callable[[int, int], None]
 SECONDS_BETWEEN_LINES = 10.0
+WIDEST: Final = 10_000  # characters of a line that is not for a terminal
 TIME: Final = "%Y-%m-%d %H:%M:%S"
 LOGGER: Final = logging.getLogger("pipeline")  # above those of all modules of the library
 LEVELS: Final = (logging.WARNING, logging.INFO, logging.DEBUG)  # by how often -v was given
@@ -160,21 +160,23 @@ def show_table(header: Sequence[str], rows: Sequence[Sequence[str]], *, right: C
     right : collection of int
         Places of the columns that are aligned to the right, as numbers are.
     """
-    if sys.stdout.isatty():
-        _ruled(header, rows, right)
-    else:
-        click.echo("\n".join(aligned([header, *rows], right)))
-
-
-def _ruled(header: Sequence[str], rows: Sequence[Sequence[str]], right: Collection[int]) -> None:
     from rich import box
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    on_terminal = sys.stdout.isatty()
+    table = Table(
+        box=box.SIMPLE_HEAD if on_terminal else None, pad_edge=False, padding=(0, 1) if on_terminal else (0, 2, 0, 0)
+    )
     for place, title in enumerate(header):
         table.add_column(Text(title), justify="right" if place in right else "left", overflow="fold")
     for row in rows:
         table.add_row(*map(Text, row))
-    Console().print(table)
+    if on_terminal:
+        Console().print(table)
+        return
+    console = Console(width=WIDEST, color_system=None)
+    with console.capture() as captured:
+        console.print(table)
+    click.echo("\n".join(line.rstrip() for line in captured.get().splitlines()))

@@ -131,9 +131,9 @@ def test_every_room_has_a_page() -> None:
         if page.parent.name == "api"
         for name in re.findall(r"^::: (.*)", text, re.M)
     }
-    below = {"plots", "stats", "storage"}
+    no_page = {"api", "plots", "stats", "storage"}  # headstart's own page shows api
     rooms = {path.parent.name for path in ROOT.glob("pipeline/*/__init__.py")}
-    assert pages == {"headstart"} | {f"pipeline.{room}" for room in rooms - below}
+    assert pages == {"headstart"} | {f"pipeline.{room}" for room in rooms - no_page}
 
 
 def test_all_that_a_python_user_imports_is_on_its_page() -> None:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline.display import Table
+from pipeline.api.table import Table
 from pipeline.photos.remote import Root, located
 
 if TYPE_CHECKING:
