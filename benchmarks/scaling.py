@@ -35,7 +35,7 @@ from pipeline.features.workers.executors.executor import Executor, open_executor
 from pipeline.photos import manifest
 
 SUFFIXES = (".jpg", ".jpeg", ".png")
-CREWS = {"local": ("local", None), **{f"{n} {kind}": (kind, n) for kind in ("processes", "dask") for n in (1, 2)}}
+CREWS = {"local": ("local", None), "1 dask": ("dask", 1), "2 dask": ("dask", 2)}
 TASKS = 300
 
 

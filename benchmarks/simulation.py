@@ -139,7 +139,7 @@ def spread(images: int, folder: Path, width: int, network: Any = scale.opened) -
     from pipeline.features.workers.executors.executor import open_executor
 
     retry.TASK_IMAGES = retry.LEAST_TASK_IMAGES = images
-    with open_executor(ExecutorSettings(executor="processes", workers=2, task_timeout=600.0)) as executor:
+    with open_executor(ExecutorSettings(executor="dask", workers=2, task_timeout=600.0)) as executor:
         return scale.extract(folder, width, network, executor)
 
 

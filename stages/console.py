@@ -29,6 +29,8 @@ QUIET: Final = "stages.console.quiet"
 
 # TensorFlow greets on stderr unless told otherwise before it is loaded; its errors still come through.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+# What Dask would tell of lost workers is told here in other words.
+os.environ.setdefault("DASK_LOGGING__DISTRIBUTED", "critical")
 
 
 class Stage(click.Command):

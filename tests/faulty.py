@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -79,9 +79,10 @@ def taken(path: Path) -> bool:
     return True
 
 
-def until(path: Path, seconds: float = 60.0) -> None:
+def until(condition: Path | Callable[[], object], seconds: float = 300.0) -> None:
+    """Wait for a file, or until a condition holds."""
     deadline = time.monotonic() + seconds
-    while not path.exists():
+    while not (condition.exists() if isinstance(condition, Path) else condition()):
         if time.monotonic() > deadline:
-            sys.exit(f"{path} never came")
+            sys.exit(f"{condition}: nothing came")
         time.sleep(0.01)

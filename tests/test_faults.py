@@ -34,7 +34,7 @@ from pipeline.features.cache.row_cache import RowCache
 from pipeline.features.extract import Report
 from pipeline.photos import manifest
 from pipeline.storage import hdf5
-from tests import ROOT
+from tests import ROOT, faulty
 from tests.fakes import CountingEngine, settings, write_photo
 
 COUNT = 6
@@ -392,16 +392,8 @@ def started(root: Path) -> "subprocess.Popen[str]":
     return subprocess.Popen([sys.executable, "-c", program], cwd=ROOT, stderr=subprocess.PIPE, text=True)
 
 
-def until(condition: Callable[[], object]) -> None:
-    for _ in range(3000):
-        if condition():
-            return
-        time.sleep(0.01)
-    raise TimeoutError
-
-
 def awaited(path: Path) -> str:
-    until(lambda: path.exists() and path.read_text())
+    faulty.until(lambda: path.exists() and path.read_text())
     return path.read_text()
 
 
@@ -446,7 +438,7 @@ def test_a_stage_orphaned_by_a_killed_dvc_repro_is_named_to_the_next_and_its_row
     assert again.returncode != 0
     assert f"process {orphan} on" in again.stderr
     (site.trial / "go").touch()
-    until(lambda: not inventory.contents(site.cache)[0].writers)
+    faulty.until(lambda: not inventory.contents(site.cache)[0].writers)
     subprocess.run([*dvc, "repro"], cwd=tmp_path, check=True, capture_output=True)
     assert site.extract().computed == 0
 
@@ -496,9 +488,9 @@ def test_verify_and_prune_while_a_writer_is_at_work_neither_disturb_nor_are_dist
     with ThreadPoolExecutor(1) as pool, started(tmp_path) as writer:
         administration = pool.submit(administer)
         awaited(site.trial / "working")
-        until(lambda: administration.done() or any(seen[-20:]))
+        faulty.until(lambda: administration.done() or any(seen[-20:]))
         (site.trial / "go").touch()
-        until(lambda: writer.poll() is not None)
+        faulty.until(lambda: writer.poll() is not None)
         stop.set()
         administration.result()
         assert writer.returncode == 0, writer.stderr.read() if writer.stderr else ""

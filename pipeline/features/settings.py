@@ -68,10 +68,8 @@ class FeatureSettings(BaseSettings):
 class ExecutorSettings:
     """Who computes; it changes speed only."""
 
-    executor: Literal["local", "processes", "dask"] = setting(
-        "local", "Who computes: this process, several of this machine, or Dask's workers."
-    )
-    workers: int | None = setting(None, "Processes to start here.", least=1, unset="one a core")
+    executor: Literal["local", "dask"] = setting("local", "Who computes: this process, or Dask's workers.")
+    workers: int | None = setting(None, "Dask's workers to start here.", least=1, unset="one a core")
     scheduler: str | None = setting(None, "Dask's scheduler, as tcp://host:8786, and its workers.", metavar="ADDRESS")
     task_timeout: float = setting(300.0, "Seconds after which a worker that stored nothing is given up.", above=0)
 

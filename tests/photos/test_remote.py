@@ -129,7 +129,7 @@ def test_an_address_gives_the_manifest_and_the_features_of_the_folder(
 
 def test_worker_processes_read_from_an_address(photos: Path, bucket: Address, tmp_path: Path) -> None:
     prepared(photos, tmp_path)
-    with open_executor(ExecutorSettings(executor="processes", workers=2, task_timeout=60.0)) as crew:
+    with open_executor(ExecutorSettings(executor="dask", workers=2, task_timeout=60.0)) as crew:
         assert extracted(bucket, tmp_path, executor=crew).computed == 11
 
 

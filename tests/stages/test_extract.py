@@ -40,7 +40,7 @@ def test_parts_are_computed_then_assembled_and_a_plan_says_what_is_left(project:
         "4 machines, at best",
         "speed of one machine",
     ]
-    assert run(project, "--shard", "1/2", "--executor", "processes", "--workers", "1").exit_code == 0
+    assert run(project, "--shard", "1/2", "--executor", "dask", "--workers", "1").exit_code == 0
     assert ": 0 computed, 16 reused -> " in run(project).output
     assert (project / "features.h5").exists()
 

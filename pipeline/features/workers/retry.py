@@ -19,7 +19,7 @@ from pipeline.errors import ArtefactError, StorageError, WorkersError
 from pipeline.features.cache import row_cache
 from pipeline.features.cache.shard import Shard
 from pipeline.features.workers import partition
-from pipeline.features.workers.executors.crew import Lost
+from pipeline.features.workers.executors.dask import Lost
 from pipeline.features.workers.executors.executor import Executor
 from pipeline.features.workers.partition import Done, Part, Task, Worker
 from pipeline.features.workers.worker import Advance, Job, compute, compute_in_worker

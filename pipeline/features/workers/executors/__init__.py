@@ -1,1 +1,1 @@
-"""Executors run tasks: in this process, in processes of this machine, or wherever Dask has workers."""
+"""Executors run tasks: in this process, or wherever Dask has workers."""

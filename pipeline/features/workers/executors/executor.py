@@ -1,4 +1,4 @@
-"""Executors run tasks: in this process, in processes of this machine, or wherever Dask has workers. One call for all.
+"""Executors run tasks: in this process, or wherever Dask has workers. One call for both.
 
 An executor knows nothing of images. It hands a function and tasks to workers, and says of each task what the function
 returned, or that it was lost: its worker was killed, or hung. What to make of that is for the caller to say, who looks
@@ -11,9 +11,10 @@ from typing import Any, Final, Protocol, Self
 
 from pipeline.errors import InputError
 from pipeline.features.settings import ExecutorSettings
+from pipeline.features.workers.executors.dask import Dask
 from pipeline.features.workers.executors.local import Local
 
-NAMES: Final = ("local", "processes", "dask")
+NAMES: Final = ("local", "dask")
 
 
 class Executor(Protocol):
@@ -88,14 +89,8 @@ def open_executor(settings: ExecutorSettings) -> Executor:
         raise InputError("--workers: expected none with --scheduler, whose workers are there already")
     if name == "local":
         if workers not in (None, 1):
-            raise InputError(f"--workers: expected --executor processes or dask with {workers}, received local")
+            raise InputError(f"--workers: expected --executor dask with {workers}, received local")
         return Local()
-    if name == "processes":
-        from pipeline.features.workers.executors.processes import Processes
-
-        return Processes(workers, patience=settings.task_timeout)
     if name == "dask":
-        from pipeline.features.workers.executors.dask import Dask
-
         return Dask(workers, scheduler=scheduler, patience=settings.task_timeout)
     raise InputError(f"--executor: expected one of {', '.join(NAMES)}, received {name!r}")

@@ -9,9 +9,8 @@ import signal
 import subprocess
 import sys
 import textwrap
-import threading
 from collections.abc import Iterator
-from concurrent.futures import Future
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -26,7 +25,7 @@ from pipeline.features import extract
 from pipeline.features.cache import inventory, row_cache
 from pipeline.features.settings import ExecutorSettings
 from pipeline.features.workers import partition, retry
-from pipeline.features.workers.executors.crew import Lost, sharing
+from pipeline.features.workers.executors.dask import Lost, sharing
 from pipeline.features.workers.executors.executor import Executor, open_executor
 from pipeline.features.workers.executors.local import Local
 from pipeline.features.workers.partition import Done, Part
@@ -36,7 +35,7 @@ from tests import ROOT, faulty
 from tests.fakes import NO_POLICY, settings, write_photo
 
 COUNT = 24
-PATIENCE, LITTLE = 60.0, 6.0  # seconds: a busy machine may take long to start a worker
+PATIENCE = 300.0  # seconds: a busy machine may take long to start a worker
 
 
 class Site:
@@ -99,21 +98,16 @@ def small_tasks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(retry, "RETRIED_IMAGES", (1,))
 
 
-def two(name: str, **options: Any) -> Executor:
-    chosen = {"executor": name, "workers": 2, "task_timeout": PATIENCE, **options}
+def dask(**options: Any) -> Executor:
+    chosen = {"executor": "dask", "task_timeout": PATIENCE, **options}
     return open_executor(ExecutorSettings(**chosen))
 
 
 @pytest.fixture(scope="module")
-def crews() -> Iterator[dict[str, Executor]]:
-    """Two workers of each kind, which the tests of this module kill and share."""
-    with two("processes") as processes, two("dask") as dask:
-        yield {"processes": processes, "dask": dask}
-
-
-@pytest.fixture(params=["processes", "dask"])
-def crew(request: pytest.FixtureRequest, crews: dict[str, Executor]) -> Executor:
-    return crews[request.param]
+def crew() -> Iterator[Executor]:
+    """Two workers, which the tests of this module share and kill."""
+    with dask(workers=2) as executor:
+        yield executor
 
 
 # --- what is the same
@@ -131,9 +125,9 @@ def test_two_workers_give_the_bytes_of_one_process_and_say_what_each_did(site: S
     assert seen[-1] == (COUNT, COUNT)
 
 
-def test_views_are_computed_by_workers_too(site: Site, crews: dict[str, Executor]) -> None:
+def test_views_are_computed_by_workers_too(site: Site, crew: Executor) -> None:
     some = {"views": 3, "policy": replace(NO_POLICY, flip="both")}
-    assert site.extract(crews["processes"], **some).computed == 3 * COUNT
+    assert site.extract(crew, **some).computed == 3 * COUNT
     spread = site.features.read_bytes()
     shutil.rmtree(site.cache)
     site.features.unlink()
@@ -141,25 +135,24 @@ def test_views_are_computed_by_workers_too(site: Site, crews: dict[str, Executor
     assert site.features.read_bytes() == spread
 
 
-def test_a_worker_opens_the_network_once_for_all_its_tasks(site: Site, crews: dict[str, Executor]) -> None:
-    site.extract(crews["processes"])
+def test_a_worker_opens_the_network_once_for_all_its_tasks(site: Site, crew: Executor) -> None:
+    site.extract(crew)
     assert len(faulty.noted(site.faults / faulty.OPENED)) <= 2
     shutil.rmtree(site.cache)
-    site.extract(crews["processes"])
+    site.extract(crew)
     assert len(faulty.noted(site.faults / faulty.OPENED)) <= 2
 
 
 def test_no_worker_is_started_for_a_run_that_has_nothing_to_compute(site: Site) -> None:
     site.extract()
     site.features.unlink()
-    with two("processes") as idle:
+    with dask(workers=2) as idle:
         assert site.extract(idle).computed == 0
-        assert not idle._idle
-        assert not idle._busy
+        assert idle._cluster is idle._client is None  # type: ignore[attr-defined]
 
 
 def test_threads_are_shared_out_among_the_workers_of_a_machine(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pipeline.features.workers.executors.crew.processors", lambda: 8)
+    monkeypatch.setattr("joblib.cpu_count", lambda: 8)
     given = sharing(3)
     assert given["TF_NUM_INTRAOP_THREADS"] == given["LOKY_MAX_CPU_COUNT"] == "2"
     assert sharing(20)["TF_NUM_INTRAOP_THREADS"] == "1"
@@ -179,9 +172,16 @@ def test_a_killed_worker_costs_what_it_was_at_and_the_bytes_are_the_same(site: S
 def test_a_worker_that_hangs_is_replaced_and_the_bytes_are_the_same(
     site: Site, crew: Executor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(crew, "patience", LITTLE)
+    def hung() -> None:
+        faulty.until(site.faults / faulty.SEEN)
+        crew.patience = 0.5  # type: ignore[attr-defined]
+
+    monkeypatch.setattr(crew, "patience", PATIENCE)
     site.fault(faulty.HANG_ONCE)
-    assert site.extract(crew).lost
+    with ThreadPoolExecutor(1) as aside:
+        waiting = aside.submit(hung)
+        assert site.extract(crew).lost
+    waiting.result()
     assert site.features.read_bytes() == site.bytes_of_one_process()
 
 
@@ -216,7 +216,7 @@ def test_an_error_in_a_worker_names_its_process(site: Site, crew: Executor) -> N
 
 
 def test_workers_that_are_always_killed_end_the_run_with_a_clear_error(
-    site: Site, crews: dict[str, Executor], monkeypatch: pytest.MonkeyPatch
+    site: Site, crew: Executor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(retry, "MOST_LOST", 1)
     for path in site.photos.iterdir():
@@ -224,53 +224,21 @@ def test_workers_that_are_always_killed_end_the_run_with_a_clear_error(
         path.write_bytes(path.read_bytes() + path.name.encode())  # the same picture, another digest
     site.prepare()
     with pytest.raises(WorkersError, match=r"2 tasks were lost with their workers, 0 ended.*--batch-size"):
-        site.extract(crews["processes"])
+        site.extract(crew)
 
 
-def test_a_second_driver_is_told_who_is_first_and_does_not_disturb(site: Site, crews: dict[str, Executor]) -> None:
+def test_a_second_driver_is_told_who_is_first_and_does_not_disturb(site: Site, crew: Executor) -> None:
     site.fault(faulty.WAIT)
-    first = threading.Thread(target=site.extract, args=(crews["processes"],))
-    first.start()
-    faulty.until(site.faults / faulty.SEEN)
-    for second in (None, crews["dask"]):
-        with pytest.raises(BusyError, match=rf"process {os.getpid()} on .* is computing these rows"):
-            site.extract(second)
-    site.fault(faulty.GO)
-    first.join()
-    assert site.extract().computed == 0
-    assert site.features.read_bytes() == site.bytes_of_one_process()
-
-
-DRIVER = """
-    import sys
-    from pathlib import Path
-    from pipeline.features.workers import retry
-    from tests.features.workers.executors.test_executor import Site, two
-    retry.LEAST_TASK_IMAGES = 2
-    with two("processes") as crew:
-        Site(Path(sys.argv[1])).extract(crew)
-"""
-
-
-def driver(site: Site) -> "subprocess.Popen[bytes]":
-    return subprocess.Popen([sys.executable, "-c", textwrap.dedent(DRIVER), str(site.root)], cwd=ROOT)
-
-
-def test_a_worker_that_outlives_its_driver_is_named_and_what_it_stores_counts(site: Site) -> None:
-    site.fault(faulty.WAIT)
-    with driver(site) as killed:
+    with ThreadPoolExecutor(1) as aside:
+        first = aside.submit(site.extract, crew)
         faulty.until(site.faults / faulty.SEEN)
-        killed.kill()
-    with pytest.raises(BusyError, match=r"process (\d+) on") as told:
-        site.extract()
-    found = re.search(r"process (\d+) on", str(told.value))
-    assert found is not None
-    assert int(found[1]) in faulty.noted(site.faults / faulty.SEEN)
-    site.fault(faulty.GO)
-    while any(one.writers for one in inventory.contents(site.cache)):
-        pass
-    assert 0 < site.kept() < COUNT
-    assert site.extract().reused > 0
+        with dask(workers=2) as idle:
+            for second in (None, idle):
+                with pytest.raises(BusyError, match=rf"process {os.getpid()} on .* is computing these rows"):
+                    site.extract(second)
+        site.fault(faulty.GO)
+    assert first.result().computed == COUNT
+    assert site.extract().computed == 0
     assert site.features.read_bytes() == site.bytes_of_one_process()
 
 
@@ -342,16 +310,17 @@ def test_a_worker_with_other_libraries_is_refused_and_the_field_named(site: Site
 # --- a scheduler elsewhere
 
 
-@pytest.fixture
-def scheduler(tmp_path: Path) -> Iterator[SimpleNamespace]:
-    """A scheduler and two workers without nannies, processes of their own."""
-    file = tmp_path / "scheduler.json"
+@pytest.fixture(scope="module")
+def scheduler(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SimpleNamespace]:
+    """A scheduler and two workers without nannies, processes of their own, until a test kills them."""
+    folder = tmp_path_factory.mktemp("scheduler")
+    file = folder / "scheduler.json"
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
 
     def start(*command: str) -> "subprocess.Popen[bytes]":
         return subprocess.Popen(
             [sys.executable, "-m", "dask", *command],
-            cwd=tmp_path,
+            cwd=folder,
             env=environment,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
@@ -361,23 +330,60 @@ def scheduler(tmp_path: Path) -> Iterator[SimpleNamespace]:
     started = [start("scheduler", "--host", "127.0.0.1", "--port", "0", *options)]
     worker = ("worker", "--no-nanny", "--nthreads", "1", *options)
     started += [start(*worker), start(*worker)]
-    faulty.until(file)
-    while not file.read_text():
-        pass
-    yield SimpleNamespace(address=json.loads(file.read_text())["address"], processes=started)
+    faulty.until(lambda: _address(file))
+    yield SimpleNamespace(address=_address(file), processes=started)
     for process in started:
         process.kill()
         process.wait()
 
 
+def _address(file: Path) -> str | None:
+    try:
+        address: str = json.loads(file.read_text())["address"]
+    except (FileNotFoundError, ValueError):  # not there, or half of it
+        return None
+    return address
+
+
+DRIVER = """
+    import sys
+    from pathlib import Path
+    from pipeline.features.workers import retry
+    from tests.features.workers.executors.test_executor import Site, dask
+    retry.LEAST_TASK_IMAGES = 2
+    with dask(scheduler=sys.argv[2]) as crew:
+        Site(Path(sys.argv[1])).extract(crew)
+"""
+
+
+def test_a_worker_that_outlives_its_driver_is_named_and_what_it_stores_counts(
+    site: Site, scheduler: SimpleNamespace
+) -> None:
+    site.fault(faulty.WAIT)
+    command = [sys.executable, "-c", textwrap.dedent(DRIVER), str(site.root), scheduler.address]
+    with subprocess.Popen(command, cwd=ROOT) as killed:
+        faulty.until(lambda: len(faulty.noted(site.faults / faulty.SEEN)) == 2)
+        killed.kill()
+    with pytest.raises(BusyError, match=r"process (\d+) on") as told:
+        site.extract()
+    found = re.search(r"process (\d+) on", str(told.value))
+    assert found is not None
+    assert int(found[1]) in faulty.noted(site.faults / faulty.SEEN)
+    site.fault(faulty.GO)
+    faulty.until(lambda: not any(one.writers for one in inventory.contents(site.cache)))
+    assert 0 < site.kept() < COUNT
+    assert site.extract().reused > 0
+    assert site.features.read_bytes() == site.bytes_of_one_process()
+
+
 def test_a_lost_scheduler_is_a_clear_error_everything_is_kept_and_running_again_goes_on(
-    site: Site, scheduler: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+    site: Site, scheduler: SimpleNamespace
 ) -> None:
     def kill(done: int, total: int) -> None:
         scheduler.processes[0].send_signal(signal.SIGKILL)
 
     with (
-        two("dask", workers=None, scheduler=scheduler.address) as crew,
+        dask(scheduler=scheduler.address) as crew,
         pytest.raises(WorkersError, match=rf"--scheduler {scheduler.address}: the connection is lost.*is kept"),
     ):
         site.extract(crew, progress=kill)
@@ -393,7 +399,7 @@ def test_a_lost_scheduler_is_a_clear_error_everything_is_kept_and_running_again_
 def test_a_scheduler_that_is_not_there_is_a_clear_error(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pipeline.features.workers.executors.dask.CONNECT_SECONDS", 0.2)
     with (
-        two("dask", workers=None, scheduler="tcp://127.0.0.1:9") as crew,
+        dask(scheduler="tcp://127.0.0.1:9") as crew,
         pytest.raises(WorkersError, match=r"--scheduler tcp://127\.0\.0\.1:9: expected a scheduler there"),
     ):
         site.extract(crew)
@@ -407,12 +413,9 @@ def test_a_scheduler_that_is_not_there_is_a_clear_error(site: Site, monkeypatch:
     ],
 )
 def test_a_worker_without_this_package_is_a_clear_error(error: Exception, expected: type, message: str) -> None:
-    crew = two("dask", workers=None, scheduler="tcp://a:1")
-    outcome: Any = Future()
-    crew._remote[outcome] = object()  # type: ignore[attr-defined]
-    crew._landed(outcome, SimpleNamespace(status="error", exception=lambda: error))  # type: ignore[attr-defined]
+    failed = SimpleNamespace(status="error", exception=lambda: error)
     with pytest.raises(expected, match=message):
-        outcome.result(timeout=5)
+        dask(scheduler="tcp://a:1")._result(failed)  # type: ignore[attr-defined]
 
 
 # --- parts
@@ -478,10 +481,10 @@ def row_cache_of(site: Site) -> row_cache.RowCache:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"executor": "local", "workers": 2}, "--workers: expected --executor processes or dask"),
-        ({"executor": "processes", "scheduler": "tcp://a:1"}, "--scheduler: expected --executor dask with it"),
+        ({"executor": "local", "workers": 2}, "--workers: expected --executor dask with 2, received local"),
+        ({"executor": "local", "scheduler": "tcp://a:1"}, "--scheduler: expected --executor dask with it"),
         ({"executor": "dask", "workers": 2, "scheduler": "tcp://a:1"}, "--workers: expected none with --scheduler"),
-        ({"executor": "ray"}, "--executor: expected one of local, processes, dask, received 'ray'"),
+        ({"executor": "ray"}, "--executor: expected one of local, dask, received 'ray'"),
     ],
 )
 def test_options_that_do_not_go_together_are_refused(options: dict[str, Any], message: str) -> None:
@@ -491,5 +494,5 @@ def test_options_that_do_not_go_together_are_refused(options: dict[str, Any], me
 
 def test_a_missing_dask_is_named_with_its_extra(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "distributed", None)
-    with two("dask") as crew, pytest.raises(InputError, match=r"pip install 'headstart\[dask\]'"):
+    with dask(workers=2) as crew, pytest.raises(InputError, match=r"pip install 'headstart\[dask\]'"):
         site.extract(crew)

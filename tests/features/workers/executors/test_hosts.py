@@ -18,9 +18,9 @@ DRIVER = """
     import sys
     from pathlib import Path
     from pipeline.features.workers import retry
-    from tests.features.workers.executors.test_executor import LITTLE, Site, two
+    from tests.features.workers.executors.test_executor import Site, dask
     retry.TASK_IMAGES, retry.LEAST_TASK_IMAGES, retry.RETRIED_IMAGES = 4, 2, (2, 1)
-    with two("dask", workers=None, scheduler=f"tcp://127.0.0.1:{sys.argv[2]}", task_timeout=LITTLE) as crew:
+    with dask(scheduler=f"tcp://127.0.0.1:{sys.argv[2]}", task_timeout=6.0) as crew:
         report = Site(Path(sys.argv[1])).extract(crew)
     print(report.computed, report.lost, *sorted({worker.pid for worker in report.workers}))
 """
