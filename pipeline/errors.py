@@ -14,16 +14,59 @@
     ├── WorkersError        the processes that compute, or their scheduler, are lost
     └── StorageError        the disk fails, is full or cannot be written: the run stops
 
-A message is one line. It names the file or the option, then what was expected, then what was received.
+A message is one line. It names the file or the setting, then what was expected, then what was received. The library
+speaks Python. In backticks stands a setting, with its value or without, or the step that is the remedy::
+
+    `val_fraction`    `folds=5`    `stratify=True`    `head="knn"`    `hs.prepare`    `hs.prepare(exclude=...)`
+
+So do warnings, and the help of settings. The command line translates these into ``--folds 5`` and ``headstart prepare
+--exclude``; hence nothing else stands in backticks.
 """
+
+import re
+from typing import Final, Self
+
+SETTING: Final = r"(?P<setting>\w+)(?:=(?P<value>[^`,]*))?"
+NAMED: Final = re.compile(rf"`(?:hs\.(?P<step>\w+)(?:\((?P<arguments>[^`]*)\))?|{SETTING})`")
+"""What stands in backticks in a message: a step, with arguments or without, or a setting."""
 
 
 class HeadstartError(Exception):
     """The root of the tree; the command line prints its message and exits with status 1."""
 
+    @property
+    def field(self) -> str | None:
+        """The setting that the message names first, such as ``val_fraction``."""
+        return self._first("setting")
+
+    @property
+    def step(self) -> str | None:
+        """The step that is the remedy, such as ``prepare``."""
+        return self._first("step")
+
+    def _first(self, what: str) -> str | None:
+        return next((found[what] for found in NAMED.finditer(str(self)) if found[what]), None)
+
 
 class InputError(HeadstartError):
-    """Something the user gave is not what was expected."""
+    """Something the user gave is not what was expected.
+
+    Attributes
+    ----------
+    expected, received : str or None
+        Where one setting was refused: what was expected of it, and what was received.
+    """
+
+    expected: str | None = None
+    received: str | None = None
+
+    @classmethod
+    def of(cls, field: str, expected: str, received: object, remedy: str = "") -> Self:
+        """Return the error of a setting; `received` is told as it prints, None as none."""
+        told = "none" if received is None else str(received)
+        error = cls(f"`{field}`: expected {expected}, received {told}{remedy and f': {remedy}'}")
+        error.expected, error.received = expected, told
+        return error
 
 
 class SettingError(InputError):

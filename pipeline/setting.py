@@ -44,8 +44,6 @@ class Setting:
         What None means, for the help.
     metavar : str or None
         What stands for a value in the help.
-    option : str or None
-        The word of the command line, if it is not the field's name.
     only : {"file", "folder"} or None
         Of a path: what it must be if it exists.
     unit : {"bytes"} or None
@@ -61,7 +59,6 @@ class Setting:
     choices: tuple[str, ...] = ()
     unset: str = ""
     metavar: str | None = None
-    option: str | None = None
     only: Literal["file", "folder"] | None = None
     unit: Literal["bytes"] | None = None
 
@@ -164,7 +161,7 @@ class Described:
         return f" {' and '.join(ends)}" if ends else ""
 
     def _refused(self, expected: str, value: Any) -> SettingError:
-        return SettingError(f"{self.name}: expected {expected}, received {value!r}")
+        return SettingError.of(self.name, expected, repr(value))
 
 
 @cache

@@ -8,6 +8,7 @@ elsewhere. ``NO_COLOR`` (https://no-color.org) takes the colours away.
 import contextlib
 import logging
 import os
+import re
 import sys
 import time
 import warnings
@@ -17,7 +18,7 @@ from typing import Any, Final
 import click
 from tqdm import tqdm
 
-from pipeline.errors import HeadstartError, SettingError
+from pipeline.errors import NAMED, SETTING, HeadstartError, SettingError
 
 Progress = Callable[[int, int], None]
 SECONDS_BETWEEN_LINES = 10.0
@@ -26,6 +27,7 @@ TIME: Final = "%Y-%m-%d %H:%M:%S"
 LOGGER: Final = logging.getLogger("pipeline")  # above those of all modules of the library
 LEVELS: Final = (logging.WARNING, logging.INFO, logging.DEBUG)  # by how often -v was given
 QUIET: Final = "stages.console.quiet"
+QUOTES: Final = "'\""
 
 # TensorFlow greets on stderr unless told otherwise before it is loaded; its errors still come through.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
@@ -76,7 +78,26 @@ def _in_words(error: Exception) -> str:
     if isinstance(error, OSError) and error.filename is not None and error.strerror:
         named = error.filename if error.filename2 is None else error.filename2
         return f"{os.fsdecode(named)}: {error.strerror}"
-    return str(error)
+    return in_options(str(error))
+
+
+def in_options(text: str) -> str:
+    """Return what the library says, with settings as options and steps as commands: see `pipeline.errors`."""
+    return NAMED.sub(_as_typed, text)
+
+
+def _as_typed(found: "re.Match[str]") -> str:
+    if not found["step"]:
+        return _option(found)
+    options = re.sub(SETTING, _option, found["arguments"] or "").replace(",", "")
+    return f"`{' '.join(('headstart', found['step'], options)).strip()}`"
+
+
+def _option(found: "re.Match[str]") -> str:
+    name, value = f"--{found['setting'].replace('_', '-')}", found["value"]
+    if value in (None, "True", "..."):
+        return name
+    return f"{name} {'none' if value == 'None' else value.strip(QUOTES)}"
 
 
 def _tell(ctx: click.Context, parameter: click.Parameter, count: int) -> None:
@@ -91,7 +112,7 @@ def _tell_less(ctx: click.Context, parameter: click.Parameter, quiet: bool) -> N
 
 def warn(message: str) -> None:
     """Print one warning on stderr."""
-    click.echo(f"{_stamp()}{click.style('Warning:', fg='yellow')} {message}", err=True)
+    click.echo(f"{_stamp()}{click.style('Warning:', fg='yellow')} {in_options(message)}", err=True)
 
 
 def tell(message: str) -> None:

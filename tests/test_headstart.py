@@ -97,7 +97,7 @@ def test_an_unknown_option_is_refused_and_the_nearest_named() -> None:
 
 
 def test_a_value_out_of_range_is_refused_before_any_work(here: Path) -> None:
-    with pytest.raises(hs.InputError, match="hash_distance: expected a whole number of at least 0"):
+    with pytest.raises(hs.InputError, match="`hash_distance`: expected a whole number of at least 0"):
         hs.prepare("photos", hash_distance=-1)
     assert not Path("headstart-out").exists()
 

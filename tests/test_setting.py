@@ -40,15 +40,15 @@ def test_settings_are_made_of_values_by_name_and_the_rest_is_the_default() -> No
 @pytest.mark.parametrize(
     ("value", "message"),
     [
-        ({"kind": "c"}, "kind: expected one of a, b, received 'c'"),
-        ({"depth": 10}, "depth: expected a whole number of at least 1 and of at most 9, received 10"),
-        ({"depth": 2.0}, "depth: expected a whole number of at least 1 and of at most 9, received 2.0"),
-        ({"depth": True}, "depth: expected a whole number"),
-        ({"share": 1.0}, "share: expected a number above 0 and below 1, received 1.0"),
-        ({"share": float("nan")}, "share: expected a number above 0 and below 1, received nan"),
-        ({"folds": 1}, "folds: expected a whole number of at least 0 and not 1, received 1"),
-        ({"weight": "odd"}, "weight: expected one of none, balanced, received 'odd'"),
-        ({"told": 1}, "told: expected True or False, received 1"),
+        ({"kind": "c"}, "`kind`: expected one of a, b, received 'c'"),
+        ({"depth": 10}, "`depth`: expected a whole number of at least 1 and of at most 9, received 10"),
+        ({"depth": 2.0}, "`depth`: expected a whole number of at least 1 and of at most 9, received 2.0"),
+        ({"depth": True}, "`depth`: expected a whole number"),
+        ({"share": 1.0}, "`share`: expected a number above 0 and below 1, received 1.0"),
+        ({"share": float("nan")}, "`share`: expected a number above 0 and below 1, received nan"),
+        ({"folds": 1}, "`folds`: expected a whole number of at least 0 and not 1, received 1"),
+        ({"weight": "odd"}, "`weight`: expected one of none, balanced, received 'odd'"),
+        ({"told": 1}, "`told`: expected True or False, received 1"),
     ],
 )
 def test_what_is_out_of_range_is_refused_by_name(value: dict[str, Any], message: str) -> None:

@@ -37,15 +37,13 @@ OPERATION: Final = re.compile(r"(?:tf\.|OpType: |operations?: |op \[\S+ )(\w+)")
 
 def rows_of(settings: ExportSettings) -> list[Format]:
     """Return the formats to write, those of TFLite for each kind; InputError if there is none of a name."""
-    if odd := [name for name in settings.formats if name not in NAMES]:
+    if odd := [name for name in settings.format if name not in NAMES]:
         raise InputError(f"--format: expected among {', '.join(NAMES)}, received {', '.join(odd)}")
-    if set(settings.quantize) - {"none"} and "tflite" not in settings.formats:
-        asked, formats = ",".join(settings.quantize), ",".join(settings.formats)
+    if set(settings.quantize) - {"none"} and "tflite" not in settings.format:
+        asked, formats = ",".join(settings.quantize), ",".join(settings.format)
         raise InputError(f"--quantize {asked}: expected --format tflite with it, received {formats}")
     kinds = ["tflite" if kind == "none" else f"tflite-{kind}" for kind in settings.quantize]
-    wanted = {name for name in settings.formats if name != "tflite"} | set(
-        kinds if "tflite" in settings.formats else []
-    )
+    wanted = {name for name in settings.format if name != "tflite"} | set(kinds if "tflite" in settings.format else [])
     if not wanted:
         raise InputError("--format: expected one format or more, received none")
     return [row for name, row in FORMATS.items() if name in wanted]

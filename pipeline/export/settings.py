@@ -16,8 +16,8 @@ Quantization = Literal["none", "dynamic", "int8"]
 class ExportSettings:
     """Which files to write, and which photos to compare them and to calibrate on."""
 
-    formats: tuple[FormatName, ...] = setting(
-        ("onnx",), "What to write; several separated by commas, or the option again, or all.", option="format"
+    format: tuple[FormatName, ...] = setting(
+        ("onnx",), "What to write; several separated by commas, or the option again, or all."
     )
     quantize: tuple[Quantization, ...] = setting(
         ("none",),

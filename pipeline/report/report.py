@@ -81,7 +81,7 @@ def report(
         The disk fails.
     """
     found = read(inputs)
-    most = min(settings.most_pictures, feature_map.room(inputs.features))
+    most = min(settings.pictures, feature_map.room(inputs.features))
     chosen = gallery.choose(found.distinct, contents.named(found), map_images=settings.map_images, most=most)
     images = chosen.images
     side = thumbnails.first_side(len(images), LARGEST)
@@ -89,7 +89,7 @@ def report(
     laid = feature_map.lay_out(
         inputs.features,
         chosen,
-        method=settings.method,
+        method=settings.map,
         neighbours=settings.neighbours,
         seed=settings.seed,
     )

@@ -13,14 +13,11 @@ class ReportSettings:
     """How the page looks."""
 
     title: str | None = setting(None, "Of the page.", unset="the name of the folder IMAGES")
-    method: Method = setting(
+    map: Method = setting(
         "auto",
         "How features are laid out in the plane; auto is t-SNE up to 5,000 images, principal components beyond.",
-        option="map",
     )
     map_images: int = setting(5000, "Images on the map at most.", least=2)
-    most_pictures: int = setting(
-        10_000, "Images with a thumbnail at most; the page stays below 10 MB.", least=2, option="pictures"
-    )
+    pictures: int = setting(10_000, "Images with a thumbnail at most; the page stays below 10 MB.", least=2)
     neighbours: int = setting(8, "Of each picture.", least=1)
     seed: int = setting(0, "Of the map.", least=0)

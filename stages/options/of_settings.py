@@ -10,6 +10,7 @@ from click.core import ParameterSource
 
 from pipeline.photos.remote import Root
 from pipeline.setting import Described, described
+from stages.console import in_options
 from stages.options.param_types import FloatRange, Several, joined, names, widths
 from stages.options.paths import FILE, FOLDER, PLACE
 
@@ -49,8 +50,9 @@ def given() -> frozenset[str]:
 def option(one: Described) -> Callable[[Function], Function]:
     """Return the option of one setting."""
     about, default = one.about, one.factory or one.default
-    words = [f"--{(about.option or one.name).replace('_', '-')}", one.name]
-    text = f"{about.help}  [default: {about.unset}]".strip() if about.unset else about.help
+    words, text = [f"--{one.name.replace('_', '-')}", one.name], in_options(about.help)
+    if about.unset:
+        text = f"{text}  [default: {about.unset}]".strip()
     if one.type is bool:
         return click.option(*words, is_flag=True, help=text)
     more: dict[str, Any] = {"metavar": about.metavar} if about.metavar else {}

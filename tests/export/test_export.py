@@ -39,7 +39,7 @@ SIZE = test_store.SIZE
 SIDES = [(40, 30), (30, 95), (64, 64), (32, 32), (7, 50), (120, 41)]  # width, height; the second: rows first
 FLOAT = ("saved_model", "tflite", "onnx", "openvino")  # and Keras, whose file is loaded in this process
 MADE = ["saved_model", "tflite", "tflite-int8", "onnx", "openvino"]
-ALL = ExportSettings(formats=FLOAT, quantize=("none", "int8"), calibration_images=4, sample=6, cache=None)
+ALL = ExportSettings(format=FLOAT, quantize=("none", "int8"), calibration_images=4, sample=6, cache=None)
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -88,7 +88,7 @@ def run(model_dir: Path, out: Path, settings: ExportSettings, data: Data | None 
 
 
 def only(name: str, **changes: Any) -> ExportSettings:
-    return dataclasses.replace(ALL, formats=(name,), quantize=("none",), **changes)
+    return dataclasses.replace(ALL, format=(name,), quantize=("none",), **changes)
 
 
 # The resize
@@ -369,11 +369,11 @@ def test_a_missing_package_is_named_with_its_extra(
 
 
 def test_what_cannot_be_exported_is_said_at_once(model_dir: Path, data: Data, tmp_path: Path) -> None:
-    int8 = dataclasses.replace(ALL, formats=("tflite",), quantize=("int8",))
+    int8 = dataclasses.replace(ALL, format=("tflite",), quantize=("int8",))
     with pytest.raises(InputError, match="--quantize int8: expected --images and --manifest"):
         run(model_dir, tmp_path / "out", int8)
     with pytest.raises(InputError, match="--quantize int8: expected --format tflite with it, received onnx"):
-        run(model_dir, tmp_path / "out", dataclasses.replace(int8, formats=("onnx",)))
+        run(model_dir, tmp_path / "out", dataclasses.replace(int8, format=("onnx",)))
     with pytest.raises(InputError, match="--format: expected among keras"):
         run(model_dir, tmp_path / "out", only("coreml"))
     with pytest.raises(ArtefactError, match="expected a model, received no such file"):

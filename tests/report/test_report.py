@@ -50,7 +50,7 @@ HOSTILE = "</script><script>window.hacked=true</script>"
 CLASSES = ("dark", HOSTILE, 'grey & "light"')
 STRANGE = '<img src=x onerror="window.hacked=true">.png'
 SPEC = {"backbone": {"name": "tiny"}, "cut": "top", "decoder": {"version": "1"}, "size": 32, "weights": {"seed": 7}}
-SETTINGS = ReportSettings(title="pets", map_images=100, most_pictures=100, neighbours=3)
+SETTINGS = ReportSettings(title="pets", map_images=100, pictures=100, neighbours=3)
 SPLITS = ("train",) * 8 + ("val",) * 2 + ("test",) * 4
 SILENT = lambda done, total: None  # noqa: E731
 

@@ -19,6 +19,7 @@ from pipeline.models.finetuning.settings import FinetuneSettings
 from pipeline.photos.settings import PrepareSettings
 from pipeline.report.settings import ReportSettings
 from pipeline.setting import build, check, described
+from stages.console import in_options
 
 OF_REPORT = {"audit", "cache", "comparison", "extraction", "git", "heat_maps", "probe", "reports", "trained", "weights"}
 # Of each command its settings, and the options that are the command line's own: where results go, and what to do.
@@ -72,8 +73,8 @@ def test_help_range_and_choices_of_an_option_are_those_of_its_setting(name: str)
     kind, _ = COMMANDS[name]
     for key, one in described(kind).items():
         option = options(name)[key]
-        assert option.opts == [f"--{(one.about.option or key).replace('_', '-')}"]
-        assert (option.help or "").startswith(one.about.help)
+        assert option.opts == [f"--{key.replace('_', '-')}"]
+        assert (option.help or "").startswith(in_options(one.about.help))
         if isinstance(option.type, click.Choice):
             assert tuple(option.type.choices) == one.choices
         if isinstance(option.type, click.IntRange | click.FloatRange):
