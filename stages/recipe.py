@@ -1,12 +1,20 @@
-"""``headstart recipe``: a well-known recipe, as a set of parameters, run through DVC."""
+"""``headstart recipe``: a well-known recipe, as a set of parameters, run through DVC.
 
+DVC reads parameters from ``params.yaml`` alone. So this file holds those of the recipe while DVC runs, and the user's
+own bytes lie in ``.dvc/tmp``. They come back however the run ends.
+"""
+
+import contextlib
 import difflib
 import importlib.util
+import json
 import os
+import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from io import StringIO
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,8 +26,10 @@ from stages.console import Stage
 
 FOLDER: Final = "recipes"
 PARAMS: Final = "params.yaml"
+KEPT: Final = ".dvc/tmp/params.yaml"  # the user's own while a recipe runs
 HEADS: Final = "train"
 WEIGHTS: Final = ("imagenet", "none")
+STOPS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 Options = dict[str, Any]
 
@@ -42,12 +52,6 @@ class Recipe:
     sentence: str
     sections: dict[str, Options]
 
-    @property
-    def targets(self) -> list[str]:
-        """The stages that DVC is asked for: those of the recipe's heads alone, and those of the model."""
-        heads = [section.partition(".")[2] for section in self.sections if section.startswith(f"{HEADS}.")]
-        return [*(f"{stage}@{head}" for head in heads for stage in (HEADS, "evaluate")), "finetune", "evaluate-model"]
-
 
 @click.command(cls=Stage)
 @click.argument("name", required=False)
@@ -59,13 +63,13 @@ class Recipe:
     "changes",
     multiple=True,
     metavar="KEY=VALUE",
-    help="As in `dvc exp run`, after those of the recipe. Repeatable.",
+    help="Another value for a parameter; +KEY=VALUE adds one. Repeatable.",
 )
 @click.pass_context
 def recipe(ctx: click.Context, name: str | None, listed: bool, weights: str | None, changes: tuple[str, ...]) -> None:
-    """Run the recipe NAME as an experiment of DVC, on the images that params.yaml names.
+    """Run all stages with the recipe NAME, on the images that params.yaml names, as an experiment of DVC.
 
-    The recipe's parameters take the place of whole sections of params.yaml; `git restore params.yaml` undoes that.
+    The recipe's sections take the place of those of params.yaml while it runs; then your own file is back.
     """
     if listed == (name is not None):
         raise click.UsageError(f"expected NAME or --list, received {'both' if listed else 'neither'}", ctx)
@@ -77,10 +81,15 @@ def recipe(ctx: click.Context, name: str | None, listed: bool, weights: str | No
     require_git(root)
     if importlib.util.find_spec("dvc") is None:
         raise InputError(f"{sys.executable}: expected DVC in this environment, received none: pip install dvc")
-    sections = chosen.sections if weights is None else with_weights(chosen.sections, _weights(weights, root))
-    params = _mapping(root / PARAMS)
+    text = edited(root / PARAMS, chosen.sections, [*_weights(weights, root), *changes])
     click.echo(f"{chosen.name}: {chosen.sentence}")
-    ctx.exit(_run(root, chosen, [*assignments(sections, params), *changes]))
+    status = _run(root, text, (["repro"], ["exp", "save", "--message", f"recipe {chosen.name}"]))
+    which = "of this recipe" if status == 0 else "partly of this recipe, which did not come to its end"
+    click.echo(
+        f"{PARAMS} is yours again. What is in data/ is {which}: `dvc repro` brings back the results of {PARAMS}; those "
+        "that were there before come from DVC's cache."
+    )
+    ctx.exit(status)
 
 
 def project(start: Path) -> Path:
@@ -120,34 +129,56 @@ def find(root: Path, name: str) -> Recipe:
     return Recipe(name, first.removeprefix("# "), sections)
 
 
-def with_weights(sections: Mapping[str, Options], weights: str) -> dict[str, Options]:
-    """Return the sections with other weights of the base; fine-tuning must be told of a file, and finds the rest."""
-    if not {"base", "finetune"} <= sections.keys():
-        raise InputError(
-            f"--weights: expected a recipe with sections base and finetune, received {', '.join(sections)}"
-        )
-    changed = {section: dict(options) for section, options in sections.items()}
-    changed["base"]["weights"] = weights
-    if weights not in WEIGHTS:
-        changed["finetune"]["weights"] = weights
-    return changed
+def edited(path: Path, sections: Mapping[str, Options], changes: Sequence[str]) -> str:
+    """Return the text of params.yaml with other sections and values; comments of the other sections stay.
 
-
-def assignments(sections: Mapping[str, Options], params: Mapping[str, Any]) -> Iterator[str]:
-    """Yield what ``dvc exp run --set-param`` needs to put `sections` in the place of those that `params` has.
-
-    The grammar is Hydra's: ``~key`` takes a key away, ``++key=value`` sets it whether or not it is there. Text is
-    quoted, since a bare comma would start a sweep over several experiments.
+    Parameters
+    ----------
+    path : Path
+        It stays as it is.
+    sections : mapping of str to dict
+        Each takes the place of the whole section; a dot leads into a section.
+    changes : sequence of str
+        As ``dvc exp run --set-param`` takes them: KEY=VALUE, or +KEY=VALUE for a key that is not there.
     """
+    from ruamel.yaml import YAML  # as DVC does: to PyYAML a bare `no` is not a text
+    from ruamel.yaml.error import YAMLError
+
+    yaml, written = YAML(), StringIO()
+    try:
+        params = yaml.load(path.read_bytes())
+    except YAMLError as error:
+        raise ArtefactError(f"{path}: expected YAML: {error}") from error
+    if not isinstance(params, dict):
+        raise ArtefactError(f"{path}: expected sections of options, received {type(params).__name__}")
     for section, options in sections.items():
-        present: Any = params
-        for part in section.split("."):
-            present = present.get(part) if isinstance(present, Mapping) else None
-        for key in present if isinstance(present, Mapping) else ():
-            if key not in options:
-                yield f"~{section}.{key}"
-        for key, value in options.items():
-            yield f"++{section}.{key}={_text(value)}"
+        *outer, name = section.split(".")
+        _section(params, outer)[name] = options
+    for change in changes:
+        key, equals, value = change.partition("=")
+        *outer, name = key.removeprefix("+").split(".")
+        options = _section(params, outer)
+        if not equals or not name:
+            raise InputError(f"--set-param: expected KEY=VALUE, received {change!r}")
+        if name not in options and not key.startswith("+"):
+            known = f"{'.'.join(outer) or PARAMS} has {', '.join(map(str, options)) or 'none'}"
+            raise InputError(f"--set-param: expected a key of {PARAMS}, received {key!r}: {known}; `+{change}` adds it")
+        try:
+            options[name] = YAML(typ="safe").load(value)
+        except YAMLError as error:
+            raise InputError(f"--set-param {key}: expected a value as YAML has it, received {value!r}") from error
+    yaml.dump(params, written)
+    return written.getvalue()
+
+
+def _section(params: Options, names: Sequence[str]) -> Options:
+    """Return the section that `names` lead to, made where it is missing."""
+    section: Any = params
+    for name in names:
+        section = section.setdefault(name, {})
+        if not isinstance(section, dict):
+            raise InputError(f"{PARAMS}: expected options under {'.'.join(names)}, received {name}: {section!r}")
+    return section  # type: ignore[no-any-return]
 
 
 def require_git(root: Path) -> None:
@@ -170,12 +201,58 @@ def require_git(root: Path) -> None:
             )
 
 
-def _run(root: Path, chosen: Recipe, changes: list[str]) -> int:
-    """Let DVC run the stages, with the Python of this environment; return its exit status."""
-    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
-    told = [word for change in changes for word in ("--set-param", change)]
-    command = [sys.executable, "-m", "dvc", "exp", "run", "--message", f"recipe {chosen.name}", *told, *chosen.targets]
-    return subprocess.run(command, cwd=root, env=os.environ | {"PATH": path}).returncode  # noqa: S603
+def _run(root: Path, text: str, calls: Sequence[list[str]]) -> int:
+    """Call DVC, with the Python of this environment, while params.yaml is `text`; return the first status but 0.
+
+    A signal to stop is handed on to DVC and the stage that it runs, and both are waited for: a stage that outlived this
+    process would write into data/ behind the user's back.
+    """
+    environment = os.environ | {"PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])}
+    received: list[int] = []
+    before: dict[int, Any] = {}
+    running: subprocess.Popen[bytes] | None = None
+    status = 0
+
+    def stop(number: int, frame: object) -> None:
+        if before.get(number) is signal.SIG_IGN:  # as under nohup
+            return
+        received.append(number)
+        if running is not None:
+            with contextlib.suppress(ProcessLookupError):  # it has just ended
+                os.killpg(running.pid, signal.SIGINT)
+
+    before.update((number, signal.signal(number, stop)) for number in STOPS)
+    try:
+        with _params(root, text):
+            while calls and not (status or received):
+                words, *calls = calls
+                command = [sys.executable, "-m", "dvc", *words]
+                running = subprocess.Popen(command, cwd=root, env=environment, process_group=0)  # noqa: S603
+                if received:  # before there was a process to hand it on to
+                    os.killpg(running.pid, signal.SIGINT)
+                status, running = running.wait(), None
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    return 128 + received[0] if received else status
+
+
+@contextlib.contextmanager
+def _params(root: Path, text: str) -> Iterator[None]:
+    """Let params.yaml be `text` for a while; the file itself is moved aside, so that it comes back whole."""
+    own, kept = root / PARAMS, root / KEPT
+    if kept.exists():
+        raise InputError(
+            f"{own}: expected your own values, received those of a recipe that is running or was killed: if none is "
+            f"running, `mv {KEPT} {PARAMS}` brings yours back"
+        )
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    own.rename(kept)
+    try:
+        own.write_text(text, encoding="utf-8")
+        yield
+    finally:
+        kept.replace(own)
 
 
 def _git(root: Path, *words: str) -> str | None:
@@ -187,14 +264,15 @@ def _git(root: Path, *words: str) -> str | None:
     return asked.stdout.strip() if asked.returncode == 0 else None
 
 
-def _weights(given: str, root: Path) -> str:
-    """Return weights as a stage that runs in `root` takes them."""
-    if given in WEIGHTS:
-        return given
+def _weights(given: str | None, root: Path) -> list[str]:
+    """Return the changes that name the base's weights; fine-tuning must be told of a file, and finds the rest."""
+    if given is None or given in WEIGHTS:
+        return [] if given is None else [f"+base.weights={given}"]
     file = Path(given).resolve()
     if not file.is_file():
         raise InputError(f"--weights: expected imagenet, none or a file, received {given!r}")
-    return str(file.relative_to(root.resolve()) if file.is_relative_to(root.resolve()) else file)
+    named = json.dumps(str(file.relative_to(root.resolve()) if file.is_relative_to(root.resolve()) else file))
+    return [f"+base.weights={named}", f"+finetune.weights={named}"]
 
 
 def _table(root: Path) -> list[str]:
@@ -216,15 +294,6 @@ def _mapping(path: Path) -> dict[str, Any]:
 def _require_options(path: Path, section: str, options: object) -> None:
     if not isinstance(options, dict):
         raise ArtefactError(f"{path}: expected options under {section}, received {options!r}")
-
-
-def _text(value: object) -> str:
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, int | float):
-        return str(value)
-    quoted = str(value).replace("'", "\\'")
-    return f"'{quoted}'"
 
 
 if __name__ == "__main__":

@@ -3,8 +3,12 @@
 import importlib
 import json
 import os
+import re
 import shutil
+import signal
 import subprocess
+import sys
+import time
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -79,7 +83,6 @@ def test_every_value_of_the_sections_is_the_recipe_s_own(name: str) -> None:
     assert list(sections) == ["base", "probe", "extract", "train.dense", "finetune"]
     assert {"hidden", "dropout", "learning-rate", "epochs", "patience", "standardize"} <= sections["train.dense"].keys()
     assert sections["finetune"]["head"] == "dense"
-    assert chosen(name).targets == ["train@dense", "evaluate@dense", "finetune", "evaluate-model"]
 
 
 # --- what they build
@@ -162,8 +165,9 @@ def ran(*words: object) -> str:
 @pytest.mark.parametrize("name", [name for name in NAMES if name != "vgg16-wide"])  # whose head has 107 million numbers
 def test_a_recipe_runs_from_photos_to_a_judged_model(name: str, photos: dict[int, Path], tmp_path: Path) -> None:
     root = photos[classes(name)]
-    sections = recipe.with_weights(chosen(name).sections, "none")
+    sections = chosen(name).sections
     base, tuning = sections["base"], sections["finetune"]
+    base["weights"] = "none"
     base["size"] = 71 if base["backbone"] == "xception" else 32
     sections["train.dense"]["epochs"] = 1
     tuning["epochs"] = min(1, tuning["epochs"])
@@ -210,6 +214,9 @@ def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return root
 
 
+Commands = list[tuple[list[str], dict[str, Any]]]
+
+
 def git(root: Path, *words: str) -> None:
     subprocess.run(["git", *words], cwd=root, check=True)
 
@@ -220,17 +227,23 @@ def identify(root: Path) -> None:
 
 
 @pytest.fixture
-def commands(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
-    """The commands that would have run; Git is asked for real."""
-    run, seen = subprocess.run, []
+def commands(monkeypatch: pytest.MonkeyPatch) -> "Commands":
+    """What DVC would have been asked, with the params.yaml that it would have read; Git is asked for real."""
+    start, seen = subprocess.Popen, []
+
+    class Fake:
+        pid = 0
+
+        def wait(self) -> int:
+            return 3
 
     def fake(command: list[str], **options: Any) -> Any:
         if command[0] == "git":
-            return run(command, **options)
-        seen.append(command)
-        return subprocess.CompletedProcess(command, 3)
+            return start(command, **options)
+        seen.append((command[1:], yaml.safe_load((Path(options["cwd"]) / "params.yaml").read_text())))
+        return Fake()
 
-    monkeypatch.setattr(recipe.subprocess, "run", fake)
+    monkeypatch.setattr(recipe.subprocess, "Popen", fake)
     return seen
 
 
@@ -249,7 +262,7 @@ def test_a_name_or_the_list_but_not_both() -> None:
     assert "expected NAME or --list, received both" in call("vgg16-flatten", "--list").output
 
 
-def test_a_missing_identity_is_one_line_before_anything_runs(checkout: Path, commands: list[list[str]]) -> None:
+def test_a_missing_identity_is_one_line_before_anything_runs(checkout: Path, commands: Commands) -> None:
     result = call("vgg16-flatten")
     assert result.exit_code == 1
     assert result.output == (
@@ -262,7 +275,7 @@ def test_a_missing_identity_is_one_line_before_anything_runs(checkout: Path, com
 
 
 def test_an_identity_of_the_environment_will_do(
-    checkout: Path, commands: list[list[str]], monkeypatch: pytest.MonkeyPatch
+    checkout: Path, commands: Commands, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for role in ("AUTHOR", "COMMITTER"):
         monkeypatch.setenv(f"GIT_{role}_NAME", "T")
@@ -272,7 +285,7 @@ def test_an_identity_of_the_environment_will_do(
 
 
 def test_no_commit_no_repository_and_no_dvc_are_one_line_each(
-    checkout: Path, commands: list[list[str]], monkeypatch: pytest.MonkeyPatch
+    checkout: Path, commands: Commands, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     identify(checkout)
     found = recipe.importlib.util.find_spec
@@ -297,37 +310,51 @@ def test_outside_a_checkout_there_are_no_recipes(tmp_path: Path, monkeypatch: py
     assert call("--list").output.startswith(f"Error: {tmp_path}: expected a checkout with dvc.yaml and recipes/")
 
 
-def test_dvc_is_asked_for_the_recipe_s_head_and_its_status_is_ours(checkout: Path, commands: list[list[str]]) -> None:
+def test_dvc_is_asked_for_every_stage_and_its_status_is_ours(checkout: Path, commands: Commands) -> None:
     identify(checkout)
     (checkout / "below").mkdir()
     os.chdir(checkout / "below")
-    result = call("vgg16-flatten", "-S", "base.size=64")
+    result = call("vgg16-flatten", "-S", "base.size=64", "-S", "+train.dense.l2=1e-5")
     assert result.exit_code == 3
-    (command,) = commands
-    assert command[1:7] == ["-m", "dvc", "exp", "run", "--message", "recipe vgg16-flatten"]
-    assert command[-6:] == [
-        "--set-param",
-        "base.size=64",
-        "train@dense",
-        "evaluate@dense",
-        "finetune",
-        "evaluate-model",
-    ]
+    ((command, params),) = commands
+    assert command == ["-m", "dvc", "repro"]
+    assert (params["base"]["size"], float(params["train"]["dense"]["l2"])) == (64, 1e-5)
 
 
-def test_weights_are_those_that_were_named(checkout: Path, commands: list[list[str]]) -> None:
+def test_weights_are_those_that_were_named(checkout: Path, commands: Commands) -> None:
     identify(checkout)
-    (checkout / "w.h5").touch()
-    for given in ("none", "imagenet", "w.h5"):
+    (checkout / "w: 1.h5").touch()
+    for given in ("none", "imagenet", "w: 1.h5"):
         call("vgg16-block5", "--weights", given)
-    for command, given in zip(commands, ("none", "imagenet", "w.h5"), strict=True):
-        assert f"++base.weights='{given}'" in command
-        assert ("++finetune.weights='w.h5'" in command) == (given == "w.h5")
+    named = [(params["base"]["weights"], params["finetune"].get("weights")) for _, params in commands]
+    assert named == [("none", None), ("imagenet", None), ("w: 1.h5", "w: 1.h5")]
     assert (
         "--weights: expected imagenet, none or a file, received 'gone.h5'"
         in call("vgg16-flatten", "--weights", "gone.h5").output
     )
     assert len(commands) == 3
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (
+            "base.sise=64",
+            "expected a key of params.yaml, received 'base.sise': base has backbone, weights, size, resize; ",
+        ),
+        ("base.size", "expected KEY=VALUE, received 'base.size'"),
+        ("images.size=3", "params.yaml: expected options under images, received images: 'data/digits'"),
+        ("base.size=[", "--set-param base.size: expected a value as YAML has it, received '['"),
+    ],
+)
+def test_a_change_that_is_none_is_one_line_before_anything_runs(
+    change: str, told: str, checkout: Path, commands: Commands
+) -> None:
+    identify(checkout)
+    result = call("vgg16-flatten", "-S", change)
+    assert (result.exit_code, result.output.count("\n")) == (1, 1)
+    assert told in result.output
+    assert commands == []
 
 
 @pytest.mark.parametrize(
@@ -338,34 +365,130 @@ def test_weights_are_those_that_were_named(checkout: Path, commands: list[list[s
         ("# Mine.\ntrain:\n  dense: 3\n", "expected options under train.dense, received 3"),
         ("# Mine.\n- 3\n", "expected sections of options, received list"),
         ("# Mine.\n[\n", "expected YAML: "),
-        ("# Mine.\ntrain:\n  dense: {seed: 1}\n", "--weights: expected a recipe with sections base and finetune"),
     ],
 )
 def test_a_recipe_that_is_none_is_one_line(checkout: Path, text: str, told: str) -> None:
     identify(checkout)
     (checkout / "recipes" / "mine.yaml").write_text(text)
-    result = call("mine", "--weights", "none")
+    result = call("mine")
     assert result.exit_code == 1
-    assert result.output.startswith(f"Error: {checkout / 'recipes' / 'mine.yaml'}: ") == (not told.startswith("--"))
-    assert told in result.output
+    assert result.output.startswith(f"Error: {checkout / 'recipes' / 'mine.yaml'}: {told}")
     assert result.output.count("\n") == 1
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_dvc_puts_the_recipe_s_sections_in_the_place_of_those_of_params_yaml(name: str, tmp_path: Path) -> None:
-    from dvc.utils.hydra import apply_overrides
-    from dvc.utils.serialize import load_yaml
+def test_the_recipe_s_sections_take_the_place_of_those_of_params_yaml(name: str, tmp_path: Path) -> None:
+    from dvc.utils.serialize import loads_yaml
 
     path = tmp_path / "params.yaml"
     before = yaml.safe_load((ROOT / "params.yaml").read_text())
     before["finetune"]["new-conv"] = "8,8"
     path.write_text(yaml.safe_dump(before))
     sections = chosen(name).sections
-    apply_overrides(path, list(recipe.assignments(sections, before)))
-    after = load_yaml(path)
-    for section in ("base", "probe", "extract", "finetune"):
-        assert after[section] == sections[section]
-    assert after["train"] == {"logistic": before["train"]["logistic"], "dense": sections["train.dense"]}
-    assert {key: after[key] for key in ("images", "prepare", "evaluate")} == {
-        key: before[key] for key in ("images", "prepare", "evaluate")
-    }
+    heads = {"logistic": before["train"]["logistic"], "dense": sections["train.dense"]}
+    changed = {section: sections[section] for section in ("base", "probe", "extract", "finetune")}
+    assert loads_yaml(recipe.edited(path, sections, [])) == before | changed | {"train": heads}
+
+
+def test_what_is_no_section_of_the_recipe_stays_as_dvc_reads_it(tmp_path: Path) -> None:
+    """To YAML 1.2, which DVC reads, `no` is a text and 010 is ten; to PyYAML they are not."""
+    from dvc.utils.serialize import loads_yaml
+
+    path = tmp_path / "params.yaml"
+    path.write_text("images: no # mine\ntrain:\n  logistic: {positive: yes, seed: 010, C: 1e-3}\n")
+    text = recipe.edited(path, {"base": {"size": 64}}, [])
+    assert "images: no # mine\n" in text
+    assert loads_yaml(text) == loads_yaml(path.read_text()) | {"base": {"size": 64}}
+
+
+# --- the command, with DVC
+
+OWN = """\
+# The folder is mine.
+images:   photos  # not yet committed
+base:
+  size: 5    # px
+  then: "true"
+"""
+PIPELINE = """\
+stages:
+  first:
+    cmd: echo first >> ran && echo ${base.size} > first.txt
+    deps: [recipes]
+    outs: [first.txt]
+  second:
+    cmd: echo second >> ran && ${base.then} && cp first.txt second.txt
+    deps: [first.txt]
+    outs: [second.txt]
+"""
+
+
+@pytest.fixture
+def small(checkout: Path) -> Path:
+    """A checkout with two quick stages, run with the user's own parameters."""
+    shutil.copytree(ROOT / ".dvc", checkout / ".dvc", ignore=lambda folder, names: {"tmp", "cache"} & {*names})
+    (checkout / "recipes" / "mine.yaml").write_text("# Mine.\nbase:\n  size: 7\n  then: 'true'\n")
+    (checkout / "dvc.yaml").write_text(PIPELINE)
+    (checkout / "params.yaml").write_text(OWN)
+    identify(checkout)
+    (checkout / ".gitignore").write_text("/ran\n/started\n/first.txt\n/second.txt\n")
+    subprocess.run([sys.executable, "-m", "dvc", "repro", "--quiet"], check=True)
+    git(checkout, "add", "--all")
+    git(checkout, "commit", "--quiet", "--message", "mine")
+    (checkout / "params.yaml").write_text(OWN + "# and this, too\n")
+    return checkout
+
+
+def start(root: Path, *words: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "stages", "recipe", "mine", *words],
+        cwd=root,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def test_a_recipe_is_kept_as_an_experiment_and_dvc_repro_brings_the_earlier_results_back(small: Path) -> None:
+    running = start(small)
+    told = running.communicate()[0]
+    assert running.returncode == 0, told
+    assert "params.yaml is yours again. What is in data/ is of this recipe: `dvc repro` brings back" in told
+    assert (small / "params.yaml").read_text() == OWN + "# and this, too\n"
+    assert (small / "second.txt").read_text() == "7\n"
+    lock = yaml.safe_load((small / "dvc.lock").read_text())["stages"]
+    assert lock["first"]["cmd"].endswith("echo 7 > first.txt")
+    listed = subprocess.run(["git", "for-each-ref", "refs/exps"], capture_output=True, text=True).stdout
+    (kept,) = re.findall(r"^(\w+) commit\trefs/exps/\w\w/", listed, re.M)
+    shown = subprocess.run(["git", "show", f"{kept}:params.yaml"], capture_output=True, text=True).stdout
+    assert yaml.safe_load(shown) == {"images": "photos", "base": {"size": 7, "then": "true"}}
+    (small / "ran").unlink()
+    subprocess.run([sys.executable, "-m", "dvc", "repro", "--quiet"], check=True)
+    assert (small / "second.txt").read_text() == "5\n"
+    assert not (small / "ran").exists()
+
+
+def test_a_recipe_that_fails_leaves_the_user_s_file_and_no_experiment(small: Path) -> None:
+    running = start(small, "-S", "base.then=false")
+    told = running.communicate()[0]
+    assert running.returncode not in (0, None)
+    assert "params.yaml is yours again. What is in data/ is partly of this recipe" in told
+    assert (small / "params.yaml").read_text() == OWN + "# and this, too\n"
+    assert subprocess.run(["git", "for-each-ref", "refs/exps"], capture_output=True).stdout == b""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_recipe_that_is_stopped_stops_its_stage_and_leaves_the_user_s_file(
+    small: Path, number: signal.Signals
+) -> None:
+    running = start(small, "-S", "base.then=touch started && exec sleep 100")
+    while not (small / "started").exists():
+        assert running.poll() is None
+        time.sleep(0.05)
+    assert yaml.safe_load((small / "params.yaml").read_text())["base"]["size"] == 7
+    assert "a recipe that is running or was killed: if none is running, `mv .dvc/tmp/params.yaml" in call("mine").output
+    running.send_signal(number)
+    told = running.communicate(timeout=60)[0]  # the stage has this pipe open, too
+    assert running.returncode == 128 + number, told
+    assert (small / "params.yaml").read_text() == OWN + "# and this, too\n"
+    assert not (small / ".dvc/tmp/params.yaml").exists()
