@@ -21,8 +21,8 @@ from stages.options.paths import PLACE
 def probe(images: Root, manifest: Path, cut_json: Path, **chosen: Any) -> None:
     """Find where to cut the base for the IMAGES of MANIFEST.csv, and write it to CUT.json for `extract`.
 
-    Beside it go layers.csv and layers.png: the accuracy of a quick head at every cut and pooling, and what each costs;
-    and backbones.csv and backbones.png: the bases of --compare.
+    Beside it go layers.csv and plots/layers.png: the accuracy of a quick head at every cut and pooling, and what each
+    costs; and backbones.csv and plots/backbones.png: the bases of --compare.
     """
     from pipeline.features.probe import probe, results
 

@@ -7,7 +7,7 @@ Everything comes from the image files and their features; no network is run. Wha
     label_issues.csv       labels that are likely wrong, the likeliest first
     outliers.csv           images far from all others, the farthest first
     confusable.csv         pairs of classes, those least told apart first
-    duplicates.png  leakage.png  conflicts.png  label_issues.png  outliers.png
+    plots/                 duplicates.png  leakage.png  conflicts.png  label_issues.png  outliers.png: of what was found
 
 **The same picture** is told by `near_duplicates`. If it is in the test split and in one that is learned from, that is
 *leakage*; if it has two labels, a *conflict*. Pairs that are merely alike, by the cosine of their features, are listed

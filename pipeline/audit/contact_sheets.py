@@ -1,4 +1,7 @@
-"""What an audit found, as grids of pictures: to be looked at before anything is changed."""
+"""What an audit found, as grids of pictures: to be looked at before anything is changed.
+
+A kind of which nothing was found has no picture.
+"""
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -7,6 +10,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.audit import outliers
 from pipeline.audit.findings import Findings
 from pipeline.errors import ImageError
 from pipeline.photos.batches import Photos, previews
@@ -15,6 +19,7 @@ from pipeline.photos.remote import Root
 from pipeline.plots import image_grid
 
 DRAWN: Final = 24
+FOLDER: Final = "plots"
 THUMBNAIL_SIDE: Final = 240  # px
 
 Thumbnail = NDArray[np.uint8] | None
@@ -23,16 +28,17 @@ Rows = Iterable[int]
 
 def draw(found: Findings, images_root: Root, out_dir: Path) -> None:
     """Publish ``duplicates.png``, ``leakage.png``, ``conflicts.png``, ``label_issues.png`` and ``outliers.png``."""
+    folder = out_dir / FOLDER
     same, cosines = found.duplicates.same, found.duplicates.cosines
     joined = _joined(same, found.duplicates.alike)
-    _draw_pairs(found, joined, cosines, images_root, out_dir / "duplicates.png", "the same picture, or alike, as pairs")
+    _draw_pairs(found, joined, cosines, images_root, folder / "duplicates.png", "the same picture, or alike, as pairs")
     for name, which, what in (
         ("leakage.png", found.leaks(), "pairs of the same picture in the test split and in one that is learned from"),
         ("conflicts.png", found.contradictions(), "pairs of the same picture with different labels"),
     ):
-        _draw_pairs(found, same.take(which), cosines[: len(same)][which], images_root, out_dir / name, what)
-    _draw_issues(found, images_root, out_dir / "label_issues.png")
-    _draw_outliers(found, images_root, out_dir / "outliers.png")
+        _draw_pairs(found, same.take(which), cosines[: len(same)][which], images_root, folder / name, what)
+    _draw_issues(found, images_root, folder / "label_issues.png")
+    _draw_outliers(found, images_root, folder / "outliers.png")
 
 
 def _joined(one: Pairs, other: Pairs) -> Pairs:
@@ -58,28 +64,30 @@ def _draw_pairs(found: Findings, pairs: Pairs, cosines: NDArray[np.float32], roo
 
 
 def _draw_issues(found: Findings, root: Root, path: Path) -> None:
-    classes, sure = found.images.classes, int(found.issues.confident.sum())
-    drawn = found.issues.images[: min(DRAWN, sure)].tolist()
+    issues, classes = found.issues, found.images.classes
+    drawn = issues.images[:DRAWN].tolist()
     captions = [
-        f"labelled: {found.images.labels[image]}\nseems: {classes[suggested]}\nmargin {margin:.3f}, "
-        f"{found.images.splits[image]}\n{found.images.paths[image]}"
-        for image, suggested, margin in zip(drawn, found.issues.suggested, found.issues.margins, strict=False)
+        f"labelled: {found.images.labels[image]}\n{'seems' if sure else 'perhaps'}: {classes[suggested]}\n"
+        f"margin {margin:.3f}, {found.images.splits[image]}\n{found.images.paths[image]}"
+        for image, suggested, sure, margin in zip(
+            drawn, issues.suggested, issues.confident, issues.margins, strict=False
+        )
     ]
-    title = _title(len(drawn), sure, "labels that are likely wrong")
+    sure = int(issues.confident.sum())
+    what = f"labels to look at, {sure:,} of them likely wrong and {len(issues.images) - sure:,} doubtful"
+    title = _title(len(drawn), len(issues.images), what)
     image_grid.mistakes_grid(_thumbnails(found, root, drawn), captions, path, title)
 
 
 def _draw_outliers(found: Findings, root: Root, path: Path) -> None:
-    distances = found.distances
-    drawn = np.argsort(-distances.scores, kind="stable")[:DRAWN].tolist()
+    distances, total = found.distances, int(found.distances.outlying.sum())
+    drawn = np.argsort(-distances.scores, kind="stable")[: min(DRAWN, total)].tolist()
     captions = [
         f"{found.images.labels[image]}, {found.images.splits[image]}\ndistance {distances.overall[image]:.3f}\n"
         f"score {distances.scores[image]:.1f}\n{found.images.paths[image]}"
         for image in drawn
     ]
-    title = (
-        f"The {len(drawn)} images farthest from others; {int(distances.outlying.sum()):,} stand out (score above 3.5)"
-    )
+    title = _title(len(drawn), total, f"images far from all others (score above {outliers.STANDS_OUT})")
     image_grid.mistakes_grid(_thumbnails(found, root, drawn), captions, path, title)
 
 
@@ -88,8 +96,6 @@ def _named(found: Findings, image: int) -> str:
 
 
 def _title(drawn: int, total: int, what: str) -> str:
-    if not total:
-        return f"No {what}"
     return f"{what[0].upper()}{what[1:]}: {f'the first {drawn} of {total:,}' if drawn < total else f'{total:,}'}"
 
 

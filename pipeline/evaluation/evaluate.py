@@ -9,7 +9,8 @@ What `evaluate` leaves in its folder::
     reliability.csv         a bin a row: how sure the probabilities are, and how often they are right; before
                             calibration (temperature 1) and after
     learning_curves.csv     an epoch a row; none for a head that has no epochs
-    classes.png  confusion_matrix.png  learning_curves.png  mistakes.png  reliability.png
+    plots/                  classes.png  confusion_matrix.png  reliability.png, and learning_curves.png and mistakes.png
+                            where there are any
 
 The same files, whatever was evaluated: a head by its features, a model by the images themselves.
 """

@@ -19,6 +19,7 @@ from pipeline.stats import calibration_error, metrics
 from pipeline.storage.atomic import publish_csv
 
 CLASSES, CONFUSION, RELIABILITY = "classes.csv", "confusion.csv", "reliability.csv"
+PLOTS: Final = "plots"
 
 MISTAKES_DRAWN: Final = 24
 CLASSES_DRAWN: Final = 40
@@ -131,20 +132,21 @@ def _write_reliability(out_dir: Path, found: Evaluated, summary: Summary) -> Non
     names = ["images", "least", "most", "confidence", "accuracy", "accuracy_low", "accuracy_high"]
     publish_csv(out_dir / RELIABILITY, ["temperature", *names], rows)
     title = f"{len(found.actual):,} test images, 95 % intervals; what holds lies on the dotted line"
-    evaluation.reliability(panels, out_dir / "reliability.png", title)
+    evaluation.reliability(panels, out_dir / PLOTS / "reliability.png", title)
 
 
 def _write_learning_curves(out_dir: Path, history: list[dict[str, float]]) -> None:
     columns = list(history[0]) if history else HISTORY_COLUMNS[-1]
     publish_csv(out_dir / "learning_curves.csv", columns, [list(row.values()) for row in history])
-    training_curves.learning_curves(history, out_dir / "learning_curves.png")
+    training_curves.learning_curves(history, out_dir / PLOTS / "learning_curves.png")
 
 
 def _draw(out_dir: Path, found: Evaluated, measured: dict[str, Any], images_root: Root) -> None:
     matrix = metrics.confusion(found.actual, found.predicted, len(found.classes))
-    evaluation.confusion_matrix(matrix, found.classes, out_dir / "confusion_matrix.png")
-    _draw_classes(out_dir / "classes.png", measured)
-    _draw_mistakes(out_dir / "mistakes.png", found, images_root)
+    folder = out_dir / PLOTS
+    evaluation.confusion_matrix(matrix, found.classes, folder / "confusion_matrix.png")
+    _draw_classes(folder / "classes.png", measured)
+    _draw_mistakes(folder / "mistakes.png", found, images_root)
 
 
 def _draw_classes(path: Path, measured: dict[str, Any]) -> None:
@@ -172,12 +174,10 @@ def _numbers(estimate: dict[str, Any]) -> tuple[float, float, float]:
 def _draw_mistakes(path: Path, found: Evaluated, images_root: Root) -> None:
     wrong = np.flatnonzero(found.predicted != found.actual)
     order = wrong[np.argsort(-found.confidence[wrong], kind="stable")][:MISTAKES_DRAWN]
-    n, drawn = len(found.actual), len(order)
-    if drawn:
-        which = "The mistake" if len(wrong) == 1 else f"The {drawn} most confident of {len(wrong):,} mistakes"
-        title = f"{which if drawn < len(wrong) or drawn == 1 else f'All {drawn} mistakes'} among {n:,} test images"
-    else:
-        title = f"No mistakes: each of the {n:,} test images was given its class."
+    drawn = len(order)
+    which = "The mistake" if len(wrong) == 1 else f"The {drawn} most confident of {len(wrong):,} mistakes"
+    which = which if drawn < len(wrong) or drawn == 1 else f"All {drawn} mistakes"
+    title = f"{which} among {len(found.actual):,} test images"
     pictures, captions = [], []
     for image in order:
         picture, remark = _picture(images_root, found.images, int(image))

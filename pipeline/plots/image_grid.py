@@ -1,4 +1,4 @@
-"""Pictures in rows, each with its caption; a sentence where there is nothing to draw."""
+"""Pictures in rows, each with its caption; without any, there is no file."""
 
 import math
 import textwrap
@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.plots.style import FAINT, PAPER, drawing, plain, short
+from pipeline.plots.style import FAINT, PAPER, drawing, plain, short, undrawn
 
 PAIR_SIDE, PAIR_WIDTH = 204, 416  # px; 1.7 inches at the dots of an inch above, and 8 px between the two
 
@@ -37,7 +37,7 @@ def sample_grid(
 def mistakes_grid(
     pictures: Sequence[NDArray[np.uint8] | None], captions: Sequence[str], path: Path, title: str
 ) -> None:
-    """Draw wrongly classified images, larger than samples are; without any, a picture that consists of its title.
+    """Draw wrongly classified images, larger than samples are.
 
     Parameters
     ----------
@@ -50,7 +50,7 @@ def mistakes_grid(
     title : str
         Stands above the grid.
     """
-    _grid(pictures, captions, path, title, columns=min(6, max(4, len(captions))), cell=2.0)
+    _grid(pictures, captions, path, title, columns=6, cell=2.0)
 
 
 def pairs_grid(
@@ -59,7 +59,7 @@ def pairs_grid(
     path: Path,
     title: str,
 ) -> None:
-    """Draw pairs of pictures side by side, each pair with its caption below; without any, the title alone.
+    """Draw pairs of pictures side by side, each pair with its caption below.
 
     Parameters
     ----------
@@ -76,18 +76,6 @@ def pairs_grid(
     _grid(joined, captions, path, title, columns=3, cell=1.7, aspect=PAIR_WIDTH / PAIR_SIDE)
 
 
-def sentence(text: str, path: Path) -> None:
-    """Draw a picture that consists of a sentence, where there is nothing to draw.
-
-    Parameters
-    ----------
-    text : str
-    path : Path
-        The PNG file to publish.
-    """
-    _grid([], [], path, text, columns=4, cell=2.0)
-
-
 def _grid(
     pictures: Sequence[NDArray[np.uint8] | None],
     captions: Sequence[str],
@@ -99,10 +87,14 @@ def _grid(
     aspect: float = 1.0,
 ) -> None:
     """Draw cells, `cell` inches high and `aspect` times as wide; placed by hand, since there may be many, all alike."""
+    if not captions:
+        undrawn(path)
+        return
+    columns = min(columns, len(captions))
     across = cell * aspect
     letters = int(across * 14)  # as many as fit under a cell in this font size
     texts = ["\n".join(short(line, letters) for line in caption.splitlines()) for caption in captions]
-    below = 0.06 + 0.15 * max((text.count("\n") + 1 for text in texts), default=0)
+    below = 0.06 + 0.15 * max(text.count("\n") + 1 for text in texts)
     gap, margin = 0.16, 0.15
     rows = -(-len(texts) // columns)
     width = 2 * margin + columns * (across + gap) - gap

@@ -68,6 +68,12 @@ def drawing(path: Path, *, width: float, height: float) -> "Iterator[Figure]":
             figure.savefig(temporary, format="png", dpi=DPI, metadata={"Software": None})
 
 
+def undrawn(path: Path) -> None:
+    """Remove the picture that stood at `path`: there is nothing to draw now. Its folder is made, as by a picture."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.unlink(missing_ok=True)
+
+
 def alone(figure: "Figure") -> "Axes":
     """Return the axes of a figure that has one picture."""
     return figure.add_subplot()

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.plots.image_grid import sentence
 from pipeline.plots.scales import Scale, around, around_or_log
 from pipeline.plots.style import (
     BLUE,
@@ -23,6 +22,7 @@ from pipeline.plots.style import (
     scaled,
     short,
     thousands,
+    undrawn,
 )
 
 STEEP = 30  # a loss that falls by more than this factor has a scale of logarithms
@@ -76,12 +76,12 @@ def learning_curves(history: Sequence[Mapping[str, float | None]], path: Path) -
     history : sequence of mapping
         One row an epoch with the keys ``epoch``, ``loss``, ``accuracy`` and, where there was a validation split,
         ``val_loss`` and ``val_accuracy``. A missing value (absent, None or not a number) leaves a gap. Without any
-        row the picture is a sentence that says so.
+        row there is no picture.
     path : Path
         The PNG file to publish.
     """
     if not history:
-        sentence("This head learns without epochs: there are no curves to draw", path)
+        undrawn(path)
         return
     with drawing(path, width=9.0, height=3.6) as figure:
         for axes, name in zip(figure.subplots(1, 2), ("loss", "accuracy"), strict=True):

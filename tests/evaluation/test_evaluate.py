@@ -173,8 +173,9 @@ def test_only_the_test_split_is_judged(project):
 def test_folder_holds_these_files_and_no_others(project):
     project.write().evaluate()
     tables = "classes.csv confusion.csv learning_curves.csv metrics.json predictions.csv reliability.csv"
-    pictures = "classes.png confusion_matrix.png learning_curves.png mistakes.png reliability.png"
-    assert {file.name for file in project.out.iterdir()} == {*tables.split(), *pictures.split()}
+    assert {file.name for file in project.out.iterdir()} == {*tables.split(), "plots"}
+    pictures = "classes.png confusion_matrix.png mistakes.png reliability.png"
+    assert {file.name for file in (project.out / "plots").iterdir()} == set(pictures.split())
 
 
 def test_a_head_is_judged_by_view_0_and_with_tta_by_the_mean_over_views(project):
@@ -261,10 +262,11 @@ def test_identical_files_count_once(project):
 
 def test_the_order_of_the_manifest_changes_no_byte(project):
     project.write().evaluate()
-    first = {file.name: file.read_bytes() for file in project.out.iterdir()}
+    first = {file.name: file.read_bytes() for file in project.out.rglob("*.*")}
     project.rows.reverse()
     project.write().evaluate()
-    assert {file.name: file.read_bytes() for file in project.out.iterdir()} == first
+    assert {file.name: file.read_bytes() for file in project.out.rglob("*.*")} == first
+    assert "mistakes.png" in first
 
 
 def test_mistakes_are_drawn_with_their_pictures_the_most_confident_first(project, captured):
@@ -296,23 +298,26 @@ def test_a_mistake_whose_file_is_gone_or_changed_is_drawn_with_a_remark(project,
     assert captured["captions"][1].endswith("cat/unsure.png\nchanged since it was judged")
 
 
-def test_without_mistakes_the_picture_says_so(project, captured):
+def test_without_mistakes_there_is_no_picture_of_them_and_an_old_one_is_removed(project):
+    picture = project.write().out / "plots" / "mistakes.png"
+    project.evaluate()
+    assert picture.exists()
     project.rows = [row for row in project.rows if not (row[2] == "cat" and row[3] == "test")]
     project.add("cat/right.png", "cat", "test", "cat")
     project.write().evaluate()
-    assert captured["title"] == "No mistakes: each of the 9 test images was given its class."
-    assert captured["pictures"] == []
+    assert not picture.exists()
 
 
-def test_learning_curves_are_written_for_a_head_with_epochs_and_say_so_for_one_without(project):
+def test_learning_curves_are_drawn_for_a_head_with_epochs_and_not_for_one_without(project):
     project.history = HISTORY
     project.write().evaluate()
     rows = project.table("learning_curves.csv")
     assert [row["epoch"] for row in rows] == ["1", "2"]
     assert list(rows[0]) == list(HISTORY[0])
-    assert (project.out / "learning_curves.png").exists()
+    assert (project.out / "plots/learning_curves.png").exists()
     project.history = []
     project.write().evaluate()
+    assert not (project.out / "plots/learning_curves.png").exists()
     assert project.table("learning_curves.csv") == []
     assert (project.out / "learning_curves.csv").read_text().startswith("epoch,loss,accuracy")
 
@@ -364,7 +369,7 @@ def test_before_and_after_calibration_stand_side_by_side(project):
     plain = json.loads((project.out / "metrics.json").read_text())
     assert (before.temperature, plain["temperature"], plain["uncalibrated_ece"]) == (1.0, 1.0, plain["ece"])
     assert {row["temperature"] for row in project.table("reliability.csv")} == {"1.0"}
-    picture = (project.out / "reliability.png").read_bytes()
+    picture = (project.out / "plots/reliability.png").read_bytes()
     head, record = load(project.head)
     save(head, project.head, record | {"calibration": {"temperature": 4.0}})
     after = project.evaluate()
@@ -378,7 +383,7 @@ def test_before_and_after_calibration_stand_side_by_side(project):
     rows = project.table("reliability.csv")
     assert {row["temperature"] for row in rows} == {"1.0", "4.0"}
     assert sum(int(row["images"]) for row in rows if row["temperature"] == "4.0") == numbers["images"]
-    assert (project.out / "reliability.png").read_bytes() != picture
+    assert (project.out / "plots/reliability.png").read_bytes() != picture
 
 
 def test_the_mean_over_views_is_that_of_calibrated_probabilities(project):

@@ -8,6 +8,7 @@ import io
 import json
 import math
 import re
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -318,10 +319,7 @@ def test_reliability_is_drawn_where_an_evaluation_left_it(world, tmp_path):
 
 
 def copied(source, target):
-    target.mkdir()
-    for path in source.iterdir():
-        (target / path.name).write_bytes(path.read_bytes())
-    return target
+    return shutil.copytree(source, target)
 
 
 def test_heat_maps_stand_beside_the_mistakes_they_are_of(world, tmp_path):

@@ -22,13 +22,13 @@ from pipeline.features.probe import cut_file
 from pipeline.features.probe.bench import Bench, bench, judge
 from pipeline.features.probe.comparison import chance, compare
 from pipeline.features.probe.recommendation import recommend
-from pipeline.features.probe.results import LAYERS, Contender, Finding, write, write_contenders
+from pipeline.features.probe.results import LAYERS, Contender, Finding, plot, write, write_contenders
 from pipeline.features.probe.sample import Sample, draw
 from pipeline.features.resolve import Plan
 from pipeline.features.settings import AUTO, BaseSettings, FeatureSettings, Pooling, ProbeSettings, Proof
 from pipeline.photos import manifest
 from pipeline.photos.remote import Root
-from pipeline.plots import image_grid
+from pipeline.plots import style
 from pipeline.storage.atomic import publish_csv
 
 POOLINGS: Final = ("avg", "max", "grid2", "grid3")
@@ -72,7 +72,7 @@ def echo(cut_path: Path, settings: ProbeSettings) -> tuple[str, str]:
     layer = resolve_cut(find(backbone), cut)
     why = f"given: {cut} with {pooling}; nothing was probed"
     publish_csv(cut_path.with_name("layers.csv"), LAYERS, [])
-    image_grid.sentence(f"The cut is {why}", cut_path.with_name("layers.png"))
+    style.undrawn(plot(cut_path, "layers"))
     write_contenders(cut_path, [])
     cut_file.write(cut_path, backbone=backbone, cut=layer, pooling=pooling, why=why, figures=None)
     return layer, pooling
@@ -90,9 +90,9 @@ def probe(
 ) -> tuple[Finding, list[Contender]]:
     """Probe a base and recommend a cut; given several bases, compare them.
 
-    Written are `cut_path` and, beside it, ``layers.csv`` and ``layers.png``, every candidate of the first base, and
-    ``backbones.csv`` and ``backbones.png``, every base at the cut recommended for it, without a row if there is but
-    one. The same images give the same bytes, except for the speeds in the last two.
+    Written are `cut_path` and, beside it, ``layers.csv`` and ``plots/layers.png``, every candidate of the first base,
+    and ``backbones.csv`` and ``plots/backbones.png``, every base at the cut recommended for it; of one base, a table
+    without a row and no plot. The same images give the same bytes, except for the speeds in the last two.
 
     Parameters
     ----------

@@ -10,7 +10,7 @@ from pipeline.features.probe.comparison import Difference, Judged
 from pipeline.features.probe.recommendation import Recommendation
 from pipeline.features.resolve import Plan
 from pipeline.features.settings import Proof
-from pipeline.plots import image_grid, layer_scores
+from pipeline.plots import layer_scores, style
 from pipeline.storage.atomic import publish_csv
 
 ACCURACY: Final = ("accuracy", "accuracy_low", "accuracy_high")
@@ -107,8 +107,13 @@ def _accuracy(judged: Judged) -> list[str]:
     return [f"{value:.6f}" for value in (judged.accuracy, *judged.interval)]
 
 
+def plot(cut_path: Path, name: str) -> Path:
+    """Return where a plot of this name goes: not every run draws each, so that DVC tracks their folder."""
+    return cut_path.parent / "plots" / f"{name}.png"
+
+
 def write(cut_path: Path, finding: Finding) -> None:
-    """Write ``layers.csv``, ``layers.png`` and the cut itself."""
+    """Write ``layers.csv``, ``plots/layers.png`` and the cut itself."""
     found, spec = finding.recommendation, finding.plan.spec
     publish_csv(cut_path.with_name("layers.csv"), LAYERS, map(_row, finding.judged, found.differences))
     rungs = [
@@ -121,7 +126,7 @@ def write(cut_path: Path, finding: Finding) -> None:
     chosen = found.chosen.candidate
     title = f"{finding.plan.backbone.name} at {finding.plan.size} px: {found.why}"
     layer_scores.layers(
-        layer_scores.scored_layers(rungs, (chosen.cut, chosen.pooling)), cut_path.with_name("layers.png"), title
+        layer_scores.scored_layers(rungs, (chosen.cut, chosen.pooling)), plot(cut_path, "layers"), title
     )
     measured_at = {"size": spec["size"], "resize": spec["resize"], "weights": spec["weights"]}
     cut_file.write(
@@ -135,7 +140,7 @@ def write(cut_path: Path, finding: Finding) -> None:
 
 
 def write_contenders(cut_path: Path, contenders: Sequence[Contender], proof: Proof | None = None) -> None:
-    """Write ``backbones.csv`` and ``backbones.png``."""
+    """Write ``backbones.csv`` and, of several bases, ``plots/backbones.png``."""
     rows, dots = [], []
     for one in contenders:
         plan, chosen = one.finding.plan, one.finding.recommendation.chosen
@@ -146,8 +151,7 @@ def write_contenders(cut_path: Path, contenders: Sequence[Contender], proof: Pro
         name = f"{one.name}, {cut.cut} with {cut.pooling}"
         dots.append(layer_scores.Contender(name, chosen.accuracy, *chosen.interval, one.images_per_second, one.seconds))
     publish_csv(cut_path.with_name("backbones.csv"), CONTENDERS, rows)
-    picture = cut_path.with_name("backbones.png")
     if contenders and proof:
-        layer_scores.backbones(dots, picture, preferred(contenders, proof)[1])
+        layer_scores.backbones(dots, plot(cut_path, "backbones"), preferred(contenders, proof)[1])
     else:
-        image_grid.sentence("Backbones are compared where several are given: --compare", picture)
+        style.undrawn(plot(cut_path, "backbones"))

@@ -184,11 +184,11 @@ def test_the_table_lists_every_candidate_from_below(photos: Photos) -> None:
 
 
 def test_the_same_images_give_the_same_bytes_whatever_the_batch(photos: Photos) -> None:
-    names = ("cut.json", "layers.csv", "layers.png", "backbones.csv", "backbones.png")
+    names = ("cut.json", "layers.csv", "plots/layers.png", "backbones.csv")
     photos.probe()
-    before = [photos.cut.with_name(name).read_bytes() for name in names]
+    before = [(photos.cut.parent / name).read_bytes() for name in names]
     photos.probe(batch_size=16)
-    assert [photos.cut.with_name(name).read_bytes() for name in names] == before
+    assert [(photos.cut.parent / name).read_bytes() for name in names] == before
 
 
 def test_the_test_split_is_not_looked_at(photos: Photos) -> None:
@@ -302,8 +302,9 @@ def test_a_given_cut_is_echoed_without_images_and_the_same_files_are_there(tmp_p
     received = probing.echo(cut, ProbeSettings(cut="block-9", pooling="grid3"))
     assert received == cut_file.read(cut, backbone="efficientnet_lite0") == ("block4b_add", "grid3")
     assert json.loads(cut.read_text())["why"] == "given: block-9 with grid3; nothing was probed"
-    names = {"cut.json", "layers.csv", "layers.png", "backbones.csv", "backbones.png"}
+    names = {"cut.json", "layers.csv", "backbones.csv", "plots"}
     assert {path.name for path in cut.parent.iterdir()} == names
+    assert list((cut.parent / "plots").iterdir()) == []
     assert len(cut.with_name("layers.csv").read_text().splitlines()) == 1
 
 
