@@ -17,7 +17,7 @@ a table, in a notebook too.
 
 import contextlib
 import importlib.util
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -48,6 +48,7 @@ from pipeline.inference.settings import PredictSettings
 from pipeline.models.finetuning.settings import FinetuneSettings
 from pipeline.photos.remote import Root, located
 from pipeline.photos.settings import PrepareSettings
+from pipeline.types import Progress
 
 if TYPE_CHECKING:
     from pipeline.inference.predict import Predictor
@@ -203,7 +204,7 @@ def _root(images: Any) -> Root:
 
 
 @contextlib.contextmanager
-def _progress(unit: str) -> Iterator[Callable[[int, int], None]]:
+def _progress(unit: str) -> Iterator[Progress]:
     """Yield a callback ``(done, total)`` that moves a bar where somebody looks on."""
     from tqdm import tqdm
 

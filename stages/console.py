@@ -12,15 +12,15 @@ import re
 import sys
 import time
 import warnings
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any, Final
 
 import click
 from tqdm import tqdm
 
 from pipeline.errors import NAMED, SETTING, HeadstartError, SettingError
+from pipeline.types import Progress
 
-Progress = Callable[[int, int], None]
 SECONDS_BETWEEN_LINES = 10.0
 WIDEST: Final = 10_000  # characters of a line that is not for a terminal
 TIME: Final = "%Y-%m-%d %H:%M:%S"

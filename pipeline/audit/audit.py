@@ -19,7 +19,7 @@ of test images where a model disagrees, and only there, favours models like it: 
 """
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
@@ -43,11 +43,10 @@ from pipeline.photos.manifest import Manifest
 from pipeline.photos.remote import Root, located
 from pipeline.stats.nearest_neighbours import Vectors, close_pairs, directions
 from pipeline.storage.atomic import published
+from pipeline.types import Progress
 
 COUNTS: Final = "audit.json"
 ROWS_AT_ONCE: Final = 4096
-
-Progress = Callable[[int, int], None]
 
 
 def audit(

@@ -1,14 +1,11 @@
 """What a head says of images that it was not fitted on: folds that keep near duplicates together."""
 
-from collections.abc import Callable
-
 import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.errors import InputError
 from pipeline.heads.registry import Head
-
-Progress = Callable[[int, int], None]
+from pipeline.types import Progress
 
 
 def predict(

@@ -28,6 +28,7 @@ from pipeline.heads import training_time
 from pipeline.heads.training_time import Cost
 from pipeline.plots import comparison
 from pipeline.stats import paired_tests
+from pipeline.stats.score_intervals import log_losses
 from pipeline.storage.atomic import publish_csv, published
 
 COMPARISON, RANKING = "comparison.csv", "ranking.csv"
@@ -35,7 +36,6 @@ SUMMARY, PICTURE = "comparison.json", "ranking.png"
 DECIMALS: Final = 6
 RANKED: Final = tuple(f"{metric}{end}" for metric in ("accuracy", "log_loss") for end in ("", "_low", "_high"))
 ALPHA: Final = 0.05  # of the corrected test
-_SMALLEST: Final = float(np.finfo(np.float64).eps)  # a probability of 0 counts as this, as in the metrics
 
 
 @dataclass(frozen=True)
@@ -142,9 +142,8 @@ def _read(folders: Sequence[Path]) -> list[_Judged]:
     for name, folder in zip(names, folders, strict=True):
         found = predictions_file.read_predictions(folder)
         order = _order(folders[0], first, folder, found)
-        codes = [found.classes.index(label) for label in first.labels]
+        codes = np.array([found.classes.index(label) for label in first.labels])
         correct = np.array(found.predicted)[order] == np.array(first.labels)
-        chosen = found.probabilities[order, codes]
         numbers = _numbers(folder)
         if numbers["images"] != len(found) or abs(numbers["accuracy"] - correct.mean()) > 10.0**-DECIMALS:
             raise ArtefactError(
@@ -152,7 +151,7 @@ def _read(folders: Sequence[Path]) -> list[_Judged]:
                 f"received accuracy {numbers['accuracy']} of {numbers['images']} images and {correct.mean():.6f} of "
                 f"{len(found)}"
             )
-        judged.append(_Judged(name, numbers, correct, -np.log(np.clip(chosen, _SMALLEST, 1.0))))
+        judged.append(_Judged(name, numbers, correct, log_losses(codes, found.probabilities[order])))
     return judged
 
 

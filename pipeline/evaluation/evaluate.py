@@ -15,7 +15,7 @@ What `evaluate` leaves in its folder::
 The same files, whatever was evaluated: a head by its features, a model by the images themselves.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,7 @@ from pipeline.models import classifier
 from pipeline.photos import manifest
 from pipeline.photos.remote import Root
 from pipeline.stats import calibration_error, metrics
+from pipeline.types import Progress
 
 
 def evaluate(
@@ -41,7 +42,7 @@ def evaluate(
     out_dir: Path,
     settings: EvaluateSettings,
     *,
-    progress: Callable[[int, int], None] = lambda done, total: None,
+    progress: Progress = lambda done, total: None,
 ) -> Summary:
     """Evaluate a head, at its threshold if it has one, or a model on the test images. Identical files count once.
 

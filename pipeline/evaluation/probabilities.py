@@ -1,6 +1,5 @@
 """Probabilities of test images: a head's from cached features, a model's from the photos themselves."""
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,6 +15,7 @@ from pipeline.photos.batches import of_manifest
 from pipeline.photos.manifest import Manifest
 from pipeline.photos.remote import Root
 from pipeline.photos.settings import Policy
+from pipeline.types import Progress
 
 
 class Probabilities(NamedTuple):
@@ -42,7 +42,7 @@ def predict(
     features_path: Path,
     *,
     tta: bool,
-    progress: Callable[[int, int], None],
+    progress: Progress,
 ) -> Probabilities:
     """Return the probabilities of the images of `table`, in its order.
 

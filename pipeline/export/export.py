@@ -28,6 +28,7 @@ from pipeline.photos.batches import batches, of_manifest
 from pipeline.photos.manifest import Manifest
 from pipeline.photos.remote import Root
 from pipeline.storage.atomic import published_folder
+from pipeline.types import Progress
 
 __all__ = ["NAMES", "Data", "Row", "Summary", "export"]
 
@@ -80,9 +81,7 @@ class Summary:
     parity: list[Row]
 
 
-def export(
-    model_dir: Path, out_dir: Path, settings: ExportSettings, *, progress: Callable[[int, int], None]
-) -> Summary:
+def export(model_dir: Path, out_dir: Path, settings: ExportSettings, *, progress: Progress) -> Summary:
     """Write a model in several formats, compare each with it, and publish all of it, or nothing.
 
     Parameters

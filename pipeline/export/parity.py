@@ -32,12 +32,12 @@ from pipeline.photos.manifest import Manifest
 from pipeline.photos.remote import Root
 from pipeline.photos.settings import Geometry
 from pipeline.stats import intervals
+from pipeline.types import Floats
 
 MARGIN: Final = 2e-3
 TOLERANCE: Final = 1e-3
 REPEATED: Final = 3  # the first image, so often, in one call at the end
 BATCH: Final = 32  # images, of the model itself
-Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)

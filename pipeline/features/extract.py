@@ -17,12 +17,13 @@ from pipeline.features.resolve import Plan
 from pipeline.features.settings import ExtractSettings
 from pipeline.features.workers.executors.executor import Executor, open_executor
 from pipeline.features.workers.partition import EVERYTHING, Worker, part_of
-from pipeline.features.workers.retry import Completion, Progress
+from pipeline.features.workers.retry import Completion
 from pipeline.features.workers.worker import job_of
 from pipeline.photos import manifest
 from pipeline.photos.augmentation import check_views
 from pipeline.photos.remote import Root
 from pipeline.storage.atomic import published
+from pipeline.types import Progress
 
 MOST_NAMED: Final = 10
 ATTEMPTS: Final = 3

@@ -19,8 +19,6 @@ from pipeline.heads.settings import ClassWeight
 from pipeline.heads.solvers import dense_training
 from pipeline.heads.standardise import (
     Candidates,
-    Codes,
-    Floats,
     Progress,
     Rows,
     Slot,
@@ -32,6 +30,7 @@ from pipeline.heads.standardise import (
     standardise,
     take,
 )
+from pipeline.types import Codes, Floats
 
 Singles = NDArray[np.float32]
 

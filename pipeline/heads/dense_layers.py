@@ -7,7 +7,7 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.heads.standardise import Floats
+from pipeline.types import Floats
 
 Singles = NDArray[np.float32]
 

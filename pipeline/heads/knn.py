@@ -11,8 +11,6 @@ from pipeline.heads.parameter_checks import require_choice, require_whole
 from pipeline.heads.selection.cross_validation import FittedSeparately
 from pipeline.heads.settings import ClassWeight
 from pipeline.heads.standardise import (
-    Codes,
-    Floats,
     Progress,
     Rows,
     Slot,
@@ -25,6 +23,7 @@ from pipeline.heads.standardise import (
     learn_scale,
     standardise,
 )
+from pipeline.types import Codes, Floats
 
 METRICS: Final = ("cosine", "euclidean")
 SEARCHED_NEIGHBOURS: Final = (50, 20, 10, 5, 3, 1)

@@ -6,7 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.heads.dense_layers import Stack
-from pipeline.heads.standardise import Floats, Rows, Slot, blocks, check_rows, outputs, probabilities, standardise
+from pipeline.heads.standardise import Rows, Slot, blocks, check_rows, outputs, probabilities, standardise
+from pipeline.types import Floats
 
 
 class AffineHead:

@@ -14,8 +14,6 @@ from pipeline.heads.settings import ClassWeight
 from pipeline.heads.solvers.logistic_objective import Objective
 from pipeline.heads.standardise import (
     Candidates,
-    Codes,
-    Floats,
     Progress,
     Table,
     check_labelled,
@@ -25,6 +23,7 @@ from pipeline.heads.standardise import (
     outputs,
     take,
 )
+from pipeline.types import Codes, Floats
 
 # The objective is a mean of nats. Coefficients of candidates are then within 1e-3 of the optimum, relative, at any
 # strength, and those of a head that is kept within 1e-5.

@@ -15,8 +15,6 @@ from pipeline.heads.selection.cross_validation import Fold, each_fold
 from pipeline.heads.settings import ClassWeight
 from pipeline.heads.standardise import (
     Candidates,
-    Codes,
-    Floats,
     Progress,
     Standardised,
     Table,
@@ -27,6 +25,7 @@ from pipeline.heads.standardise import (
     outputs,
     take,
 )
+from pipeline.types import Codes, Floats
 
 SEARCHED_ALPHA: Final = tuple(float(f"{alpha:.3g}") for alpha in np.logspace(6, -1, 22))
 FACTOR_ROWS: Final = 2**16

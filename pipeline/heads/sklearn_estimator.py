@@ -9,7 +9,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from pipeline.heads import registry
 from pipeline.heads.registry import Head
-from pipeline.heads.standardise import Floats
+from pipeline.types import Floats
 
 
 class HeadClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]

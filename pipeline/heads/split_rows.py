@@ -9,8 +9,9 @@ from pipeline.errors import InputError
 from pipeline.features.features_file import Features
 from pipeline.features.lazy_rows import Selection, not_finite
 from pipeline.heads import standardise
-from pipeline.heads.standardise import Codes, Table
+from pipeline.heads.standardise import Table
 from pipeline.photos.manifest import Manifest
+from pipeline.types import Codes
 
 
 class SplitRows(NamedTuple):

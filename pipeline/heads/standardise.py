@@ -10,10 +10,9 @@ from numpy.typing import NDArray
 
 from pipeline.errors import InputError
 from pipeline.heads.settings import ClassWeight
+from pipeline.types import Codes, Floats
 
 Rows = NDArray[np.floating[Any]]
-Codes = NDArray[np.int64]
-Floats = NDArray[np.float64]
 
 # Rows that are converted to float64 at a time: bounds the memory of a pass, and changes no result that is promised.
 BLOCK_ROWS = 1024
@@ -263,12 +262,6 @@ def probabilities(logits: Rows) -> Floats:
         logits = np.hstack([np.zeros_like(logits), logits])
     odds = np.exp(logits - logits.max(axis=1, keepdims=True))
     return np.asarray(odds / odds.sum(axis=1, keepdims=True))
-
-
-def losses(probability: Floats, y: Codes) -> Floats:
-    """Return -ln(probability of the label) of each row, (n,), in nats; finite, since 0 counts as the least number."""
-    of_label = np.maximum(probability[np.arange(len(y)), y], np.finfo(np.float64).tiny)
-    return np.asarray(0.0 - np.log(of_label))
 
 
 def count_parameters(layout: dict[str, Slot]) -> int:

@@ -5,7 +5,7 @@ evidence for its label lies.
 """
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from itertools import islice
@@ -27,8 +27,7 @@ from pipeline.models import forward
 from pipeline.models.classifier import Classifier
 from pipeline.models.settings import Runtime
 from pipeline.photos.batches import Photos
-
-Progress = Callable[[int, int], None]
+from pipeline.types import Progress
 
 SEARCH_BYTES: Final = 2**25  # of features that are held for one search through training features on disk
 LONGEST_STEM: Final = 80  # characters of a photo's name in that of its heat map

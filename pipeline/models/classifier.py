@@ -7,7 +7,7 @@ before the pooling. Whatever runs, the probabilities are the same up to rounding
 
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -28,6 +28,7 @@ from pipeline.models.settings import Runtime
 from pipeline.photos import decode
 from pipeline.photos.batches import Photos, batches
 from pipeline.photos.settings import Geometry
+from pipeline.types import Progress
 
 
 class Classifier(ABC):
@@ -109,7 +110,7 @@ class Classifier(ABC):
         """
         return self.predict_views(photos, 1, lambda done, total: None)[:, 0]
 
-    def predict_views(self, photos: Photos, views: int, progress: Callable[[int, int], None]) -> Probabilities:
+    def predict_views(self, photos: Photos, views: int, progress: Progress) -> Probabilities:
         """Return calibrated probabilities of so many views of each photo, (n, views, K), the photo itself first.
 
         Parameters

@@ -12,9 +12,9 @@ from pipeline.errors import ArtefactError, InputError
 from pipeline.heads.activations import ACTIVATIONS
 from pipeline.heads.dense_layers import Stack
 from pipeline.heads.standardise import probabilities, standardise
+from pipeline.types import Floats
 
 Singles = NDArray[np.float32]
-Floats = NDArray[np.float64]
 
 
 def _of_sigmoid(x: Floats) -> Floats:

@@ -5,6 +5,8 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final, TypeVar
 
+from pipeline.types import Progress
+
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -17,7 +19,7 @@ def each(
     items: Sequence[Item],
     *,
     workers: int | None,
-    progress: Callable[[int, int], None],
+    progress: Progress,
 ) -> list[Result | None]:
     """Call `function` on every item, in parallel.
 

@@ -15,6 +15,7 @@ from pipeline.photos.duplicates.perceptual_hash import Signature
 from pipeline.photos.remote import Address, Root, located
 from pipeline.photos.settings import PrepareSettings
 from pipeline.photos.source import Candidate, Rejected
+from pipeline.types import Progress
 
 CRASHED: Final = "the decoder crashed on it"
 
@@ -56,7 +57,7 @@ def _decode(data: bytes) -> tuple[NDArray[np.uint8], str]:
 
 
 def inspected(
-    root: Root, candidates: Sequence[Candidate], settings: PrepareSettings, progress: Callable[[int, int], None]
+    root: Root, candidates: Sequence[Candidate], settings: PrepareSettings, progress: Progress
 ) -> tuple[list[tuple[Candidate, Inspected]], list[Signature], list[Rejected]]:
     """Decode every candidate, and tell the images, with their signatures if wanted, from what cannot be used."""
     paths = full(root, [candidate.path for candidate in candidates])

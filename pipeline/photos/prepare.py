@@ -3,7 +3,7 @@
 Files that are not accepted are in the quarantine beside the manifest, ``quarantine.csv`` (path, reason).
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -19,12 +19,11 @@ from pipeline.photos.sample_sheet import draw
 from pipeline.photos.settings import PrepareSettings
 from pipeline.photos.source import Candidate, Rejected, Source
 from pipeline.storage.atomic import publish_csv
+from pipeline.types import Progress
 
 QUARANTINE_COLUMNS: Final = ("path", "reason")
 
 LISTED: Final = 10  # names in a message
-
-Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)

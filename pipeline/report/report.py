@@ -16,8 +16,9 @@ from pipeline.report.sections.models import Explain
 from pipeline.report.sections.overview import Looks
 from pipeline.report.sections.provenance import Commit
 from pipeline.report.settings import ReportSettings
-from pipeline.report.thumbnails import Atlas, Progress
+from pipeline.report.thumbnails import Atlas
 from pipeline.storage.atomic import published
+from pipeline.types import Progress
 
 LARGEST: Final = 10_000_000  # bytes of the page, as long as what is no thumbnail leaves room for any
 SPARE: Final = 1000  # bytes: numbers that are longer once the thumbnails are there

@@ -8,7 +8,7 @@ would not.
 import base64
 import io
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -21,9 +21,9 @@ from pipeline.photos import decode
 from pipeline.photos.batches import of_manifest, previews
 from pipeline.photos.manifest import Manifest
 from pipeline.photos.remote import Root
+from pipeline.types import Progress
 
 Pixels = NDArray[np.uint8]
-Progress = Callable[[int, int], None]
 
 SIDES: Final = (96, 80, 64, 48, 40, 32, 24, 16)  # px, of a thumbnail
 QUALITIES: Final = (80, 65, 50, 35)

@@ -31,9 +31,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.stats.intervals import LEVEL, proportion, weights
-
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
+from pipeline.types import Codes, Floats
 
 BINS: Final = 10
 FEWEST_IN_BIN: Final = 20  # images; of fewer there are fewer bins
@@ -63,7 +61,7 @@ class Bin:
     high: float
 
 
-def bins(actual: Ints, probabilities: Floats) -> list[Bin]:
+def bins(actual: Codes, probabilities: Floats) -> list[Bin]:
     """Return the bins of a reliability diagram, by rising confidence.
 
     Parameters
@@ -83,7 +81,7 @@ def bins(actual: Ints, probabilities: Floats) -> list[Bin]:
     return found
 
 
-def calibration_error(actual: Ints, probabilities: Floats, *, seed: int, resamples: int) -> dict[str, Any]:
+def calibration_error(actual: Codes, probabilities: Floats, *, seed: int, resamples: int) -> dict[str, Any]:
     """Return the expected calibration error with its 95 % interval, as the module says.
 
     Parameters
@@ -118,7 +116,7 @@ def calibration_error(actual: Ints, probabilities: Floats, *, seed: int, resampl
     }
 
 
-def _judged(actual: Ints, probabilities: Floats) -> tuple[Floats, Floats]:
+def _judged(actual: Codes, probabilities: Floats) -> tuple[Floats, Floats]:
     """Return each image's confidence, and 1 where its most probable class is its own, else 0."""
     given = probabilities.argmax(axis=1)
     return probabilities[np.arange(len(given)), given], (given == actual).astype(np.float64)

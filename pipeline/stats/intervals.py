@@ -22,9 +22,8 @@ from statistics import NormalDist
 from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
 
-Floats = NDArray[np.float64]
+from pipeline.types import Floats
 
 LEVEL: Final = 0.95
 Z: Final = NormalDist().inv_cdf((1 + LEVEL) / 2)

@@ -15,8 +15,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-Floats = NDArray[np.float64]
-Codes = NDArray[np.int64]
+from pipeline.types import Codes, Floats
 
 STRENGTHS: Final = tuple(float(strength) for strength in 10.0 ** np.arange(-3.0, 1.01, 0.5))
 """Penalties that are tried, in units of the mean eigenvalue of the standardised features."""

@@ -34,8 +34,6 @@ import numpy as np
 
 from pipeline.stats.intervals import bca, proportion, weights
 from pipeline.stats.score_intervals import (
-    Floats,
-    Ints,
     balanced_accuracy,
     effective_wilson,
     log_losses,
@@ -44,19 +42,20 @@ from pipeline.stats.score_intervals import (
     score_f1,
     score_log_loss,
 )
+from pipeline.types import Codes, Floats
 
 OVERALL: Final = ("accuracy", "balanced_accuracy", "macro_f1", "log_loss", "roc_auc")
 PER_CLASS: Final = ("precision", "recall", "f1")
 
 
 def measure(
-    actual: Ints,
+    actual: Codes,
     probabilities: Floats,
     classes: Sequence[str],
     *,
     seed: int,
     resamples: int,
-    predicted: Ints | None = None,
+    predicted: Codes | None = None,
 ) -> dict[str, Any]:
     """Measure predictions against the truth.
 
@@ -123,7 +122,7 @@ def measure(
     return {"n": n, **overall, "classes": per_class}
 
 
-def confusion(actual: Ints, predicted: Ints, k: int) -> Ints:
+def confusion(actual: Codes, predicted: Codes, k: int) -> Codes:
     """Count images by actual class (row) and predicted class (column).
 
     Parameters
@@ -167,7 +166,7 @@ class _Bootstrap:
         return {"value": value, "low": float(min(low, score[0], value)), "high": float(max(high, score[1], value))}
 
 
-def _columns(actual: Ints, probabilities: Floats, predicted: Ints) -> tuple[Floats, Floats]:
+def _columns(actual: Codes, probabilities: Floats, predicted: Codes) -> tuple[Floats, Floats]:
     """Return what each image adds to the sums, (n, 5 K + 1), and the AUC of each class against the rest, (K,).
 
     The columns: is of class k (K of them), is rightly given class k, is given class k, its log loss, and the two

@@ -6,11 +6,13 @@ nearest in 16 s. Time grows with the square of N, memory only with N: a million 
 times as long as 100,000.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
+
+from pipeline.types import Progress
 
 Vectors = NDArray[np.float32]
 Indices = NDArray[np.intp]
@@ -20,9 +22,7 @@ TILE_COLUMNS: Final = 8192  # a tile is 64 MB of float32
 PARTNERS: Final = 20  # of a vector in one tile: of 5,000 frames of a still scene nobody wants twelve million pairs
 
 
-def close_pairs(
-    left: Vectors, right: Vectors, *, least: float, progress: Callable[[int, int], None]
-) -> tuple[Indices, Indices, Vectors]:
+def close_pairs(left: Vectors, right: Vectors, *, least: float, progress: Progress) -> tuple[Indices, Indices, Vectors]:
     """Find the pairs i < j whose dot product ``left[i] @ right[j]`` is at least `least`.
 
     A vector with very many partners keeps the closest 20 of each tile of 8,192. Whatever is connected through pairs

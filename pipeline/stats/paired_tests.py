@@ -26,11 +26,9 @@ References
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
 from pipeline.stats.intervals import Z, bca, farthest, weights
-
-Floats = NDArray[np.float64]
+from pipeline.types import Floats
 
 
 def accuracy_difference(first_alone: int, second_alone: int, n: int, *, z: float = Z) -> tuple[float, float, float]:

@@ -19,7 +19,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-Floats = NDArray[np.float64]
+from pipeline.types import Floats
 
 EXPONENTS: Final = np.linspace(0.05, 2.0, 40)
 

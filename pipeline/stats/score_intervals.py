@@ -16,17 +16,14 @@ from collections.abc import Callable
 from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from pipeline.stats.intervals import Z, farthest, wilson
-
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
+from pipeline.types import Codes, Floats
 
 _SMALLEST: Final = float(np.finfo(np.float64).eps)  # a probability of 0 counts as this in log loss, as in scikit-learn
 
 
-def log_losses(actual: Ints, probabilities: Floats) -> Floats:
+def log_losses(actual: Codes, probabilities: Floats) -> Floats:
     """Return each image's log loss, (n,), in nats."""
     chosen = probabilities[np.arange(len(actual)), actual]
     return -np.log(np.clip(chosen, _SMALLEST, 1.0))
@@ -39,7 +36,7 @@ def score_f1(correct: int, actual_and_predicted: int) -> tuple[float, float]:
     return 2 * low / (1 + low), 2 * high / (1 + high)
 
 
-def score_log_loss(actual: Ints, probabilities: Floats) -> tuple[float, float]:
+def score_log_loss(actual: Codes, probabilities: Floats) -> tuple[float, float]:
     """Return the mean log loss, and what it would be with as many errors as Wilson's interval allows.
 
     Those errors cost what the errors of the sample cost on average, with one more among them that costs what the
@@ -58,7 +55,7 @@ def score_log_loss(actual: Ints, probabilities: Floats) -> tuple[float, float]:
     return float(loss.mean()), (1 - errors) * of_right + errors * of_wrong
 
 
-def effective_wilson(matrix: Ints, metric: Callable[[Floats], tuple[float, Floats]]) -> tuple[float, float]:
+def effective_wilson(matrix: Codes, metric: Callable[[Floats], tuple[float, Floats]]) -> tuple[float, float]:
     """Return Wilson's interval of a metric, with as many images as would give a proportion the metric's variance [1]_.
 
     The variance is that of the delta method. It is taken where each class has one right and one wrong image more, since
@@ -101,7 +98,7 @@ def macro_f1(counts: Floats) -> tuple[float, Floats]:
     return float(f1.mean()), slopes
 
 
-def score_auc(areas: Floats, support: Ints) -> tuple[float, float]:
+def score_auc(areas: Floats, support: Codes) -> tuple[float, float]:
     """Return Newcombe's pseudo-score interval of the mean AUC [2]_.
 
     It holds the AUC that lie within 1.96 of their own standard errors from the one observed. The standard error is

@@ -5,7 +5,7 @@ import hashlib
 import json
 import shutil
 import uuid
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -21,12 +21,11 @@ from pipeline.features.cache.shard import Shard
 from pipeline.storage import locks
 from pipeline.storage.digests import as_keys
 from pipeline.storage.locks import Writer
+from pipeline.types import Progress
 
 SHORT: Final = 8
 _DAMAGED: Final = "*.damaged"
 _REMOVED: Final = ".removed-"
-
-Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)

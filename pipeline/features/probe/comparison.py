@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 
 from pipeline.features.settings import Proof
 from pipeline.stats import intervals, paired_tests
+from pipeline.types import Floats
 
 BYTES: Final = 2  # of one feature: pooled ones are kept as float16
 FEWEST: Final = 40  # images; on fewer nothing is shown
 OVERLAP: Final = math.sqrt(2)  # Nadeau and Bengio's correction of a standard error, one image held out at a time
-Floats = NDArray[np.float64]
 Shown = Literal["better", "not worse", "nothing"]
 
 

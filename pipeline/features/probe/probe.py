@@ -30,13 +30,11 @@ from pipeline.photos import manifest
 from pipeline.photos.remote import Root
 from pipeline.plots import style
 from pipeline.storage.atomic import publish_csv
+from pipeline.types import Progress
 
 POOLINGS: Final = ("avg", "max", "grid2", "grid3")
 MOST_NAMED: Final = 10
 IMAGES_TIMED: Final = 512
-
-
-Progress = Callable[[int, int], None]
 
 
 OpenBench = Callable[[Plan], Bench]

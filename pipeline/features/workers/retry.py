@@ -7,7 +7,7 @@ smaller tasks, at last one image alone with nothing else under way. Whoever is l
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import cached_property, partial
 from typing import Final
 
@@ -25,6 +25,7 @@ from pipeline.features.workers.partition import Done, Part, Task, Worker
 from pipeline.features.workers.worker import Advance, Job, compute, compute_in_worker
 from pipeline.photos.manifest import Manifest
 from pipeline.storage.digests import as_keys
+from pipeline.types import Progress
 
 # Images a task, for workers: while nothing happens, and then for what was lost. A worker that is started anew costs
 # seconds and a task milliseconds, so few steps lead from a thousand images to the one that kills whoever reads it.
@@ -32,8 +33,6 @@ TASK_IMAGES: Final = 4 * row_cache.SHARD_ROWS
 LEAST_TASK_IMAGES: Final = 64
 RETRIED_IMAGES: Final = (32, 1)
 MOST_LOST: Final = 20  # beyond the number of tasks that ended
-
-Progress = Callable[[int, int], None]
 
 
 class Completion:

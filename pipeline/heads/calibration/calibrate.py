@@ -23,9 +23,10 @@ from numpy.typing import NDArray
 from pipeline.errors import ArtefactError
 from pipeline.heads.calibration.temperature import fit_factor
 from pipeline.stats import calibration_error
+from pipeline.stats.score_intervals import log_losses
+from pipeline.types import Floats
 
 Method = Literal["temperature"]
-Floats = NDArray[np.float64]
 
 METHODS: Final = get_args(Method)
 FEWEST_ROWS: Final = 50
@@ -105,8 +106,7 @@ def of_record(record: Mapping[str, Any], directory: Path) -> float:
 
 def log_loss(probabilities: Floats, y: NDArray[np.int64]) -> float:
     """Return the mean of -ln(probability of the label), in nats."""
-    of_label = probabilities[np.arange(len(y)), y]
-    return float(0.0 - np.log(np.maximum(of_label, _SMALLEST)).mean())
+    return float(log_losses(y, probabilities).mean())
 
 
 def describe(before: Floats, y: NDArray[np.int64], temperature: float) -> dict[str, Any]:

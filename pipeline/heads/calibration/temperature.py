@@ -5,7 +5,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.heads.standardise import Codes, Floats
+from pipeline.types import Codes, Floats
 
 LARGEST: Final = 20.0  # of the factor's logarithm, either way
 

@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.errors import InputError
-from pipeline.heads.standardise import Candidates, Codes, Progress, Table, take
+from pipeline.heads.standardise import Candidates, Progress, Table, take
+from pipeline.types import Codes
 
 Fitted = TypeVar("Fitted")
 

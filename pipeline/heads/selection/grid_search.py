@@ -16,12 +16,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.errors import InputError
-from pipeline.heads import registry, standardise
+from pipeline.heads import registry
 from pipeline.heads.registry import Head
 from pipeline.heads.selection.cross_validation import Fold
-from pipeline.heads.standardise import Codes, Progress, Table
+from pipeline.heads.standardise import Progress, Table
 from pipeline.plots import training_curves
+from pipeline.stats.score_intervals import log_losses
 from pipeline.storage.atomic import publish_csv
+from pipeline.types import Codes
 
 TABLE_FILE: Final = "search.csv"
 PLOT_FILE: Final = "search.png"
@@ -184,7 +186,7 @@ def _text(value: object) -> str:
 def _judge(
     params: Mapping[str, Any], probability: NDArray[np.float64], y: Codes, weights: NDArray[np.float64]
 ) -> Trial:
-    losses = standardise.losses(probability, y)
+    losses = log_losses(y, probability)
     share = weights / weights.sum()
     mean = float(share @ losses)
     error = float(np.sqrt(np.square(share) @ np.square(losses - mean)))

@@ -14,7 +14,6 @@ the same forecast, made from parts of up to half the images, is compared with wh
 """
 
 import json
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
@@ -34,16 +33,13 @@ from pipeline.plots import training_curves
 from pipeline.stats import power_law
 from pipeline.stats.intervals import wilson
 from pipeline.storage.atomic import publish_csv, published
+from pipeline.types import Codes, Floats, Progress
 
 ENOUGH: Final = 200  # validation images from which they judge alone
 FOLDS: Final = 5  # otherwise
 SMALLEST: Final = 64  # the smallest part is this part of all, if that leaves two images a class
 RESAMPLES: Final = 1000
 TABLE, FORECAST, PICTURE = "growth.csv", "growth.json", "growth.png"
-
-Codes = NDArray[np.int64]
-Floats = NDArray[np.float64]
-Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)

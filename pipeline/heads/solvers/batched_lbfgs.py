@@ -18,7 +18,7 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.heads.standardise import Floats
+from pipeline.types import Floats
 
 Smooth = Callable[[Floats, NDArray[np.intp]], tuple[Floats, Floats]]
 

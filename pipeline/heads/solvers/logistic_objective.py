@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.heads.solvers import batched_lbfgs
-from pipeline.heads.standardise import Codes, Floats, Standardised, Table, probabilities
+from pipeline.heads.standardise import Standardised, Table, probabilities
+from pipeline.types import Codes, Floats
 
 # In coordinates in which the curvature is about one, a gradient is as far from zero as the point is from the optimum.
 CURVED: Final = 3e-6

@@ -17,8 +17,7 @@ from pipeline.models.finetuning import checkpoints, input_pipeline
 from pipeline.models.finetuning.checkpoints import Row, State
 from pipeline.models.finetuning.settings import TuningSettings
 from pipeline.models.finetuning.trainer import Tuner
-
-Progress = Callable[[int, int], None]
+from pipeline.types import Progress
 
 
 class FrozenWeightsError(HeadstartError):

@@ -16,12 +16,13 @@ from pipeline.errors import SettingError
 from pipeline.heads import registry, store, training_time
 from pipeline.models.finetuning import checkpoints
 from pipeline.models.finetuning.checkpoints import Row
-from pipeline.models.finetuning.epochs import FrozenWeightsError, Outcome, Progress
+from pipeline.models.finetuning.epochs import FrozenWeightsError, Outcome
 from pipeline.models.finetuning.settings import FinetuneSettings
 from pipeline.models.finetuning.setup import Job, Run, require_same_classes
 from pipeline.models.store import LayerState
 from pipeline.photos import manifest
 from pipeline.photos.remote import Root
+from pipeline.types import Progress
 
 __all__ = ["Callbacks", "FinetuneSettings", "FrozenWeightsError", "Summary", "finetune"]
 

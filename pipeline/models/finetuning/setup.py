@@ -31,7 +31,7 @@ from pipeline.heads.store import load as load_head
 from pipeline.models import assemble, store
 from pipeline.models.finetuning import checkpoints, devices, epochs, input_pipeline
 from pipeline.models.finetuning.checkpoints import Row
-from pipeline.models.finetuning.epochs import Outcome, Progress, Split
+from pipeline.models.finetuning.epochs import Outcome, Split
 from pipeline.models.finetuning.settings import TuningSettings
 from pipeline.models.finetuning.trainer import Tuner, distances
 from pipeline.models.store import LayerState
@@ -39,6 +39,7 @@ from pipeline.photos import manifest
 from pipeline.photos.manifest import Manifest
 from pipeline.photos.remote import Root
 from pipeline.photos.settings import Policy
+from pipeline.types import Progress
 
 
 @dataclass(frozen=True, kw_only=True)

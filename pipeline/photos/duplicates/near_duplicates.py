@@ -13,7 +13,7 @@ to 128 pixels square, and mirrored differed in at most 16 bits and correlated at
 differed in at least 86 bits, except two that are the same scene. On 8 by 8 digits the second rule asks for 20 bits.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -23,13 +23,12 @@ from numpy.typing import NDArray
 from pipeline.errors import InputError
 from pipeline.photos.duplicates.perceptual_hash import BITS, Signatures
 from pipeline.stats.nearest_neighbours import Indices, Vectors, close_pairs
+from pipeline.types import Progress
 
 SHARE: Final = 3  # a copy is at least so many times nearer than the nearest picture of another class
 LIKENESS: Final = 0.98
 CONTRAST: Final = 4.0  # grey levels squared: a picture flatter than its root is like nothing
 SAMPLE: Final = 2048  # pictures from which the distance between unrelated ones is taken
-
-Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
