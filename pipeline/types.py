@@ -5,6 +5,6 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-Progress = Callable[[int, int], None]  # is told how many are done, and of how many
+Progress = Callable[[int, int], object]  # is told how many are done, and of how many
 Floats = NDArray[np.float64]
 Codes = NDArray[np.int64]  # the class of each row, as its place among the sorted names

@@ -210,7 +210,7 @@ def _compared(
     data: Data | None,
     table: Manifest | None,
     cache: Path | None,
-    advance: Callable[[int], None],
+    advance: Callable[[int], object],
 ) -> list[Row]:
     if data is None or table is None:
         return []

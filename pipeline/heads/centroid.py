@@ -11,8 +11,8 @@ from pipeline.heads.linear import AffineHead
 from pipeline.heads.parameter_checks import require_choice
 from pipeline.heads.selection.cross_validation import FittedSeparately
 from pipeline.heads.settings import ClassWeight
-from pipeline.heads.standardise import Progress, Standardised, Table, check_labelled, count_classes, learn_scale
-from pipeline.types import Codes, Floats
+from pipeline.heads.standardise import Standardised, Table, check_labelled, count_classes, learn_scale
+from pipeline.types import Codes, Floats, Progress
 
 
 @dataclass(kw_only=True, eq=False)

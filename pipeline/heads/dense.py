@@ -19,7 +19,6 @@ from pipeline.heads.settings import ClassWeight
 from pipeline.heads.solvers import dense_training
 from pipeline.heads.standardise import (
     Candidates,
-    Progress,
     Rows,
     Slot,
     Table,
@@ -30,7 +29,7 @@ from pipeline.heads.standardise import (
     standardise,
     take,
 )
-from pipeline.types import Codes, Floats
+from pipeline.types import Codes, Floats, Progress
 
 Singles = NDArray[np.float32]
 

@@ -11,7 +11,6 @@ from pipeline.heads.parameter_checks import require_choice, require_whole
 from pipeline.heads.selection.cross_validation import FittedSeparately
 from pipeline.heads.settings import ClassWeight
 from pipeline.heads.standardise import (
-    Progress,
     Rows,
     Slot,
     Table,
@@ -23,7 +22,7 @@ from pipeline.heads.standardise import (
     learn_scale,
     standardise,
 )
-from pipeline.types import Codes, Floats
+from pipeline.types import Codes, Floats, Progress
 
 METRICS: Final = ("cosine", "euclidean")
 SEARCHED_NEIGHBOURS: Final = (50, 20, 10, 5, 3, 1)

@@ -14,7 +14,6 @@ from pipeline.heads.settings import ClassWeight
 from pipeline.heads.solvers.logistic_objective import Objective
 from pipeline.heads.standardise import (
     Candidates,
-    Progress,
     Table,
     check_labelled,
     class_weights,
@@ -23,7 +22,7 @@ from pipeline.heads.standardise import (
     outputs,
     take,
 )
-from pipeline.types import Codes, Floats
+from pipeline.types import Codes, Floats, Progress
 
 # The objective is a mean of nats. Coefficients of candidates are then within 1e-3 of the optimum, relative, at any
 # strength, and those of a head that is kept within 1e-5.

@@ -14,8 +14,8 @@ from pipeline.heads.knn import KnnHead
 from pipeline.heads.logistic import LogisticHead
 from pipeline.heads.ridge import RidgeHead
 from pipeline.heads.selection.cross_validation import Fold
-from pipeline.heads.standardise import Candidates, Progress, Rows, Slot, Table, blocks
-from pipeline.types import Codes, Floats
+from pipeline.heads.standardise import Candidates, Rows, Slot, Table, blocks
+from pipeline.types import Codes, Floats, Progress
 
 
 class Head(Protocol):

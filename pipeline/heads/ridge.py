@@ -15,7 +15,6 @@ from pipeline.heads.selection.cross_validation import Fold, each_fold
 from pipeline.heads.settings import ClassWeight
 from pipeline.heads.standardise import (
     Candidates,
-    Progress,
     Standardised,
     Table,
     check_labelled,
@@ -25,7 +24,7 @@ from pipeline.heads.standardise import (
     outputs,
     take,
 )
-from pipeline.types import Codes, Floats
+from pipeline.types import Codes, Floats, Progress
 
 SEARCHED_ALPHA: Final = tuple(float(f"{alpha:.3g}") for alpha in np.logspace(6, -1, 22))
 FACTOR_ROWS: Final = 2**16

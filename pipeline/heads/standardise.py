@@ -18,13 +18,6 @@ Rows = NDArray[np.floating[Any]]
 BLOCK_ROWS = 1024
 
 
-class Progress(Protocol):
-    """Told after each step how much is done, out of how much."""
-
-    def __call__(self, done: int, total: int, /) -> object:
-        """Take note of the progress."""
-
-
 class Table(Protocol):
     """Rows that are read slice by slice: a matrix in memory, or rows of a file that would not fit there."""
 

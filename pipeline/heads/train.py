@@ -19,10 +19,10 @@ from pipeline.heads.selection import grid_search
 from pipeline.heads.selection.cross_validation import Fold, assign
 from pipeline.heads.settings import TrainSettings
 from pipeline.heads.split_rows import SplitRows, learned_classes, read_split
-from pipeline.heads.standardise import Progress, Table
+from pipeline.heads.standardise import Table
 from pipeline.photos import manifest
 from pipeline.stats.score_intervals import log_losses
-from pipeline.types import Codes
+from pipeline.types import Codes, Progress
 
 BYTES_A_VALUE: Final = 12  # in memory a value is a float32, and a float64 once it is standardised
 

@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.errors import InputError
-from pipeline.heads.standardise import Candidates, Progress, Table, take
-from pipeline.types import Codes
+from pipeline.heads.standardise import Candidates, Table, take
+from pipeline.types import Codes, Progress
 
 Fitted = TypeVar("Fitted")
 

@@ -19,11 +19,11 @@ from pipeline.errors import InputError
 from pipeline.heads import registry
 from pipeline.heads.registry import Head
 from pipeline.heads.selection.cross_validation import Fold
-from pipeline.heads.standardise import Progress, Table
+from pipeline.heads.standardise import Table
 from pipeline.plots import training_curves
 from pipeline.stats.score_intervals import log_losses
 from pipeline.storage.atomic import publish_csv
-from pipeline.types import Codes
+from pipeline.types import Codes, Progress
 
 TABLE_FILE: Final = "search.csv"
 PLOT_FILE: Final = "search.png"

@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 from pipeline.errors import InputError
 from pipeline.heads.settings import ClassWeight
 from pipeline.heads.standardise import (
-    Progress,
     Rows,
     Slot,
     Table,
@@ -21,7 +20,7 @@ from pipeline.heads.standardise import (
     learn_scale,
     standardise,
 )
-from pipeline.types import Codes, Floats
+from pipeline.types import Codes, Floats, Progress
 
 SHUFFLED_VALUES: Final = 2**25  # numbers that an epoch shuffles as a whole: 128 MB
 RUN_ROWS: Final = 512  # beyond that, rows that are read together
