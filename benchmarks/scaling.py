@@ -27,7 +27,7 @@ import numpy as np
 from PIL import Image
 
 from pipeline.features import extract
-from pipeline.features.extract import Report
+from pipeline.features.extract import ExtractResult
 from pipeline.features.resolve import Plan
 from pipeline.features.settings import ExecutorSettings, ExtractSettings
 from pipeline.features.workers import retry
@@ -81,7 +81,7 @@ class Bench:
         """Extract, and return the images a second that the report gives."""
         return self.extract(crew, engine).images_per_second
 
-    def extract(self, crew: Executor, engine: Any) -> Report:
+    def extract(self, crew: Executor, engine: Any) -> ExtractResult:
         """Compute every row anew."""
         cache = self.folder / ("cache" if engine is None else "cache of a network that costs nothing")
         shutil.rmtree(cache / "rows", ignore_errors=True)

@@ -12,7 +12,7 @@ from stages.console import Stage, show_table
 from stages.options.of_settings import options
 
 if TYPE_CHECKING:
-    from pipeline.evaluation.compare import Summary
+    from pipeline.evaluation.compare import CompareResult
     from pipeline.evaluation.verdict import Place
 
 PAIRS_PRINTED = 15
@@ -46,7 +46,7 @@ def compare(out_dirs: tuple[Path, ...], result_dir: Path, **chosen: Any) -> None
     click.echo(f"-> {result_dir}")
 
 
-def _pairs(summary: "Summary") -> str:
+def _pairs(summary: "CompareResult") -> str:
     count = len(summary.pairs)
     return "one pair" if count == 1 else f"{count:,} pairs"
 

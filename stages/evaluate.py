@@ -13,7 +13,7 @@ from stages.options.of_settings import options
 from stages.options.paths import PLACE
 
 if TYPE_CHECKING:
-    from pipeline.evaluation.results import Summary
+    from pipeline.evaluation.results import EvaluateResult
 
 TITLES = {
     "accuracy": "accuracy",
@@ -51,7 +51,7 @@ def evaluate(images: Root, manifest: Path, features: Path, trained_dir: Path, ou
     click.echo(f"\n-> {out_dir}")
 
 
-def _uncalibrated(summary: "Summary") -> list[str]:
+def _uncalibrated(summary: "EvaluateResult") -> list[str]:
     if summary.temperature == 1.0:
         return []
     numbers = ", ".join(f"{TITLES[name]} {_estimate(summary.uncalibrated[name])}" for name in ("log_loss", "ece"))

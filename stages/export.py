@@ -11,7 +11,7 @@ from stages.console import Stage, progress, show_table
 from stages.options.of_settings import options
 
 if TYPE_CHECKING:
-    from pipeline.export.parity import Row
+    from pipeline.export.parity import ParityRow
 
 
 @click.command(cls=Stage)
@@ -35,7 +35,7 @@ def export(model_dir: Path, out_dir: Path, **chosen: Any) -> None:
     click.echo(f"{', '.join(summary.files.values())} -> {out_dir}")
 
 
-def _show(rows: "list[Row]") -> None:
+def _show(rows: "list[ParityRow]") -> None:
     first = rows[0]
     click.echo(f"{first.images:,} test images, each format by its own runtime; in brackets 95 % intervals\n")
     header = ("format", "labels agree", "largest difference", "accuracy", "ms an image", "MB")
@@ -43,7 +43,7 @@ def _show(rows: "list[Row]") -> None:
     click.echo()
 
 
-def _row(row: "Row") -> tuple[str, ...]:
+def _row(row: "ParityRow") -> tuple[str, ...]:
     difference = max(row.largest_difference, row.largest_difference_from_files or 0.0)
     return (
         row.format,

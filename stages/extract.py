@@ -14,7 +14,7 @@ from stages.options.of_settings import options
 from stages.options.paths import FILE, PLACE
 
 if TYPE_CHECKING:
-    from pipeline.features.extract import Report
+    from pipeline.features.extract import ExtractResult
 
 
 @click.command(cls=Stage)
@@ -47,7 +47,7 @@ def extract(images: Root, manifest: Path, features: Path, planned: bool, report:
         click.echo(f"nothing was cached under these settings: {reason}")
 
 
-def _summary(done: "Report", where: Path) -> str:
+def _summary(done: "ExtractResult", where: Path) -> str:
     each = f" in {done.views} views" if done.views > 1 else ""
     rate = f" at {done.images_per_second:,.0f} a second" if done.computed else ""
     lines = [f"{done.distinct:,} images{each}: {done.computed:,} computed{rate}, {done.reused:,} reused -> {where}"]

@@ -13,7 +13,7 @@ from stages.options.of_settings import options
 from stages.options.paths import FILE, FOLDER, PLACE
 
 if TYPE_CHECKING:
-    from pipeline.models.finetuning.finetune import Summary
+    from pipeline.models.finetuning.finetune import FinetuneResult
 
 
 @click.command(cls=Stage)
@@ -57,7 +57,7 @@ def _epoch(row: dict[str, float]) -> str:
     return f"epoch {row['epoch']:.0f}: {', '.join(numbers)}"
 
 
-def _show_layers(summary: "Summary") -> None:
+def _show_layers(summary: "FinetuneResult") -> None:
     """Print the layers above the cut, one a line, and those below it summed up."""
     below = [layer for layer in summary.layers if layer.place == "trunk"]
     rows = [("(below the cut)", f"{sum(layer.parameters for layer in below):,}", "frozen")] if below else []
@@ -71,7 +71,7 @@ def _show_layers(summary: "Summary") -> None:
     click.echo()
 
 
-def _outcome(summary: "Summary") -> str:
+def _outcome(summary: "FinetuneResult") -> str:
     if not summary.history:
         return f"joined {len(summary.layers)} layers of trunk and head, {summary.frozen:,} numbers, none trained"
     best = summary.history[summary.best_epoch - 1]

@@ -8,7 +8,7 @@ import click
 
 from pipeline.heads import training_time
 from pipeline.heads.settings import TrainSettings
-from pipeline.heads.train import Summary
+from pipeline.heads.train import TrainResult
 from pipeline.setting import build
 from stages.console import Stage, progress, warn
 from stages.options.of_settings import given, options
@@ -44,7 +44,7 @@ def train(manifest: Path, features: Path, head_dir: Path, report: Path | None, *
     click.echo(f"{settings.head}: {summary.n_parameters:,} parameters, {scores} -> {head_dir}")
 
 
-def _calibration(summary: Summary) -> dict[str, float]:
+def _calibration(summary: TrainResult) -> dict[str, float]:
     """Return what a calibration did on the images that it was fitted on, flat."""
     if summary.calibrated is None:
         return {}
@@ -56,7 +56,7 @@ def _calibration(summary: Summary) -> dict[str, float]:
     return {"temperature": found["temperature"], "calibration_rows": found["rows"], **flat}
 
 
-def _searched(summary: Summary) -> list[str]:
+def _searched(summary: TrainResult) -> list[str]:
     if summary.searched is None:
         return []
     trials, chosen = summary.searched.trials, summary.searched.trials[summary.searched.chosen]
@@ -69,7 +69,7 @@ def _searched(summary: Summary) -> list[str]:
     ]
 
 
-def _threshold(summary: Summary) -> list[str]:
+def _threshold(summary: TrainResult) -> list[str]:
     if summary.threshold is None:
         return []
     found = summary.threshold

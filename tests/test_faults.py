@@ -31,7 +31,7 @@ from pipeline.errors import BusyError, HeadstartError, StorageError
 from pipeline.features import extract, features_file
 from pipeline.features.cache import inventory, row_cache, shard, shard_files
 from pipeline.features.cache.row_cache import RowCache
-from pipeline.features.extract import Report
+from pipeline.features.extract import ExtractResult
 from pipeline.photos import manifest
 from pipeline.storage import hdf5
 from tests import ROOT, faulty
@@ -84,7 +84,7 @@ class Site:
         shutil.rmtree(self.trial, ignore_errors=True)
         self.trial.mkdir()
 
-    def extract(self, engine: CountingEngine | None = None) -> Report:
+    def extract(self, engine: CountingEngine | None = None) -> ExtractResult:
         row_cache.SHARD_ROWS = SHARD  # type: ignore[misc]
         features_file.LEFTOVER_SECONDS = -1  # type: ignore[misc]
         return extract.extract(

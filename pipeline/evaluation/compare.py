@@ -39,7 +39,7 @@ ALPHA: Final = 0.05  # of the corrected test
 
 
 @dataclass(frozen=True)
-class Summary:
+class CompareResult:
     """What a comparison found.
 
     Attributes
@@ -73,7 +73,7 @@ class _Judged:
     losses: NDArray[np.float64]
 
 
-def compare(out_dirs: Sequence[Path], result_dir: Path, settings: CompareSettings) -> Summary:
+def compare(out_dirs: Sequence[Path], result_dir: Path, settings: CompareSettings) -> CompareResult:
     """Set evaluations side by side, and write tables, picture and verdict.
 
     Parameters
@@ -103,7 +103,7 @@ def compare(out_dirs: Sequence[Path], result_dir: Path, settings: CompareSetting
     ordered = sorted(judged, key=lambda one: (-one.correct.sum(), float(one.losses.mean()), one.name))
     pairs = _pairs(ordered, seed=settings.seed, resamples=settings.resamples)
     ranking = [_place(one, pairs, known.get(one.name)) for one in ordered]
-    summary = Summary(
+    summary = CompareResult(
         len(ordered[0].correct), ranking, pairs, verdict.overall(ranking, pairs), verdict.fine_tuning(pairs, known)
     )
     _write(result_dir, summary)
@@ -245,7 +245,7 @@ def _estimate(numbers: Mapping[str, float], metric: str) -> tuple[float, float, 
     return numbers[metric], numbers[f"{metric}_low"], numbers[f"{metric}_high"]
 
 
-def _write(result_dir: Path, summary: Summary) -> None:
+def _write(result_dir: Path, summary: CompareResult) -> None:
     for name, rows in ((COMPARISON, summary.pairs), (RANKING, summary.ranking)):
         records = [asdict(row) for row in rows]
         values = [["" if value is None else value for value in record.values()] for record in records]
@@ -255,7 +255,7 @@ def _write(result_dir: Path, summary: Summary) -> None:
         path.write_text(json.dumps(asdict(summary), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-def _draw(path: Path, summary: Summary) -> None:
+def _draw(path: Path, summary: CompareResult) -> None:
     leader = summary.ranking[0].name
     behind: dict[str, Any] = {pair.second: pair for pair in summary.pairs if pair.first == leader}
     accuracy = [(one.name, one.accuracy, one.accuracy_low, one.accuracy_high) for one in summary.ranking]

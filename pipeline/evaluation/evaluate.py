@@ -24,7 +24,7 @@ import numpy as np
 
 from pipeline.errors import ArtefactError, InputError
 from pipeline.evaluation import probabilities, results
-from pipeline.evaluation.results import Evaluated, Summary
+from pipeline.evaluation.results import Evaluated, EvaluateResult
 from pipeline.evaluation.settings import EvaluateSettings
 from pipeline.heads.calibration import thresholds
 from pipeline.models import classifier
@@ -43,7 +43,7 @@ def evaluate(
     settings: EvaluateSettings,
     *,
     progress: Progress = lambda done, total: None,
-) -> Summary:
+) -> EvaluateResult:
     """Evaluate a head, at its threshold if it has one, or a model on the test images. Identical files count once.
 
     Parameters
@@ -93,7 +93,9 @@ def evaluate(
     measured = measure(given.calibrated, predicted=predicted) | {"ece": ece(given.calibrated)}
     before = {"log_loss": measure(given.uncalibrated)["log_loss"], "ece": ece(given.uncalibrated)}
     warnings = given.warnings + [f"{name}: not defined, {measured[name]['reason']}" for name in _undefined(measured)]
-    summary = Summary(measured, trained.temperature, before, int(np.count_nonzero(predicted != actual)), warnings)
+    summary = EvaluateResult(
+        measured, trained.temperature, before, int(np.count_nonzero(predicted != actual)), warnings
+    )
     found = Evaluated(test, classes, actual, given.calibrated, given.uncalibrated, predicted)
     results.write(out_dir, found, summary, history=trained.history, images_root=images_root)
     return summary

@@ -28,7 +28,7 @@ DECIMALS: Final = 6  # of a metric: more would differ between machines, which su
 
 
 @dataclass(frozen=True)
-class Summary:
+class EvaluateResult:
     """What an evaluation found.
 
     Attributes
@@ -71,7 +71,7 @@ class Evaluated:
 
 
 def write(
-    out_dir: Path, found: Evaluated, summary: Summary, *, history: Sequence[dict[str, float]], images_root: Root
+    out_dir: Path, found: Evaluated, summary: EvaluateResult, *, history: Sequence[dict[str, float]], images_root: Root
 ) -> None:
     """Write all files of an evaluation; `history` has a row an epoch of training."""
     _write_tables(out_dir, found, summary)
@@ -80,7 +80,7 @@ def write(
     _write_learning_curves(out_dir, list(history))
 
 
-def _write_tables(out_dir: Path, found: Evaluated, summary: Summary) -> None:
+def _write_tables(out_dir: Path, found: Evaluated, summary: EvaluateResult) -> None:
     measured = summary.metrics
     flat: dict[str, float] = {"images": measured["n"]}
     for name in (*metrics.OVERALL, "ece"):
@@ -114,7 +114,7 @@ def _flat(name: str, estimate: dict[str, Any]) -> dict[str, float]:
     return {key: round(estimate[end], DECIMALS) for key, end in ends.items()}
 
 
-def _write_reliability(out_dir: Path, found: Evaluated, summary: Summary) -> None:
+def _write_reliability(out_dir: Path, found: Evaluated, summary: EvaluateResult) -> None:
     """Write and draw how often the probabilities are right; twice, if there is a temperature."""
     states = [(1.0, found.uncalibrated, summary.uncalibrated["ece"])]
     if summary.temperature != 1.0:

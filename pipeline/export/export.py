@@ -19,7 +19,7 @@ from pipeline.errors import HeadstartError, InputError, SettingError, StorageErr
 from pipeline.export import bundle, model_card, parity
 from pipeline.export.build_graph import Graph
 from pipeline.export.formats import FORMATS, Format, Samples
-from pipeline.export.parity import Row
+from pipeline.export.parity import ParityRow
 from pipeline.export.settings import ExportSettings
 from pipeline.models import store
 from pipeline.models.model import Model
@@ -30,7 +30,7 @@ from pipeline.photos.remote import Root
 from pipeline.storage.atomic import published_folder
 from pipeline.types import Progress
 
-__all__ = ["NAMES", "Data", "Row", "Summary", "export"]
+__all__ = ["NAMES", "Data", "ExportResult", "ParityRow", "export"]
 
 NAMES: Final = tuple(name for name in FORMATS if "-" not in name)
 OPERATION: Final = re.compile(r"(?:tf\.|OpType: |operations?: |op \[\S+ )(\w+)")  # in what the converters complain of
@@ -66,22 +66,22 @@ class Data:
 
 
 @dataclass(frozen=True)
-class Summary:
+class ExportResult:
     """What was exported.
 
     Attributes
     ----------
     files : dict of str to str
         The file, or folder, of each format.
-    parity : list of Row
+    parity : list of ParityRow
         Empty without data.
     """
 
     files: dict[str, str]
-    parity: list[Row]
+    parity: list[ParityRow]
 
 
-def export(model_dir: Path, out_dir: Path, settings: ExportSettings, *, progress: Progress) -> Summary:
+def export(model_dir: Path, out_dir: Path, settings: ExportSettings, *, progress: Progress) -> ExportResult:
     """Write a model in several formats, compare each with it, and publish all of it, or nothing.
 
     Parameters
@@ -128,7 +128,7 @@ def export(model_dir: Path, out_dir: Path, settings: ExportSettings, *, progress
         (new / bundle.CARD).write_text(model_card.written(model, facts), encoding="utf-8")
         made = {"versions": _versions(rows), "calibrated_on": used}
         bundle.write_document(new, model, {row.name: row for row in rows}, made)
-    return Summary({row.name: row.path for row in rows}, found)
+    return ExportResult({row.name: row.path for row in rows}, found)
 
 
 @dataclass(frozen=True)
@@ -211,7 +211,7 @@ def _compared(
     table: Manifest | None,
     cache: Path | None,
     advance: Callable[[int], object],
-) -> list[Row]:
+) -> list[ParityRow]:
     if data is None or table is None:
         return []
     found = []

@@ -10,7 +10,7 @@ from typing import Any, Final
 from pipeline.errors import ArtefactError
 from pipeline.evaluation import predictions_file
 from pipeline.export.formats import Format
-from pipeline.export.parity import Row
+from pipeline.export.parity import ParityRow
 from pipeline.models.model import Model
 from pipeline.photos import manifest
 from pipeline.photos.splits import SPLITS
@@ -69,7 +69,7 @@ class Facts:
     evaluation : Path or None
         A folder of `pipeline.evaluation.evaluate.evaluate`.
     formats : sequence of Format
-    parity : sequence of Row
+    parity : sequence of ParityRow
         Empty if nothing was compared.
     calibrated_on : dict or None
         The images that int8 was calibrated on: ``images`` and ``sha256`` of their digests.
@@ -78,7 +78,7 @@ class Facts:
     manifest_path: Path | None
     evaluation: Path | None
     formats: Sequence[Format]
-    parity: Sequence[Row]
+    parity: Sequence[ParityRow]
     calibrated_on: Mapping[str, Any] | None
 
 

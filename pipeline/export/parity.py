@@ -41,7 +41,7 @@ BATCH: Final = 32  # images, of the model itself
 
 
 @dataclass(frozen=True)
-class Row:
+class ParityRow:
     """What was found of one format.
 
     Attributes
@@ -142,7 +142,7 @@ def reference(model: Model, root: Root, table: Manifest, *, cache: Path | None) 
         yield Reference(table, ours.predict_proba(photos), work)
 
 
-def compare(model: Model, directory: Path, row: Format, expected: Reference) -> Row:
+def compare(model: Model, directory: Path, row: Format, expected: Reference) -> ParityRow:
     """Run one format over the images of a reference, and compare.
 
     Raises
@@ -166,7 +166,7 @@ def compare(model: Model, directory: Path, row: Format, expected: Reference) -> 
         )
     right = int(np.count_nonzero(np.array(model.classes)[given] == np.array(table.labels)))
     low, high = intervals.proportion(right, len(table))
-    return Row(
+    return ParityRow(
         format=row.name,
         megabytes=sum(file.stat().st_size for file in bundle.files_of(directory, row)) / 1e6,
         images=len(table),
@@ -181,11 +181,11 @@ def compare(model: Model, directory: Path, row: Format, expected: Reference) -> 
     )
 
 
-def write(directory: Path, rows: Sequence[Row], made: Mapping[str, Any]) -> None:
+def write(directory: Path, rows: Sequence[ParityRow], made: Mapping[str, Any]) -> None:
     """Write ``parity.json`` and ``parity.csv``."""
     document = {"margin": MARGIN, "tolerance": TOLERANCE, **made, "formats": [asdict(row) for row in rows]}
     bundle.publish_json(directory / bundle.PARITY_JSON, document)
-    names = [field.name for field in fields(Row)]
+    names = [field.name for field in fields(ParityRow)]
     with (directory / bundle.PARITY_CSV).open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(names)

@@ -30,7 +30,7 @@ ATTEMPTS: Final = 3
 
 
 @dataclass(frozen=True)
-class Report:
+class ExtractResult:
     """What a run did.
 
     Attributes
@@ -96,7 +96,7 @@ def extract(
     progress: Progress,
     report_path: Path | None = None,
     by: By = AS_SET,
-) -> Report:
+) -> ExtractResult:
     """Compute the rows that the cache lacks, keep them, and assemble `features_path` from the cache.
 
     Parameters
@@ -117,7 +117,7 @@ def extract(
 
     Returns
     -------
-    Report
+    ExtractResult
 
     Raises
     ------
@@ -200,9 +200,9 @@ def _assemble(run: Completion, path: Path) -> None:
     )
 
 
-def _report(run: Completion) -> Report:
+def _report(run: Completion) -> ExtractResult:
     """Sum a run up."""
-    return Report(
+    return ExtractResult(
         images=run.images,
         distinct=len(run.digests),
         views=len(run.rows),

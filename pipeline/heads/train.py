@@ -48,7 +48,7 @@ class Score:
 
 
 @dataclass(frozen=True)
-class Summary:
+class TrainResult:
     """What a training run did.
 
     Attributes
@@ -94,7 +94,7 @@ def train(
     *,
     given: Collection[str] = (),
     progress: Progress | None = None,
-) -> Summary:
+) -> TrainResult:
     """Do what `fit` does, as settings say.
 
     Parameters
@@ -120,7 +120,7 @@ def fit(
     training: Training,
     *,
     progress: Progress | None = None,
-) -> Summary:
+) -> TrainResult:
     """Fit a head on the ``train`` rows of a manifest, judge it on ``train`` and ``val``, and store it.
 
     Every view of a training image is a row to fit on; images are judged by view 0. Identical files count once. The test
@@ -179,7 +179,7 @@ def fit(
             probabilities = apply(probabilities, calibrated["temperature"])
         threshold = _threshold(probabilities, held.codes, classes, wish) if wish else None
         warnings += thresholds.unshown(threshold) if threshold else []
-        summary = Summary(
+        summary = TrainResult(
             head=registry.name_of(head),
             n_parameters=standardise.count_parameters(head.layout(fit.rows.shape[1], len(classes))),
             train=_judge(head, fit.images, fit.codes),
@@ -208,7 +208,7 @@ def _store(
     head: Head,
     head_dir: Path,
     record: dict[str, Any],
-    summary: Summary,
+    summary: TrainResult,
     search: grid_search.Search | None,
 ) -> None:
     for name in (grid_search.TABLE_FILE, grid_search.PLOT_FILE):

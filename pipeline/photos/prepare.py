@@ -27,7 +27,7 @@ LISTED: Final = 10  # names in a message
 
 
 @dataclass(frozen=True)
-class Summary:
+class PrepareResult:
     """What `prepare` made of an image root.
 
     Attributes
@@ -52,7 +52,7 @@ class Summary:
         return sum(sum(row.values()) if split is None else row[split] for row in self.counts.values())
 
 
-def prepare(root: Root, manifest_path: Path, settings: PrepareSettings, *, progress: Progress) -> Summary:
+def prepare(root: Root, manifest_path: Path, settings: PrepareSettings, *, progress: Progress) -> PrepareResult:
     """Find, decode and split the images below a folder; write manifest, quarantine and pictures of the data.
 
     Beside the manifest appear ``quarantine.csv``, ``samples.png`` (training images with their labels),
@@ -76,7 +76,7 @@ def prepare(root: Root, manifest_path: Path, settings: PrepareSettings, *, progr
 
     Returns
     -------
-    Summary
+    PrepareResult
 
     Raises
     ------
@@ -113,7 +113,7 @@ def prepare(root: Root, manifest_path: Path, settings: PrepareSettings, *, progr
 
     draw(root, manifest, manifest_path.parent, settings.workers)
     write(manifest, manifest_path)
-    return Summary(manifest.counts(), len(quarantine), source.skipped, notes)
+    return PrepareResult(manifest.counts(), len(quarantine), source.skipped, notes)
 
 
 def _without_excluded(

@@ -26,7 +26,7 @@ SPARE_EACH: Final = 4  # bytes for each thumbnail: width and height of up to thr
 
 
 @dataclass(frozen=True)
-class Summary:
+class ReportResult:
     """What was written.
 
     Attributes
@@ -54,7 +54,7 @@ def report(
     looks: Looks | None,
     explain: Explain | None,
     progress: Progress,
-) -> Summary:
+) -> ReportResult:
     """Write the page.
 
     Parameters
@@ -118,4 +118,4 @@ def report(
     content = written(atlas)
     with published(out) as temporary:
         temporary.write_bytes(content)
-    return Summary(len(content), len(images), len(laid.gallery.mapped), contents.warnings(failures, atlas))
+    return ReportResult(len(content), len(images), len(laid.gallery.mapped), contents.warnings(failures, atlas))

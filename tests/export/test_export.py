@@ -81,7 +81,7 @@ def exported(model_dir: Path, data: Data, tmp_path_factory: pytest.TempPathFacto
     return out
 
 
-def run(model_dir: Path, out: Path, settings: ExportSettings, data: Data | None = None) -> export.Summary:
+def run(model_dir: Path, out: Path, settings: ExportSettings, data: Data | None = None) -> export.ExportResult:
     if data:
         settings = dataclasses.replace(settings, images=data.images, manifest=data.manifest)
     return export.export(model_dir, out, settings, progress=lambda done, total: None)

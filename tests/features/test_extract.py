@@ -62,7 +62,7 @@ class Project:
         views: int = 1,
         policy: Policy = NO_POLICY,
         **changes: object,
-    ) -> extract.Report:
+    ) -> extract.ExtractResult:
         self.engine = engine or CountingEngine()
         return extract.extract(
             self.root,

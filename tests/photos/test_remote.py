@@ -13,12 +13,12 @@ import pytest
 from pipeline.audit import audit
 from pipeline.errors import ImageError, InputError, StorageError
 from pipeline.features import extract
-from pipeline.features.extract import Report
+from pipeline.features.extract import ExtractResult
 from pipeline.features.settings import ExecutorSettings
 from pipeline.features.workers.executors.executor import open_executor
 from pipeline.photos import decode, layouts, prepare
 from pipeline.photos.duplicates import perceptual_hash
-from pipeline.photos.prepare import Summary
+from pipeline.photos.prepare import PrepareResult
 from pipeline.photos.remote import Address, Entry, Root, _files, located
 from pipeline.photos.settings import PrepareSettings
 from tests.fakes import CountingEngine, settings, write_classes
@@ -92,7 +92,7 @@ def remote(request: pytest.FixtureRequest) -> Address:
     return found
 
 
-def prepared(root: Root, out: Path) -> Summary:
+def prepared(root: Root, out: Path) -> PrepareResult:
     return prepare.prepare(
         root,
         out / "manifest.csv",
@@ -101,7 +101,7 @@ def prepared(root: Root, out: Path) -> Summary:
     )
 
 
-def extracted(root: Root, out: Path, **changes: Any) -> Report:
+def extracted(root: Root, out: Path, **changes: Any) -> ExtractResult:
     return extract.extract(
         root,
         out / "manifest.csv",

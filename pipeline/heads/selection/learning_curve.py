@@ -52,7 +52,7 @@ class Estimate:
 
 
 @dataclass(frozen=True)
-class Summary:
+class GrowthResult:
     """What was measured, and what is to be expected.
 
     Attributes
@@ -90,7 +90,7 @@ def grow(
     *,
     progress: Progress,
     head: Head | None = None,
-) -> Summary:
+) -> GrowthResult:
     """Measure accuracy over growing parts of the training images, forecast, and write both.
 
     Parameters
@@ -205,7 +205,7 @@ def _wrong(
     return wrong
 
 
-def _summarise(sizes: NDArray[np.int64], wrong: Floats, folds: int) -> Summary:
+def _summarise(sizes: NDArray[np.int64], wrong: Floats, folds: int) -> GrowthResult:
     resampled = _resampled(wrong)
     last, half = int(sizes[-1]), sizes <= sizes[-1] / 2
     errors = wrong.mean(axis=(1, 2))[None]
@@ -218,7 +218,7 @@ def _summarise(sizes: NDArray[np.int64], wrong: Floats, folds: int) -> Summary:
         check = _forecast(1 - early.at(last), 1 - early_many.at(last), wrong.shape[2])
     gains = many.at(last) - many.at(2 * last)
     low, high = np.quantile(gains, (0.025, 0.975))
-    return Summary(
+    return GrowthResult(
         sizes=sizes.tolist(),
         accuracies=[_measured(one) for one in wrong],
         judged=wrong.shape[2],
@@ -259,7 +259,7 @@ def _forecast(value: Floats, resampled: Floats, judged: int) -> Estimate:
     return Estimate(float(value[0]), float(min(low, least)), float(max(high, most)))
 
 
-def _write(summary: Summary, wrong: Floats, out_dir: Path) -> None:
+def _write(summary: GrowthResult, wrong: Floats, out_dir: Path) -> None:
     spreads = wrong.mean(axis=2).std(axis=1, ddof=1)
     publish_csv(
         out_dir / TABLE,
@@ -284,7 +284,7 @@ def _write(summary: Summary, wrong: Floats, out_dir: Path) -> None:
     training_curves.growth(points, ahead, _curve(summary, wrong), out_dir / PICTURE)
 
 
-def _curve(summary: Summary, wrong: Floats) -> list[tuple[float, float]]:
+def _curve(summary: GrowthResult, wrong: Floats) -> list[tuple[float, float]]:
     sizes = np.array(summary.sizes)
     errors = wrong.mean(axis=(1, 2))[None]
     law = power_law.fit(sizes, errors, _weights(errors[0], summary.judged))

@@ -24,11 +24,11 @@ from pipeline.photos import manifest
 from pipeline.photos.remote import Root
 from pipeline.types import Progress
 
-__all__ = ["Callbacks", "FinetuneSettings", "FrozenWeightsError", "Summary", "finetune"]
+__all__ = ["Callbacks", "FinetuneResult", "FinetuneSettings", "FrozenWeightsError", "finetune"]
 
 
 @dataclass(frozen=True)
-class Summary:
+class FinetuneResult:
     """What a run did.
 
     Attributes
@@ -99,7 +99,7 @@ def finetune(
     model_dir: Path,
     settings: FinetuneSettings,
     callbacks: Callbacks,
-) -> Summary:
+) -> FinetuneResult:
     """Join trunk and head into a model, having trained what lies above a cut for some epochs.
 
     Identical files count once. The test split is not read. Where the features hold several views of each image, so do
@@ -151,7 +151,7 @@ def finetune(
         with checkpoints.folder(run.cache, job.matters(table)) as folder:
             outcome = job.train(images_root, table, folder)
             job.save(model_dir, outcome)
-    summary = Summary(
+    summary = FinetuneResult(
         job.layers(),
         outcome.history,
         outcome.best_epoch,

@@ -84,7 +84,7 @@ class Project:
 
     def finetune(
         self, told: Callable[[dict[str, float]], None] = lambda row: None, weights: str | None = None, **changes: Any
-    ) -> finetune.Summary:
+    ) -> finetune.FinetuneResult:
         settings = FinetuneSettings(
             tuning=replace(CHOSEN, **changes), weights=weights, engine="tensorflow", cache=self.cache
         )

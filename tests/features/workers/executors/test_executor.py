@@ -61,7 +61,7 @@ class Site:
     def fault(self, name: str) -> None:
         (self.faults / name).touch()
 
-    def extract(self, executor: Executor | None = None, **changes: Any) -> extract.Report:
+    def extract(self, executor: Executor | None = None, **changes: Any) -> extract.ExtractResult:
         progress = changes.pop("progress", lambda done, total: None)
         engine = changes.pop("engine", partial(faulty.opened, str(self.faults)))
         return extract.extract(
