@@ -2,7 +2,7 @@
 
 Everything comes from the image files and their features; no network is run. What `audit` leaves in its folder::
 
-    audit.json             counts: for `dvc metrics`
+    audit.json             counts
     duplicates.csv         pairs of images, the surest first
     label_issues.csv       labels that are likely wrong, the likeliest first
     outliers.csv           images far from all others, the farthest first

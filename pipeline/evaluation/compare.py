@@ -147,9 +147,9 @@ def _read(folders: Sequence[Path]) -> list[_Judged]:
         numbers = _numbers(folder)
         if numbers["images"] != len(found) or abs(numbers["accuracy"] - correct.mean()) > 10.0**-DECIMALS:
             raise ArtefactError(
-                f"{folder}: expected {predictions_file.METRICS} and {predictions_file.PREDICTIONS} of one evaluation, "
-                f"received accuracy {numbers['accuracy']} of {numbers['images']} images and {correct.mean():.6f} of "
-                f"{len(found)}"
+                f"{folder}: expected {predictions_file.ALL_METRICS} and {predictions_file.PREDICTIONS} of one "
+                f"evaluation, received accuracy {numbers['accuracy']} of {numbers['images']} images and "
+                f"{correct.mean():.6f} of {len(found)}"
             )
         judged.append(_Judged(name, numbers, correct, log_losses(codes, found.probabilities[order])))
     return judged
@@ -159,7 +159,7 @@ def _numbers(folder: Path) -> dict[str, float]:
     numbers = predictions_file.read_metrics(folder)
     if missing := [name for name in RANKED if not isinstance(numbers.get(name), int | float)]:
         raise ArtefactError(
-            f"{folder / predictions_file.METRICS}: expected numbers for {', '.join(RANKED)}, received none for "
+            f"{folder / predictions_file.ALL_METRICS}: expected numbers for {', '.join(RANKED)}, received none for "
             f"{', '.join(missing)}; evaluate again"
         )
     return numbers

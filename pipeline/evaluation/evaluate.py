@@ -2,7 +2,8 @@
 
 What `evaluate` leaves in its folder::
 
-    metrics.json            the overall metrics, flat, numbers only: for `dvc metrics`
+    all_metrics.json        every overall metric, flat, numbers only
+    metrics.json            accuracy, log loss and calibration error of them: for `dvc metrics`
     classes.csv             precision, recall and F1 of each class, with their intervals
     predictions.csv         an image a row: path, digest, label, predicted, correct, confidence and all probabilities
     confusion.csv           an image a row, actual and predicted: for `dvc plots` with the template `confusion`

@@ -1,8 +1,9 @@
 """What an evaluation leaves for other stages to read: its numbers and the probabilities given to each test image.
 
-The two files, in the folder of an evaluation::
+The three files, in the folder of an evaluation::
 
-    metrics.json       the overall metrics, flat, numbers only: for `dvc metrics`
+    all_metrics.json   every overall metric, flat, numbers only
+    metrics.json       those of them that DVC tracks: each is a column of `dvc exp show`, for every evaluation
     predictions.csv    an image a row: path, digest, label, predicted, correct, confidence and p_LABEL of each class
 """
 
@@ -19,7 +20,9 @@ from numpy.typing import NDArray
 from pipeline.errors import ArtefactError
 from pipeline.storage.atomic import publish_csv, published
 
+ALL_METRICS: Final = "all_metrics.json"
 METRICS: Final = "metrics.json"
+TRACKED: Final = tuple(f"{name}{end}" for name in ("accuracy", "log_loss", "ece") for end in ("", "_low", "_high"))
 PREDICTIONS: Final = "predictions.csv"
 COLUMNS: Final = ("path", "digest", "label", "predicted", "correct", "confidence")
 PREFIX: Final = "p_"
@@ -55,7 +58,7 @@ class Predictions:
 
 
 def write_metrics(out_dir: Path, numbers: Mapping[str, float]) -> None:
-    """Publish ``metrics.json``.
+    """Publish ``all_metrics.json`` and ``metrics.json``.
 
     Parameters
     ----------
@@ -64,25 +67,29 @@ def write_metrics(out_dir: Path, numbers: Mapping[str, float]) -> None:
     numbers : mapping of str to number
         With ``images``, how many were judged.
     """
-    with published(out_dir / METRICS) as temporary:
-        temporary.write_text(json.dumps(dict(numbers), indent=2) + "\n", encoding="utf-8")
+    tracked = {name: numbers[name] for name in TRACKED if name in numbers}
+    for name, chosen in ((ALL_METRICS, dict(numbers)), (METRICS, tracked)):
+        with published(out_dir / name) as temporary:
+            temporary.write_text(json.dumps(chosen, indent=2) + "\n", encoding="utf-8")
 
 
 def read_metrics(out_dir: Path) -> dict[str, float]:
-    """Return the numbers of ``metrics.json``.
+    """Return the numbers of ``all_metrics.json``.
 
     Raises
     ------
     ArtefactError
         There is none, or it is damaged.
     """
-    path = out_dir / METRICS
+    path = out_dir / ALL_METRICS
     try:
         numbers: dict[str, float] = json.loads(path.read_text(encoding="utf-8"))
         if not isinstance(numbers, dict) or not isinstance(numbers.get("images"), int):
             raise ValueError("no count of images")
     except (OSError, ValueError) as error:
-        raise ArtefactError(f"{path}: expected metrics written by 'headstart evaluate': {error}") from error
+        raise ArtefactError(
+            f"{path}: expected metrics written by 'headstart evaluate': {error}; evaluate again"
+        ) from error
     return numbers
 
 

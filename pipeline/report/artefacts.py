@@ -33,7 +33,7 @@ class Evaluated:
     folder : Path
         Written by `evaluate`.
     metrics : dict
-        As in ``metrics.json``.
+        As in ``all_metrics.json``.
     predictions : Predictions
     classes : list of Row
         Precision, recall and F1 of each class, as text.

@@ -146,14 +146,16 @@ def test_other_labels_are_refused_with_both_folders_named(three, tmp_path):
 def test_a_folder_with_files_of_two_runs_is_refused(three, tmp_path):
     numbers = predictions_file.read_metrics(three[0]) | {"accuracy": 0.5}
     predictions_file.write_metrics(three[0], numbers)
-    with pytest.raises(ArtefactError, match=r"logistic: expected metrics\.json and predictions\.csv of one evaluation"):
+    with pytest.raises(
+        ArtefactError, match=r"logistic: expected all_metrics\.json and predictions\.csv of one evaluation"
+    ):
         compared(three, tmp_path / "result")
 
 
 def test_an_evaluation_without_a_number_that_the_ranking_needs_is_refused(three, tmp_path):
     predictions_file.write_metrics(three[0], {"images": N, "accuracy": 0.975})
     with pytest.raises(
-        ArtefactError, match=r"logistic/metrics\.json: expected numbers for .*received none for accuracy_low"
+        ArtefactError, match=r"logistic/all_metrics\.json: expected numbers for .*received none for accuracy_low"
     ):
         compared(three, tmp_path / "result")
 

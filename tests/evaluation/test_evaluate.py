@@ -172,7 +172,9 @@ def test_only_the_test_split_is_judged(project):
 
 def test_folder_holds_these_files_and_no_others(project):
     project.write().evaluate()
-    tables = "classes.csv confusion.csv learning_curves.csv metrics.json predictions.csv reliability.csv"
+    tables = (
+        "all_metrics.json metrics.json classes.csv confusion.csv learning_curves.csv predictions.csv reliability.csv"
+    )
     assert {file.name for file in project.out.iterdir()} == {*tables.split(), "plots"}
     pictures = "classes.png confusion_matrix.png mistakes.png reliability.png"
     assert {file.name for file in (project.out / "plots").iterdir()} == set(pictures.split())
@@ -204,17 +206,21 @@ def test_tta_without_views_is_an_error_that_names_the_option(project):
 def test_metrics_can_be_read_again_and_only_from_where_they_are(project, tmp_path):
     summary = project.write().evaluate()
     assert predictions_file.read_metrics(project.out)["accuracy"] == summary.metrics["accuracy"]["value"]
-    with pytest.raises(ArtefactError, match=r"nowhere/metrics\.json: expected metrics written by 'headstart evaluate'"):
+    with pytest.raises(
+        ArtefactError, match=r"nowhere/all_metrics\.json: expected metrics written by 'headstart evaluate'"
+    ):
         predictions_file.read_metrics(tmp_path / "nowhere")
 
 
-def test_metrics_json_is_flat_and_holds_numbers_only(project):
+def test_all_metrics_are_flat_and_numbers_only_and_dvc_tracks_nine_of_them(project):
     summary = project.write().evaluate()
-    written = json.loads((project.out / "metrics.json").read_text())
+    written = json.loads((project.out / "all_metrics.json").read_text())
     keys = [f"{name}{end}" for name in (*metrics.OVERALL, "ece") for end in ("", "_low", "_high")]
     before = [f"uncalibrated_{name}{end}" for name in ("log_loss", "ece") for end in ("", "_low", "_high")]
     assert list(written) == ["images", *keys, "temperature", *before]
     assert all(isinstance(value, int | float) for value in written.values())
+    tracked = [f"{name}{end}" for name in ("accuracy", "log_loss", "ece") for end in ("", "_low", "_high")]
+    assert json.loads((project.out / "metrics.json").read_text()) == {name: written[name] for name in tracked}
     assert written["accuracy"] == 0.8
     assert written["accuracy_low"] == round(summary.metrics["accuracy"]["low"], 6) == 0.490162
 
@@ -366,14 +372,14 @@ def test_probabilities_are_those_at_the_temperature_of_the_head(project):
 
 def test_before_and_after_calibration_stand_side_by_side(project):
     before = project.write().evaluate()
-    plain = json.loads((project.out / "metrics.json").read_text())
+    plain = json.loads((project.out / "all_metrics.json").read_text())
     assert (before.temperature, plain["temperature"], plain["uncalibrated_ece"]) == (1.0, 1.0, plain["ece"])
     assert {row["temperature"] for row in project.table("reliability.csv")} == {"1.0"}
     picture = (project.out / "plots/reliability.png").read_bytes()
     head, record = load(project.head)
     save(head, project.head, record | {"calibration": {"temperature": 4.0}})
     after = project.evaluate()
-    numbers = json.loads((project.out / "metrics.json").read_text())
+    numbers = json.loads((project.out / "all_metrics.json").read_text())
     assert after.uncalibrated == {name: before.metrics[name] for name in ("log_loss", "ece")}
     for end in ("", "_low", "_high"):
         assert numbers[f"uncalibrated_ece{end}"] == plain[f"ece{end}"]
@@ -402,7 +408,7 @@ def test_a_class_without_test_images_is_a_warning(project):
     project.rows = [row for row in project.rows if not (row[2] == "cat" and row[3] == "test")]
     summary = project.write().evaluate()
     assert summary.warnings == ["roc_auc: not defined, no test image of cat"]
-    assert "roc_auc" not in json.loads((project.out / "metrics.json").read_text())
+    assert "roc_auc" not in json.loads((project.out / "all_metrics.json").read_text())
 
 
 def test_an_empty_test_split_is_refused_with_the_remedy(project):

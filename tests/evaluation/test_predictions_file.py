@@ -61,5 +61,7 @@ def test_predictions_without_an_image_are_refused(tmp_path, text):
 def test_metrics_are_read_as_they_were_written_and_only_from_where_they_are(tmp_path):
     predictions_file.write_metrics(tmp_path / "out", {"images": 3, "accuracy": 0.5})
     assert predictions_file.read_metrics(tmp_path / "out") == {"images": 3, "accuracy": 0.5}
-    with pytest.raises(ArtefactError, match=r"nowhere/metrics\.json: expected metrics written by 'headstart evaluate'"):
+    with pytest.raises(
+        ArtefactError, match=r"nowhere/all_metrics\.json: expected metrics written by 'headstart evaluate'"
+    ):
         predictions_file.read_metrics(tmp_path / "nowhere")

@@ -270,7 +270,7 @@ def test_the_confusions_add_up_to_the_test_split(world, made):
     for model, name in enumerate(place["name"] for place in known_ranking(world)):
         own = [(int(row), int(column), int(count)) for number, row, column, count in cells if int(number) == model]
         assert sum(count for *_, count in own) == 12
-        accuracy = json.loads((world.root / "out" / name / "metrics.json").read_text())["accuracy"]
+        accuracy = json.loads((world.root / "out" / name / "all_metrics.json").read_text())["accuracy"]
         assert sum(count for row, column, count in own if row == column) / 12 == pytest.approx(accuracy, abs=1e-6)
 
 
@@ -306,7 +306,7 @@ def test_reliability_is_drawn_where_an_evaluation_left_it(world, tmp_path):
         [1.5, 6, 0.7, 1, 0.9, 0.9, 0.7, 1],
     ]
     publish_csv(copied(world.root / "out/logistic", tmp_path / "logistic") / "reliability.csv", names, rows)
-    path = tmp_path / "logistic/metrics.json"
+    path = tmp_path / "logistic/all_metrics.json"
     ece = {"ece": 0.01, "ece_low": 0.0, "ece_high": 0.02, "uncalibrated_ece": 0.2}
     ece |= {"uncalibrated_ece_low": 0.1, "uncalibrated_ece_high": 0.3}
     path.write_text(json.dumps(json.loads(path.read_text()) | ece))
