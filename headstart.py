@@ -38,39 +38,62 @@ _refuse_another_pipeline()
 
 # ruff: noqa: E402 -- after the check
 from pipeline.api.keywords import chosen_settings, takes
-from pipeline.api.results import Comparison, Cut, Evaluation, Features, Photos, Predictions, Trained
+from pipeline.api.results import (
+    Audit,
+    Comparison,
+    Cut,
+    Evaluation,
+    Export,
+    Features,
+    Growth,
+    Page,
+    Photos,
+    Predictions,
+    Trained,
+)
+from pipeline.audit.settings import AuditSettings
 from pipeline.errors import HeadstartError, InputError
 from pipeline.evaluation.compare_settings import CompareSettings
 from pipeline.evaluation.settings import EvaluateSettings
+from pipeline.export.settings import ExportSettings
 from pipeline.features.settings import AUTO, ExtractSettings, ProbeSettings
-from pipeline.heads.settings import TrainSettings
+from pipeline.heads.settings import GrowthSettings, TrainSettings
 from pipeline.inference.settings import PredictSettings
 from pipeline.models.finetuning.settings import FinetuneSettings
 from pipeline.photos.remote import Root, located
 from pipeline.photos.settings import PrepareSettings
-from pipeline.types import Progress
+from pipeline.report.settings import ReportSettings
 
 if TYPE_CHECKING:
     from pipeline.inference.predict import Predictor
+    from pipeline.types import Progress
 
 __all__ = [
+    "Audit",
     "Comparison",
     "Cut",
     "Evaluation",
+    "Export",
     "Features",
+    "Growth",
     "HeadstartError",
     "InputError",
     "Loaded",
+    "Page",
     "Photos",
     "Predictions",
     "Trained",
+    "audit",
     "compare",
     "evaluate",
+    "export",
     "extract",
     "finetune",
+    "growth",
     "load",
     "prepare",
     "probe",
+    "report",
     "train",
 ]
 
@@ -132,6 +155,30 @@ def extract(photos: Photos, out: Place = OUT / "features.h5", **chosen: Any) -> 
     return Features(path, photos, done.computed, done.reused, done.images_per_second, done.engine)
 
 
+@takes(AuditSettings)
+def audit(features: Features, out: Place = OUT / "audit", **chosen: Any) -> Audit:
+    """Look for copies, leaks, contradictions, wrong labels and outliers; tables and pictures go to the folder `out`."""
+    from pipeline.audit.audit import audit as run
+
+    settings, path, photos = chosen_settings(AuditSettings, "audit", chosen), Path(out), features.photos
+    with _progress("images") as advance:
+        return Audit(path, run(photos.images, photos.path, features.path, path, settings, progress=advance))
+
+
+@takes(GrowthSettings)
+def growth(features: Features, out: Place = OUT / "growth", **chosen: Any) -> Growth:
+    """Measure accuracy with fewer training photos, and forecast what twice as many would bring."""
+    from pipeline.heads.selection.learning_curve import Estimate, grow
+
+    def ends(one: Estimate) -> tuple[float, float, float]:
+        return one.value, one.low, one.high
+
+    settings, path = chosen_settings(GrowthSettings, "growth", chosen), Path(out)
+    with _progress("fits") as advance:
+        done = grow(features.photos.path, features.path, path, settings, progress=advance)
+    return Growth(path, dict(zip(done.sizes, map(ends, done.accuracies), strict=True)), ends(done.forecast))
+
+
 @takes(TrainSettings)
 def train(features: Features, out: Place | None = None, **chosen: Any) -> Trained:
     """Fit a light head on features, and keep it in the folder `out`, by default ``headstart-out/heads/KIND``."""
@@ -176,7 +223,7 @@ def evaluate(trained: Trained, out: Place | None = None, **chosen: Any) -> Evalu
     with _progress("images") as advance:
         paths = (photos.images, photos.path, trained.features.path, trained.path, path)
         done = run(*paths, settings, progress=advance)
-    return Evaluation(path, done.metrics, done.mistakes, done.warnings)
+    return Evaluation(path, done.metrics, done.mistakes, done.warnings, trained)
 
 
 @takes(CompareSettings)
@@ -187,6 +234,43 @@ def compare(*evaluations: Evaluation, out: Place = OUT / "comparison", **chosen:
     settings, path = chosen_settings(CompareSettings, "compare", chosen), Path(out)
     done = run([one.path for one in evaluations], path, settings)
     return Comparison(path, list(done.ranking), done.verdict)
+
+
+@takes(ExportSettings)
+def export(trained: Trained, out: Place | None = None, **chosen: Any) -> Export:
+    """Write a model that `finetune` made as files that run without Headstart, by default to ``headstart-out/exports``.
+
+    Each is compared with the model on test photos, those that it was trained with unless `images` and `manifest` name
+    others.
+    """
+    from pipeline.export.export import export as run
+
+    photos = trained.features.photos
+    settings = chosen_settings(ExportSettings, "export", {"images": photos.images, "manifest": photos.path} | chosen)
+    path = Path(out or OUT / "exports" / trained.path.name)
+    with _progress("steps") as advance:
+        done = run(trained.path, path, settings, progress=advance)
+    return Export(path, done.files, {row.format: row.largest_difference for row in done.parity})
+
+
+@takes(ReportSettings)
+def report(*evaluations: Evaluation, out: Place = OUT / "report.html", **chosen: Any) -> Page:
+    """Show photos, layers, evaluations, mistakes and a map of the features on one page, the file `out`."""
+    from pipeline.report.collect import Inputs
+    from pipeline.report.report import report as run
+    from pipeline.report.sections.heatmaps import HeatMaps
+
+    trained = [one.trained for one in evaluations if one.trained]
+    if not trained:
+        raise TypeError("report() expects evaluations that evaluate() returned, one or more, received none")
+    chosen = {"trained": [one.path for one in trained]} | chosen
+    settings, path, features = chosen_settings(ReportSettings, "report", chosen), Path(out), trained[0].features
+    photos, folders = features.photos, [one.path for one in evaluations]
+    inputs = Inputs.of(photos.images, photos.path, features.path, folders, settings)
+    more: dict[str, Any] = {"commit": None, "looks": None, "explain": HeatMaps.of(settings)}
+    with _progress("pictures") as advance:
+        done = run(inputs, path, settings, progress=advance, **more)
+    return Page(path, done.pictures, done.warnings)
 
 
 @takes(PredictSettings)
@@ -204,7 +288,7 @@ def _root(images: Any) -> Root:
 
 
 @contextlib.contextmanager
-def _progress(unit: str) -> Iterator[Progress]:
+def _progress(unit: str) -> "Iterator[Progress]":
     """Yield a callback ``(done, total)`` that moves a bar where somebody looks on."""
     from tqdm import tqdm
 

@@ -13,13 +13,15 @@ import sys
 import time
 import warnings
 from collections.abc import Collection, Iterator, Sequence
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 from tqdm import tqdm
 
 from pipeline.errors import NAMED, SETTING, HeadstartError, SettingError
-from pipeline.types import Progress
+
+if TYPE_CHECKING:
+    from pipeline.types import Progress
 
 SECONDS_BETWEEN_LINES = 10.0
 WIDEST: Final = 10_000  # characters of a line that is not for a terminal
@@ -122,7 +124,7 @@ def tell(message: str) -> None:
 
 
 @contextlib.contextmanager
-def progress(unit: str) -> Iterator[Progress]:
+def progress(unit: str) -> "Iterator[Progress]":
     """Yield a callback ``(done, total)``: a bar with rate and time left on a terminal, a line at intervals elsewhere.
 
     Parameters

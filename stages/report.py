@@ -6,10 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from pipeline.models.settings import Runtime
 from pipeline.photos.remote import Root
 from pipeline.report.settings import ReportSettings
-from pipeline.setting import build, described
+from pipeline.setting import build
 from stages import history
 from stages.console import Stage, progress, warn
 from stages.options.of_settings import options
@@ -29,20 +28,6 @@ _PATH = click.Path(path_type=Path)
 @click.argument("features", metavar="FEATURES.h5", type=_PATH)
 @click.argument("evaluations", metavar="OUT_DIR...", type=_PATH, nargs=-1, required=True)
 @click.argument("page", metavar="REPORT.html", type=FILE)
-@click.option("--probe", type=_PATH, help="CUT.json of `probe`, with the tables beside it: the plot of layers.")
-@click.option("--extraction", type=_PATH, help="Report of `extract`: images forwarded and reused.")
-@click.option("--audit", type=_PATH, help="Folder that `audit` wrote.")
-@click.option(
-    "--trained", type=_PATH, multiple=True, help="Heads or models, or a folder of such: parameters and search. Repeat."
-)
-@click.option("--comparison", type=_PATH, help="Folder that `compare` wrote: the verdict.")
-@click.option("--reports", type=_PATH, help="Folder with NAME.json of `train --report`: what each training took.")
-@click.option(
-    "--heat-maps",
-    is_flag=True,
-    help="Show where in a mistaken picture a model saw what it took it for; it is run for that. Needs --trained.",
-)
-@click.option("--weights", help="Of the base, for --heat-maps, as in extract.  [default: those of the training]")
 @options(ReportSettings)
 @click.option(
     "--git/--no-git",
@@ -50,7 +35,6 @@ _PATH = click.Path(path_type=Path)
     show_default=True,
     help="Tell the commit, and how many results the history holds; without, the page depends on its inputs alone.",
 )
-@options(Runtime, only=("cache",))
 def report(
     images: Root,
     manifest: Path,
@@ -58,9 +42,6 @@ def report(
     evaluations: tuple[Path, ...],
     page: Path,
     git: bool,
-    heat_maps: bool,
-    weights: str | None,
-    cache: Path,
     **chosen: Any,
 ) -> None:
     """Bring verdict, data, layers, heads, errors, a map and provenance together in one file, REPORT.html.
@@ -73,9 +54,8 @@ def report(
     from pipeline.report.sections.heatmaps import HeatMaps
 
     settings = build(ReportSettings, chosen)
-    given = {name: value for name, value in chosen.items() if name not in described(ReportSettings)}
-    inputs = Inputs(images, manifest, features, evaluations, **given)
-    explain = HeatMaps(inputs.trained, weights=weights, cache=cache) if heat_maps else None
+    inputs = Inputs.of(images, manifest, features, evaluations, settings)
+    explain = HeatMaps.of(settings)
     with progress("pictures") as advance:
         summary = report.report(
             inputs,

@@ -10,13 +10,16 @@ from typing import Any
 import pytest
 
 import headstart as hs
+from pipeline.audit.settings import AuditSettings
 from pipeline.evaluation.compare_settings import CompareSettings
 from pipeline.evaluation.settings import EvaluateSettings
+from pipeline.export.settings import ExportSettings
 from pipeline.features.settings import ExtractSettings, ProbeSettings
-from pipeline.heads.settings import TrainSettings
+from pipeline.heads.settings import GrowthSettings, TrainSettings
 from pipeline.inference.settings import PredictSettings
 from pipeline.models.finetuning.settings import FinetuneSettings
 from pipeline.photos.settings import PrepareSettings
+from pipeline.report.settings import ReportSettings
 from pipeline.setting import described
 from tests import ROOT
 from tests.fakes import write_classes
@@ -30,6 +33,10 @@ STEPS: dict[str, type] = {
     "evaluate": EvaluateSettings,
     "compare": CompareSettings,
     "load": PredictSettings,
+    "audit": AuditSettings,
+    "growth": GrowthSettings,
+    "export": ExportSettings,
+    "report": ReportSettings,
 }
 TINY: dict[str, Any] = {"backbone": "mobilenet", "alpha": 0.25, "weights": "none", "size": 32}
 
@@ -78,6 +85,30 @@ def test_evaluations_are_compared(here: Path) -> None:
     comparison = hs.compare(*both)
     assert {one.name for one in comparison.ranking} == {"logistic", "centroid"}
     assert comparison.verdict in str(comparison)
+
+
+def test_the_data_is_audited_and_all_is_on_one_page(here: Path) -> None:
+    features = hs.extract(hs.prepare("photos", stratify=True, workers=1), **TINY)
+    audit = hs.audit(features, workers=1)
+    assert (audit.path / "duplicates.csv").is_file()
+    assert audit.counts["images"] == 24
+    assert "leakage" in str(audit)
+    growth = hs.growth(features, seeds=2)
+    assert growth.forecast[1] <= growth.forecast[0] <= growth.forecast[2]
+    assert "expected" in str(growth)
+    page = hs.report(hs.evaluate(hs.train(features, head="logistic")), audit=audit.path)
+    assert page.pictures == 24
+    assert "headstart audit" not in page.path.read_text()  # what makes a part that is missing
+    with pytest.raises(TypeError, match="expects evaluations"):
+        hs.report()
+
+
+def test_a_model_is_exported_and_compared_with_the_photos_that_it_was_trained_with(here: Path) -> None:
+    features = hs.extract(hs.prepare("photos", stratify=True, workers=1), **TINY)
+    exported = hs.export(hs.finetune(hs.train(features, head="logistic")), format="onnx")
+    assert (exported.path / exported.files["onnx"]).is_file()
+    assert exported.differences["onnx"] < 1e-4
+    assert "not compared" not in str(exported)
 
 
 @pytest.mark.parametrize("step", STEPS)

@@ -4,7 +4,7 @@ import difflib
 import inspect
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, TypeVar, cast, get_origin
+from typing import Any, TypeVar, cast, get_args, get_origin
 
 from pipeline.photos.remote import Root, located
 from pipeline.setting import Described, build, check, described, is_path
@@ -61,7 +61,8 @@ def chosen_settings(kind: type[Kind], function: str, chosen: Mapping[str, Any]) 
 
 def _converted(one: Described, value: Any) -> Any:
     if get_origin(one.type) is tuple:
-        return tuple(value) if isinstance(value, list | tuple) else (value,)
+        each = value if isinstance(value, list | tuple) else (value,)
+        return tuple(Path(one_of) if get_args(one.type)[0] is Path else one_of for one_of in each)
     if is_path(one.type) and isinstance(value, str):
         return located(value) if one.type == Root else Path(value)
     if value == "none" and one.optional and "none" in one.choices:

@@ -113,6 +113,7 @@ class Evaluation(Shown):
     metrics: dict[str, Any] = field(repr=False)
     mistakes: int
     warnings: list[str] = field(default_factory=list, repr=False)
+    trained: Trained | None = field(default=None, repr=False)
 
     def _table(self) -> Table:
         rows = [
@@ -140,6 +141,59 @@ class Comparison(Shown):
         return Table(str(self.path), ("rank", "", "accuracy", "log loss"), rows, right={0, 2, 3}, notes=[self.verdict])
 
 
+@dataclass(frozen=True)
+class Audit(Shown):
+    """What is wrong with the data, as counts by name; tables and pictures of it are in the folder."""
+
+    path: Path
+    counts: dict[str, int]
+
+    def _table(self) -> Table:
+        rows = [(name.replace("_", " "), f"{count:,}") for name, count in self.counts.items()]
+        return Table(str(self.path), ("audit", ""), rows, right={1})
+
+
+@dataclass(frozen=True)
+class Growth(Shown):
+    """Accuracy by the number of training photos, ``(value, low, high)`` each, and with twice as many."""
+
+    path: Path
+    accuracies: dict[int, tuple[float, float, float]]
+    forecast: tuple[float, float, float]
+
+    def _table(self) -> Table:
+        twice = f"{2 * max(self.accuracies):,}, expected"
+        shown = [(f"{size:,}", one) for size, one in self.accuracies.items()] + [(twice, self.forecast)]
+        rows = [(size, *(f"{number:.4f}" for number in one)) for size, one in shown]
+        return Table(str(self.path), ("photos", "accuracy", "from", "to"), rows, right={0, 1, 2, 3})
+
+
+@dataclass(frozen=True)
+class Export(Shown):
+    """A model as files that run without Headstart, and how far a probability of each is from the model's at most."""
+
+    path: Path
+    files: dict[str, str]
+    differences: dict[str, float] = field(default_factory=dict)
+
+    def _table(self) -> Table:
+        found = {name: f"{difference:.1e}" for name, difference in self.differences.items()}
+        rows = [(name, file, found.get(name, "not compared")) for name, file in self.files.items()]
+        return Table(str(self.path), ("format", "file", "largest difference"), rows, right={2})
+
+
+@dataclass(frozen=True)
+class Page(Shown):
+    """The report: one HTML file that needs no network."""
+
+    path: Path
+    pictures: int
+    warnings: list[str] = field(default_factory=list, repr=False)
+
+    def _table(self) -> Table:
+        return Table(f"{self.pictures:,} pictures: {self.path}", (), (), notes=self.warnings)
+
+
 class Predictions(Shown, Sequence["Prediction"]):
     """What became of each photo, one `pipeline.inference.predict.Prediction` a file."""
 
@@ -158,7 +212,3 @@ class Predictions(Shown, Sequence["Prediction"]):
             for one in self._found
         ]
         return Table(f"{len(rows):,} photos", ("photo", "label", "probability"), rows, right={2})
-
-
-def _number(value: float | None) -> str:
-    return "" if value is None else f"{value:.4f}"

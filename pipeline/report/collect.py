@@ -1,8 +1,9 @@
 """What the report is made from: read, brought together, and refused where it is not of one run."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Self
 
 from pipeline.errors import ArtefactError
 from pipeline.photos import manifest
@@ -11,6 +12,7 @@ from pipeline.photos.remote import Root
 from pipeline.report import artefacts
 from pipeline.report.artefacts import Audited, Document, Evaluated, Probed, Row
 from pipeline.report.sections import gallery
+from pipeline.report.settings import ReportSettings
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,14 @@ class Inputs:
     trained: Sequence[Path] = ()
     comparison: Path | None = None
     reports: Path | None = None
+
+    @classmethod
+    def of(
+        cls, images: Root, manifest: Path, features: Path, evaluations: Sequence[Path], settings: ReportSettings
+    ) -> Self:
+        """Return these, and what the settings name besides."""
+        named = {field.name for field in fields(cls)} & {field.name for field in fields(settings)}
+        return cls(images, manifest, features, evaluations, **{name: getattr(settings, name) for name in named})
 
 
 @dataclass(frozen=True)

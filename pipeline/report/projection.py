@@ -56,6 +56,8 @@ def plane(rows: NDArray[np.float32], *, method: Method, seed: int) -> Plane:
 
     n = len(rows)
     unit = directions(rows)
+    if not np.ptp(unit, axis=0).any():  # t-SNE would divide by its own spread, and crash
+        return Plane(np.zeros((n, 2)), "nothing: all features are equal")
     tsne = method == "tsne" or (method == "auto" and n <= TSNE_MOST)
     count = min(COMPONENTS if tsne and n >= FEWEST else 2, *unit.shape)
     with threadpool_limits(1):

@@ -1,8 +1,10 @@
-"""What a user can ask of the report's map and pictures; the defaults stand here and nowhere else."""
+"""What a user can ask of the report; the defaults stand here and nowhere else."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
+from pipeline.features.settings import cache_setting
 from pipeline.setting import setting
 
 Method = Literal["auto", "tsne", "pca"]
@@ -10,8 +12,22 @@ Method = Literal["auto", "tsne", "pca"]
 
 @dataclass(frozen=True, kw_only=True)
 class ReportSettings:
-    """How the page looks."""
+    """What the page shows besides data, features and evaluations, and how it looks."""
 
+    probe: Path | None = setting(None, "CUT.json of `probe`, with the tables beside it: the plot of layers.")
+    extraction: Path | None = setting(None, "Report of `extract`: images forwarded and reused.")
+    audit: Path | None = setting(None, "Folder that `audit` wrote.")
+    trained: tuple[Path, ...] = setting(
+        (), "Heads or models, or a folder of such: parameters and search. Repeat.", metavar="PATH"
+    )
+    comparison: Path | None = setting(None, "Folder that `compare` wrote: the verdict.")
+    reports: Path | None = setting(None, "Folder with NAME.json of `train --report`: what each training took.")
+    heat_maps: bool = setting(
+        False,
+        "Show where in a mistaken picture a model saw what it took it for; it is run for that. Needs --trained.",
+    )
+    weights: str | None = setting(None, "Of the base, for heat maps, as in extract.", unset="those of the training")
+    cache: Path | None = cache_setting()
     title: str | None = setting(None, "Of the page.", unset="the name of the folder IMAGES")
     map: Method = setting(
         "auto",

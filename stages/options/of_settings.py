@@ -57,7 +57,8 @@ def option(one: Described) -> Callable[[Function], Function]:
         return click.option(*words, is_flag=True, help=text)
     more: dict[str, Any] = {"metavar": about.metavar} if about.metavar else {}
     if get_origin(one.type) is tuple and default == () and about.metavar:
-        return click.option(*words, multiple=True, help=text, **more)
+        kind = click.Path(path_type=Path) if get_args(one.type)[0] is Path else None
+        return click.option(*words, multiple=True, type=kind, help=text, **more)
     if one.choices and get_origin(one.type) is tuple:
         more |= {"type": Several(one.choices), "default": default, "show_default": ",".join(one.default)}
         return click.option(*words, multiple=True, callback=joined, help=text, **more)

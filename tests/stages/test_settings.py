@@ -21,7 +21,6 @@ from pipeline.report.settings import ReportSettings
 from pipeline.setting import build, check, described
 from stages.console import in_options
 
-OF_REPORT = {"audit", "cache", "comparison", "extraction", "git", "heat_maps", "probe", "reports", "trained", "weights"}
 # Of each command its settings, and the options that are the command line's own: where results go, and what to do.
 COMMANDS: Mapping[str, tuple[type, set[str]]] = {
     "prepare": (PrepareSettings, set()),
@@ -35,7 +34,7 @@ COMMANDS: Mapping[str, tuple[type, set[str]]] = {
     "audit": (AuditSettings, {"fail_on"}),
     "growth": (GrowthSettings, set()),
     "export": (ExportSettings, set()),
-    "report": (ReportSettings, OF_REPORT),
+    "report": (ReportSettings, {"git"}),
     "serve": (ServeSettings, set()),
 }
 OF_ALL = {"verbose", "quiet"}

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Final
+from typing import Final, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +14,7 @@ from pipeline.photos import decode
 from pipeline.photos.remote import Root
 from pipeline.report.artefacts import records
 from pipeline.report.sections.models import ENLARGED_SIDE, PICTURE_SIDE
+from pipeline.report.settings import ReportSettings
 from pipeline.report.thumbnails import Pixels, enlarged
 
 BATCH_SIZE: Final = 4  # a few pictures, once
@@ -41,6 +42,11 @@ class HeatMaps:
         self._folders = {name: path.parent for name, path in records(trained).items()}
         self._weights, self._cache = weights, cache
         self.warnings: list[str] = []
+
+    @classmethod
+    def of(cls, settings: ReportSettings) -> Self | None:
+        """Return those that the settings want; None if they want none."""
+        return cls(settings.trained, weights=settings.weights, cache=settings.cache) if settings.heat_maps else None
 
     def __call__(self, name: str, files: Sequence[Root], labels: Sequence[str]) -> list[Pixels | None]:
         """Return each picture with what speaks for its class laid over it; None where that cannot be told.
