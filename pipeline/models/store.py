@@ -64,21 +64,39 @@ def normalised(rows: NDArray[np.float32]) -> NDArray[np.float64]:
     return np.asarray(wide / wide.sum(axis=1, keepdims=True))
 
 
-def save(
-    directory: Path,
-    trunk: Any,
-    head: Any,
-    stack: Stack,
-    *,
-    classes: Sequence[str],
-    threshold: Mapping[str, Any] | None,
-    spec: Mapping[str, Any],
-    new_conv: Sequence[int],
-    layers: Sequence[LayerState],
-    history: Sequence[Mapping[str, float]],
-    made: Mapping[str, Any],
-    calibration: Mapping[str, Any] | None = None,
-) -> None:
+@dataclass(frozen=True, kw_only=True)
+class Record:
+    """What ``model.json`` says of a model.
+
+    Attributes
+    ----------
+    classes : sequence of str
+    threshold : mapping or None
+        As in the record of a head, if it holds for the probabilities of this network.
+    spec : mapping
+        Of the features that the trunk gives, before any training.
+    new_conv : sequence of int
+        Widths of the fresh convolutions between the spec's cut and its pooling.
+    layers : sequence of LayerState
+    history : sequence of mapping
+        A row an epoch. If there is one, the stored spec names the weights as fine-tuned.
+    made : mapping
+        What else there is to say of how it was made, as JSON.
+    calibration : mapping or None
+        As in the record of a head, for the logits of the head.
+    """
+
+    classes: Sequence[str]
+    threshold: Mapping[str, Any] | None
+    spec: Mapping[str, Any]
+    new_conv: Sequence[int]
+    layers: Sequence[LayerState]
+    history: Sequence[Mapping[str, float]]
+    made: Mapping[str, Any]
+    calibration: Mapping[str, Any] | None = None
+
+
+def save(directory: Path, trunk: Any, head: Any, stack: Stack, record: Record) -> None:
     """Write a model.
 
     Each file is written aside and renamed, ``model.json`` last: it holds the digests of the others, so that a reader
@@ -92,37 +110,24 @@ def save(
         As for `pipeline.models.assemble.join`.
     stack : Stack
         What `head` was built from; its kernels and biases are those of `head` by now.
-    classes : sequence of str
-    threshold : mapping or None
-        As in the record of a head, if it holds for the probabilities of this network.
-    spec : mapping
-        Of the features that `trunk` gives, before any training.
-    new_conv : sequence of int
-        Widths of the fresh convolutions between the spec's cut and its pooling.
-    layers : sequence of LayerState
-    history : sequence of mapping
-        A row an epoch. If there is one, the stored spec names the weights as fine-tuned.
-    made : mapping
-        What else ``model.json`` is to say of how it was made, as JSON.
-    calibration : mapping or None
-        As in the record of a head, for the logits of `head`.
+    record : Record
     """
     (directory / MODEL_FILE).unlink(missing_ok=True)
     write_weights(directory / WEIGHTS_FILE, trunk, head, stack)
     (directory / HISTORY_FILE).unlink(missing_ok=True)
     files = [WEIGHTS_FILE]
-    kept = dict(spec)
-    if history:
+    kept = dict(record.spec)
+    if record.history:
         kept["weights"] = dict(kept["weights"]) | {"finetuned": _sha256(directory / WEIGHTS_FILE)}
-        publish_csv(directory / HISTORY_FILE, list(history[0]), [list(row.values()) for row in history])
+        publish_csv(directory / HISTORY_FILE, list(record.history[0]), [list(row.values()) for row in record.history])
         files.append(HISTORY_FILE)
     described = {
         "format": FORMAT,
-        "classes": list(classes),
-        "threshold": dict(threshold) if threshold else None,
-        "calibration": dict(calibration) if calibration else None,
+        "classes": list(record.classes),
+        "threshold": dict(record.threshold) if record.threshold else None,
+        "calibration": dict(record.calibration) if record.calibration else None,
         "spec": kept,
-        "new_conv": list(new_conv),
+        "new_conv": list(record.new_conv),
         "head": {
             "n_features": len(stack.mean),
             "widths": stack.widths,
@@ -131,8 +136,8 @@ def save(
             "l1": stack.l1,
             "l2": stack.l2,
         },
-        "made": dict(made),
-        "layers": [asdict(layer) for layer in layers],
+        "made": dict(record.made),
+        "layers": [asdict(layer) for layer in record.layers],
         "files": {file: _sha256(directory / file) for file in files},
     }
     with published(directory / MODEL_FILE) as path:

@@ -507,7 +507,7 @@ def judged_model(tmp_path):
     described = {"spec": chosen.spec, "new_conv": (), "layers": [], "history": HISTORY, "made": {}}
     head = assemble.head_network(stack)
     project.head = tmp_path / "model"
-    store.save(project.head, trunk, head, stack, classes=["a", "b"], threshold=None, **described)
+    store.save(project.head, trunk, head, stack, store.Record(classes=["a", "b"], threshold=None, **described))
     network = store.read(project.head).network()
 
     def given(path, view=0, policy=None):

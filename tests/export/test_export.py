@@ -345,7 +345,7 @@ def test_a_converter_that_cannot_take_a_layer_is_an_error_that_names_it(name: st
     base = weights.load(plan.backbone, size=SIZE, alpha=1.0, weights=plan.weights)
     trunk = assemble.flat(cutting.trunk(plan.backbone, base, cut=plan.spec["cut"], pooling="avg"))
     rest = {"classes": CLASSES, "threshold": None, "new_conv": (), "layers": [], "history": [], "made": {}}
-    store.save(tmp_path / "m", trunk, assemble.head_network(stack), stack, spec=plan.spec, **rest)  # type: ignore[arg-type]
+    store.save(tmp_path / "m", trunk, assemble.head_network(stack), stack, store.Record(spec=plan.spec, **rest))  # type: ignore[arg-type]
     with pytest.raises(
         InputError, match=rf"--format {name}: .* layer shrink \(Resizing, operation ScaleAndTranslate\)"
     ):

@@ -123,14 +123,16 @@ def saved_model(folder: Path, *, widths: list[int], pooling: str, tuned: bool) -
         assemble.flat(trunk),
         head,
         stack,
-        classes=["bright", "dark"] if widths[-1] == 1 else ["a", "b", "c"],
-        threshold=None,
-        calibration={"temperature": TEMPERATURE},
-        spec=spec,
-        new_conv=new_conv,
-        layers=[],
-        history=[{"epoch": 1, "loss": 0.5, "accuracy": 0.9}] if tuned else [],
-        made={},
+        store.Record(
+            classes=["bright", "dark"] if widths[-1] == 1 else ["a", "b", "c"],
+            threshold=None,
+            calibration={"temperature": TEMPERATURE},
+            spec=spec,
+            new_conv=new_conv,
+            layers=[],
+            history=[{"epoch": 1, "loss": 0.5, "accuracy": 0.9}] if tuned else [],
+            made={},
+        ),
     )
     return folder
 

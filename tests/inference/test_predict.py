@@ -450,7 +450,7 @@ def model_dir(tmp_path: Path) -> Path:
     )
     head = assemble.head_network(stack)
     described = {"spec": chosen.spec, "new_conv": (), "layers": [], "history": [], "made": {}, "threshold": None}
-    store.save(tmp_path / "model", trunk, head, stack, classes=["bright", "dark"], **described)
+    store.save(tmp_path / "model", trunk, head, stack, store.Record(classes=["bright", "dark"], **described))
     return tmp_path / "model"
 
 

@@ -56,14 +56,16 @@ def save(
         trunk,
         network,
         head,
-        classes=classes,
-        threshold=None,
-        spec=plan.spec,
-        new_conv=(),
-        layers=layers,
-        history=history,
-        made={"finetuning": None},
-        calibration=calibrated,
+        store.Record(
+            classes=classes,
+            threshold=None,
+            spec=plan.spec,
+            new_conv=(),
+            layers=layers,
+            history=history,
+            made={"finetuning": None},
+            calibration=calibrated,
+        ),
     )
     return assemble.join(trunk, network)
 

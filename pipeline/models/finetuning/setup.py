@@ -214,19 +214,21 @@ class Job:
             self.trunk,
             self.head,
             self.stack,
-            classes=self.classes,
-            threshold=self.threshold,
-            calibration=self.calibration,
-            spec=self.spec,
-            new_conv=self.settings.new_conv,
-            layers=self.layers(),
-            history=outcome.history,
-            made={
-                "finetuning": asdict(self.settings) if self.settings.epochs else None,
-                "best_epoch": outcome.best_epoch,
-                "head": self.head_digest,
-                "versions": _versions(),
-            },
+            store.Record(
+                classes=self.classes,
+                threshold=self.threshold,
+                calibration=self.calibration,
+                spec=self.spec,
+                new_conv=self.settings.new_conv,
+                layers=self.layers(),
+                history=outcome.history,
+                made={
+                    "finetuning": asdict(self.settings) if self.settings.epochs else None,
+                    "best_epoch": outcome.best_epoch,
+                    "head": self.head_digest,
+                    "versions": _versions(),
+                },
+            ),
         )
 
     def layers(self) -> list[LayerState]:
