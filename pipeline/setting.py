@@ -11,7 +11,7 @@ The dataclasses stand in the ``settings.py`` of the rooms. The command line make
 
 import dataclasses
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import MISSING, Field, dataclass
 from functools import cache
 from pathlib import Path
@@ -22,8 +22,43 @@ from pipeline.errors import SettingError
 
 KEY: Final = "setting"
 GROUP: Final = "group"
+NEEDS: Final = "needs"
 
 Kind = TypeVar("Kind")
+
+
+@dataclass(frozen=True)
+class Need:
+    """What another setting must be for one to have an effect.
+
+    Attributes
+    ----------
+    name : str
+        The other one.
+    values : tuple
+        It must be one of these, or hold one; None stands for not set. Empty: it must be on, set, or `least` at least.
+    least : int
+    """
+
+    name: str
+    values: tuple[Any, ...] = ()
+    least: int = 1
+
+    def is_met(self, value: Any) -> bool:
+        """Whether a value of the other setting lets the one have its effect."""
+        if self.values:
+            return not {*(value if isinstance(value, tuple) else (value,))}.isdisjoint(self.values)
+        return bool(value >= self.least) if isinstance(value, int) else bool(value)
+
+    def words(self, other: "Described") -> str:
+        """Say what is needed, in the names of `pipeline.errors`."""
+        if self.values == (None,):
+            return f"no `{self.name}`"
+        if self.values:
+            return " or ".join(f"`{self.name}={value}`" for value in self.values)
+        if other.type is bool:
+            return f"`{self.name}=True`"
+        return f"`{self.name}` of {self.least} or more" if other.type is int else f"`{self.name}`"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,6 +83,8 @@ class Setting:
         Of a path: what it must be if it exists.
     unit : {"bytes"} or None
         A number that may be written with a unit, as in 500MB.
+    needs : tuple of Need
+        It has an effect if one of these is met; always if there are none.
     """
 
     help: str
@@ -61,6 +98,7 @@ class Setting:
     metavar: str | None = None
     only: Literal["file", "folder"] | None = None
     unit: Literal["bytes"] | None = None
+    needs: tuple[Need, ...] = ()
 
 
 def setting(default: Any, help: str, **more: Any) -> Any:  # noqa: A002 -- the word of argparse and click
@@ -81,9 +119,9 @@ def setting(default: Any, help: str, **more: Any) -> Any:  # noqa: A002 -- the w
     return dataclasses.field(default=default, metadata=metadata)
 
 
-def group(kind: Callable[[], Any]) -> Any:
-    """Return a field that holds other settings; to a user these are settings like the rest."""
-    return dataclasses.field(default_factory=kind, metadata={GROUP: True})
+def group(kind: Callable[[], Any], *, needs: tuple[Need, ...] = ()) -> Any:
+    """Return a field that holds other settings, each with these needs; to a user they are settings like the rest."""
+    return dataclasses.field(default_factory=kind, metadata={GROUP: True, NEEDS: needs})
 
 
 @dataclass(frozen=True)
@@ -171,7 +209,9 @@ def described(kind: type) -> dict[str, Described]:
     found: dict[str, Described] = {}
     for field in dataclasses.fields(kind):
         if field.metadata.get(GROUP):
-            found |= described(types[field.name])
+            for name, one in described(types[field.name]).items():
+                needs = one.about.needs or field.metadata[NEEDS]
+                found[name] = dataclasses.replace(one, about=dataclasses.replace(one.about, needs=needs))
         elif KEY in field.metadata:
             found[field.name] = _described(field, types[field.name])
     return found
@@ -215,6 +255,36 @@ def check(settings: Any) -> None:
             check(value)
         elif field.name in kinds:
             kinds[field.name].check(value)
+
+
+def require_effect(settings: Any, given: Collection[str] = ()) -> None:
+    """Raise SettingError, naming what it needs, for a setting that can have no effect beside the others.
+
+    Looked at are settings that differ from their default, and those that somebody has `given`. A given default passes
+    beside a given switch: params.yaml holds a learning rate for the day when its ``epochs: 0`` is raised.
+    """
+    known, values = described(settings.__class__), dict(_flat(settings))
+    for name, one in known.items():
+        needs = [need for need in one.about.needs if need.name in known]
+        if not needs or any(need.is_met(values[need.name]) for need in needs):
+            continue
+        switched = any(need.name in given and need.values != (None,) for need in needs)
+        changed = one.factory is None and values[name] != one.default
+        if changed or (name in given and not switched):
+            wanted = " or ".join(need.words(known[need.name]) for need in needs)
+            value = None if len(needs) > 1 else values[needs[0].name]
+            shown = value[0] if isinstance(value, tuple) and value else value
+            none = shown is None or shown is False or shown == ()
+            raise SettingError.of(name, f"with {wanted}", None if none else f"`{needs[0].name}={shown}`")
+
+
+def _flat(settings: Any) -> Iterator[tuple[str, Any]]:
+    for field in dataclasses.fields(settings):
+        value = getattr(settings, field.name)
+        if field.metadata.get(GROUP):
+            yield from _flat(value)
+        else:
+            yield field.name, value
 
 
 def is_path(kind: Any) -> bool:

@@ -7,9 +7,8 @@ import click
 
 from pipeline.audit.settings import AuditSettings
 from pipeline.photos.remote import Root
-from pipeline.setting import build
 from stages.console import Stage, progress
-from stages.options.of_settings import options
+from stages.options.of_settings import options, settings_of
 from stages.options.paths import PLACE
 
 FAULTS = {
@@ -44,7 +43,7 @@ def audit(images: Root, manifest: Path, features: Path, out_dir: Path, fail_on: 
     from pipeline.audit import audit
 
     with progress("images") as report:
-        settings = build(AuditSettings, chosen)
+        settings = settings_of(AuditSettings, chosen)
         counts = audit.audit(images, manifest, features, out_dir, settings, progress=report)
     certain = counts["same_bytes"] + counts["same_pixels"] + counts["near_duplicates"]
     click.echo(

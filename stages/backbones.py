@@ -9,7 +9,9 @@ from pipeline.backbones.backbone import Backbone
 from pipeline.backbones.layer_table import LayerRow
 from pipeline.backbones.table import BACKBONES, find
 from pipeline.backbones.weights import find_weights, load, offline_path
+from pipeline.errors import SettingError
 from stages.console import Stage, show_table
+from stages.options.of_settings import given
 
 
 @click.command(cls=Stage)
@@ -20,6 +22,8 @@ from stages.console import Stage, show_table
 @click.option("--alpha", type=float, default=1.0, show_default=True, help="Width multiplier, where there is one.")
 def backbones(name: str | None, size: int | None, alpha: float) -> None:
     """List the pretrained bases, or the layers of the base NAME: where it can be cut, and what that costs."""
+    if name is None and (idle := {"size", "alpha"} & given()):
+        raise SettingError(f"`{min(idle)}`: expected with the NAME of a base, received none")
     if name is None:
         rows: Iterable[Sequence[str]] = (_summary(backbone) for backbone in BACKBONES.values())
         header: Sequence[str] = ("backbone", "parameters", "size", "features", "width multipliers", "offline")

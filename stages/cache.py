@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from pipeline.features.settings import ExtractSettings, ViewSettings
-from pipeline.setting import build
+from pipeline.errors import SettingError
+from pipeline.features.settings import ExtractSettings, FeatureSettings, ViewSettings
+from pipeline.setting import described
 from stages.console import Stage, progress, show_table, warn
-from stages.options.cut_file import either_cut_or_file
-from stages.options.of_settings import options
+from stages.options.of_settings import given, options, settings_of
 
 if TYPE_CHECKING:
     from pipeline.features.cache.inventory import Cached
@@ -103,8 +103,9 @@ def explain(manifest: Path | None, of: str | None, cache: Path, **chosen: Any) -
     from pipeline.photos.augmentation import view_key
     from pipeline.photos.manifest import read
 
-    settings = build(ViewSettings, chosen)
-    either_cut_or_file(settings)
+    settings = settings_of(ViewSettings, chosen)
+    if of and (idle := sorted(given() & described(FeatureSettings).keys())):
+        raise SettingError(f"`{idle[0]}`: expected without `of`, received `of={of}`")
     held = inventory.contents(cache)
     asked = _spec(of, held) if of else plan(settings).spec
     identity = spec.identity(asked)

@@ -6,10 +6,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from pipeline.evaluation.compare_settings import CompareSettings
-from pipeline.setting import build
 from stages import history
 from stages.console import Stage, show_table
-from stages.options.of_settings import options
+from stages.options.of_settings import options, settings_of
 
 if TYPE_CHECKING:
     from pipeline.evaluation.compare import CompareResult
@@ -30,7 +29,7 @@ def compare(out_dirs: tuple[Path, ...], result_dir: Path, **chosen: Any) -> None
     from pipeline.evaluation import compare, verdict
 
     folders = compare.expand(out_dirs)
-    summary = compare.compare(folders, result_dir, build(CompareSettings, chosen))
+    summary = compare.compare(folders, result_dir, settings_of(CompareSettings, chosen))
     click.echo(f"{summary.images:,} test images; in brackets 95 % intervals; p is corrected for {_pairs(summary)}\n")
     rows = [_row(place) for place in summary.ranking]
     show_table(("rank", "", "accuracy", "log loss", "training"), rows, right={0, 4})

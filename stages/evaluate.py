@@ -7,9 +7,8 @@ import click
 
 from pipeline.evaluation.settings import EvaluateSettings
 from pipeline.photos.remote import Root
-from pipeline.setting import build
 from stages.console import Stage, progress, show_table, warn
-from stages.options.of_settings import options
+from stages.options.of_settings import options, settings_of
 from stages.options.paths import PLACE
 
 if TYPE_CHECKING:
@@ -41,7 +40,7 @@ def evaluate(images: Root, manifest: Path, features: Path, trained_dir: Path, ou
     from pipeline.evaluation import evaluate
 
     with progress("images") as advance:
-        settings = build(EvaluateSettings, chosen)
+        settings = settings_of(EvaluateSettings, chosen)
         summary = evaluate.evaluate(images, manifest, features, trained_dir, out_dir, settings, progress=advance)
     for warning in summary.warnings:
         warn(warning)

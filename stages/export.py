@@ -6,9 +6,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from pipeline.export.settings import ExportSettings
-from pipeline.setting import build
 from stages.console import Stage, progress, show_table
-from stages.options.of_settings import options
+from stages.options.of_settings import options, settings_of
 
 if TYPE_CHECKING:
     from pipeline.export.parity import ParityRow
@@ -27,7 +26,7 @@ def export(model_dir: Path, out_dir: Path, **chosen: Any) -> None:
     from pipeline.export import export
 
     with progress("steps") as advance:
-        summary = export.export(model_dir, out_dir, build(ExportSettings, chosen), progress=advance)
+        summary = export.export(model_dir, out_dir, settings_of(ExportSettings, chosen), progress=advance)
     if summary.parity:
         _show(summary.parity)
     else:

@@ -5,12 +5,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from pipeline.errors import SettingError
 from pipeline.features.settings import ExtractSettings
 from pipeline.photos.remote import Root
-from pipeline.setting import build
 from stages.console import Stage, progress
-from stages.options.cut_file import either_cut_or_file
-from stages.options.of_settings import options
+from stages.options.of_settings import options, settings_of
 from stages.options.paths import FILE, PLACE
 
 if TYPE_CHECKING:
@@ -35,8 +34,9 @@ def extract(images: Root, manifest: Path, features: Path, planned: bool, report:
     from pipeline.features.cache import inventory
     from pipeline.features.resolve import plan
 
-    settings = build(ExtractSettings, chosen)
-    either_cut_or_file(settings)
+    if planned and report:
+        raise SettingError("`report`: expected without `plan=True`, which computes nothing, received both")
+    settings = settings_of(ExtractSettings, chosen, but={"workers"} if planned else ())  # a plan counts machines
     if planned:
         _forecast(images, manifest, settings)
         return

@@ -7,9 +7,8 @@ import click
 
 from pipeline.models.finetuning.settings import FinetuneSettings
 from pipeline.photos.remote import Root
-from pipeline.setting import build
 from stages.console import Stage, progress, show_table, tell, warn
-from stages.options.of_settings import options
+from stages.options.of_settings import options, settings_of
 from stages.options.paths import FILE, FOLDER, PLACE
 
 if TYPE_CHECKING:
@@ -39,7 +38,7 @@ def finetune(
     """
     from pipeline.models.finetuning import finetune
 
-    settings = build(FinetuneSettings, chosen)
+    settings = settings_of(FinetuneSettings, chosen)
     with progress("images") as extracting, progress("batches") as training:
         callbacks = finetune.Callbacks(
             extracting=extracting, progress=training, told=lambda row: tell(_epoch(row)), report_path=report

@@ -6,9 +6,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from pipeline.heads.settings import GrowthSettings
-from pipeline.setting import build
 from stages.console import Stage, progress
-from stages.options.of_settings import options
+from stages.options.of_settings import options, settings_of
 
 if TYPE_CHECKING:
     from pipeline.heads.selection.learning_curve import Estimate
@@ -23,7 +22,7 @@ def growth(manifest: Path, features: Path, out_dir: Path, **chosen: Any) -> None
     """Fit a logistic head on growing parts of the training split, and forecast what twice the photos would bring."""
     from pipeline.heads.selection import learning_curve
 
-    settings = build(GrowthSettings, chosen)
+    settings = settings_of(GrowthSettings, chosen)
     with progress("fits") as report:
         summary = learning_curve.grow(manifest, features, out_dir, settings, progress=report)
     for size, accuracy in zip(summary.sizes, summary.accuracies, strict=True):

@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING, Any, TextIO
 import click
 
 from pipeline.inference.settings import PredictSettings
-from pipeline.setting import build
 from stages.console import Stage, progress, warn
-from stages.options.of_settings import options
+from stages.options.of_settings import options, settings_of
 
 if TYPE_CHECKING:
     from pipeline.inference.prediction import Asked, Prediction
@@ -39,7 +38,7 @@ def predict(trained: Path, paths: tuple[Path, ...], output: str, **chosen: Any) 
     """
     from pipeline.inference import predict, prediction
 
-    settings = build(PredictSettings, chosen)
+    settings = settings_of(PredictSettings, chosen)
     write = _writer(output)
     files = predict.expand(paths)
     predictor = predict.Predictor(trained, settings.runtime, prediction.asked_of(settings))

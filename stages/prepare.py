@@ -7,9 +7,8 @@ import click
 
 from pipeline.photos.remote import Root
 from pipeline.photos.settings import PrepareSettings
-from pipeline.setting import build
 from stages.console import Stage, progress, warn
-from stages.options.of_settings import options
+from stages.options.of_settings import options, settings_of
 from stages.options.paths import PLACE
 
 
@@ -26,7 +25,7 @@ def prepare(images: Root, manifest: Path, **chosen: Any) -> None:
     from pipeline.photos import prepare
 
     with progress("images") as report:
-        summary = prepare.prepare(images, manifest, build(PrepareSettings, chosen), progress=report)
+        summary = prepare.prepare(images, manifest, settings_of(PrepareSettings, chosen), progress=report)
     for warning in summary.warnings:
         warn(warning)
     splits = ", ".join(f"{split} {summary.images(split):,}" for split in ("train", "val", "test"))

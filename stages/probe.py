@@ -7,9 +7,8 @@ import click
 
 from pipeline.features.settings import AUTO, ProbeSettings
 from pipeline.photos.remote import Root
-from pipeline.setting import build
 from stages.console import Stage, progress
-from stages.options.of_settings import options
+from stages.options.of_settings import options, settings_of
 from stages.options.paths import PLACE
 
 
@@ -26,7 +25,7 @@ def probe(images: Root, manifest: Path, cut_json: Path, **chosen: Any) -> None:
     """
     from pipeline.features.probe import probe, results
 
-    settings = build(ProbeSettings, chosen)
+    settings = settings_of(ProbeSettings, chosen)
     if settings.cut != AUTO:
         layer, pooling = probe.echo(cut_json, settings)
         click.echo(f"{layer} with {pooling}, as given -> {cut_json}")

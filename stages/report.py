@@ -8,10 +8,9 @@ import click
 
 from pipeline.photos.remote import Root
 from pipeline.report.settings import ReportSettings
-from pipeline.setting import build
 from stages import history
 from stages.console import Stage, progress, warn
-from stages.options.of_settings import options
+from stages.options.of_settings import options, settings_of
 from stages.options.paths import FILE, PLACE
 
 if TYPE_CHECKING:
@@ -53,7 +52,7 @@ def report(
     from pipeline.report.collect import Inputs
     from pipeline.report.sections.heatmaps import HeatMaps
 
-    settings = build(ReportSettings, chosen)
+    settings = settings_of(ReportSettings, chosen)
     inputs = Inputs.of(images, manifest, features, evaluations, settings)
     explain = HeatMaps.of(settings)
     with progress("pictures") as advance:

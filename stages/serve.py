@@ -6,9 +6,8 @@ from typing import Any
 import click
 
 from pipeline.inference.serving.settings import ServeSettings
-from pipeline.setting import build
 from stages.console import Stage, tell, warn
-from stages.options.of_settings import options
+from stages.options.of_settings import options, settings_of
 
 
 @click.command(cls=Stage)
@@ -24,7 +23,7 @@ def serve(trained: Path, **chosen: Any) -> None:
     requirements.require_installed()
     from pipeline.inference.serving import limits, model_service, routes, server
 
-    settings = build(ServeSettings, chosen)
+    settings = settings_of(ServeSettings, chosen)
     answering = model_service.Service(trained, settings)
     for warning in answering.warnings:
         warn(warning)

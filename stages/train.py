@@ -9,9 +9,8 @@ import click
 from pipeline.heads import training_time
 from pipeline.heads.settings import TrainSettings
 from pipeline.heads.train import TrainResult
-from pipeline.setting import build
 from stages.console import Stage, progress, warn
-from stages.options.of_settings import given, options
+from stages.options.of_settings import given, options, settings_of
 from stages.options.paths import FILE, FOLDER
 
 
@@ -25,7 +24,7 @@ def train(manifest: Path, features: Path, head_dir: Path, report: Path | None, *
     """Fit a light head on FEATURES.h5, with the labels and splits of MANIFEST.csv, and keep it in HEAD_DIR."""
     from pipeline.heads import train
 
-    settings = build(TrainSettings, chosen)
+    settings = settings_of(TrainSettings, chosen)
     started = time.monotonic()
     with progress("fits and epochs" if settings.search else "epochs") as advance:
         summary = train.train(manifest, features, head_dir, settings, given=given(), progress=advance)

@@ -7,7 +7,7 @@ from typing import Any, Literal
 import pytest
 
 from pipeline.errors import SettingError
-from pipeline.setting import build, check, described, group, setting
+from pipeline.setting import Need, build, check, described, group, require_effect, setting
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,3 +60,58 @@ def test_what_is_out_of_range_is_refused_by_name(value: dict[str, Any], message:
 @pytest.mark.parametrize("value", [{}, {"share": 0.5}, {"share": None}, {"weight": "balanced"}, {"folds": 2}])
 def test_what_is_in_range_is_taken(value: dict[str, Any]) -> None:
     check(build(Outer, value))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Copies:
+    flip: str = setting("none", "How mirrored.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Needy:
+    epochs: int = setting(0, "Passes.")
+    rate: float = setting(0.1, "How fast.", needs=(Need("epochs"),))
+    views: int = setting(1, "Copies.")
+    copies: Copies = group(Copies, needs=(Need("views", least=2),))
+    format: tuple[str, ...] = setting(("onnx",), "Which.")
+    quantize: bool = setting(False, "Whether.", needs=(Need("format", ("tflite", "keras")),))
+    file: Path | None = setting(None, "Where the cut is.")
+    cut: str = setting("top", "Where.", needs=(Need("file", (None,)),))
+    images: Path | None = setting(None, "Of what.", needs=(Need("search"), Need("file")))
+    search: bool = setting(False, "Whether.")
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"rate": 0.5}, "`rate`: expected with `epochs` of 1 or more, received `epochs=0`"),
+        ({"rate": 0.1}, "`rate`: expected with `epochs` of 1 or more, received `epochs=0`"),
+        ({"rate": 0.5, "epochs": 0}, "`rate`: expected with `epochs` of 1 or more, received `epochs=0`"),
+        ({"flip": "both", "views": 1}, "`flip`: expected with `views` of 2 or more, received `views=1`"),
+        ({"quantize": True}, "`quantize`: expected with `format=tflite` or `format=keras`, received `format=onnx`"),
+        ({"file": Path("cut.json"), "cut": "top"}, "`cut`: expected with no `file`, received `file=cut.json`"),
+        ({"images": Path("a")}, "`images`: expected with `search=True` or `file`, received none"),
+    ],
+)
+def test_what_is_given_and_can_have_no_effect_is_refused_with_what_it_needs(
+    values: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(SettingError) as caught:
+        require_effect(build(Needy, values), values)
+    assert str(caught.value) == message
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {},
+        {"rate": 0.5, "epochs": 1},
+        {"rate": 0.1, "epochs": 0},  # as params.yaml has it: a default, beside its switch
+        {"flip": "both", "views": 2},
+        {"quantize": True, "format": ("onnx", "tflite")},
+        {"cut": "image"},
+        {"images": Path("a"), "file": Path("b")},
+    ],
+)
+def test_what_has_an_effect_and_defaults_beside_their_switch_are_taken(values: dict[str, Any]) -> None:
+    require_effect(build(Needy, values), values)

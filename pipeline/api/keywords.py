@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, TypeVar, cast, get_args, get_origin
 
 from pipeline.photos.remote import Root, located
-from pipeline.setting import Described, build, check, described, is_path
+from pipeline.setting import Described, build, check, described, is_path, require_effect
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 Kind = TypeVar("Kind")
@@ -46,7 +46,7 @@ def chosen_settings(kind: type[Kind], function: str, chosen: Mapping[str, Any]) 
     TypeError
         There is no such keyword; the message names the nearest.
     SettingError
-        A value is not of its type, or out of its range.
+        A value is not of its type, out of its range, or without effect beside the others.
     """
     known = described(cast(Any, kind))
     for name in chosen:
@@ -56,6 +56,7 @@ def chosen_settings(kind: type[Kind], function: str, chosen: Mapping[str, Any]) 
             raise TypeError(f"{function}() has no option {name!r}: {hint}")
     settings = build(kind, {name: _converted(known[name], value) for name, value in chosen.items()})
     check(settings)
+    require_effect(settings, chosen)
     return settings
 
 

@@ -13,6 +13,6 @@ def engine_setting() -> Any:
     return setting("auto", "What runs the network; auto is OpenVINO on a CPU, TensorFlow on a GPU.")
 
 
-def batch_size_setting() -> Any:
+def batch_size_setting(**more: Any) -> Any:
     """Return the setting of the images that run at once; it changes speed and memory only."""
-    return setting(32, "Images a batch.", least=1)
+    return setting(32, "Images a batch.", least=1, **more)

@@ -40,9 +40,6 @@ def rows_of(settings: ExportSettings) -> list[Format]:
     """Return the formats to write, those of TFLite for each kind; InputError if there is none of a name."""
     if odd := [name for name in settings.format if name not in NAMES]:
         raise InputError(f"--format: expected among {', '.join(NAMES)}, received {', '.join(odd)}")
-    if set(settings.quantize) - {"none"} and "tflite" not in settings.format:
-        asked, formats = ",".join(settings.quantize), ",".join(settings.format)
-        raise InputError(f"--quantize {asked}: expected --format tflite with it, received {formats}")
     kinds = ["tflite" if kind == "none" else f"tflite-{kind}" for kind in settings.quantize]
     wanted = {name for name in settings.format if name != "tflite"} | set(kinds if "tflite" in settings.format else [])
     if not wanted:

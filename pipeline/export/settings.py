@@ -6,7 +6,7 @@ from typing import Literal
 
 from pipeline.features.settings import cache_setting
 from pipeline.photos.remote import Root
-from pipeline.setting import setting
+from pipeline.setting import Need, setting
 
 FormatName = Literal["keras", "saved_model", "tflite", "onnx", "openvino"]
 Quantization = Literal["none", "dynamic", "int8"]
@@ -22,10 +22,13 @@ class ExportSettings:
     quantize: tuple[Quantization, ...] = setting(
         ("none",),
         "TFLite: a file for each: float32, weights of 8 bits, weights and activations of 8 bits.",
+        needs=(Need("format", ("tflite",)),),
     )
     images: Root | None = setting(None, "Folder of images, with --manifest: to compare and to calibrate on.")
     manifest: Path | None = setting(None, "The manifest of these images.", unset="compare nothing")
-    sample: int = setting(400, "Test images at most to compare on.", least=1)
-    calibration_images: int = setting(200, "Training images at most that int8 takes its ranges from.", least=1)
+    sample: int = setting(400, "Test images at most to compare on.", least=1, needs=(Need("images"),))
+    calibration_images: int = setting(
+        200, "Training images at most that int8 takes its ranges from.", least=1, needs=(Need("quantize", ("int8",)),)
+    )
     evaluation: Path | None = setting(None, "Folder that `evaluate` wrote for the model: for the card.")
     cache: Path | None = cache_setting()

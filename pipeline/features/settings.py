@@ -3,14 +3,16 @@
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from pipeline.backbones.settings import EngineName, Precision, batch_size_setting, engine_setting
 from pipeline.photos.settings import Geometry, Policy
-from pipeline.setting import group, setting
+from pipeline.setting import Need, group, setting
 
 Pooling = Literal["avg", "max", "grid2", "grid3", "flatten", "none"]
 AUTO: Literal["auto"] = "auto"
+DASK: Final = (Need("executor", ("dask",)),)
+PROBED: Final = (Need("cut", (AUTO,)),)
 
 
 def default_cache(start: Path | None = None) -> Path:
@@ -36,14 +38,13 @@ def cache_setting() -> Any:
 class BaseSettings:
     """Which network sees what, and what runs it.
 
-    At float32 `engine` changes speed only; below, it is part of the spec. `weights_seed` is without effect unless the
-    weights are random.
+    At float32 `engine` changes speed only; below, it is part of the spec.
     """
 
     backbone: str = setting("efficientnet_lite0", "A name: `headstart backbones`.")
     alpha: float = setting(1.0, "Width multiplier, for backbones that have one.")
     weights: str = setting("imagenet", "imagenet, none (random), or a file.")
-    weights_seed: int = setting(0, "Seed of random weights.")
+    weights_seed: int = setting(0, "Seed of random weights.", needs=(Need("weights", ("none",)), Need("compare")))
     size: int | None = setting(None, "Side of the input, px.", least=1, unset="the backbone's own")
     resize: Geometry = setting("squash", "How a rectangle becomes a square: stretched, its centre, or whole on black.")
     engine: EngineName = engine_setting()
@@ -53,8 +54,10 @@ class BaseSettings:
 class FeatureSettings(BaseSettings):
     """All that can change a feature's value."""
 
-    cut: str = setting("top", "The layer whose output is kept; `backbones NAME` lists.")
-    pooling: Pooling = setting("avg", "What becomes of the layer's map.")
+    cut: str = setting(
+        "top", "The layer whose output is kept; `backbones NAME` lists.", needs=(Need("cut_file", (None,)),)
+    )
+    pooling: Pooling = setting("avg", "What becomes of the layer's map.", needs=(Need("cut_file", (None,)),))
     cut_file: Path | None = setting(None, "Cut and pooling from this file of `headstart probe`.")
     precision: Precision = setting(
         "float32", "Of the arithmetic; one that this processor would run as another is refused."
@@ -69,9 +72,13 @@ class ExecutorSettings:
     """Who computes; it changes speed only."""
 
     executor: Literal["local", "dask"] = setting("local", "Who computes: this process, or Dask's workers.")
-    workers: int | None = setting(None, "Dask's workers to start here.", least=1, unset="one a core")
-    scheduler: str | None = setting(None, "Dask's scheduler, as tcp://host:8786, and its workers.", metavar="ADDRESS")
-    task_timeout: float = setting(300.0, "Seconds after which a worker that stored nothing is given up.", above=0)
+    workers: int | None = setting(None, "Dask's workers to start here.", least=1, unset="one a core", needs=DASK)
+    scheduler: str | None = setting(
+        None, "Dask's scheduler, as tcp://host:8786, and its workers.", metavar="ADDRESS", needs=DASK
+    )
+    task_timeout: float = setting(
+        300.0, "Seconds after which a worker that stored nothing is given up.", above=0, needs=DASK
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,7 +86,7 @@ class ViewSettings(FeatureSettings):
     """Which rows there are of each image: the features of the image itself, and of its augmented copies."""
 
     views: int = setting(1, "Rows an image: 1 is itself.", least=1)
-    policy: Policy = group(Policy)
+    policy: Policy = group(Policy, needs=(Need("views", least=2),))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,9 +127,12 @@ class ProbeSettings:
     )
     base: BaseSettings = group(BaseSettings)
     compare: tuple[str, ...] = setting(
-        (), "Probe this backbone too, and compare accuracy and speed. Repeatable.", metavar="NAME[@SIZE][=WEIGHTS]"
+        (),
+        "Probe this backbone too, and compare accuracy and speed. Repeatable.",
+        metavar="NAME[@SIZE][=WEIGHTS]",
+        needs=PROBED,
     )
-    sample: int = setting(2000, "Images of train and val at most.", least=2)
-    proof: Proof = group(Proof)
-    batch_size: int = batch_size_setting()
+    sample: int = setting(2000, "Images of train and val at most.", least=2, needs=PROBED)
+    proof: Proof = group(Proof, needs=PROBED)
+    batch_size: int = batch_size_setting(needs=PROBED)
     cache: Path = cache_setting()

@@ -11,6 +11,7 @@ from pipeline.heads.calibration.calibrate import Method
 from pipeline.heads.registry import Head
 from pipeline.heads.selection import grid_search
 from pipeline.heads.settings import TrainSettings
+from pipeline.setting import require_effect
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,7 +65,7 @@ def unfitted(settings: TrainSettings) -> Head:
 
 
 def _refuse_what_has_no_effect(settings: TrainSettings, given: Collection[str]) -> None:
-    """Refuse a setting that would be ignored, so that nobody believes it had an effect."""
+    """Refuse what this kind of head does not take, which the registry knows, and what lacks another setting."""
     own = set(registry.parameters_of(settings.head)) | ({"seed"} if settings.search else set())
     every = {name for kind in registry.HEADS for name in registry.parameters_of(kind)}
     for name in (field.name for field in fields(TrainSettings) if field.name in given):
@@ -72,9 +73,4 @@ def _refuse_what_has_no_effect(settings: TrainSettings, given: Collection[str]) 
         if name in every - own:
             owners = ", ".join(kind for kind in registry.HEADS if name in registry.parameters_of(kind))
             raise SettingError(f"{option} is an option of --head {owners}, received --head {settings.head}")
-        if name in ("folds", "trials", "jobs") and not settings.search:
-            raise SettingError(f"{option} is an option of --search, which was not given")
-    if settings.precision_at_least is not None and settings.recall_at_least is not None:
-        raise SettingError("expected --precision-at-least or --recall-at-least, received both")
-    if settings.positive is not None and settings.precision_at_least is None and settings.recall_at_least is None:
-        raise SettingError("--positive is an option of --precision-at-least and --recall-at-least")
+    require_effect(settings, given)

@@ -1,14 +1,15 @@
 """What a user can ask of `train`, of every kind of head, and of `growth`; the defaults stand here and nowhere else."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Final, Literal
 
-from pipeline.setting import setting
+from pipeline.setting import Need, setting
 
 Kind = Literal["logistic", "dense", "ridge", "centroid", "knn"]
 ClassWeight = Literal["balanced"]
 Metric = Literal["cosine", "euclidean"]
 Activation = Literal["relu", "tanh", "sigmoid", "gelu", "silu", "elu", "selu"]
+SEARCHED: Final = (Need("search"),)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,7 +26,7 @@ class TrainSettings:
     neighbors: int = setting(5, "knn: training rows that vote.", least=1)
     metric: Metric = setting("cosine", "knn: what is near, of standardised features.")
     hidden: tuple[int, ...] = setting((256,), "dense: widths of the hidden layers, as in 256,128, or none.")
-    activation: Activation = setting("relu", "dense: of the hidden layers.")
+    activation: Activation = setting("relu", "dense: of the hidden layers.", needs=(Need("hidden"),))
     dropout: float = setting(
         0.5,
         "dense: fraction dropped before each layer but the first; of the features if there are no hidden layers.",
@@ -48,18 +49,31 @@ class TrainSettings:
     )
     search: bool = setting(False, "Choose the head's own parameters by trying a grid over those that are not given.")
     folds: int = setting(
-        0, "search: judge by so many folds of the training split; 0 is on the validation split.", least=0, never=1
+        0,
+        "search: judge by so many folds of the training split; 0 is on the validation split.",
+        least=0,
+        never=1,
+        needs=SEARCHED,
     )
-    trials: int = setting(66, "search: candidates at most; of a larger grid so many are drawn.", least=2)
-    jobs: int = setting(0, "search: folds at a time; 0 is one a core.", least=0)
+    trials: int = setting(
+        66, "search: candidates at most; of a larger grid so many are drawn.", least=2, needs=SEARCHED
+    )
+    jobs: int = setting(0, "search: folds at a time; 0 is one a core.", least=0, needs=SEARCHED)
     calibrate: Literal["temperature"] | None = setting(
         "temperature", "Make the probabilities hold, on the validation split.", choices=("temperature", "none")
     )
     precision_at_least: float | None = setting(
         None, "Of two classes: choose a threshold on the validation split.", above=0.0, most=1.0
     )
-    recall_at_least: float | None = setting(None, "The same for a recall.", above=0.0, most=1.0)
-    positive: str | None = setting(None, "The class whose precision or recall is meant.", unset="the second by name")
+    recall_at_least: float | None = setting(
+        None, "The same for a recall.", above=0.0, most=1.0, needs=(Need("precision_at_least", (None,)),)
+    )
+    positive: str | None = setting(
+        None,
+        "The class whose precision or recall is meant.",
+        unset="the second by name",
+        needs=(Need("precision_at_least"), Need("recall_at_least")),
+    )
     memory: int = setting(
         4_000_000_000, "Features that would take more are read in blocks, as often as needed.", unit="bytes"
     )

@@ -2,22 +2,24 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from pipeline.backbones.settings import EngineName, Precision, batch_size_setting, engine_setting
 from pipeline.features.settings import cache_setting
 from pipeline.models.settings import Runtime, precision_setting, weights_setting
-from pipeline.setting import setting
+from pipeline.setting import Need, setting
+
+COMPARED: Final = (Need("nearest"), Need("familiarity"))
 
 
-def features_setting(help: str) -> Any:  # noqa: A002 -- as in `setting`
+def features_setting(help: str, **more: Any) -> Any:  # noqa: A002 -- as in `setting`
     """Return the setting of the training photos' features."""
-    return setting(None, help, metavar="FEATURES.h5")
+    return setting(None, help, metavar="FEATURES.h5", **more)
 
 
-def manifest_setting() -> Any:
+def manifest_setting(**more: Any) -> Any:
     """Return the setting of the training photos' manifest."""
-    return setting(None, "Which of these train.", metavar="MANIFEST.csv")
+    return setting(None, "Which of these train.", metavar="MANIFEST.csv", **more)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,10 +46,13 @@ class PredictSettings:
         "another kind. Needs --features and --manifest.",
     )
     neighbours: int = setting(
-        10, "--familiarity goes by the distance to the nearest training photo of this rank.", least=1
+        10,
+        "--familiarity goes by the distance to the nearest training photo of this rank.",
+        least=1,
+        needs=(Need("familiarity"),),
     )
-    features: Path | None = features_setting("What the head was trained on.")
-    manifest: Path | None = manifest_setting()
+    features: Path | None = features_setting("What the head was trained on.", needs=COMPARED)
+    manifest: Path | None = manifest_setting(needs=COMPARED)
     explain: Path | None = setting(
         None,
         "Write a PNG a photo to DIR that shows where the evidence for its label lies.",

@@ -109,6 +109,12 @@ def prepare(root: Root, manifest_path: Path, settings: PrepareSettings, *, progr
         "test": "given" if "test" in given else "drawn" if settings.test_fraction > 0 else None,
     }
     notes = [*source.warnings, *notes, *_vanished(candidates, manifest), *_torn(manifest, standing_in)]
+    idle = [("val", settings.val_fraction), ("test", settings.test_fraction)]
+    notes += [
+        f"`{split}_fraction={fraction:g}` has no effect: {root} has its own {split} split"
+        for split, fraction in idle
+        if split in given and fraction not in (0, getattr(PrepareSettings, f"{split}_fraction"))
+    ]
     notes += _check_coverage(manifest, wanted, stratify=settings.stratify)
 
     draw(root, manifest, manifest_path.parent, settings.workers)

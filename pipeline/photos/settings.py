@@ -7,16 +7,16 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from pipeline.errors import InputError
-from pipeline.setting import setting
+from pipeline.setting import Need, setting
 
 Geometry = Literal["squash", "crop", "pad"]
 Flip = Literal["none", "horizontal", "vertical", "both"]
 
 
-def hash_distance_setting() -> Any:
+def hash_distance_setting(**more: Any) -> Any:
     """Return the setting that says what is a copy, of all stages that look for copies."""
     return setting(
-        31, "Largest difference between perceptual hashes of one picture, in bits of 256.", least=0, most=256
+        31, "Largest difference between perceptual hashes of one picture, in bits of 256.", least=0, most=256, **more
     )
 
 
@@ -37,7 +37,7 @@ class PrepareSettings:
     test_fraction: float = setting(0.2, "Share to test on, unless IMAGES has a test split.")
     stratify: bool = setting(False, "Hold the shares in every class; added images may then move others.")
     group_near_duplicates: bool = setting(False, "Keep copies in one split: re-encoded, resized or mirrored ones, too.")
-    hash_distance: int = hash_distance_setting()
+    hash_distance: int = hash_distance_setting(needs=(Need("group_near_duplicates"),))
     max_quarantined: float = setting(0.1, "Largest fraction of unusable files.")
     exclude: Path | None = setting(None, "File of paths to leave out, one a line.")
     workers: int | None = decoders_setting()

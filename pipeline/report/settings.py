@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Literal
 
 from pipeline.features.settings import cache_setting
-from pipeline.setting import setting
+from pipeline.setting import Need, setting
 
 Method = Literal["auto", "tsne", "pca"]
 
@@ -25,8 +25,14 @@ class ReportSettings:
     heat_maps: bool = setting(
         False,
         "Show where in a mistaken picture a model saw what it took it for; it is run for that. Needs --trained.",
+        needs=(Need("trained"),),
     )
-    weights: str | None = setting(None, "Of the base, for heat maps, as in extract.", unset="those of the training")
+    weights: str | None = setting(
+        None,
+        "Of the base, for heat maps, as in extract.",
+        unset="those of the training",
+        needs=(Need("heat_maps"),),
+    )
     cache: Path | None = cache_setting()
     title: str | None = setting(None, "Of the page.", unset="the name of the folder IMAGES")
     map: Method = setting(

@@ -1,7 +1,7 @@
 """The options of a command, made from the dataclass of its settings: name, type, default, range and help."""
 
 import re
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any, Final, TypeVar, get_args, get_origin
 
@@ -9,18 +9,19 @@ import click
 from click.core import ParameterSource
 
 from pipeline.photos.remote import Root
-from pipeline.setting import Described, described
+from pipeline.setting import Described, build, described, require_effect
 from stages.console import in_options
 from stages.options.param_types import FloatRange, Several, joined, names, widths
 from stages.options.paths import FILE, FOLDER, PLACE
 
 Function = TypeVar("Function", bound=Callable[..., Any])
+Kind = TypeVar("Kind")
 
 UNITS: Final = "kMGT"  # powers of 1,000
 
 
 def options(kind: type, *, only: Collection[str] = (), but: Collection[str] = ()) -> Callable[[Function], Function]:
-    """Give a command an option for each setting of a dataclass; `pipeline.setting.build` takes their values.
+    """Give a command an option for each setting of a dataclass; `settings_of` takes their values.
 
     Parameters
     ----------
@@ -37,6 +38,12 @@ def options(kind: type, *, only: Collection[str] = (), but: Collection[str] = ()
         return function
 
     return decorate
+
+
+def settings_of(kind: type[Kind], chosen: Mapping[str, Any], *, but: Collection[str] = ()) -> Kind:
+    """Make settings of a command's options; SettingError for one, `but` these, that was given without effect."""
+    require_effect(build(kind, {name: value for name, value in chosen.items() if name not in but}), given() - set(but))
+    return build(kind, chosen)
 
 
 def given() -> frozenset[str]:

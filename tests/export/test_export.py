@@ -372,8 +372,6 @@ def test_what_cannot_be_exported_is_said_at_once(model_dir: Path, data: Data, tm
     int8 = dataclasses.replace(ALL, format=("tflite",), quantize=("int8",))
     with pytest.raises(InputError, match="--quantize int8: expected --images and --manifest"):
         run(model_dir, tmp_path / "out", int8)
-    with pytest.raises(InputError, match="--quantize int8: expected --format tflite with it, received onnx"):
-        run(model_dir, tmp_path / "out", dataclasses.replace(int8, format=("onnx",)))
     with pytest.raises(InputError, match="--format: expected among keras"):
         run(model_dir, tmp_path / "out", only("coreml"))
     with pytest.raises(ArtefactError, match="expected a model, received no such file"):

@@ -51,9 +51,3 @@ def test_a_part_that_is_none_is_a_usage_error(tmp_path: Path, text: str) -> None
     assert result.exit_code == 2
     assert "--shard" in result.output
     assert f"expected I/N with I from 0 to N - 1, received '{text}'" in result.output
-
-
-def test_an_executor_that_does_not_go_with_its_options_is_one_line(tmp_path: Path) -> None:
-    result = run(tmp_path, "--scheduler", "tcp://host:1")
-    assert result.exit_code == 1
-    assert result.output.splitlines() == ["Error: --scheduler: expected --executor dask with it, received local"]

@@ -29,6 +29,7 @@ from pipeline.features.settings import AUTO, BaseSettings, FeatureSettings, Pool
 from pipeline.photos import manifest
 from pipeline.photos.remote import Root
 from pipeline.plots import style
+from pipeline.setting import require_effect
 from pipeline.storage.atomic import publish_csv
 from pipeline.types import Progress
 
@@ -63,8 +64,7 @@ def echo(cut_path: Path, settings: ProbeSettings) -> tuple[str, str]:
     InputError
         There is no such backbone, or (CutError) no such word in its table; or bases are to be compared.
     """
-    if settings.compare:
-        raise SettingError("--compare wants --cut auto, since a cut belongs to one backbone")
+    require_effect(settings)
     backbone, cut = settings.base.backbone, settings.cut
     pooling = "avg" if settings.pooling == AUTO else settings.pooling
     layer = resolve_cut(find(backbone), cut)

@@ -215,8 +215,6 @@ def _training_photos(used: Classifier, settings: ServeSettings) -> TrainingPhoto
     given: dict[str, Any] = {"--features": settings.features, "--manifest": settings.manifest}
     missing = [name for name, path in given.items() if path is None]
     if len(missing) == 2:
-        if settings.images is not None:
-            raise InputError("--images: expected --features and --manifest with it, received neither")
         return None
     if missing:
         raise InputError(f"{missing[0]}: expected a file, since the other of --features and --manifest is given")

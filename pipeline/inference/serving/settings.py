@@ -2,13 +2,16 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from pipeline.backbones.settings import EngineName, Precision, engine_setting
 from pipeline.features.settings import cache_setting
 from pipeline.inference.settings import features_setting, manifest_setting
 from pipeline.models.settings import Runtime, precision_setting, weights_setting
 from pipeline.photos.remote import Root
-from pipeline.setting import setting
+from pipeline.setting import Need, setting
+
+COMPARED: Final = (Need("features"),)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,12 +23,20 @@ class ServeSettings:
     name: str | None = setting(None, "Of the model in addresses: /v1/models/NAME.", unset="that of its folder")
     features: Path | None = features_setting("To compare photos with.")
     manifest: Path | None = manifest_setting()
-    images: Root | None = setting(None, "Where the training photos are, a folder or an address, to show them.")
+    images: Root | None = setting(
+        None, "Where the training photos are, a folder or an address, to show them.", needs=COMPARED
+    )
     neighbours: int = setting(
-        10, "Familiarity goes by the distance to the nearest training photo of this rank.", least=1
+        10, "Familiarity goes by the distance to the nearest training photo of this rank.", least=1, needs=COMPARED
     )
     batch_size: int = setting(8, "The most images that run at once.", least=1)
-    batch_wait: float = setting(0.0, "Seconds that a batch which is not full waits for more.", least=0.0, most=1.0)
+    batch_wait: float = setting(
+        0.0,
+        "Seconds that a batch which is not full waits for more.",
+        least=0.0,
+        most=1.0,
+        needs=(Need("batch_size", least=2),),
+    )
     max_bytes: int = setting(2**24, "Of the body of a request.", least=1)
     max_pixels: int = setting(50_000_000, "Of an image.", least=1)
     max_images: int = setting(128, "Of one request; others have one.", least=1)

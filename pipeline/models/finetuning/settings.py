@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -11,10 +12,11 @@ from pipeline.features.settings import cache_setting
 from pipeline.heads.settings import ClassWeight
 from pipeline.models.settings import weights_setting
 from pipeline.photos.settings import Policy
-from pipeline.setting import check, group, setting
+from pipeline.setting import Need, check, group, setting
 
 Optimizer = Literal["adam", "rmsprop", "sgd"]
 BatchNorm = Literal["inference", "train"]
+training = partial(setting, needs=(Need("epochs"),))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,33 +30,35 @@ class TuningSettings:
     """
 
     epochs: int = setting(0, "Passes at most; 0 joins trunk and head.", least=0)
-    cut: str = setting("block-1", "What lies above it trains, what lies below is cached; image trains all.")
-    new_conv: tuple[int, ...] = setting(
+    cut: str = training("block-1", "What lies above it trains, what lies below is cached; image trains all.")
+    new_conv: tuple[int, ...] = training(
         (), "Fresh convolutions of these widths above the cut, as in 256,256, instead of the base's layers."
     )
-    freeze: tuple[str, ...] = setting((), "Layers above the cut that do not, as in A,B.")
-    new_head: bool = setting(False, "Start from a random head instead of the trained one.")
-    optimizer: Optimizer = setting("adam", "With Keras' settings besides rate and decay.")
-    learning_rate: float = setting(1e-5, "Of the head, at its highest.", above=0.0)
-    schedule: Literal["constant", "cosine"] = setting("constant", "Of the rate, after the warm-up.")
-    warmup_epochs: float = setting(0.0, "In which the rate rises from 0.", least=0.0)
-    layer_decay: float = setting(1.0, "Each block's share of the rate of the block above it.", least=0.0, most=1.0)
-    weight_decay: float = setting(0.0, "Of kernels, times the rate.", least=0.0)
-    label_smoothing: float = setting(0.0, "Share of each target that is spread over the classes.", least=0.0, below=1.0)
-    batch_norm: BatchNorm = setting(
+    freeze: tuple[str, ...] = training((), "Layers above the cut that do not, as in A,B.")
+    new_head: bool = training(False, "Start from a random head instead of the trained one.")
+    optimizer: Optimizer = training("adam", "With Keras' settings besides rate and decay.")
+    learning_rate: float = training(1e-5, "Of the head, at its highest.", above=0.0)
+    schedule: Literal["constant", "cosine"] = training("constant", "Of the rate, after the warm-up.")
+    warmup_epochs: float = training(0.0, "In which the rate rises from 0.", least=0.0)
+    layer_decay: float = training(1.0, "Each block's share of the rate of the block above it.", least=0.0, most=1.0)
+    weight_decay: float = training(0.0, "Of kernels, times the rate.", least=0.0)
+    label_smoothing: float = training(
+        0.0, "Share of each target that is spread over the classes.", least=0.0, below=1.0
+    )
+    batch_norm: BatchNorm = training(
         "inference", "Above the cut: with the statistics it came with, or with those of each batch."
     )
-    batch_size: int = setting(32, "Images a step.", least=1)
-    patience: int = setting(
+    batch_size: int = training(32, "Images a step.", least=1)
+    patience: int = training(
         3,
         "Stop after so many epochs without a lower validation loss, keep the best weights; 0 is off.",
         least=0,
     )
-    class_weight: ClassWeight | None = setting(None, "Whether rare classes weigh more.", choices=("none", "balanced"))
-    seed: int = setting(0, "Of all that is random.", least=0)
-    deterministic: bool = setting(False, "The same bits again on this machine; up to twice as slow.")
-    live_augment: bool = setting(False, "Read pixels anew in each epoch, changed at random as below.")
-    policy: Policy = group(Policy)
+    class_weight: ClassWeight | None = training(None, "Whether rare classes weigh more.", choices=("none", "balanced"))
+    seed: int = training(0, "Of all that is random.", least=0)
+    deterministic: bool = training(False, "The same bits again on this machine; up to twice as slow.")
+    live_augment: bool = training(False, "Read pixels anew in each epoch, changed at random as below.")
+    policy: Policy = group(Policy, needs=(Need("live_augment"), Need("cut", ("image",))))
 
     def check(self) -> None:
         """Raise InputError, naming the parameter, unless all are in their ranges and belong together."""
@@ -62,17 +66,6 @@ class TuningSettings:
         if not all(isinstance(width, int) and width > 0 for width in self.new_conv):
             raise InputError(f"new_conv: expected whole numbers of at least 1, received {self.new_conv}")
         self.policy.check()
-        if not self.policy.is_empty and not self.from_pixels:
-            raise InputError(
-                "--flip, --rotation, --zoom, --shift, --brightness, --contrast: expected with --live-augment or --cut "
-                "image, received neither; cached views are made by `headstart extract --views`"
-            )
-        for option in ("new_head", "new_conv"):
-            if getattr(self, option) and not self.epochs:
-                raise InputError(
-                    f"--{option.replace('_', '-')}: expected with --epochs of 1 or more, received 0: what is new would "
-                    "stay random"
-                )
         if self.new_conv and self.cut == "image":
             raise InputError("--new-conv: expected with a --cut at a layer whose activations it takes, received image")
         if self.warmup_epochs > self.epochs:

@@ -259,7 +259,7 @@ class Job:
         below = ExtractSettings(
             **vars(self._below().settings),
             views=self.views["count"] if self.views else 1,
-            policy=Policy(**self.views["policy"]) if self.views else self.settings.policy,
+            policy=Policy(**self.views["policy"]) if self.views else Policy(),
             batch_size=self.settings.batch_size,
             cache=self.run.cache,
         )

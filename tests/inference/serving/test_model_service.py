@@ -127,7 +127,6 @@ def test_a_head_that_cannot_be_explained_is_served_without_maps(tmp_path: Path) 
     [
         ({"features": None}, "--features: expected a file"),
         ({"manifest": None}, "--manifest: expected a file"),
-        ({"features": None, "manifest": None}, "--images: expected --features and --manifest with it"),
     ],
 )
 def test_what_belongs_together_is_given_together(folder: Path, changes: dict[str, Any], reason: str) -> None:

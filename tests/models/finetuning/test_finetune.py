@@ -612,11 +612,8 @@ def test_an_image_that_is_gone_is_named(project: Project) -> None:
         ({"cut": "block4_conv"}, CutError, r"cut: expected one of the \d+ layers where"),
         ({"cut": "block2_conv"}, CutError, r"cut: .* beside a branch; the nearest such layers are"),
         ({"cut": "block-40"}, CutError, r"cut: expected one of image, block-"),
-        ({"epochs": 0, "new_head": True}, InputError, r"--new-head: expected with --epochs of 1 or more"),
-        ({"epochs": 0, "new_conv": (4,)}, InputError, r"--new-conv: expected with --epochs of 1 or more"),
         ({"cut": "image", "new_conv": (4,)}, InputError, r"--new-conv: expected with a --cut at a layer"),
         ({"warmup_epochs": 3.0}, InputError, r"--warmup-epochs: expected at most the 2 of --epochs, received 3\.0"),
-        ({"policy": replace(fakes.NO_POLICY, rotation=0.1)}, InputError, r"--rotation.*: expected with --live-augment"),
         ({"learning_rate": 1e30}, InputError, r"received nan in epoch 1: training diverged; lower --learning-rate"),
         (
             {"label_smoothing": 1.0},

@@ -13,6 +13,7 @@ from pipeline.errors import InputError
 from pipeline.features.settings import ExecutorSettings
 from pipeline.features.workers.executors.dask import Dask
 from pipeline.features.workers.executors.local import Local
+from pipeline.setting import require_effect
 
 NAMES: Final = ("local", "dask")
 
@@ -83,13 +84,10 @@ def open_executor(settings: ExecutorSettings) -> Executor:
         There is no such executor, or an option does not go with it.
     """
     name, workers, scheduler = settings.executor, settings.workers, settings.scheduler
-    if scheduler is not None and name != "dask":
-        raise InputError(f"--scheduler: expected --executor dask with it, received {name}")
+    require_effect(settings)
     if scheduler is not None and workers is not None:
         raise InputError("--workers: expected none with --scheduler, whose workers are there already")
     if name == "local":
-        if workers not in (None, 1):
-            raise InputError(f"--workers: expected --executor dask with {workers}, received local")
         return Local()
     if name == "dask":
         return Dask(workers, scheduler=scheduler, patience=settings.task_timeout)

@@ -481,8 +481,8 @@ def row_cache_of(site: Site) -> row_cache.RowCache:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"executor": "local", "workers": 2}, "--workers: expected --executor dask with 2, received local"),
-        ({"executor": "local", "scheduler": "tcp://a:1"}, "--scheduler: expected --executor dask with it"),
+        ({"executor": "local", "workers": 2}, "`workers`: expected with `executor=dask`, received `executor=local`"),
+        ({"executor": "local", "scheduler": "tcp://a:1"}, "`scheduler`: expected with `executor=dask`"),
         ({"executor": "dask", "workers": 2, "scheduler": "tcp://a:1"}, "--workers: expected none with --scheduler"),
         ({"executor": "ray"}, "--executor: expected one of local, dask, received 'ray'"),
     ],
