@@ -618,7 +618,7 @@ def test_an_image_that_is_gone_is_named(project: Project) -> None:
         (
             {"label_smoothing": 1.0},
             InputError,
-            r"label_smoothing: expected a number of at least 0 and below 1, received 1.0",
+            r"`label_smoothing`: expected a number of at least 0 and below 1, received 1.0",
         ),
     ],
 )
