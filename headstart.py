@@ -114,7 +114,7 @@ class Loaded:
 
         files = expand([Path(photo) for photo in photos])
         with _progress("images") as advance:
-            return Predictions(list(self._predictor.predict(files, progress=advance)))
+            return Predictions(list(files.predictions(self._predictor, progress=advance)))
 
 
 @takes(PrepareSettings)

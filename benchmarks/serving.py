@@ -105,7 +105,7 @@ def main() -> None:
     arguments, options = parser.parse_known_args()
     from pipeline.inference import predict
 
-    photos = predict.expand([arguments.images])
+    photos = predict.expand([arguments.images]).paths
     uploads = [request(photo) for photo in photos[:200]]
     command = [sys.executable, "-m", "stages", "serve", str(arguments.trained), "--port", "0"]
     command += ["--cache", str(arguments.cache), *options]

@@ -1,7 +1,6 @@
 """``headstart predict``: labels for photos."""
 
 import contextlib
-import csv
 import json
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -40,12 +39,13 @@ def predict(trained: Path, paths: tuple[Path, ...], output: str, **chosen: Any) 
 
     settings = settings_of(PredictSettings, chosen)
     write = _writer(output)
-    files = predict.expand(paths)
+    own = [*([] if output == "-" else [Path(output)]), *([settings.explain] if settings.explain else [])]
+    files = predict.expand(paths, but=own)
     predictor = predict.Predictor(trained, settings.runtime, prediction.asked_of(settings))
     for warning in predictor.warnings:
         warn(warning)
     with _opened(output) as target, progress("images") as advance:
-        failed = write(predictor.predict(files, progress=advance), predictor.classes, predictor.asked, target)
+        failed = write(files.predictions(predictor, progress=advance), predictor.classes, predictor.asked, target)
     if failed:
         raise click.ClickException(f"{failed:,} of {len(files):,} files could not be used; their rows say why")
 
@@ -72,13 +72,15 @@ def _opened(output: str) -> Iterator[TextIO]:
 
 
 def _csv(predictions: "Iterable[Prediction]", classes: Sequence[str], asked: "Asked", target: TextIO) -> int:
-    writer = csv.writer(target, lineterminator="\n")
-    writer.writerow(["path", "label", *(f"p_{name}" for name in classes), *_extra_columns(asked), "error"])
+    from pipeline.storage.atomic import row_writer
+
+    write = row_writer(target)
+    write(["path", "label", *(f"p_{name}" for name in classes), *_extra_columns(asked), "error"])
     failed = 0
     for found in predictions:
         probabilities = [f"{found.probabilities[name]:.6f}" if found.probabilities else "" for name in classes]
         extra = _extra_fields(found, asked)
-        writer.writerow([_name(found.path), found.label or "", *probabilities, *extra, found.error or ""])
+        write([_name(found.path), found.label or "", *probabilities, *extra, found.error or ""])
         failed += found.error is not None
     return failed
 

@@ -4,10 +4,11 @@ Besides, of each photo: whether to abstain, the training photos it is most like,
 evidence for its label lies.
 """
 
+import os
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -27,6 +28,7 @@ from pipeline.models import forward
 from pipeline.models.classifier import Classifier
 from pipeline.models.settings import Runtime
 from pipeline.photos.batches import Photos
+from pipeline.photos.folder_tree import Tree
 from pipeline.types import Progress
 
 SEARCH_BYTES: Final = 2**25  # of features that are held for one search through training features on disk
@@ -210,17 +212,57 @@ def _training_photos(asked: Asked, used: Classifier) -> TrainingPhotos:
     return TrainingPhotos(asked.features, asked.manifest, used.spec)
 
 
-def expand(paths: Sequence[Path]) -> list[Path]:
-    """Replace each folder by the files below it, sorted, hidden ones left out; InputError if a path does not exist."""
+@dataclass(frozen=True)
+class Files:
+    """Files to predict, and those that cannot be opened, each with the reason."""
+
+    paths: list[Path]
+    refused: list[Prediction]
+
+    def __len__(self) -> int:
+        return len(self.paths) + len(self.refused)
+
+    def predictions(self, predictor: Predictor, *, progress: Progress) -> Iterator[Prediction]:
+        """Yield a prediction a file: those that cannot be opened come first."""
+        yield from self.refused
+        yield from predictor.predict(self.paths, progress=progress)
+
+
+def expand(paths: Sequence[Path], *, but: Collection[Path] = ()) -> Files:
+    """Replace each folder by the files below it, found and left out by the rules of `prepare`, and sorted.
+
+    Parameters
+    ----------
+    paths : sequence of Path
+        Files and folders.
+    but : collection of Path
+        Files, and folders, that are left out where they lie in a folder: what this run writes.
+
+    Raises
+    ------
+    InputError
+        A path does not exist, or there are no files.
+    StorageError
+        A folder cannot be listed.
+    """
     files: list[Path] = []
+    refused: list[Prediction] = []
+    own = {os.path.abspath(path) for path in but}  # noqa: PTH100 -- without following links
     for path in paths:
         if path.is_dir():
-            inside = sorted(file for file in path.rglob("*") if file.is_file())
-            files += [file for file in inside if not any(part.startswith(".") for part in file.relative_to(path).parts)]
+            tree = Tree(path)
+            inside = sorted(path / name for name in tree.files(tree.top()))
+            files += [file for file in inside if own.isdisjoint(_itself_and_above(file))] if own else inside
+            refused += [Prediction(path / name, None, {}, reason) for name, reason in sorted(tree.rejected)]
         elif path.exists():
             files.append(path)
         else:
             raise InputError(f"{path}: expected an image or a folder of images, found nothing")
-    if not files:
+    if not files and not refused:
         raise InputError(f"expected images, found none in {', '.join(map(str, paths))}")
-    return files
+    return Files(files, refused)
+
+
+def _itself_and_above(file: Path) -> set[str]:
+    absolute = Path(os.path.abspath(file))  # noqa: PTH100
+    return {str(absolute), *map(str, absolute.parents)}

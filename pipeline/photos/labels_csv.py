@@ -5,9 +5,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from pipeline.errors import InputError
+from pipeline.photos.remote import Root
 from pipeline.photos.source import (
     SPLITS_BY_WORD,
     Candidate,
+    Rejected,
     Source,
     Split,
     as_given,
@@ -16,13 +18,20 @@ from pipeline.photos.source import (
 )
 
 
-def from_csv(path: Path) -> Source:
-    """Read a CSV of labels; InputError with the line if it is none."""
+def from_csv(path: Path, root: Root) -> Source:
+    """Read a CSV of labels; InputError with the line if it is none.
+
+    That of `predict` is one, too: its photos without a label are rejected.
+    """
     lines: dict[str, int] = {}
     rows: list[tuple[str, str, Split | None]] = []
     words: dict[Split, str] = {}
+    rejected: list[Rejected] = []
     for line, row in _rows(path):
-        relative = canonical(row["path"])
+        relative = _relative(row["path"], root)
+        if not row["label"] and "error" in row:
+            rejected.append(Rejected(relative, row["error"] or "the classifier gave it no label"))
+            continue
         problem = _problem(row, relative)
         if not problem and relative in lines:
             problem = f"{relative!r} is listed twice: expected once, received on line {lines[relative]} too"
@@ -41,7 +50,7 @@ def from_csv(path: Path) -> Source:
         )
     used, warnings = as_given(set(words), words)
     candidates = sorted(Candidate(relative, label, used[split] if split else None) for relative, label, split in rows)
-    return Source(candidates, [], 0, warnings)
+    return Source(candidates, sorted(rejected), 0, warnings)
 
 
 def _rows(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
@@ -64,7 +73,7 @@ def _rows(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
                     reader.line_num,
                     {
                         name: row[name] if name == "path" else row[name].strip()
-                        for name in ("path", "label", "split")
+                        for name in ("path", "label", "split", "error")
                         if name in row
                     },
                 )
@@ -74,6 +83,14 @@ def _rows(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
         raise InputError(f"{path}, line {reader.line_num}: expected CSV, received what is none: {error}") from error
     except UnicodeDecodeError as error:
         raise InputError(f"{path}: expected UTF-8, received byte {error.object[error.start]:#x}") from error
+
+
+def _relative(path: str, root: Root) -> str:
+    """Return a path as the manifest writes it, without blanks around it unless they are part of the file's name."""
+    relative = canonical(path)
+    if path != path.strip() and isinstance(root, Path) and not (root / relative).exists():
+        return canonical(path.strip())
+    return relative
 
 
 def _problem(row: dict[str, str], relative: str) -> str | None:

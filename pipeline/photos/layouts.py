@@ -12,8 +12,10 @@ name.
 """
 
 import re
+import unicodedata
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Final, cast
 
@@ -59,11 +61,11 @@ def discover(root: Root, *, labels_csv: Path | None, label_pattern: str | None) 
     if labels_csv is not None and label_pattern is not None:
         raise InputError("--labels and --label-pattern both say where labels are: expected one of them, received both")
     if labels_csv is not None:
-        source = from_csv(labels_csv)
+        source = from_csv(labels_csv, root)
     else:
         source = _from_folders(root, None if label_pattern is None else _compiled(label_pattern))
     _check_labels(root, source)
-    return source
+    return replace(source, warnings=source.warnings + _look_alikes({one.label for one in source.candidates}))
 
 
 def _check_labels(root: Root, source: Source) -> None:
@@ -74,6 +76,19 @@ def _check_labels(root: Root, source: Source) -> None:
         raise InputError(f"{root}: expected images, received {found}{first}")
     if len(labels) == 1:
         raise InputError(f"{root}: expected at least two classes, received a single one: {labels[0]!r}: {REMEDY}")
+
+
+def _look_alikes(labels: Iterable[str]) -> list[str]:
+    """Return a warning for classes whose names differ in case, in blanks, or in how an accent is encoded alone."""
+    alike: dict[str, list[str]] = {}
+    for label in sorted(labels):
+        alike.setdefault(" ".join(unicodedata.normalize("NFKC", label).casefold().split()), []).append(label)
+    return [
+        f"{len(names)} classes have names that look alike: {', '.join(map(ascii, names))}. If they are one class, give "
+        "them one name"
+        for names in alike.values()
+        if len(names) > 1
+    ]
 
 
 # --- folders and names
@@ -96,6 +111,9 @@ def _from_folders(root: Root, pattern: re.Pattern[str] | None) -> Source:
             candidates += _by_class_folder(tree, top, split, warnings)
         else:
             candidates += _by_name(tree, top, split, pattern)
+    if base.path:
+        what = "classes" if folders is None else "splits"
+        warnings.insert(0, f"{root} holds nothing but {printable(base.path)!r}: the folders in there are the {what}")
     candidates.sort()
     tree.rejected.sort()
     return Source(candidates, tree.rejected, tree.skipped, warnings)

@@ -3,6 +3,7 @@
 Files that are not accepted are in the quarantine beside the manifest, ``quarantine.csv`` (path, reason).
 """
 
+import difflib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -246,14 +247,28 @@ def _check_coverage(manifest: Manifest, origins: Mapping[str, str | None], *, st
         missing = [label for label, row in counts.items() if not row[split]]
         if not missing or origin is None:
             continue
-        remedy = f"add images to the source's {split} split" if origin == "given" else "add images"
-        if origin == "drawn" and not stratify:
+        given = origin == "given" or not any(_open(counts[label], origins) for label in missing)
+        remedy = f"add images to the source's {split} split" if given else "add images"
+        fewest = {"train": 1, "test": 2, "val": 3 if origins["test"] == "drawn" else 2}[split]
+        if origin == "drawn" and not stratify and any(_open(counts[label], origins) >= fewest for label in missing):
             remedy += ", or give --stratify, which fills every split it draws but may move other images"
-        message = f"{_classes(missing)} without an image in {split}: {_some(missing)}; {remedy}"
+        present = [label for label in counts if label not in missing]
+        named = [f"{label}{_like(label, present) if split == 'train' else ''}" for label in missing]
+        message = f"{_classes(missing)} without an image in {split}: {_some(named)}; {remedy}"
         if split == "train":
             raise InputError(f"expected every class in train, received {message}")
         notes.append(message)
     return notes
+
+
+def _open(row: Mapping[str, int], origins: Mapping[str, str | None]) -> int:
+    """Return how many images of a class the fractions divide: those in no split of the source."""
+    return sum(count for split, count in row.items() if origins[split] == "drawn")
+
+
+def _like(label: str, present: Sequence[str]) -> str:
+    near = difflib.get_close_matches(label, present, n=1)
+    return f" (there is {near[0]})" if near else ""
 
 
 def _classes(labels: Sequence[str]) -> str:

@@ -5,8 +5,9 @@ import csv
 import os
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import TextIO
 
 
 @contextlib.contextmanager
@@ -89,12 +90,22 @@ def publish_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[objec
         As many fields each as there are columns; what is no text is written as ``str`` gives it.
     """
     with published(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
-        plain = csv.writer(file, lineterminator="\n")
-        quoted = csv.writer(file, lineterminator="\n", quoting=csv.QUOTE_ALL)
-        plain.writerow(header)
+        write = row_writer(file)
+        write(header)
         for row in rows:
-            # The writer does not quote a carriage return unless it ends lines, but the reader takes one for an end.
-            (quoted if any("\r" in str(value) for value in row) else plain).writerow(row)
+            write(row)
+
+
+def row_writer(file: TextIO) -> Callable[[Sequence[object]], object]:
+    """Return what writes a row of CSV such that it is read again as it was; the file is open with newline=""."""
+    plain = csv.writer(file, lineterminator="\n")
+    quoted = csv.writer(file, lineterminator="\n", quoting=csv.QUOTE_ALL)
+
+    def write(row: Sequence[object]) -> object:
+        # The writer does not quote a carriage return unless it ends lines, but the reader takes one for an end.
+        return (quoted if any("\r" in str(value) for value in row) else plain).writerow(row)
+
+    return write
 
 
 def _name(error: BaseException, path: Path) -> None:

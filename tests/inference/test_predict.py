@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Iterable
@@ -306,8 +307,36 @@ def test_a_folder_is_the_files_below_it_sorted_without_hidden_ones(tmp_path: Pat
         (tmp_path / "photos" / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "photos" / name).touch()
     single = tmp_path / "photos" / "b" / "2.png"
-    found = predict.expand([single, tmp_path / "photos"])
+    found = predict.expand([single, tmp_path / "photos"]).paths
     assert found == [single, *(tmp_path / "photos" / name for name in ("a/z.jpg", "b/1.png", "b/2.png"))]
+
+
+def test_a_folder_is_walked_by_the_rules_of_prepare(tmp_path: Path) -> None:
+    """Links are followed, system files left out, and what cannot be opened is named with its reason."""
+    root = tmp_path / "photos"
+    for name in ("real/1.png", "Thumbs.db", "__MACOSX/1.png", "Icon\r"):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).touch()
+    (root / "link").symlink_to(root / "real")
+    (root / "broken.png").symlink_to(tmp_path / "gone")
+    (root / "round").symlink_to(root)
+    os.mkfifo(root / "pipe")
+    found = predict.expand([root])
+    assert found.paths == [root / name for name in ("Icon\r", "link/1.png", "real/1.png")]
+    assert {one.path.name: one.error for one in found.refused} == {
+        "broken.png": "a broken link",
+        "pipe": "not a regular file",
+        "round": "a link to a folder above it",
+    }
+    assert len(found) == 6
+
+
+def test_what_a_run_writes_into_the_folder_of_its_photos_is_no_photo_of_the_next(tmp_path: Path) -> None:
+    for name in ("1.png", "labels.csv", "heat/1.png", "sub/labels.csv"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    found = predict.expand([tmp_path], but=[tmp_path / "labels.csv", tmp_path / "sub" / ".." / "heat"])
+    assert found.paths == [tmp_path / "1.png", tmp_path / "sub" / "labels.csv"]
 
 
 def test_a_path_that_is_not_there_is_an_error_before_anything_runs(tmp_path: Path) -> None:

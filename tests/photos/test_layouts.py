@@ -428,3 +428,39 @@ def test_a_csv_that_is_missing_or_not_utf8_is_refused(tmp_path):
 def test_a_csv_and_a_pattern_together_are_refused(tmp_path):
     with pytest.raises(InputError, match="expected one of them, received both"):
         found(tmp_path, labels=tmp_path / "labels.csv", pattern=PATTERN)
+
+
+@pytest.mark.parametrize("names", [("Dog", "dog"), ("caf\u00e9", "cafe\u0301"), ("a b", "a  b")])
+def test_classes_whose_names_look_alike_are_a_warning(tmp_path, names):
+    for name in (*names, "other"):
+        put(tmp_path / "photos", f"{name}/1.jpg")
+    (warning,) = found(tmp_path / "photos").warnings
+    assert warning.startswith("2 classes have names that look alike: ")
+    assert all(ascii(name) in warning for name in names)
+
+
+def test_what_was_unwrapped_is_said(tmp_path):
+    put(tmp_path / "photos", "dogs/2023/1.jpg", "dogs/2024/1.jpg")
+    (warning,) = found(tmp_path / "photos").warnings
+    assert "holds nothing but 'dogs': the folders in there are the classes" in warning
+
+
+def test_a_blank_around_a_path_of_a_csv_is_no_part_of_it_unless_of_the_name(tmp_path):
+    put(tmp_path / "photos", "1.jpg", " 2.jpg")
+    (tmp_path / "labels.csv").write_text("path,label\n 1.jpg,a\n 2.jpg,b\n")
+    source = found(tmp_path / "photos", labels=tmp_path / "labels.csv")
+    assert [one.path for one in source.candidates] == [" 2.jpg", "1.jpg"]
+
+
+def test_the_csv_of_predict_is_a_source_without_the_photos_that_got_no_label(tmp_path):
+    lines = [
+        "path,label,p_a,p_b,abstained,error",
+        "1.jpg,a,0.9,0.1,0,",
+        "2.jpg,,0.5,0.5,1,",
+        "3.jpg,,,,,broken",
+        "4.jpg,b,0,1,0,",
+    ]
+    (tmp_path / "labels.csv").write_text("\n".join(lines))
+    source = found(tmp_path, labels=tmp_path / "labels.csv")
+    assert [(one.path, one.label) for one in source.candidates] == [("1.jpg", "a"), ("4.jpg", "b")]
+    assert source.rejected == [("2.jpg", "the classifier gave it no label"), ("3.jpg", "broken")]

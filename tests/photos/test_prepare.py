@@ -269,6 +269,19 @@ def test_a_class_without_validation_images_is_a_warning_that_names_stratify(tmp_
     assert run(root, tmp_path / "out", val_fraction=0.1, stratify=True).warnings == []
 
 
+def test_a_class_that_only_the_given_test_split_has_is_told_with_the_nearest_name_and_without_stratify(tmp_path):
+    made = photos(tmp_path / "made", each=12, classes=("dog", "cat", "dogs"))
+    for label in ("dog", "cat", "dogs"):
+        for number in range(12):
+            split = "test" if label == "dogs" or number > 8 else "train"
+            put(tmp_path / "in", f"{split}/{label}/{number}.png", (made / label / f"{number:03}.png").read_bytes())
+    with pytest.raises(
+        InputError, match=r"1 class without an image in train: dogs \(there is dog\); add images"
+    ) as told:
+        run(tmp_path / "in", tmp_path / "out")
+    assert "stratify" not in str(told.value)
+
+
 def test_stratify_gives_each_class_its_share(tmp_path):
     summary = run(photos(tmp_path / "in", each=10), tmp_path / "out", val_fraction=0.1, stratify=True)
     assert summary.counts == {label: {"train": 7, "val": 1, "test": 2} for label in ("cats", "dogs")}

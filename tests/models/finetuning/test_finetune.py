@@ -248,7 +248,7 @@ def test_a_joined_model_decides_as_its_head_and_a_trained_one_says_if_no_thresho
     for folder in (project.head, project.model):
         how = Runtime(engine="tensorflow", batch_size=8, cache=None)
         given = predict.Predictor(folder, how)
-        found = given.predict(predict.expand([project.images / "dark"]), progress=lambda done, total: None)
+        found = given.predict(predict.expand([project.images / "dark"]).paths, progress=lambda done, total: None)
         assert {one.label for one in found} == {"light"}
     trained = project.finetune(epochs=1)
     assert store.read(project.model).threshold is None
@@ -299,7 +299,7 @@ def test_a_joined_model_is_as_sure_as_its_calibrated_head(tmp_path: Path, counts
     for folder in (project.head, project.model):
         how = Runtime(engine="tensorflow", batch_size=8, cache=None)
         given = predict.Predictor(folder, how).predict(
-            predict.expand([project.images]), progress=lambda done, total: None
+            predict.expand([project.images]).paths, progress=lambda done, total: None
         )
         found.append([list(one.probabilities.values()) for one in given])
     np.testing.assert_allclose(found[1], found[0], atol=1e-5)
