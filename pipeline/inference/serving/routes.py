@@ -88,6 +88,7 @@ def _uploads(desk: Desk) -> APIRouter:
 
     @router.post("/predict", responses=FAILURES)
     async def predict(
+        request: Request,
         image: UploadFile,
         explain: Annotated[bool, Query(description="Draw where the evidence lies.")] = False,
         about: Annotated[str | None, Query(description="The class whose evidence is drawn; else the label's.")] = None,
@@ -96,6 +97,9 @@ def _uploads(desk: Desk) -> APIRouter:
         ] = 0,
     ) -> schemas.UploadResponse:
         """Label a photo."""
+        _require_single("file", [name for name, _ in (await request.form()).multi_items()], ["image"])
+        named = [name for name, _ in request.query_params.multi_items()]
+        _require_single("value of a parameter", named, sorted(set(named)))
         if about is not None and about not in service.classes:
             raise HTTPException(400, f"about: expected one of the classes, received {about!r}")
         data = await image.read()
@@ -129,6 +133,12 @@ def _uploads(desk: Desk) -> APIRouter:
         return Response(picture, media_type="image/jpeg", headers={"Cache-Control": "max-age=3600"})
 
     return router
+
+
+def _require_single(what: str, received: list[str], expected: list[str]) -> None:
+    """Refuse what was sent several times, of which all but one would be left unseen."""
+    if sorted(received) != expected:
+        raise HTTPException(400, f"expected one {what}, received {len(received)}: {', '.join(received)}")
 
 
 def _photo(service: Answering, path: str, label: str, similarity: float) -> schemas.TrainingPhoto:

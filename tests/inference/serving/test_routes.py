@@ -129,6 +129,22 @@ def test_a_query_that_is_not_as_described_has_status_400(query: str, reason: str
     assert answer["error"].startswith(reason)
 
 
+@pytest.mark.parametrize(
+    ("query", "files", "reason"),
+    [
+        ("", [("image", png(9)), ("image", png(8))], "expected one file, received 2: image, image"),
+        ("", [("image", png(9)), ("photo", png(8))], "expected one file, received 2: image, photo"),
+        (
+            "?nearest=1&nearest=2",
+            [("image", png(9))],
+            "expected one value of a parameter, received 2: nearest, nearest",
+        ),
+    ],
+)
+def test_of_what_is_sent_twice_none_is_taken_in_silence(query: str, files: Any, reason: str) -> None:
+    assert said(app_of(Brightness()), "POST", f"/predict{query}", files=files) == (400, {"error": reason})
+
+
 def test_a_form_without_an_image_has_status_400() -> None:
     assert said(app_of(Brightness()), "POST", "/predict", files={"photo": png(9)}) == (
         400,
