@@ -19,6 +19,7 @@ import click
 from tqdm import tqdm
 
 from pipeline.errors import NAMED, SETTING, HeadstartError, SettingError
+from stages.options import params_yaml
 
 if TYPE_CHECKING:
     from pipeline.types import Progress
@@ -54,6 +55,16 @@ class Stage(click.Command):
                 ["-q", "--quiet"], is_flag=True, expose_value=False, callback=_tell_less, help="Tell no progress."
             ),
         ]
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Read the arguments, among them those that DVC made of params.yaml."""
+        given = params_yaml.without_null(self.params, args)
+        try:
+            return super().parse_args(ctx, list(given))
+        except click.UsageError as error:
+            if not (plainer := params_yaml.explained(self.params, given, error.message)):
+                raise
+            raise click.UsageError(plainer, ctx) from error
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command; turn errors of the library and of the file system into a line and a status."""

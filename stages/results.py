@@ -22,8 +22,13 @@ def results(out_dirs: tuple[Path, ...]) -> None:
     from pipeline.evaluation import predictions_file
 
     measured = {path: predictions_file.read_metrics(path) for path in out_dirs}
+    names = [path.name for path in out_dirs]
     rows = [
-        (path.name, f"{numbers['images']:,.0f}", *(_cell(numbers, metric) for metric in TITLES))
+        (
+            path.name if names.count(path.name) == 1 else str(path),
+            f"{numbers['images']:,.0f}",
+            *(_cell(numbers, metric) for metric in TITLES),
+        )
         for path, numbers in measured.items()
     ]
     show_table(("", "images", *TITLES.values()), rows, right={1})

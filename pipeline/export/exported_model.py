@@ -14,6 +14,7 @@ from pipeline.export.bundle import Exported
 from pipeline.export.formats import FORMATS, Format
 
 FASTEST_FIRST: Final = ("onnx", "openvino", "tflite", "saved_model", "keras", "tflite-int8", "tflite-dynamic")
+SUFFIXES: Final = frozenset(Path(row.path).suffix for row in FORMATS.values()) - {""}
 
 
 def is_export(path: Path) -> bool:

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from pipeline.backbones.engines.engine import Engine
 from pipeline.errors import InputError
-from pipeline.export import exported_model
+from pipeline.export import bundle, exported_model
 from pipeline.models import classifier, store
 from pipeline.models.classifier import Classifier
 from pipeline.models.outputs import Depth, Outputs
@@ -33,6 +33,11 @@ def load(path: Path, runtime: Runtime) -> Classifier:
     ArtefactError
         It is none of them, or damaged.
     """
+    if path.suffix in exported_model.SUFFIXES and path.is_file() and not exported_model.is_export(path):
+        raise InputError(
+            f"{path}: expected {bundle.DOCUMENT} beside it, which tells its classes and how it sees a photo, received "
+            "the file alone: copy the folder of the export as a whole"
+        )
     return ExportClassifier(path, runtime) if exported_model.is_export(path) else classifier.load(path, runtime)
 
 

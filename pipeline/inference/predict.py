@@ -5,6 +5,7 @@ evidence for its label lies.
 """
 
 import os
+import re
 from collections import deque
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -32,6 +33,7 @@ from pipeline.photos.folder_tree import Tree
 from pipeline.types import Progress
 
 SEARCH_BYTES: Final = 2**25  # of features that are held for one search through training features on disk
+ADDRESS: Final = re.compile(r"[a-z][a-z0-9+.-]+:/")  # a path has lost one of the two slashes
 LONGEST_STEM: Final = 80  # characters of a photo's name in that of its heat map
 
 
@@ -256,6 +258,10 @@ def expand(paths: Sequence[Path], *, but: Collection[Path] = ()) -> Files:
             refused += [Prediction(path / name, None, {}, reason) for name, reason in sorted(tree.rejected)]
         elif path.exists():
             files.append(path)
+        elif ADDRESS.match(str(path)):
+            raise InputError(
+                f"{path}: expected a file or a folder of this machine, received an address: fetch it first"
+            )
         else:
             raise InputError(f"{path}: expected an image or a folder of images, found nothing")
     if not files and not refused:

@@ -191,6 +191,11 @@ def _leave_out_strays(tree: Tree, folder: Folder, beside: str) -> None:
 def _by_class_folder(tree: Tree, top: Folder, split: Split | None, warnings: list[str]) -> Iterator[Candidate]:
     listing = tree.peek(top)
     if listing.images and not listing.folders:
+        if split == "test":
+            raise InputError(
+                f"{tree.root / top.path}: {len(listing.images)} images lie in a flat folder: photos without a label "
+                "test nothing. Move the folder away from the others, and label them by `predict`"
+            )
         raise InputError(f"{tree.root / top.path}: {len(listing.images)} images lie in a flat folder: {REMEDY}")
     _leave_out_strays(tree, top, "class folders")
     for folder in listing.folders:

@@ -14,7 +14,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.errors import ArtefactError
+from pipeline.errors import ArtefactError, BusyError
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer, WriteableBuffer
@@ -47,11 +47,15 @@ def open_to_read(path: Path, what: str) -> h5py.File:
     ------
     ArtefactError
         There is none, or it is no HDF5 file.
+    BusyError
+        Another program writes it.
     """
     try:
         return h5py.File(path, "r")
     except FileNotFoundError:
         raise ArtefactError(f"{path}: expected a file of {what}, found none") from None
+    except BlockingIOError:
+        raise BusyError(f"{path}: another program has it open to write: wait for it, or close it there") from None
     except OSError as error:
         raise ArtefactError(f"{path}: expected an HDF5 file of {what}: {error}") from error
 

@@ -344,6 +344,17 @@ def test_a_path_that_is_not_there_is_an_error_before_anything_runs(tmp_path: Pat
         predict.expand([tmp_path / "gone.jpg"])
 
 
+def test_an_address_is_told_from_a_file_that_is_gone() -> None:
+    with pytest.raises(InputError, match="received an address: fetch it first"):
+        predict.expand([Path("https://example.org/cat.jpg")])
+
+
+def test_a_file_that_was_copied_out_of_its_export_is_told_what_it_lacks(tmp_path: Path) -> None:
+    (tmp_path / "model.onnx").write_bytes(b"onnx")
+    with pytest.raises(InputError, match=r"model\.onnx: expected export\.json beside it.*copy the folder"):
+        predictor(tmp_path / "model.onnx")
+
+
 def test_a_folder_without_files_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="expected images, found none in"):
         predict.expand([tmp_path])

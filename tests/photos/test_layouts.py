@@ -464,3 +464,9 @@ def test_the_csv_of_predict_is_a_source_without_the_photos_that_got_no_label(tmp
     source = found(tmp_path, labels=tmp_path / "labels.csv")
     assert [(one.path, one.label) for one in source.candidates] == [("1.jpg", "a"), ("4.jpg", "b")]
     assert source.rejected == [("2.jpg", "the classifier gave it no label"), ("3.jpg", "broken")]
+
+
+def test_a_flat_test_folder_beside_labelled_ones_is_for_predict(tmp_path):
+    put(tmp_path, "train/a/1.jpg", "train/b/1.jpg", "test/1.jpg", "test/2.jpg")
+    with pytest.raises(InputError, match=r"test: 2 images lie in a flat folder: .*label them by `predict`"):
+        found(tmp_path)

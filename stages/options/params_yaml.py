@@ -1,0 +1,58 @@
+"""What DVC makes of values in params.yaml, where click's own messages would lead astray."""
+
+import re
+from collections.abc import Iterator, Sequence
+from typing import Final
+
+import click
+
+SWITCHES: Final = frozenset({"yes", "no", "on", "off", "y", "n"})  # to DVC these are words, as to YAML 1.2
+
+
+def without_null(params: Sequence[click.Parameter], args: Sequence[str]) -> list[str]:
+    """Leave out options that are null in params.yaml: DVC spells that None. A text may well be None."""
+    options = _options(params)
+    kept: list[str] = []
+    for arg in args:
+        if arg == "None" and kept and kept[-1] in options and options[kept[-1]].type is not click.STRING:
+            kept.pop()
+        else:
+            kept.append(arg)
+    return kept
+
+
+def explained(params: Sequence[click.Parameter], args: Sequence[str], error: str) -> str | None:
+    """Return other words for an error of click's that comes of a list, or of a word for true or false.
+
+    Parameters
+    ----------
+    params : sequence of click.Parameter
+        Of the command.
+    args : sequence of str
+        All that it was given.
+    error : str
+        Click's message.
+    """
+    extra = re.search(r"unexpected extra arguments? [(](.*)[)]", error)
+    if not extra:
+        return None
+    for name, option, values in _given(params, args):
+        received = " ".join(values)
+        if option.is_flag and received == extra[1] and values[0] in SWITCHES:
+            return f"{name}: expected nothing after it, or true or false in params.yaml; received {received}"
+        if not option.is_flag and " ".join(values[1:]) == extra[1]:
+            return f"{name}: expected one value, as {','.join(values)}, in params.yaml, too; received {received}"
+    return None
+
+
+def _given(params: Sequence[click.Parameter], args: Sequence[str]) -> Iterator[tuple[str, click.Option, Sequence[str]]]:
+    """Yield each option with all that stands between it and the next."""
+    options = _options(params)
+    places = [place for place, arg in enumerate(args) if arg.startswith("-")]
+    for place, end in zip(places, [*places, len(args)][1:], strict=True):
+        if args[place] in options and end > place + 1:
+            yield args[place], options[args[place]], args[place + 1 : end]
+
+
+def _options(params: Sequence[click.Parameter]) -> dict[str, click.Option]:
+    return {name: one for one in params if isinstance(one, click.Option) for name in one.opts}
