@@ -10,6 +10,7 @@ from click.testing import CliRunner
 
 from stages import history
 from stages.compare import compare
+from stages.results import results
 from tests.evaluation.test_compare import evaluated
 
 
@@ -104,3 +105,12 @@ def test_a_foreseen_error_is_one_line_and_status_1(folders):
     assert result.exit_code == 1
     assert result.output.startswith("Error: OUT_DIR: expected two evaluations or more")
     assert result.output.count("\n") == 1
+
+
+def test_results_of_one_name_in_two_folders_are_told_apart(tmp_path):
+    places = [evaluated(tmp_path / side / "logistic", range(4)) for side in ("before", "after")]
+    shown = (
+        CliRunner().invoke(results, [str(place) for place in (*places, evaluated(tmp_path / "knn", range(4)))]).output
+    )
+    assert all(any(line.startswith(str(place)) for line in shown.splitlines()) for place in places)
+    assert any(line.startswith("knn ") for line in shown.splitlines())
