@@ -3,6 +3,7 @@
 import itertools
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, wait
 from typing import Any, Final, TypeVar
 
 from pipeline.types import Progress
@@ -12,6 +13,7 @@ Result = TypeVar("Result")
 
 LONGEST_CHUNK: Final = 64  # a call to a worker costs about a millisecond, an image about five
 CHUNKS_IN_FLIGHT: Final = 2  # a worker: the one it works at and the next
+IDLE_SECONDS: Final = 10  # until a worker whose parent was killed ends
 
 
 def each(
@@ -41,20 +43,21 @@ def each(
     list
         What `function` returned for each item, in the order of the items; None where it killed its process.
     """
-    from joblib.externals.loky import FIRST_COMPLETED, cpu_count, get_reusable_executor, wait
+    import joblib
     from joblib.externals.loky.process_executor import TerminatedWorkerError
 
     results: list[Result | None] = [None] * len(items)
-    workers = workers or cpu_count()
+    workers = workers or joblib.cpu_count()
     waiting = deque(_chunks(len(items), workers))
     workers = min(workers, max(1, len(waiting)))
     flying: dict[Any, range] = {}
+    executor = None
     done = 0
     try:
         while waiting or flying:
             finished: list[tuple[range, list[Result | None]]] = []
             try:
-                executor = get_reusable_executor(max_workers=workers)
+                executor = executor or _executor(workers)
                 while waiting and len(flying) < CHUNKS_IN_FLIGHT * workers:
                     chunk = waiting[0]
                     flying[executor.submit(_over, function, [items[i] for i in chunk])] = chunk
@@ -63,6 +66,7 @@ def each(
                     values = future.result()
                     finished.append((flying.pop(future), values))
             except TerminatedWorkerError:
+                executor = None
                 suspects = list(itertools.chain.from_iterable(flying.values()))
                 flying.clear()
                 for i, value in zip(suspects, _alone(function, [items[i] for i in suspects]), strict=True):
@@ -72,9 +76,16 @@ def each(
                 done += len(chunk)
                 progress(done, len(items))
     finally:
-        for future in flying:
-            future.cancel()
+        if executor is not None:
+            executor.shutdown(kill_workers=bool(flying))
     return results
+
+
+def _executor(workers: int) -> Any:
+    """Return an executor of its own: joblib's reusable one is joblib's, which breaks where others have used it."""
+    from joblib.externals.loky import ProcessPoolExecutor
+
+    return ProcessPoolExecutor(max_workers=workers, timeout=IDLE_SECONDS)
 
 
 def _chunks(count: int, workers: int) -> Iterator[range]:
@@ -87,13 +98,12 @@ def _over(function: Callable[[Item], Result], items: list[Item]) -> list[Result]
 
 
 def _alone(function: Callable[[Item], Result], items: list[Item]) -> Iterator[Result | None]:
-    from joblib.externals.loky import ProcessPoolExecutor
     from joblib.externals.loky.process_executor import TerminatedWorkerError
 
     executor = None
     try:
         for item in items:
-            executor = executor or ProcessPoolExecutor(max_workers=1)
+            executor = executor or _executor(1)
             try:
                 yield executor.submit(function, item).result()
             except TerminatedWorkerError:

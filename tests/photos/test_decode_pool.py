@@ -3,6 +3,7 @@ import signal
 import sys
 import time
 
+import joblib
 import pytest
 
 from pipeline.errors import StorageError
@@ -70,6 +71,13 @@ def test_an_item_that_kills_its_process_costs_that_item_only():
 
 def test_a_process_that_exits_costs_its_item_only():
     assert run(exit_on_three, range(6), workers=1) == [0, 1, 2, None, 4, 5]
+
+
+def test_joblib_works_in_the_same_process_before_and_after():
+    calls = [joblib.delayed(square)(number) for number in range(5)]
+    for _ in range(2):
+        assert joblib.Parallel(n_jobs=2)(calls) == [0, 1, 4, 9, 16]
+        assert run(square, range(5)) == [0, 1, 4, 9, 16]
 
 
 def test_an_exception_ends_the_run_and_the_next_run_works():

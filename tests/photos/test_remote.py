@@ -61,7 +61,6 @@ def web(photos: Path) -> Iterator[Address]:
 
 @pytest.fixture(scope="module")
 def bucket(photos: Path) -> Iterator[Address]:
-    from joblib.externals.loky import get_reusable_executor
     from moto.server import ThreadedMotoServer
 
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
@@ -76,7 +75,6 @@ def bucket(photos: Path) -> Iterator[Address]:
         }.items():
             patch.setenv(f"AWS_{name}", value)
         _files.cache_clear()
-        get_reusable_executor().shutdown(wait=True)  # its workers began with another environment
         files = _files("s3")
         files.mkdir("photos")
         for path in photos.rglob("*.png"):
