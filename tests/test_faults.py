@@ -15,7 +15,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -154,11 +153,10 @@ def in_process(function: Callable[..., object], *arguments: object) -> "subproce
 
 STEPS = [
     (os, "mkdir"),
-    (os, "chmod"),
     (os, "fsync"),
     (os, "replace"),
     (os, "unlink"),
-    (tempfile, "mkstemp"),
+    (os, "open"),
     (fcntl, "flock"),
     (json, "dump"),
     (Path, "write_text"),

@@ -1,5 +1,6 @@
 import os
 import stat
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,25 @@ def test_a_published_file_has_the_permissions_of_any_new_file(tmp_path: Path) ->
         temporary.write_text("x")
     (tmp_path / "plain.txt").write_text("x")
     assert (tmp_path / "a.txt").stat().st_mode == (tmp_path / "plain.txt").stat().st_mode
+
+
+def test_publishing_from_threads_never_touches_the_umask_of_the_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def publish(number: int) -> int:
+        path = tmp_path / f"{number}.txt"
+        with published(path) as temporary:
+            temporary.write_text("x")
+        return stat.S_IMODE(path.stat().st_mode)
+
+    before = os.umask(0o027)
+    try:
+        with monkeypatch.context() as patch, ThreadPoolExecutor(4) as pool:
+            patch.setattr(os, "umask", lambda mask: pytest.fail("the umask of all threads was set"))
+            modes = set(pool.map(publish, range(100)))
+    finally:
+        left = os.umask(before)
+    assert (modes, left) == ({0o640}, 0o027)
 
 
 def test_the_file_and_then_its_folder_are_synced_around_the_rename(
