@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from pipeline.types import Codes, Floats
 
 LARGEST: Final = 20.0  # of the factor's logarithm, either way
+NO_SPREAD: Final = 1e-100  # of scores that tell no class from another
 
 
 def certainty(y: Codes, n_classes: int) -> Floats:
@@ -40,10 +41,15 @@ def fit_factor(scores: Floats, y: Codes, weights: NDArray[np.float64], offset: F
     Returns
     -------
     float
+        1 where the scores tell no class from another: every factor then makes the codes as likely.
     """
     from scipy.optimize import minimize_scalar
     from scipy.special import logsumexp
 
+    counted = scores[weights > 0]
+    spread = float(np.abs(counted - counted.mean(axis=1, keepdims=True)).mean())
+    if spread < NO_SPREAD:
+        return 1.0
     n, k = scores.shape
     own = np.arange(n), y
 
@@ -54,8 +60,7 @@ def fit_factor(scores: Floats, y: Codes, weights: NDArray[np.float64], offset: F
         return float(weights @ (logsumexp(logits, axis=1) - sure * true - (1 - sure) * others))
 
     # In the logarithm of a factor the loss has one minimum; where it lies depends on the unit of the scores.
-    spread = float(np.abs(scores - scores.mean(axis=1, keepdims=True)).mean())
-    unit = -np.log(max(spread, np.finfo(np.float64).tiny))
+    unit = -np.log(spread)
     found = minimize_scalar(
         loss, bounds=(unit - LARGEST, unit + LARGEST), method="bounded", options={"xatol": 1e-9, "maxiter": 200}
     )

@@ -1,0 +1,37 @@
+"""One factor turns scores into probabilities, also where the scores say nothing."""
+
+import numpy as np
+import pytest
+
+from pipeline.heads.calibration.temperature import certainty, fit_factor
+from pipeline.heads.centroid import CentroidHead
+
+pytestmark = pytest.mark.filterwarnings("error")
+
+
+def factor(scores: np.ndarray, weights: np.ndarray) -> float:
+    y = np.array([0, 0, 1, 1])
+    return fit_factor(scores, y, weights, np.zeros(2), certainty(y, 2))
+
+
+@pytest.mark.parametrize("unit", [1e-60, 1e-6, 1.0, 1e60])
+def test_the_factor_follows_the_unit_of_the_scores(unit: float) -> None:
+    """Of two sure rows a class, each is right with 3 to 1: the factor makes a distance of 2 units log 3."""
+    scores = unit * np.array([[1.0, -1.0], [1.0, -1.0], [-1.0, 1.0], [-1.0, 1.0]])
+    assert factor(scores, np.ones(4)) * unit == pytest.approx(np.log(3) / 2, rel=1e-6)
+
+
+@pytest.mark.parametrize("scores", [np.zeros((4, 2)), np.full((4, 2), -7.0), np.full((4, 2), 1e-320)])
+def test_scores_that_tell_no_class_from_another_keep_their_unit(scores: np.ndarray) -> None:
+    assert factor(scores, np.ones(4)) == 1.0
+
+
+def test_rows_that_do_not_count_do_not_show_in_the_unit() -> None:
+    scores = np.array([[0.0, 0.0], [0.0, 0.0], [1e9, 0.0], [0.0, 1e9]])
+    assert factor(scores, np.array([1.0, 1.0, 0.0, 0.0])) == 1.0
+
+
+def test_a_centroid_head_of_features_that_are_all_alike_says_how_frequent_a_class_is() -> None:
+    rows, y = np.ones((4, 3), np.float32), np.array([0, 0, 0, 1])
+    head = CentroidHead(class_weight=None).fit(rows, y, None)
+    np.testing.assert_allclose(head.predict_proba(rows), np.tile([0.75, 0.25], (4, 1)), atol=1e-6)
