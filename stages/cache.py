@@ -111,13 +111,15 @@ def explain(manifest: Path | None, of: str | None, cache: Path, **chosen: Any) -
     identity = spec.identity(asked)
     stored = sum(one.rows for one in held if one.identity == identity)
     found = wanted = stored
-    if manifest:
+    digests = read(manifest).digests if manifest else None
+    if digests is not None:
         keys = [view_key(settings.policy, view) for view in range(settings.views)]
-        found, wanted = inventory.count(cache, asked, read(manifest).digests, keys)
+        found, wanted = inventory.count(cache, asked, digests, keys)
     total = f" of {wanted:,}" if manifest else ""
     click.echo(f"{found:,}{total} rows cached under {identity[: inventory.SHORT]}")
     if not stored:
-        click.echo(inventory.explain(cache, asked) or f"nothing is cached in {cache}")
+        nothing = f"{f'no row of {manifest}' if manifest else 'nothing'} is cached in {cache}"
+        click.echo(inventory.explain(cache, asked, digests) or nothing)
     elif found < wanted:
         click.echo("the settings are known: what is missing are new or edited images, or views under another policy")
 

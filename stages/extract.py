@@ -33,6 +33,7 @@ def extract(images: Root, manifest: Path, features: Path, planned: bool, report:
     from pipeline.features import extract
     from pipeline.features.cache import inventory
     from pipeline.features.resolve import plan
+    from pipeline.photos.manifest import read
 
     if planned and report:
         raise SettingError("`report`: expected without `plan=True`, which computes nothing, received both")
@@ -43,8 +44,10 @@ def extract(images: Root, manifest: Path, features: Path, planned: bool, report:
     with progress("rows") as advance:
         done = extract.extract(images, manifest, features, settings, progress=advance, report_path=report)
     click.echo(_summary(done, settings.cache if settings.shard else features))
-    if done.computed and not done.reused and (reason := inventory.explain(settings.cache, plan(settings).spec)):
-        click.echo(f"nothing was cached under these settings: {reason}")
+    if done.computed and not done.reused:
+        reason = inventory.explain(settings.cache, plan(settings).spec, read(manifest).digests)
+        if reason:
+            click.echo(f"nothing was cached under these settings: {reason}")
 
 
 def _summary(done: "ExtractResult", where: Path) -> str:

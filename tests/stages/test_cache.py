@@ -217,6 +217,14 @@ def test_explain_names_the_setting_that_differs(tmp_path: Path) -> None:
     )
 
 
+def test_explain_counts_no_rows_of_other_images(tmp_path: Path) -> None:
+    cache = RowCache(tmp_path / "cache", spec=spec.canonical(spec_of()), dtype="float16", view="0")
+    cache.add(255 - digests_of(5), rows_of(digests_of(5)))
+    listed = write_manifest(tmp_path / "manifest.csv", 20)
+    result = run(tmp_path / "cache", "explain", listed, *options(size=64))
+    assert result.output.endswith(f"no row of {listed} is cached in {tmp_path / 'cache'}\n")
+
+
 def test_explain_counts_views_under_their_policy(tmp_path: Path) -> None:
     root = tmp_path / "cache"
     cache = filled(root)

@@ -245,33 +245,51 @@ def count(root: Path, asked: spec.Spec, digests: NDArray[np.uint8], views: Seque
     return cached, len(distinct) * len(views)
 
 
-def nearest(root: Path, asked: spec.Spec) -> tuple[Cached, list[tuple[str, Any, Any]]] | None:
+class Near(NamedTuple):
+    """A cached spec, the rows that count in it, and what sets it apart: (field, cached value, asked value)."""
+
+    cached: Cached
+    rows: int
+    fields: list[tuple[str, Any, Any]]
+
+
+def nearest(root: Path, asked: spec.Spec, digests: NDArray[np.uint8] | None = None) -> Near | None:
     """Return the cached spec, other than the one asked for, that differs in the fewest fields; None if there is none.
 
     Of several the one with the most rows is nearest.
 
-    Returns
-    -------
-    tuple of Cached and list of (field, cached value, asked value), or None
-        The fields as `spec.differences` lists them.
+    Parameters
+    ----------
+    root : Path
+        The cache folder.
+    asked : mapping
+        The spec.
+    digests : ndarray of shape (n, 32), uint8, optional
+        Only rows of these images count; None counts all.
     """
     itself = spec.identity(asked)
     others = [
-        (one, spec.differences(one.spec, asked))
+        Near(one, rows, spec.differences(one.spec, asked))
         for one in contents(root)
-        if one.spec is not None and one.rows and one.identity != itself
+        if one.spec is not None and one.identity != itself and (rows := _rows(root, one, digests))
     ]
-    return min(others, key=lambda other: (len(other[1]), -other[0].rows), default=None)
+    return min(others, key=lambda other: (len(other.fields), -other.rows), default=None)
 
 
-def explain(root: Path, asked: spec.Spec) -> str | None:
+def _rows(root: Path, one: Cached, digests: NDArray[np.uint8] | None) -> int:
+    if digests is None or one.spec is None:
+        return one.rows
+    return count(root, one.spec, digests, [view.name.removeprefix("view-") for view in _views(one.folder)])[0]
+
+
+def explain(root: Path, asked: spec.Spec, digests: NDArray[np.uint8] | None = None) -> str | None:
     """Say in one line what sets the spec asked for apart from the nearest cached one; None if there is no other."""
-    found = nearest(root, asked)
+    found = nearest(root, asked, digests)
     if found is None:
         return None
-    one, fields = found
+    one, rows, fields = found
     listed = "; ".join(f"{field}: cached {_shown(cached)}, asked {_shown(value)}" for field, cached, value in fields)
-    return f"nearest cached spec {one.short} ({one.rows:,} rows) differs in {listed}"
+    return f"nearest cached spec {one.short} ({rows:,} rows) differs in {listed}"
 
 
 def _shown(value: object) -> str:

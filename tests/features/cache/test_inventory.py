@@ -215,8 +215,8 @@ def test_a_miss_names_each_field_that_differs_from_the_nearest_spec(tmp_path: Pa
     asked = BASE | {"decoder": {"name": "pillow", "version": "13"}}
     found = nearest(tmp_path, asked)
     assert found is not None
-    assert found[0].identity == near.identity
-    assert found[1] == [("decoder.version", "12", "13"), ("size", 160, 224)]
+    assert found.cached.identity == near.identity
+    assert found.fields == [("decoder.version", "12", "13"), ("size", 160, 224)]
     assert explain(tmp_path, asked) == (
         f"nearest cached spec {near.identity[:8]} (20 rows) differs in "
         "decoder.version: cached 12, asked 13; size: cached 160, asked 224"
@@ -224,7 +224,7 @@ def test_a_miss_names_each_field_that_differs_from_the_nearest_spec(tmp_path: Pa
     asked["size"], asked["pooling"] = 64, "max"
     found = nearest(tmp_path, asked)
     assert found is not None
-    assert found[0].identity == far.identity
+    assert found.cached.identity == far.identity
 
 
 def test_of_specs_as_near_the_one_with_most_rows_is_named_and_the_one_asked_for_never(tmp_path: Path) -> None:
@@ -233,7 +233,21 @@ def test_of_specs_as_near_the_one_with_most_rows_is_named_and_the_one_asked_for_
     filled(tmp_path, 30)
     found = nearest(tmp_path, BASE)
     assert found is not None
-    assert found[0].identity == most.identity
+    assert found.cached.identity == most.identity
+
+
+def test_only_rows_of_the_photos_at_hand_make_a_spec_near(tmp_path: Path) -> None:
+    near, far = filled(tmp_path, 30, size=160), filled(tmp_path, 10, size=192, pooling="max")
+    identities = [cache.folder.parent.name for cache in (near, far)]
+    found = nearest(tmp_path, BASE, digests_of(10))
+    assert found is not None
+    assert (found.cached.identity, found.rows) == (identities[0], 10)
+    new = 255 - digests_of(20)  # of photos that were never seen
+    assert explain(tmp_path, BASE, new) is None
+    far.add(new[:5], rows_of(new[:5]))
+    found = nearest(tmp_path, BASE, new)
+    assert found is not None
+    assert (found.cached.identity, found.rows) == (identities[1], 5)
 
 
 def test_a_field_that_only_one_of_the_two_has_and_a_long_digest_are_shown_readably(tmp_path: Path) -> None:
