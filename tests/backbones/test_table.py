@@ -21,6 +21,9 @@ from pipeline.errors import CutError, InputError
 SMALL = {"xception": 75, "inception_v3": 75, "inception_resnet_v2": 75, "nasnet_mobile": 224, "nasnet_large": 331}
 RNG = np.random.default_rng(0)
 
+# Keras says so of sizes without weights of their own, which only these tests ask it for.
+pytestmark = pytest.mark.filterwarnings("ignore:`input_shape` is undefined or non-square:UserWarning")
+
 
 class AskedError(Exception):
     """Raised in place of a download."""

@@ -193,12 +193,14 @@ def _tensorflow_serving(desk: Desk, served: str) -> APIRouter:
 def _running(desk: Desk) -> APIRouter:
     router = APIRouter(tags=["the server itself"])
 
-    @router.api_route("/healthz", methods=["GET", "HEAD"])
+    @router.get("/healthz")
+    @router.head("/healthz", include_in_schema=False)
     async def healthz() -> dict[str, str]:
         """Tell that the server runs."""
         return {"status": "ok"}
 
-    @router.api_route("/readyz", methods=["GET", "HEAD"], responses={503: FAILURES[503]})
+    @router.get("/readyz", responses={503: FAILURES[503]})
+    @router.head("/readyz", include_in_schema=False)
     async def readyz() -> dict[str, str]:
         """Tell whether photos are answered."""
         if not desk.ready:

@@ -421,6 +421,7 @@ def test_on_loopback_it_answers_to_its_own_names_only() -> None:
     assert answer["error"].endswith("received 'attacker.example'")
 
 
+@pytest.mark.filterwarnings("error")
 def test_the_interface_is_described() -> None:
     _, described = said(app_of(Brightness()), "GET", "/openapi.json")
     assert {"/predict", "/v1/models/{name}:predict", "/v1/models/{name}/metadata", "/healthz", "/metrics"} <= set(
@@ -429,7 +430,14 @@ def test_the_interface_is_described() -> None:
     call = described["paths"]["/v1/models/{name}:predict"]["post"]
     assert {"200", "400", "413", "429", "504"} <= set(call["responses"])
     assert "instances" in call["requestBody"]["content"]["application/json"]["schema"]["properties"]
+    operations = [call["operationId"] for path in described["paths"].values() for call in path.values()]
+    assert len(operations) == len(set(operations))
     assert said(app_of(Brightness()), "GET", "/docs")[0] == 404
+
+
+@pytest.mark.parametrize("path", ["/healthz", "/readyz"])
+def test_a_probe_may_ask_by_head(path: str) -> None:
+    assert talk(app_of(Brightness()), lambda client: client.head(path)).status_code == 200
 
 
 def test_the_page_asks_nothing_of_anybody_else() -> None:
