@@ -136,14 +136,14 @@ def cached(job: Job) -> Iterator[Row]:
 
 def ordinary(job: Job) -> Iterator[Row]:
     """Train the whole network with its lower layers frozen, from pixels."""
-    from pipeline.backbones import quiet_imports, weights
+    import keras
+    import tensorflow as tf
+
+    from pipeline.backbones import weights
     from pipeline.backbones.table import resolve_cut
     from pipeline.heads import store
     from pipeline.models import assemble
     from pipeline.photos import decode, manifest
-
-    tf = quiet_imports.tensorflow()
-    import keras
 
     plan = job.plan()
     base = weights.load(plan.backbone, size=job.size, alpha=1.0, weights=plan.weights)

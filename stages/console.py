@@ -13,6 +13,7 @@ import sys
 import time
 import warnings
 from collections.abc import Collection, Iterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import click
@@ -28,6 +29,7 @@ SECONDS_BETWEEN_LINES = 10.0
 WIDEST: Final = 10_000  # characters of a line that is not for a terminal
 TIME: Final = "%Y-%m-%d %H:%M:%S"
 LOGGER: Final = logging.getLogger("pipeline")  # above those of all modules of the library
+TENSORFLOW: Final = logging.getLogger("tensorflow")
 LEVELS: Final = (logging.WARNING, logging.INFO, logging.DEBUG)  # by how often -v was given
 QUIET: Final = "stages.console.quiet"
 QUOTES: Final = "'\""
@@ -73,6 +75,7 @@ class Stage(click.Command):
             logging.Formatter("%(message)s" if sys.stderr.isatty() else "%(asctime)s %(message)s", TIME)
         )
         LOGGER.addHandler(handler)
+        TENSORFLOW.addFilter(_is_news)
         try:
             with warnings.catch_warnings():
                 # Odd metadata of a sound image is nobody's concern, and `decode` has a limit of its own on pixels.
@@ -83,7 +86,13 @@ class Stage(click.Command):
         except (HeadstartError, OSError) as error:
             raise click.ClickException(" ".join(_in_words(error).split())) from error
         finally:
+            TENSORFLOW.removeFilter(_is_news)
             LOGGER.removeHandler(handler)
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    """Whether a message is more than advice on TensorFlow's use: many networks in a search are as many graphs."""
+    return "tf.function retracing" not in record.getMessage()
 
 
 def _in_words(error: Exception) -> str:
@@ -132,6 +141,31 @@ def tell(message: str) -> None:
     """Print one line on stderr of how the work goes, unless ``-q`` was given."""
     if not _quiet():
         click.echo(f"{_stamp()}{message}", err=True)
+
+
+@contextlib.contextmanager
+def only_ours() -> Iterator[None]:
+    """Drop what libraries write to stderr past Python's stream, as converters do; what is told here comes through."""
+    shown = sys.stderr
+    try:
+        descriptor = shown.fileno()
+    except (OSError, ValueError):  # a stream that is no file takes nothing from libraries
+        yield
+        return
+    shown.flush()
+    kept = os.dup(descriptor)
+    handlers = [one for one in LOGGER.handlers if isinstance(one, logging.StreamHandler) and one.stream is shown]
+    with Path(os.devnull).open("wb") as nowhere, os.fdopen(kept, "w", buffering=1, encoding="utf-8") as ours:
+        os.dup2(nowhere.fileno(), descriptor)
+        try:
+            with contextlib.redirect_stderr(ours):
+                for handler in handlers:
+                    handler.setStream(ours)
+                yield
+        finally:
+            for handler in handlers:
+                handler.setStream(shown)
+            os.dup2(kept, descriptor)
 
 
 @contextlib.contextmanager

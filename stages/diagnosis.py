@@ -12,7 +12,6 @@ from typing import Final, Literal, NamedTuple
 
 from pipeline.backbones import weights
 from pipeline.backbones.engines import engine
-from pipeline.backbones.quiet_imports import openvino
 from pipeline.backbones.table import BACKBONES
 from pipeline.errors import HeadstartError
 from pipeline.features.cache import inventory
@@ -111,11 +110,7 @@ def _engines() -> Iterator[Finding]:
         return
     yield Finding("engines", "ok", f"{found}; auto is {engine.choose('auto')}")
     if versions["openvino"]:
-        from pipeline.backbones.engines.openvino import CAPABILITIES
-
-        known = openvino().Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
-        has = [name for name, capability in CAPABILITIES.items() if capability in known]
-        yield Finding("precisions", "ok", f"{', '.join(has)} on this processor")
+        yield Finding("precisions", "ok", f"{', '.join(engine.precisions('openvino'))} on this processor")
 
 
 def _graphics() -> Finding:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from pipeline.export.settings import ExportSettings
-from stages.console import Stage, progress, show_table
+from stages.console import Stage, only_ours, progress, show_table
 from stages.options.of_settings import options, settings_of
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ def export(model_dir: Path, out_dir: Path, **chosen: Any) -> None:
     """
     from pipeline.export import export
 
-    with progress("steps") as advance:
+    with only_ours(), progress("steps") as advance:
         summary = export.export(model_dir, out_dir, settings_of(ExportSettings, chosen), progress=advance)
     if summary.parity:
         _show(summary.parity)

@@ -5,7 +5,7 @@ import re
 from collections import defaultdict
 from typing import Any
 
-from pipeline.backbones import layer_graph, quiet_imports
+from pipeline.backbones import layer_graph
 from pipeline.backbones.backbone import Backbone
 from pipeline.errors import InputError
 
@@ -35,7 +35,6 @@ def build(backbone: Backbone, *, size: int, alpha: float, seed: int) -> Any:
         If the network cannot be built at that size or width.
     """
     check_alpha(backbone, alpha)
-    quiet_imports.tensorflow()
     # Each of Keras' initialisers draws its own seed from Python's generator at the moment the layer is made, and from
     # nowhere else. So seeding that generator fixes all weights; its state is put back for the caller.
     state = random.getstate()

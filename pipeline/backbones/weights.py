@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.backbones import builder, efficientnet_lite, keras_weights, quiet_imports
+from pipeline.backbones import builder, efficientnet_lite, keras_weights
 from pipeline.backbones.backbone import Backbone
 from pipeline.errors import InputError, WeightsError
 from pipeline.storage import digests
@@ -175,7 +175,6 @@ def _fetch(backbone: Backbone, size: int, alpha: float) -> str:
 
     The builder checks the file's hash. Its progress bar goes to stderr.
     """
-    quiet_imports.tensorflow()
     published = size if size in backbone.sizes else backbone.size
     with contextlib.redirect_stdout(sys.stderr):
         try:

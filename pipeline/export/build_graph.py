@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, Final
 
-from pipeline.backbones import layer_graph, quiet_imports, tails
+from pipeline.backbones import layer_graph, tails
 from pipeline.export import in_graph_resizing
 from pipeline.export.in_graph_decoding import decoded
 from pipeline.models.model import Model
@@ -31,7 +31,9 @@ class Graph:
     """
 
     def __init__(self, model: Model) -> None:
-        self._tf = quiet_imports.tensorflow()
+        import tensorflow as tf
+
+        self._tf = tf
         self.policy = in_graph_resizing.policy_of(model.spec)
         self.network = model.network()
         self._traces: dict[str, Any] = {}

@@ -13,7 +13,6 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.backbones import quiet_imports
 from pipeline.backbones.engines import engine
 from pipeline.errors import HeadstartError, InputError, SettingError, StorageError
 from pipeline.export import bundle, model_card, parity
@@ -170,8 +169,7 @@ def _require_installed(rows: Sequence[Format]) -> None:
 
 def _write(row: Format, graph: Graph, path: Path, samples: Samples | None) -> None:
     try:
-        with quiet_imports.hushed(shown=False):
-            row.write(graph, path, samples)
+        row.write(graph, path, samples)
     except (HeadstartError, OSError, MemoryError):
         raise
     except Exception as error:  # converters raise anything

@@ -17,7 +17,7 @@ from typing import Any, Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.backbones import quiet_imports
+from pipeline.backbones import without_telemetry
 from pipeline.backbones.engines.openvino import converted
 from pipeline.export.build_graph import IMAGE_BYTES, PIXELS, PROBABILITIES, Graph
 from pipeline.export.settings import Quantization
@@ -84,7 +84,8 @@ def _undated(path: Path) -> None:
 
 
 def _saved_model(graph: Graph, path: Path, samples: Samples | None) -> None:
-    tf = quiet_imports.tensorflow()
+    import tensorflow as tf
+
     module = graph.module()
     signatures = {PIXELS: graph.of_one_or_more(), IMAGE_BYTES: graph.of_files()}
     tf.saved_model.save(module, str(path), signatures=signatures)
@@ -93,7 +94,8 @@ def _saved_model(graph: Graph, path: Path, samples: Samples | None) -> None:
 
 def _tflite(quantize: Quantization) -> Callable[[Graph, Path, Samples | None], None]:
     def write(graph: Graph, path: Path, samples: Samples | None) -> None:
-        tf = quiet_imports.tensorflow()
+        import tensorflow as tf
+
         module = graph.module()
         # In int8 the whole numbers of the resize would be rounded, too: the graph starts behind it.
         module.function = graph.of_squares() if quantize == "int8" else graph.of_pixels(branches=True)
@@ -110,7 +112,6 @@ def _tflite(quantize: Quantization) -> Callable[[Graph, Path, Samples | None], N
 
 
 def _onnx(graph: Graph, path: Path, samples: Samples | None) -> None:
-    quiet_imports.tensorflow()
     import onnx
     import tf2onnx
     from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
@@ -139,7 +140,7 @@ def _name_sides(value: Any, names: Sequence[str]) -> None:
 
 
 def _openvino(graph: Graph, path: Path, samples: Samples | None) -> None:
-    openvino = quiet_imports.openvino()
+    openvino = without_telemetry.openvino()
     model = converted(graph.of_pixels(branches=False))
     model.inputs[0].set_names({PIXELS})
     model.outputs[0].set_names({PROBABILITIES})

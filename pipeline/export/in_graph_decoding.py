@@ -7,7 +7,6 @@ still has twice the side wanted, as there.
 
 from typing import Any, Final
 
-from pipeline.backbones import quiet_imports
 from pipeline.photos.decode import JPEG_SCALING, MAX_PIXELS
 
 SCALES: Final = (8, 4, 2, 1)
@@ -30,7 +29,8 @@ def decoded(data: Any, size: int) -> Any:
     tf.Tensor
         (H, W, 3) uint8.
     """
-    tf = quiet_imports.tensorflow()
+    import tensorflow as tf
+
     pixels = tf.cond(tf.io.is_jpeg(data), lambda: _jpeg(tf, data, size), lambda: _png(tf, data))
     return tf.ensure_shape(pixels, (None, None, 3))
 

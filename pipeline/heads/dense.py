@@ -9,7 +9,6 @@ from typing import Any, Final, Literal, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.backbones import quiet_imports
 from pipeline.errors import InputError
 from pipeline.heads.activations import ACTIVATIONS
 from pipeline.heads.dense_layers import Stack
@@ -252,7 +251,6 @@ class DenseHead:
 
     def network(self, n_features: int, n_classes: int) -> Any:
         """Build and compile the Keras model: standardised features (n, d) float32 to logits (n, 1 or K)."""
-        quiet_imports.tensorflow()
         import keras
 
         widths = (*self.hidden, outputs(n_classes))

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.backbones import layer_graph, quiet_imports, tails
+from pipeline.backbones import layer_graph, tails
 from pipeline.heads.dense_layers import Stack
 
 
@@ -22,7 +22,6 @@ def head_network(stack: Stack) -> Any:
         From features (B, d) float32 to logits, (B, 1) for two classes, else (B, K). Its layers with weights are
         ``head_dense_0``, ``head_dense_1``, …; dropout and penalties of the head come along.
     """
-    quiet_imports.tensorflow()
     from keras import Input, Model, layers, regularizers
 
     penalty = regularizers.L1L2(l1=stack.l1, l2=stack.l2) if stack.l1 or stack.l2 else None

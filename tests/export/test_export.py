@@ -20,7 +20,7 @@ import pytest
 from click.testing import CliRunner
 from PIL import Image
 
-from pipeline.backbones import cutting, quiet_imports, weights
+from pipeline.backbones import cutting, weights
 from pipeline.backbones.table import BACKBONES
 from pipeline.errors import ArtefactError, HeadstartError, InputError
 from pipeline.export import build_graph, bundle, export, exported_model, formats, in_graph_resizing, parity, runtimes
@@ -100,7 +100,9 @@ def one(condition: Any, planes: Any, if_true: in_graph_resizing.Order, if_false:
 
 def shortened(condition: Any, *rest: Any) -> Any:
     graph = build_graph.Graph.__new__(build_graph.Graph)
-    graph._tf = quiet_imports.tensorflow()
+    import tensorflow as tf
+
+    graph._tf = tf
     return graph._shortened(condition, *rest)
 
 
@@ -216,7 +218,8 @@ def test_files_decode_in_the_graph_as_they_do_here(data: bytes) -> None:
 
 
 def test_a_graph_refuses_what_is_no_image_and_what_is_too_large() -> None:
-    tf = quiet_imports.tensorflow()
+    import tensorflow as tf
+
     from pipeline.export.in_graph_decoding import decoded
 
     small = encoded(Image.new("RGB", (4, 4)), "PNG")

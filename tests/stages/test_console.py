@@ -1,4 +1,5 @@
 import io
+import logging
 import re
 import subprocess
 import sys
@@ -197,3 +198,38 @@ def test_a_label_with_markup_is_shown_as_it_is(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(sys, "stdout", terminal)
     console.show_table(("class",), [("[bold]cat[/bold]",)], right=())
     assert "[bold]cat[/bold]" in terminal.getvalue()
+
+
+def test_what_libraries_write_past_python_is_dropped_and_what_is_told_comes_through() -> None:
+    program = """
+import logging, os, sys
+from stages import console
+handler = logging.StreamHandler(sys.stderr)
+console.LOGGER.addHandler(handler)
+with console.only_ours():
+    os.write(2, b"a converter's noise")
+    console.warn("told")
+    console.LOGGER.warning("logged")
+os.write(2, b"after\\n")
+console.LOGGER.warning("logged after")
+"""
+    ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=ROOT)
+    lines = [line.partition("Warning: ")[2] or line for line in ran.stderr.splitlines()]
+    assert lines == ["told", "logged", "after", "logged after"]
+
+
+def test_advice_on_many_graphs_is_kept_from_the_user_and_nothing_else_and_only_while_a_command_runs() -> None:
+    log = logging.getLogger("tensorflow")
+    advice, news = (
+        logging.LogRecord("tensorflow", logging.WARNING, "", 0, text, None, None)
+        for text in ("5 out of the last 5 calls to f triggered tf.function retracing.", "the disk is full")
+    )
+    seen = []
+
+    @click.command(cls=Stage)
+    def command() -> None:
+        seen.extend(bool(log.filter(record)) for record in (advice, news))
+
+    assert CliRunner().invoke(command).exit_code == 0
+    assert seen == [False, True]
+    assert log.filter(advice)

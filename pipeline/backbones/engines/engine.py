@@ -5,6 +5,7 @@ precision the graph and its compiler show in the values, so the engine and its v
 """
 
 import contextlib
+import functools
 import importlib.metadata
 import logging
 import time
@@ -66,6 +67,16 @@ def version_of(name: str) -> str:
     return ""
 
 
+@functools.cache
+def precisions(name: str) -> tuple[Precision, ...]:
+    """Return in which precisions an installed engine computes on this machine, each as itself and not as another."""
+    if name == "openvino":
+        from pipeline.backbones.engines.openvino import computes_in
+    else:
+        from pipeline.backbones.engines.tensorflow import computes_in
+    return tuple(precision for precision in PRECISIONS if computes_in(precision))
+
+
 def described(name: str) -> dict[str, str]:
     """Return what of an engine shows in features below float32: name, version, and a GPU, for which XLA compiles."""
     gpu = {"device": "GPU"} if name == "tensorflow" and _has_gpu() else {}
@@ -95,18 +106,24 @@ def open_engine(
         Of the arithmetic.
     kept : Path or None
         A folder, in the cache, for what an engine can keep to start faster next time; its name stands for the trunk.
+    prompt : bool
+        Whether one image soon matters more than many images a second.
 
     Raises
     ------
     InputError
-        The device would silently run that precision as another.
+        This machine lacks that precision.
     """
+    if precision != "float32" and precision not in (known := precisions(name)):
+        raise InputError(
+            f"--precision: this processor has no {precision} arithmetic for {name}: expected {' or '.join(known)}"
+        )
     started = time.monotonic()
     if name == "openvino":
-        from pipeline.backbones.engines.openvino import OpenVINOEngine, graph
+        from pipeline.backbones.engines.openvino import GRAPH_IMAGES, OpenVINOEngine, graph
 
         model = graph(build, kept=kept and kept / f"{name}-{version_of(name)}")
-        engine: Engine = OpenVINOEngine(model, precision=precision)
+        engine: Engine = OpenVINOEngine(model, precision=precision, images=1 if prompt else GRAPH_IMAGES)
     else:
         from pipeline.backbones.engines.tensorflow import TensorFlowEngine, computing_in, devices
 

@@ -14,8 +14,7 @@ import joblib
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.backbones import quiet_imports
-from pipeline.errors import InputError
+from pipeline.backbones import without_telemetry
 from pipeline.storage import digests
 
 HINTS: Final = {"float32": "f32", "bfloat16": "bf16", "float16": "f16"}
@@ -67,25 +66,18 @@ class OpenVINOEngine:
     images : int
         In one run of the graph: `GRAPH_IMAGES` for many images, 1 for one image soon; lacking ones are computed, too.
 
-    Raises
-    ------
-    InputError
-        This processor would silently run the precision as another.
     """
 
     def __init__(self, model: Any, *, precision: str, images: int = GRAPH_IMAGES) -> None:
-        openvino = quiet_imports.openvino()
+        openvino = without_telemetry.openvino()
 
-        core = openvino.Core()
-        if CAPABILITIES[precision] not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
-            raise InputError(f"--precision: this processor has no {precision} arithmetic and would run another")
         if images != GRAPH_IMAGES:
             model.reshape([images, *(int(side) for side in model.input(0).shape[1:])])
         self._images = images
         self.row_shape: tuple[int, ...] = tuple(int(side) for side in model.output(0).shape[1:])
         # Left to itself the plugin runs bfloat16 wherever the processor has it.
         hints = {"INFERENCE_PRECISION_HINT": HINTS[precision], "PERFORMANCE_HINT": "THROUGHPUT", **_threads()}
-        compiled = core.compile_model(model, "CPU", hints)
+        compiled = openvino.Core().compile_model(model, "CPU", hints)
         count = QUEUED + compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS")
         self._requests = [compiled.create_infer_request() for _ in range(count)]
 
@@ -133,6 +125,32 @@ class OpenVINOEngine:
                 request.wait()
 
 
+def computes_in(precision: str) -> bool:
+    """Return whether OpenVINO says that this processor computes so, and then does.
+
+    Where a variable or a virtual machine hides instructions, OpenVINO may list a precision that it cannot compile.
+    """
+    if CAPABILITIES[precision] not in capabilities():
+        return False
+    openvino = without_telemetry.openvino()
+    from openvino import opset8 as operations
+
+    pixels = operations.parameter([1, 8, 8, 8], np.float32)
+    kernel, matrix = (operations.constant(np.ones(shape, np.float32)) for shape in ((8, 8, 3, 3), (8, 8)))
+    maps = operations.convolution(pixels, kernel, [1, 1], [1, 1], [1, 1], [1, 1])
+    graph = openvino.Model([operations.matmul(operations.swish(maps), matrix, False, False)], [pixels])
+    try:
+        openvino.Core().compile_model(graph, "CPU", {"INFERENCE_PRECISION_HINT": HINTS[precision]})
+    except RuntimeError:
+        return False
+    return True
+
+
+def capabilities() -> list[str]:
+    """Return what OpenVINO says that this processor can do; without the precision it would run another in its place."""
+    return list(without_telemetry.openvino().Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"))
+
+
 def _threads() -> dict[str, object]:
     """Return how many threads to use where that is limited, by the variable that limits decoding, too.
 
@@ -163,7 +181,8 @@ def _finished(work: tuple[Any, int, NDArray[np.uint8]]) -> NDArray[np.float32]:
 
 
 def _convert(trunk: Any) -> Any:
-    tf = quiet_imports.tensorflow()
+    import tensorflow as tf
+
     signature = tf.TensorSpec((GRAPH_IMAGES, *trunk.input_shape[1:]), tf.uint8)
     call = tf.function(lambda batch: trunk(batch, training=False), input_signature=[signature])
     return converted(call.get_concrete_function())
@@ -171,7 +190,9 @@ def _convert(trunk: Any) -> Any:
 
 def converted(function: Any) -> Any:
     """Return a TensorFlow function, concrete and of one output, as an openvino.Model."""
-    openvino, tf = quiet_imports.openvino(), quiet_imports.tensorflow()
+    import tensorflow as tf
+
+    openvino = without_telemetry.openvino()
     from openvino.frontend.tensorflow import utils
 
     # OpenVINO looks up TensorFlow's version by `exec`, whose names Python 3.13 does not keep.
@@ -189,7 +210,7 @@ def converted(function: Any) -> Any:
 
 
 def _keep(model: Any, folder: Path) -> None:
-    openvino = quiet_imports.openvino()
+    openvino = without_telemetry.openvino()
 
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".", dir=folder.parent) as aside:
@@ -203,7 +224,7 @@ def _keep(model: Any, folder: Path) -> None:
 
 def _read(folder: Path) -> Any:
     """Return the graph kept in a folder; None if there is none, or not as it was written, which removes it."""
-    openvino = quiet_imports.openvino()
+    openvino = without_telemetry.openvino()
 
     try:
         kept = json.loads((folder / "digests.json").read_text())

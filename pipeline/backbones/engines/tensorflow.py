@@ -9,28 +9,17 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.backbones import quiet_imports
-from pipeline.errors import InputError
-
 LEAST_BATCH: Final = 8
 
 
 @contextlib.contextmanager
 def computing_in(precision: str) -> Iterator[None]:
-    """Within the block, networks are built to compute in `precision`; their weights and output stay float32.
-
-    Raises
-    ------
-    InputError
-        A CPU has no float16 arithmetic of its own.
-    """
-    tf = quiet_imports.tensorflow()
+    """Within the block, networks are built to compute in `precision`; their weights and output stay float32."""
     import keras
+    import tensorflow as tf
 
     # A GPU would otherwise run float32 with ten bits of mantissa.
     tf.config.experimental.enable_tensor_float_32_execution(enabled=False)
-    if precision == "float16" and not tf.config.list_physical_devices("GPU"):
-        raise InputError("--precision: this processor has no float16 arithmetic and would run another")
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy("float32" if precision == "float32" else f"mixed_{precision}")
     try:
@@ -39,9 +28,17 @@ def computing_in(precision: str) -> Iterator[None]:
         keras.config.set_dtype_policy(before)
 
 
+def computes_in(precision: str) -> bool:
+    """Return whether the device computes so: a processor has no float16 arithmetic of its own."""
+    import tensorflow as tf
+
+    return precision != "float16" or bool(tf.config.list_physical_devices("GPU"))
+
+
 def devices() -> list[str]:
     """Name the devices that compute: every GPU this process may use, else the processor."""
-    tf = quiet_imports.tensorflow()
+    import tensorflow as tf
+
     return [device.name for device in tf.config.list_logical_devices("GPU")] or ["CPU:0"]
 
 
@@ -95,7 +92,8 @@ class TensorFlowEngine:
                 yield under_way.popleft().result()
 
     def _features(self, place: int, batch: NDArray[np.uint8]) -> NDArray[np.float32]:
-        tf = quiet_imports.tensorflow()
+        import tensorflow as tf
+
         padding = [(0, self.batch_size - len(batch))] + [(0, 0)] * (batch.ndim - 1)
         with tf.device(self._devices[place]):
             features: NDArray[np.float32] = self._calls[place](tf.constant(np.pad(batch, padding))).numpy()
@@ -108,7 +106,8 @@ def _is_gpu(device: str) -> bool:
 
 def _compiled(build: Callable[[], Any], device: str, batch_size: int) -> tuple[Any, Any]:
     """Build a trunk with its weights on a device, and compile it there for one size of batch; return both."""
-    tf = quiet_imports.tensorflow()
+    import tensorflow as tf
+
     with tf.device(device):
         trunk = build()
         signature = tf.TensorSpec((batch_size, *trunk.input_shape[1:]), tf.uint8)

@@ -2,8 +2,6 @@
 
 from typing import Any
 
-from pipeline.backbones import quiet_imports
-
 
 def strategy() -> Any:
     """Return how training is spread: mirrored over the GPUs if there are several, else TensorFlow's own choice.
@@ -13,6 +11,7 @@ def strategy() -> Any:
     tf.distribute.Strategy
         Within its ``scope()`` networks are built; each device then holds a copy of every weight.
     """
-    tf = quiet_imports.tensorflow()
+    import tensorflow as tf
+
     several = [device.name for device in tf.config.list_logical_devices("GPU")]
     return tf.distribute.MirroredStrategy(several) if len(several) > 1 else tf.distribute.get_strategy()

@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.backbones import quiet_imports
 from pipeline.errors import HeadstartError, InputError
 from pipeline.heads.standardise import probabilities as of_logits
 from pipeline.models.finetuning import checkpoints, input_pipeline
@@ -106,7 +105,9 @@ def train(
             "none: prepare the manifest with a --val-fraction above 0, or fine-tune with --patience 0"
         )
     if settings.deterministic:
-        quiet_imports.tensorflow().config.experimental.enable_op_determinism()
+        import tensorflow as tf
+
+        tf.config.experimental.enable_op_determinism()
     before = tuner.frozen_digest()
     state = _resumed(tuner, checkpoint)
     resumed_after, started = state.epoch, time.monotonic()

@@ -7,7 +7,6 @@ from typing import Any, Final, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.backbones import quiet_imports
 from pipeline.features.features_file import Features
 from pipeline.photos import batches as reading
 from pipeline.photos import decode
@@ -175,7 +174,8 @@ def prefetched(source: Source, order: list[Places], *, batch_size: int, epoch: i
     Exception
         Whatever the source raised.
     """
-    tf = quiet_imports.tensorflow()
+    import tensorflow as tf
+
     failures: list[Exception] = []
 
     def guarded() -> Batches:

@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.backbones import cutting, quiet_imports, tails
+from pipeline.backbones import cutting, tails
+from pipeline.backbones.engines.engine import version_of
 from pipeline.backbones.engines.tensorflow import computing_in
 from pipeline.backbones.table import resolve_cut
 from pipeline.backbones.weights import load as load_base
@@ -300,4 +301,4 @@ def _labelled(
 
 
 def _versions() -> dict[str, str]:  # TensorFlow's package has another name in its build for CPUs: its module is asked
-    return {"keras": importlib.metadata.version("keras"), "tensorflow": str(quiet_imports.tensorflow().__version__)}
+    return {"keras": importlib.metadata.version("keras"), "tensorflow": version_of("tensorflow")}

@@ -19,7 +19,7 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.backbones import layer_graph, quiet_imports
+from pipeline.backbones import layer_graph
 from pipeline.backbones.backbone import Backbone
 from pipeline.errors import InputError
 from pipeline.models.assemble import weighted_layers
@@ -83,7 +83,8 @@ class Tuner:
         ]
         self._optimizer = _optimizer(settings)
         self._optimizer.build(self.trained)
-        tf = quiet_imports.tensorflow()
+        import tensorflow as tf
+
         self._strategy = tf.distribute.get_strategy()
         fed = lower if lower is not None else tail
         signature = [
@@ -198,7 +199,8 @@ class Tuner:
         return self.head(features, training=training)
 
     def _losses(self, logits: Any, codes: Any) -> Any:
-        tf = quiet_imports.tensorflow()
+        import tensorflow as tf
+
         keep = 1.0 - self.settings.label_smoothing
         if self.n_classes == 2:
             targets = keep * tf.cast(codes[:, None], tf.float32) + self.settings.label_smoothing / 2
@@ -207,14 +209,16 @@ class Tuner:
         return tf.nn.softmax_cross_entropy_with_logits(targets, logits)
 
     def _right(self, logits: Any, codes: Any) -> Any:
-        tf = quiet_imports.tensorflow()
+        import tensorflow as tf
+
         return (
             tf.cast(logits[:, 0] > 0, tf.int64) == codes if self.n_classes == 2 else tf.argmax(logits, axis=1) == codes
         )
 
     def _on_all(self, function: Callable[..., tuple[Any, Any]], rows: Any, codes: Any, weights: Any) -> tuple[Any, Any]:
         """Run a function on every device, each with its share of the rows, and add up what they return."""
-        tf = quiet_imports.tensorflow()
+        import tensorflow as tf
+
         each = 1.0 / tf.cast(tf.shape(codes)[0], tf.float32)
         here = tf.ones_like(weights)
         devices = self._strategy.num_replicas_in_sync
@@ -236,7 +240,8 @@ class Tuner:
 
     def _sums(self, logits: Any, codes: Any, weights: Any, here: Any, each: Any) -> tuple[Any, Any]:
         """Return a device's part of the mean loss, penalties of the head included, and its hits."""
-        tf = quiet_imports.tensorflow()
+        import tensorflow as tf
+
         # The head's penalties count, as they did when it was trained.
         penalty = sum(self.head.losses, start=tf.constant(0.0)) / self._strategy.num_replicas_in_sync
         loss = each * tf.reduce_sum(here * weights * self._losses(logits, codes)) + penalty
@@ -246,7 +251,8 @@ class Tuner:
         return self._sums(self._logits(rows, training=False), codes, weights, here, each)
 
     def _step(self, rows: Any, codes: Any, weights: Any, here: Any, each: Any) -> tuple[Any, Any]:
-        tf = quiet_imports.tensorflow()
+        import tensorflow as tf
+
         with tf.GradientTape() as tape:
             loss, right = self._sums(self._logits(rows, training=True), codes, weights, here, each)
         values = [variable.value for variable in self.trained]
@@ -273,7 +279,6 @@ def distances(backbone: Backbone, trunk: Any) -> dict[str, int]:
 
 
 def _optimizer(settings: TuningSettings) -> Any:
-    quiet_imports.tensorflow()
     from keras import optimizers
 
     kinds = {"adam": optimizers.Adam, "rmsprop": optimizers.RMSprop, "sgd": optimizers.SGD}

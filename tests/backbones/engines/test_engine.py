@@ -11,7 +11,16 @@ import numpy as np
 import pytest
 
 from pipeline.backbones import cutting, table
-from pipeline.backbones.engines.engine import NAMES, Engine, Precision, choose, described, open_engine, version_of
+from pipeline.backbones.engines.engine import (
+    NAMES,
+    Engine,
+    Precision,
+    choose,
+    described,
+    open_engine,
+    precisions,
+    version_of,
+)
 from pipeline.backbones.engines.openvino import _threads
 from pipeline.backbones.engines.tensorflow import TensorFlowEngine
 from pipeline.backbones.weights import find_weights, load
@@ -94,6 +103,7 @@ def test_an_engine_for_single_images_gives_the_same_features() -> None:
     expected = features(usual, images)
     np.testing.assert_allclose(features(prompt, images), expected, atol=1e-5 * float(np.abs(expected).max()))
     np.testing.assert_array_equal(features(prompt, images, 1), features(prompt, images))
+    assert [engine._images for engine in (usual, prompt)] == [4, 1]  # type: ignore[attr-defined]
 
 
 def test_batches_come_back_in_order_and_as_long_as_they_went_in(engine: Engine) -> None:
@@ -128,7 +138,7 @@ def test_an_error_of_the_source_is_raised_and_the_engine_still_works(engine: Eng
 
 @pytest.mark.parametrize("name", NAMES)
 def test_bfloat16_is_near_float32_and_is_not_it(engine: Engine, name: str) -> None:
-    if name == "openvino" and "BF16" not in _capabilities():
+    if "bfloat16" not in precisions(name):
         pytest.skip("this processor has no bfloat16 arithmetic, which the engine refuses")
     images = pixels(8)
     full, half = features(engine, images), features(opened(name, precision="bfloat16"), images)
@@ -140,10 +150,49 @@ def test_bfloat16_is_near_float32_and_is_not_it(engine: Engine, name: str) -> No
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_precision_that_would_silently_run_as_another_is_refused(name: str) -> None:
-    if "FP16" in _capabilities() or any(Path("/dev").glob("nvidia[0-9]*")):
+    if "float16" in precisions(name):
         pytest.skip("this device has float16 arithmetic")
-    with pytest.raises(InputError, match="--precision: this processor has no float16 arithmetic"):
-        opened(name, precision="float16")
+    with pytest.raises(
+        InputError, match=rf"--precision: this processor has no float16 arithmetic for {name}: expected f"
+    ):
+        open_engine(name, no_trunk, batch_size=BATCH, precision="float16", kept=None)
+
+
+@pytest.fixture
+def reported(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+    """What OpenVINO says that this processor can do, for a test to change."""
+    listed = ["FP32"]
+    monkeypatch.setattr("pipeline.backbones.engines.openvino.capabilities", lambda: listed)
+    precisions.cache_clear()
+    yield listed
+    precisions.cache_clear()
+
+
+def test_a_precision_that_the_processor_lacks_is_refused_before_the_network_is_built(reported: list[str]) -> None:
+    assert precisions("openvino") == ("float32",)
+    message = "^--precision: this processor has no bfloat16 arithmetic for openvino: expected float32$"
+    with pytest.raises(InputError, match=message):
+        open_engine("openvino", no_trunk, batch_size=BATCH, precision="bfloat16", kept=None)
+
+
+def test_a_precision_that_is_reported_and_does_not_compile_is_one_that_the_processor_lacks(
+    reported: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import openvino
+
+    compile_model = openvino.Core.compile_model
+
+    def unable(core: object, model: object, device: str, hints: dict[str, str]) -> object:
+        if hints["INFERENCE_PRECISION_HINT"] == "bf16":
+            raise RuntimeError("[CPU] could not create a primitive")
+        return compile_model(core, model, device, hints)
+
+    monkeypatch.setattr(openvino.Core, "compile_model", unable)
+    reported.append("BF16")
+    assert precisions("openvino") == ("float32",)
+    reported.append("FP16")
+    precisions.cache_clear()
+    assert precisions("openvino") == ("float32", "float16")
 
 
 def test_the_policy_of_keras_is_put_back() -> None:
@@ -154,7 +203,7 @@ def test_the_policy_of_keras_is_put_back() -> None:
 
 
 def no_trunk() -> None:
-    raise AssertionError("the graph was kept, so no trunk is needed")
+    raise AssertionError("no trunk is needed")
 
 
 def test_a_kept_graph_starts_without_the_network_and_gives_the_same_bits(tmp_path: Path) -> None:
@@ -223,10 +272,9 @@ def test_batches_dealt_out_to_several_devices_come_back_in_order_with_the_same_b
     """Run in a process of its own, since a processor is divided into devices before TensorFlow starts."""
     program = """
 import numpy as np
-from pipeline.backbones import quiet_imports
 from pipeline.backbones.engines.tensorflow import TensorFlowEngine, devices
 from tests.backbones.engines.test_engine import batched, builder, pixels
-tf = quiet_imports.tensorflow()
+import tensorflow as tf
 (cpu,) = tf.config.list_physical_devices("CPU")
 tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 3)
 assert devices() == ["CPU:0"]
@@ -290,9 +338,3 @@ def test_the_version_is_that_of_the_installed_package() -> None:
     assert version_of("openvino") == importlib.metadata.version("openvino")
     assert version_of("tensorflow").startswith("2.")
     assert version_of("nothing of that name") == ""
-
-
-def _capabilities() -> list[str]:
-    import openvino
-
-    return list(openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"))

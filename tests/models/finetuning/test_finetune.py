@@ -17,7 +17,6 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from pipeline.backbones import quiet_imports
 from pipeline.backbones.table import resolve_cut
 from pipeline.backbones.weights import load as load_base
 from pipeline.errors import ArtefactError, BusyError, CutError, InputError, SpecError
@@ -153,8 +152,8 @@ def ordinary(
 
     Return the names of all weights of the base, the weights before, the mean loss of each epoch, and the weights after.
     """
-    tf = quiet_imports.tensorflow()
     import keras
+    import tensorflow as tf
 
     plan = project.plan
     base = load_base(plan.backbone, size=SIZE, alpha=plan.spec["backbone"]["alpha"], weights=plan.weights)
@@ -403,8 +402,7 @@ def test_two_devices_train_as_one_does(tmp_path: Path) -> None:
     program = """
 import sys
 from pathlib import Path
-from pipeline.backbones import quiet_imports
-tf = quiet_imports.tensorflow()
+import tensorflow as tf
 (cpu,) = tf.config.list_physical_devices("CPU")
 tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
 import numpy as np

@@ -1,0 +1,31 @@
+"""Import a runtime without what would report over the network that it was imported."""
+
+import contextlib
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+
+def openvino() -> Any:
+    """Import OpenVINO and return the module.
+
+    Its telemetry, which would report each import over the network and write into the home directory, is left out:
+    OpenVINO does without where that package cannot be imported.
+    """
+    with _absent("openvino_telemetry"):
+        import openvino
+
+    return openvino
+
+
+@contextlib.contextmanager
+def _absent(name: str) -> Iterator[None]:
+    """Make the import of a module fail within the block, unless it was imported before."""
+    missing = name not in sys.modules
+    if missing:
+        sys.modules[name] = None  # type: ignore[assignment]  # None makes an import fail
+    try:
+        yield
+    finally:
+        if missing:
+            sys.modules.pop(name, None)
