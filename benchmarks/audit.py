@@ -35,7 +35,7 @@ def resized(image: Image.Image, scale: float) -> Image.Image:
 
 
 WAYS: dict[str, Callable[[Image.Image], bytes]] = {
-    "as PNG": lambda image: encoded(image, "PNG"),
+    "as PNG": lambda image: encoded(image, "PNG", compress_level=1),  # a PNG is not copied to the byte
     "JPEG, quality 40": lambda image: encoded(image, "JPEG", quality=40),
     "WebP, quality 60": lambda image: encoded(image, "WEBP", quality=60),
     "half the size": lambda image: encoded(resized(image, 0.5), "JPEG", quality=80),

@@ -2,7 +2,7 @@
 
 First for one proportion, summed over all outcomes, for the intervals of the literature. Then for the metrics as
 `evaluate` prints them, on simulated test splits, beside a plain percentile bootstrap of the same resamples. The truth
-of each metric is that of the population which the splits are drawn from, in closed form or from four million images.
+of each metric is that of the population which the splits are drawn from, in closed form or from `--population` images.
 """
 
 import argparse
@@ -46,15 +46,18 @@ def main() -> None:
     parser.add_argument("--sets", type=int, default=5000, help="simulated test splits a setting")
     parser.add_argument("--resamples", type=int, default=500, help="of each bootstrap")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--every", type=int, default=1, help="of the proportions, take each so many")
+    parser.add_argument("--population", type=int, default=POPULATION, help="images that give the truth of some metrics")
     parser.add_argument("--setting", type=int, nargs="*", help="numbers of the settings to run, from 0")
     options = parser.parse_args()
-    print_proportions()
+    print_proportions(options.every)
     print(f"\n{options.sets:,} test splits each, {options.resamples:,} resamples; in brackets the percentile bootstrap")
     print(f"{'images, accuracy, classes':28}" + "".join(f"{name.replace('_', ' '):>20}" for name in METRICS))
     for number in range(len(SETTINGS)) if options.setting is None else options.setting:
         started = time.perf_counter()
-        held, plain = simulate(*SETTINGS[number], sets=options.sets, resamples=options.resamples, seed=options.seed)
         n, accuracy, share = SETTINGS[number]
+        asked = {name: getattr(options, name) for name in ("sets", "resamples", "seed", "population")}
+        held, plain = simulate(n, accuracy, share, **asked)
         cells = "".join(f"{f'{held[name]:.3f} ({plain[name]:.3f})':>20}" for name in METRICS)
         name = f"{n:,}, {accuracy}, {100 * share:.0f} to {100 - 100 * share:.0f}"
         print(f"{name:28}{cells}   {time.perf_counter() - started:.0f} s", flush=True)
@@ -63,14 +66,14 @@ def main() -> None:
 # --- one proportion, exactly
 
 
-def print_proportions() -> None:
+def print_proportions(every: int) -> None:
     """Print least, greatest and mean coverage of every interval, and its mean length at 0.99."""
     print(f"{'interval':22}" + "".join(f"{f'{n:,} images':>24}{'length':>9}" for n in EXACT_SIZES))
     for name, method in METHODS.items():
         cells = ""
         for n in EXACT_SIZES:
             low, high = method(np.arange(n + 1), n)
-            held = np.array([covered(low, high, n, p) for p in PROPORTIONS])
+            held = np.array([covered(low, high, n, p) for p in PROPORTIONS[::every]])
             length = stats.binom.pmf(np.arange(n + 1), n, 0.99) @ (high - low)
             cells += f"{f'{held.min():.3f}, {held.max():.3f} ({held.mean():.3f})':>24}{length:9.4f}"
         print(f"{name:22}{cells}")
@@ -173,23 +176,23 @@ def _distance(accuracy: float, share: float) -> float:
     return float(optimize.brentq(excess, 0.3, 10))
 
 
-def truths(accuracy: float, share: float, seed: int) -> dict[str, float]:
-    """Return every metric of the population."""
-    actual, probabilities = draw(POPULATION, accuracy, share, np.random.default_rng([seed, 1]))
+def truths(accuracy: float, share: float, seed: int, population: int) -> dict[str, float]:
+    """Return every metric of a population of that many images."""
+    actual, probabilities = draw(population, accuracy, share, np.random.default_rng([seed, 1]))
     matrix = metrics.confusion(actual, probabilities.argmax(axis=1), 2)
     recall = np.diagonal(matrix) / matrix.sum(axis=1)
     f1 = 2 * np.diagonal(matrix) / (matrix.sum(axis=0) + matrix.sum(axis=1))
-    loss = -np.log(probabilities[np.arange(POPULATION), actual]).mean()
+    loss = -np.log(probabilities[np.arange(population), actual]).mean()
     balanced = accuracy if share == 0.5 else recall.mean()
     macro = accuracy if share == 0.5 else f1.mean()
     return dict(zip(METRICS, map(float, (accuracy, balanced, macro, loss)), strict=True))
 
 
 def simulate(
-    n: int, accuracy: float, share: float, *, sets: int, resamples: int, seed: int
+    n: int, accuracy: float, share: float, *, sets: int, resamples: int, seed: int, population: int
 ) -> tuple[dict[str, float], dict[str, float]]:
     """Return how often each metric's interval, and its percentile bootstrap, held the truth."""
-    truth = truths(accuracy, share, seed)
+    truth = truths(accuracy, share, seed, population)
     held, plain = dict.fromkeys(METRICS, 0), dict.fromkeys(METRICS, 0)
     for number in range(sets):
         actual, probabilities = draw(n, accuracy, share, np.random.default_rng([seed, 2, number]))

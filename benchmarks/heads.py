@@ -32,10 +32,10 @@ from sklearn.linear_model import LogisticRegression, LogisticRegressionCV
 from sklearn.model_selection import PredefinedSplit
 
 from pipeline.features.features_file import Features
-from pipeline.heads import standardise
 from pipeline.heads.logistic import LogisticHead
 from pipeline.heads.selection.cross_validation import Fold, assign
 from pipeline.photos import manifest
+from pipeline.stats.score_intervals import log_losses
 
 
 def features(rows: int, columns: int, classes: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -64,9 +64,7 @@ def ours(X: np.ndarray, y: np.ndarray, folds: np.ndarray, strengths: list[float]
     parts = [Fold(np.flatnonzero(folds != k), (X[folds == k], y[folds == k])) for k in range(folds.max() + 1)]
     fitted = head.fit_grid(X, y, parts, [{"C": C} for C in strengths], jobs=1, progress=None)
     losses = [
-        np.mean(
-            [standardise.losses(one[place].predict_proba(part.held[0]), part.held[1]).mean() for one, part in pairs]
-        )
+        np.mean([log_losses(part.held[1], one[place].predict_proba(part.held[0])).mean() for one, part in pairs])
         for place in range(len(strengths))
         for pairs in [list(zip(fitted, parts, strict=True))]
     ]

@@ -221,7 +221,7 @@ def _left_out(
     """
     k = normal.moments.shape[1]
     shrink = 1 / (normal.spread[:, None] + alphas)
-    solved = (normal.moments[:, None, :] * shrink[:, :, None]).reshape(len(shrink), -1)
+    solved = (normal.moments[:, None, :] * shrink[:, :, None]).reshape(len(shrink), len(alphas) * k)
     judged, scores = [], []
     for place, block in rows.blocks(every=max(1, rows.shape[0] // FACTOR_ROWS)):
         along = (block - normal.centre) @ normal.basis

@@ -415,6 +415,10 @@ class TestRidge:
         with pytest.raises(InputError, match=r"ridge: expected at most 10 rows or columns.*--head logistic"):
             make("ridge").fit(*blobs(2), None)
 
+    def test_features_that_are_all_alike_leave_the_frequencies_of_the_classes(self):
+        X, y = np.ones((8, 20)), np.array([0, 1] * 4)
+        np.testing.assert_allclose(make("ridge").fit(X, y, None).predict_proba(X), 0.5)
+
 
 class TestCentroid:
     @two_and_three_classes

@@ -1,0 +1,105 @@
+"""Every program of benchmarks/ still runs: at its smallest size, or where that takes long, as far as its options."""
+
+import importlib
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from pipeline.features import features_file
+from pipeline.features.spec import canonical
+from pipeline.photos import manifest, prepare
+from pipeline.photos.settings import PrepareSettings
+from tests import ROOT
+from tests.fakes import write_classes
+
+# What each is called with, and what it prints. Processes that load TensorFlow, a server or Dask make the rest slow.
+SMALL = {
+    "calibration": ("--sets 1 --resamples 20", r"(?m)^ 1,000  0.99 .*\d\.\d+"),
+    "coverage": ("--sets 2 --resamples 20 --setting 0 --population 5000 --every 300", r"(?m)^Wilson, modified +0\.9"),
+    "cut_choice": ("--simulate 1", r"\d"),
+    "few_photos": ("{manifest} {features} {folder}/few.png --counts 3 --seeds 1 --epochs 1", r"(?m)^dense .*\d\.\d+"),
+    "heads": ("--rows 40 --columns 6 --strengths 2 --folds 2 --rounds 1", r"\d"),
+    "larger_than_memory": (
+        "{folder} --gigabytes 0.0002 --columns 16 --heads centroid --skip-large",
+        r"difference of a",
+    ),
+    "report": ("--images 100", r"100 images of photo: .*\n.* MB"),
+    "scale": ("--rows 50 --width 8", r"50 computed"),
+}
+
+
+@pytest.fixture(scope="module")
+def places(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Photos of two classes, with a manifest and features by which they are mostly told apart."""
+    folder = tmp_path_factory.mktemp("benchmarks")
+    found = {name: folder / name for name in ("folder", "photos", "manifest", "features")}
+    found["folder"].mkdir()
+    write_classes(found["photos"], {"cat": 20, "dog": 20})
+    prepare.prepare(
+        found["photos"], found["manifest"], PrepareSettings(stratify=True), progress=lambda done, total: None
+    )
+    table = manifest.read(found["manifest"])
+    order = sorted(range(len(table)), key=lambda place: table.digests[place].tobytes())
+    block = np.random.default_rng(0).normal(size=(len(table), 8)).astype(np.float32)
+    block[:, 0] += [4 * (table.labels[place] == "dog") for place in order]
+    features_file.write(
+        found["features"],
+        digests=table.digests[order],
+        spec=canonical({"cut": "top"}),
+        row_shape=(8,),
+        dtype="float32",
+        blocks=[block],
+    )
+    return found
+
+
+@pytest.fixture
+def program(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Any:
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    yield importlib.import_module(request.param)
+    for name in programs():
+        sys.modules.pop(name, None)
+
+
+def programs() -> list[str]:
+    return sorted(path.stem for path in (ROOT / "benchmarks").glob("*.py"))
+
+
+@pytest.mark.parametrize(("program", "name"), [(name, name) for name in SMALL], indirect=["program"], ids=SMALL)
+def test_a_benchmark_runs_at_its_smallest_size(
+    program: Any,
+    name: str,
+    places: dict[str, Path],
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    words, printed = SMALL[name]
+    monkeypatch.setattr(sys, "argv", [name, *(word.format(**places) for word in words.split())])
+    program.main()
+    assert re.search(printed, capfd.readouterr().out)
+
+
+REST = [name for name in programs() if name not in SMALL]
+
+
+@pytest.mark.parametrize(("program", "name"), [(name, name) for name in REST], indirect=["program"], ids=REST)
+def test_a_slow_benchmark_knows_its_options(
+    program: Any, name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", [name, "--help"])
+    with pytest.raises(SystemExit) as ended:
+        program.main()
+    assert ended.value.code == 0
+    assert "--" in capsys.readouterr().out.partition("options:")[2]
+
+
+@pytest.mark.parametrize("program", ["simulation"], indirect=True)
+def test_twice_the_workers_halve_the_computing(program: Any) -> None:
+    costs = program.Costs(plan=0, plan_row=0, assemble_row=0, task=0, memory=0, memory_row=0, start=0)
+    seconds = [program.simulated(10**6, workers, 100.0, costs, bytes_read=0.1)["compute"] for workers in (1, 2)]
+    assert seconds[0] == pytest.approx(10**4)
+    assert seconds[1] == pytest.approx(5 * 10**3, rel=0.01)
