@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import pytest
 
 from pipeline.backbones.table import BACKBONES
+from tests import NO_CHROMIUM
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -18,6 +19,7 @@ def table_of_backbones() -> Iterator[None]:
 
 # Slow files go first, so that no process is left with one of them when the others are done.
 SLOW = (
+    "test_documented_commands",
     "test_readme",
     "test_end_to_end",
     "test_recipe",
@@ -33,3 +35,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         return SLOW.index(item.path.stem) if item.path.stem in SLOW else len(SLOW)
 
     items.sort(key=turn)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say at the very end what was left out for want of a browser, and how to get one."""
+    skipped = [report for report in terminalreporter.stats.get("skipped", []) if NO_CHROMIUM in str(report.longrepr)]
+    if skipped:
+        terminalreporter.write_line(
+            f"{len(skipped)} tests of pages in a browser were skipped: {NO_CHROMIUM}. On Debian and Ubuntu, "
+            "`apt-get install chromium` brings it; elsewhere, any Chromium or Chrome on the path will do.",
+            yellow=True,
+        )

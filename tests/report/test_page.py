@@ -1,16 +1,15 @@
 """The report in a browser: without network or complaints, by pointer and by keyboard, on a phone and on paper."""
 
 import re
-import shutil
 
 import pytest
 
+from tests import CHROMIUM, NO_CHROMIUM
 from tests.report.test_report import HOSTILE, STRANGE, one_world, written
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 QUIET = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
 
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason=NO_CHROMIUM)
 
 
 @pytest.fixture(scope="module")

@@ -1,7 +1,6 @@
 """The page in a browser: a photo that is dropped, chosen or pasted gets its label; the keyboard reaches all."""
 
 import base64
-import shutil
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,11 +8,11 @@ from typing import Any
 
 import pytest
 
+from tests import CHROMIUM, NO_CHROMIUM
 from tests.inference.serving.test_routes import png
 from tests.inference.serving.test_server import Running
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium on this machine")
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason=NO_CHROMIUM)
 ARGUMENTS = [
     "--no-sandbox",
     "--disable-gpu",
