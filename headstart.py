@@ -152,7 +152,7 @@ def extract(photos: Photos, out: Place = OUT / "features.h5", **chosen: Any) -> 
     settings, path = chosen_settings(ExtractSettings, "extract", chosen), Path(out)
     with _progress("rows") as advance:
         done = run(photos.images, photos.path, path, settings, progress=advance)
-    return Features(path, photos, done.computed, done.reused, done.images_per_second, done.engine)
+    return Features(path, photos, done.computed, done.reused, done.images_per_second, done.engine, done.warnings)
 
 
 @takes(AuditSettings)
@@ -205,11 +205,7 @@ def finetune(trained: Trained, out: Place | None = None, **chosen: Any) -> Train
         callbacks = finetuning.Callbacks(extracting=extracting, progress=training)
         paths = (features.photos.images, features.photos.path, features.path, trained.path, path)
         done = finetuning.finetune(*paths, settings, callbacks)
-    scores = (
-        {name.replace("_", " "): value for name, value in done.history[done.best_epoch - 1].items()}
-        if done.history
-        else {}
-    )
+    scores = {name.replace("_", " "): value for name, value in done.scores.items()}
     return Trained(path, features, scores, done.warnings)
 
 

@@ -7,7 +7,7 @@ import click
 
 from pipeline.audit.settings import AuditSettings
 from pipeline.photos.remote import Root
-from stages.console import Stage, progress
+from stages.console import Stage, progress, warn
 from stages.options.of_settings import options, settings_of
 from stages.options.paths import PLACE
 
@@ -45,6 +45,8 @@ def audit(images: Root, manifest: Path, features: Path, out_dir: Path, fail_on: 
     with progress("images") as report:
         settings = settings_of(AuditSettings, chosen)
         counts = audit.audit(images, manifest, features, out_dir, settings, progress=report)
+    for warning in audit.warnings_of(features):
+        warn(warning)
     certain = counts["same_bytes"] + counts["same_pixels"] + counts["near_duplicates"]
     click.echo(
         f"{counts['images']:,} images: {certain:,} copies, {counts['leakage']:,} in test of what is learned from, "

@@ -41,6 +41,8 @@ def compare(out_dirs: tuple[Path, ...], result_dir: Path, **chosen: Any) -> None
     click.echo()
     for sentence in (summary.verdict, *summary.fine_tuning):
         click.echo(f"Verdict: {sentence}")
+    for model, head in summary.joined.items():
+        click.echo(f"{model} is {head}, joined to its base, and judged once.")
     click.echo(_looks(folders))
     click.echo(f"-> {result_dir}")
 

@@ -35,7 +35,8 @@ CLASSES_PRINTED = 20
 def evaluate(images: Root, manifest: Path, features: Path, trained_dir: Path, out_dir: Path, **chosen: Any) -> None:
     """Judge a head or a model on the test split, and write numbers, predictions and pictures to OUT_DIR.
 
-    A head is judged by FEATURES; IMAGES is then read only to draw the mistakes. A model is run over the IMAGES.
+    A head, joined to its base or not, is judged by FEATURES; IMAGES is then read only to draw mistakes. A
+    fine-tuned model is run over the IMAGES.
     """
     from pipeline.evaluation import evaluate
 

@@ -36,9 +36,9 @@ def export(model_dir: Path, out_dir: Path, **chosen: Any) -> None:
 
 def _show(rows: "list[ParityRow]") -> None:
     first = rows[0]
-    click.echo(f"{first.images:,} test images, each format by its own runtime; in brackets 95 % intervals\n")
-    header = ("format", "labels agree", "largest difference", "accuracy", "ms an image", "MB")
-    show_table(header, [_row(row) for row in rows], right={1, 2, 4, 5})
+    click.echo(f"{first.images:,} test images, each format by its own runtime, beside the model's own answers\n")
+    header = ("format", "labels agree", "largest difference", "ms an image", "MB")
+    show_table(header, [_row(row) for row in rows], right={1, 2, 3, 4})
     click.echo()
 
 
@@ -48,7 +48,6 @@ def _row(row: "ParityRow") -> tuple[str, ...]:
         row.format,
         f"{row.agreeing:,} of {row.clear:,}",
         f"{difference:.1e}",
-        f"{row.accuracy:.4f} [{row.accuracy_low:.4f}, {row.accuracy_high:.4f}]",
         f"{row.milliseconds:.1f}",
         f"{row.megabytes:.1f}",
     )

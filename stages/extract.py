@@ -8,7 +8,7 @@ import click
 from pipeline.errors import SettingError
 from pipeline.features.settings import ExtractSettings
 from pipeline.photos.remote import Root
-from stages.console import Stage, progress
+from stages.console import Stage, progress, warn
 from stages.options.of_settings import options, settings_of
 from stages.options.paths import FILE, PLACE
 
@@ -43,6 +43,8 @@ def extract(images: Root, manifest: Path, features: Path, planned: bool, report:
         return
     with progress("rows") as advance:
         done = extract.extract(images, manifest, features, settings, progress=advance, report_path=report)
+    for warning in done.warnings:
+        warn(warning)
     click.echo(_summary(done, settings.cache if settings.shard else features))
     if done.computed and not done.reused:
         reason = inventory.explain(settings.cache, plan(settings).spec, read(manifest).digests)

@@ -73,12 +73,15 @@ def _show_layers(summary: "FinetuneResult") -> None:
 def _outcome(summary: "FinetuneResult") -> str:
     if not summary.history:
         return f"joined {len(summary.layers)} layers of trunk and head, {summary.frozen:,} numbers, none trained"
-    best = summary.history[summary.best_epoch - 1]
+    best = summary.scores
     score = "val " if "val_loss" in best else "train "
     loss, accuracy = (best["val_loss"], best["val_accuracy"]) if score == "val " else (best["loss"], best["accuracy"])
+    kept = (
+        f"epoch {summary.best_epoch} is kept" if summary.best_epoch else "none is better than the head, which is kept"
+    )
     resumed = f", resumed after epoch {summary.resumed_after}" if summary.resumed_after else ""
     return (
-        f"{len(summary.history)} epochs in {summary.training_seconds:,.1f} s{resumed}; epoch {summary.best_epoch}: "
+        f"{len(summary.history)} epochs in {summary.training_seconds:,.1f} s{resumed}; {kept}: "
         f"{score}loss {loss:.5f}, accuracy {accuracy:.3f}"
     )
 

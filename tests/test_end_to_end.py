@@ -77,7 +77,8 @@ def test_one_run_prepares_trains_and_judges_every_head(first_run: tuple[Project,
             assert (project.root / f"data/evaluation/{name}/plots/{picture}.png").stat().st_size > 1000
     assert project.report()["computed"] == 60
     compared = json.loads((project.root / "data/comparison/comparison.json").read_text())
-    assert {place["name"] for place in compared["ranking"]} == {*HEADS, "model"}
+    assert {place["name"] for place in compared["ranking"]} == set(HEADS)
+    assert compared["joined"] == {"model": "logistic"}
     assert all(place["seconds"] > 0 for place in compared["ranking"] if place["name"] in HEADS)
 
 

@@ -73,6 +73,7 @@ class Features(Shown):
     reused: int | None = None
     images_per_second: float = 0.0
     engine: str = ""
+    warnings: list[str] = field(default_factory=list, repr=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "path", Path(self.path))
@@ -81,7 +82,13 @@ class Features(Shown):
         if self.computed is None:
             return Table(str(self.path), (), ())
         numbers = (f"{self.computed:,}", f"{self.reused:,}", f"{self.images_per_second:,.0f}", self.engine)
-        return Table(str(self.path), ("computed", "reused", "a second", "engine"), [numbers], right={0, 1, 2})
+        return Table(
+            str(self.path),
+            ("computed", "reused", "a second", "engine"),
+            [numbers],
+            right={0, 1, 2},
+            notes=self.warnings,
+        )
 
 
 @dataclass(frozen=True)

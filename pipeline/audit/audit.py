@@ -30,6 +30,7 @@ from pipeline.audit import confusable, contact_sheets, label_issues, out_of_fold
 from pipeline.audit.findings import Duplicates, Findings
 from pipeline.audit.settings import AuditSettings
 from pipeline.errors import ArtefactError, ImageError, InputError
+from pipeline.features import spec
 from pipeline.features.features_file import Features
 from pipeline.heads import standardise
 from pipeline.heads.registry import Head
@@ -126,6 +127,12 @@ def audit(
     with published(out_dir / COUNTS) as temporary:
         temporary.write_text(json.dumps(counts, indent=2) + "\n", encoding="utf-8")
     return counts
+
+
+def warnings_of(features_path: Path) -> list[str]:
+    """Return what keeps the features from saying much of the data, one line each."""
+    with Features(features_path) as features:
+        return spec.random_base(features.spec)
 
 
 def sign(job: tuple[str, bytes]) -> Signature | str:

@@ -12,7 +12,7 @@ A model is shown to be better than another if McNemar's test, corrected for the 
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from itertools import combinations
 from pathlib import Path
 from typing import Any, Final
@@ -54,6 +54,8 @@ class CompareResult:
         One sentence.
     fine_tuning : list of str
         One sentence for each fine-tuned model whose head stands beside it.
+    joined : dict of str to str
+        Models that are left out, since each is a head, joined to its base, that stands in the ranking.
     """
 
     images: int
@@ -61,6 +63,7 @@ class CompareResult:
     pairs: list[Pair]
     verdict: str
     fine_tuning: list[str]
+    joined: dict[str, str]
 
 
 @dataclass(frozen=True)
@@ -93,8 +96,8 @@ def compare(out_dirs: Sequence[Path], result_dir: Path, settings: CompareSetting
     ArtefactError
         A file is missing or damaged, or a folder holds files of two runs.
     """
-    folders = expand(out_dirs)
-    if len(folders) < 2:
+    folders, joined = once_each(expand(out_dirs))
+    if len(folders) < 2 and not joined:
         raise InputError(
             f"OUT_DIR: expected two evaluations or more, received {', '.join(map(str, folders)) or 'none'}"
         )
@@ -104,7 +107,12 @@ def compare(out_dirs: Sequence[Path], result_dir: Path, settings: CompareSetting
     pairs = _pairs(ordered, seed=settings.seed, resamples=settings.resamples)
     ranking = [_place(one, pairs, known.get(one.name)) for one in ordered]
     summary = CompareResult(
-        len(ordered[0].correct), ranking, pairs, verdict.overall(ranking, pairs), verdict.fine_tuning(pairs, known)
+        len(ordered[0].correct),
+        ranking,
+        pairs,
+        verdict.overall(ranking, pairs),
+        [*verdict.fine_tuning(pairs, known), *verdict.in_vain(joined, _costs(settings.reports, list(joined)))],
+        joined,
     )
     _write(result_dir, summary)
     return summary
@@ -131,6 +139,22 @@ def expand(out_dirs: Sequence[Path]) -> list[Path]:
             )
         found += inside
     return list(dict.fromkeys(found))
+
+
+def once_each(folders: Sequence[Path]) -> tuple[list[Path], dict[str, str]]:
+    """Leave out each model that is a head, joined to its base, where the head stands, too; name both of each pair."""
+    subjects = {
+        folder: predictions_file.read_evaluated(folder)
+        for folder in folders
+        if (folder / predictions_file.EVALUATED).exists()
+    }
+    heads = {one.identity: folder for folder, one in subjects.items()}
+    doubles = {
+        folder: heads[one.head] for folder, one in subjects.items() if one.head in heads and one.head != one.identity
+    }
+    return [folder for folder in folders if folder not in doubles], {
+        model.name: head.name for model, head in doubles.items()
+    }
 
 
 def _read(folders: Sequence[Path]) -> list[_Judged]:
@@ -246,10 +270,9 @@ def _estimate(numbers: Mapping[str, float], metric: str) -> tuple[float, float, 
 
 
 def _write(result_dir: Path, summary: CompareResult) -> None:
-    for name, rows in ((COMPARISON, summary.pairs), (RANKING, summary.ranking)):
-        records = [asdict(row) for row in rows]
-        values = [["" if value is None else value for value in record.values()] for record in records]
-        publish_csv(result_dir / name, list(records[0]), values)
+    for name, kind, rows in ((COMPARISON, Pair, summary.pairs), (RANKING, Place, summary.ranking)):
+        values = [["" if value is None else value for value in asdict(row).values()] for row in rows]
+        publish_csv(result_dir / name, [field.name for field in fields(kind)], values)
     _draw(result_dir / PICTURE, summary)
     with published(result_dir / SUMMARY) as path:
         path.write_text(json.dumps(asdict(summary), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

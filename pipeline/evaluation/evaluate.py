@@ -2,6 +2,7 @@
 
 What `evaluate` leaves in its folder::
 
+    evaluated.json          what was evaluated: sha256 of its ``head.json`` or ``model.json``, and of its head
     all_metrics.json        every overall metric, flat, numbers only
     metrics.json            accuracy, log loss and calibration error of them: for `dvc metrics`
     classes.csv             precision, recall and F1 of each class, with their intervals
@@ -13,7 +14,8 @@ What `evaluate` leaves in its folder::
     plots/                  classes.png  confusion_matrix.png  reliability.png, and learning_curves.png and mistakes.png
                             where there are any
 
-The same files, whatever was evaluated: a head by its features, a model by the images themselves.
+The same files, whatever was evaluated: a head, joined to its base or not, by its features, a trained model by the
+images themselves.
 """
 
 from collections.abc import Sequence
@@ -24,9 +26,10 @@ from typing import Any
 import numpy as np
 
 from pipeline.errors import ArtefactError, InputError
-from pipeline.evaluation import probabilities, results
+from pipeline.evaluation import predictions_file, probabilities, results
 from pipeline.evaluation.results import Evaluated, EvaluateResult
 from pipeline.evaluation.settings import EvaluateSettings
+from pipeline.features import spec
 from pipeline.heads.calibration import thresholds
 from pipeline.models import classifier
 from pipeline.photos import manifest
@@ -54,7 +57,8 @@ def evaluate(
     manifest_path : Path
         Labels and splits.
     features_path : Path
-        Rows for a head; of a model, only which views there are, if test-time augmentation asks for them.
+        Rows for a head, and for a model that is one, joined to its base; of a model that was trained, only which views
+        there are, if test-time augmentation asks for them.
     trained_dir : Path
         As `pipeline.heads.store.save` or `pipeline.models.store.save` wrote it.
     out_dir : Path
@@ -93,11 +97,16 @@ def evaluate(
     ece = partial(calibration_error.calibration_error, actual, seed=seed, resamples=resamples)
     measured = measure(given.calibrated, predicted=predicted) | {"ece": ece(given.calibrated)}
     before = {"log_loss": measure(given.uncalibrated)["log_loss"], "ece": ece(given.uncalibrated)}
-    warnings = given.warnings + [f"{name}: not defined, {measured[name]['reason']}" for name in _undefined(measured)]
+    warnings = (
+        spec.random_base(trained.spec)
+        + given.warnings
+        + [f"{name}: not defined, {measured[name]['reason']}" for name in _undefined(measured)]
+    )
     summary = EvaluateResult(
         measured, trained.temperature, before, int(np.count_nonzero(predicted != actual)), warnings
     )
     found = Evaluated(test, classes, actual, given.calibrated, given.uncalibrated, predicted)
+    predictions_file.write_evaluated(out_dir, predictions_file.Subject(trained.identity, trained.head))
     results.write(out_dir, found, summary, history=trained.history, images_root=images_root)
     return summary
 

@@ -1,7 +1,8 @@
 """What an evaluation leaves for other stages to read: its numbers and the probabilities given to each test image.
 
-The three files, in the folder of an evaluation::
+The four files, in the folder of an evaluation::
 
+    evaluated.json     what was evaluated: sha256 of its ``head.json`` or ``model.json``, and of the head that it is
     all_metrics.json   every overall metric, flat, numbers only
     metrics.json       those of them that DVC tracks: each is a column of `dvc exp show`, for every evaluation
     predictions.csv    an image a row: path, digest, label, predicted, correct, confidence and p_LABEL of each class
@@ -10,7 +11,7 @@ The three files, in the folder of an evaluation::
 import csv
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
 
@@ -20,6 +21,7 @@ from numpy.typing import NDArray
 from pipeline.errors import ArtefactError
 from pipeline.storage.atomic import publish_csv, published
 
+EVALUATED: Final = "evaluated.json"
 ALL_METRICS: Final = "all_metrics.json"
 METRICS: Final = "metrics.json"
 TRACKED: Final = tuple(f"{name}{end}" for name in ("accuracy", "log_loss", "ece") for end in ("", "_low", "_high"))
@@ -91,6 +93,43 @@ def read_metrics(out_dir: Path) -> dict[str, float]:
             f"{path}: expected metrics written by 'headstart evaluate': {error}; evaluate again"
         ) from error
     return numbers
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What was evaluated.
+
+    Attributes
+    ----------
+    identity : str
+        sha256 of ``head.json`` or ``model.json``.
+    head : str or None
+        sha256 of the ``head.json`` of which it is, joined to its base or not; None for a model that training changed.
+    """
+
+    identity: str
+    head: str | None
+
+
+def write_evaluated(out_dir: Path, subject: Subject) -> None:
+    """Publish ``evaluated.json``."""
+    with published(out_dir / EVALUATED) as temporary:
+        temporary.write_text(json.dumps(asdict(subject), indent=2) + "\n", encoding="utf-8")
+
+
+def read_evaluated(out_dir: Path) -> Subject:
+    """Return what was evaluated.
+
+    Raises
+    ------
+    ArtefactError
+        That file is missing or damaged.
+    """
+    path = out_dir / EVALUATED
+    try:
+        return Subject(**json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError) as error:
+        raise ArtefactError(f"{path}: expected what `hs.evaluate` says that it evaluated: {error}") from error
 
 
 def write_predictions(out_dir: Path, found: Predictions) -> None:

@@ -1,4 +1,4 @@
-"""Probabilities of test images: a head's from cached features, a model's from the photos themselves."""
+"""Probabilities of test images: a head's from cached features, a trained model's from photos."""
 
 from pathlib import Path
 from typing import NamedTuple
@@ -10,7 +10,7 @@ from pipeline.errors import InputError
 from pipeline.features import spec
 from pipeline.features.features_file import Features
 from pipeline.heads.calibration import calibrate
-from pipeline.models.classifier import Classifier, HeadClassifier
+from pipeline.models.classifier import Classifier
 from pipeline.photos.batches import of_manifest
 from pipeline.photos.manifest import Manifest
 from pipeline.photos.remote import Root
@@ -59,7 +59,7 @@ def predict(
     progress : callable
         Called with (rows done, rows) while a network runs.
     """
-    if isinstance(classifier, HeadClassifier):
+    if classifier.head:
         with Features(features_path) as features:
             warnings = spec.require_compatible(classifier.spec, features.spec)
             _check_tta(tta, features)

@@ -81,6 +81,8 @@ def overall(ranking: Sequence[Place], pairs: Sequence[Pair]) -> str:
     pairs : sequence of Pair
     """
     leader = ranking[0].name
+    if not pairs:
+        return f"{leader} stands alone: there is nothing to compare it with"
     own = [pair for pair in pairs if pair.first == leader]
     clear = [pair for pair in own if pair.better == leader]
     close = [pair for pair in own if pair.better != leader]
@@ -124,6 +126,16 @@ def fine_tuning(pairs: Sequence[Pair], known: Mapping[str, Cost]) -> list[str]:
         for name, cost in known.items()
         for pair in pairs
         if cost.stage == "finetune" and {pair.first, pair.second} == {name, cost.head}
+    ]
+
+
+def in_vain(joined: Mapping[str, str], known: Mapping[str, Cost]) -> list[str]:
+    """Say of each model that training left as its head was what that training took."""
+    return [
+        f"fine-tuning {head} was not worth it: no epoch was better on the validation split, so {name} is {head}; it "
+        f"took {_seconds(known[name].seconds)}"
+        for name, head in joined.items()
+        if name in known and known[name].stage == "finetune"
     ]
 
 

@@ -1,7 +1,6 @@
 """The model card: what was exported, what it was measured to do, what it is not for, and how to call it."""
 
 import json
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ from pipeline.errors import ArtefactError
 from pipeline.evaluation import predictions_file
 from pipeline.export.formats import Format
 from pipeline.export.parity import ParityRow
+from pipeline.features import spec
 from pipeline.models.model import Model
 from pipeline.photos import manifest
 from pipeline.photos.splits import SPLITS
@@ -108,20 +108,25 @@ def written(model: Model, facts: Facts) -> str:
         "Spec": ["```json", json.dumps(model.spec, indent=2, sort_keys=True), "```"],
     }
     parts = [f"## {title}\n\n" + "\n".join(lines) for title, lines in sections.items()]
-    return "\n\n".join([f"# Image classifier of {len(model.classes)} classes", *parts]) + "\n"
+    warnings = [f"**Warning:** {warning}." for warning in spec.random_base(model.spec)]
+    return "\n\n".join([f"# Image classifier of {len(model.classes)} classes", *warnings, *parts]) + "\n"
 
 
 def _what(model: Model) -> list[str]:
-    spec, epochs = model.spec, len(model.history)
-    trained = f"{epochs} epochs of fine-tuning" if epochs else "none of the base was trained further"
-    weights = spec["weights"].get("sha256")
-    source = f"weights with sha256 `{weights}`" if weights else "random weights, so it is of no use but to try things"
+    made, epochs = model.spec, len(model.history)
+    trained = (
+        f"{epochs} epochs of fine-tuning"
+        if epochs and not model.joined_from
+        else "none of the base was trained further"
+    )
+    weights = made["weights"].get("sha256")
+    source = f"weights with sha256 `{weights}`" if weights else "which began with random weights"
     return [
         f"A network from an image to the probabilities of {len(model.classes)} classes: {_listed(model.classes)}.",
-        f"Its base is {spec['backbone']['name']}, {source}; {trained}. "
+        f"Its base is {made['backbone']['name']}, {source}; {trained}. "
         f"sha256 of the model's `model.json`: `{model.identity}`.",
         "",
-        f"It sees squares of {model.size} px, made from RGB of 8 bits by the geometry `{spec['resize']}` and an "
+        f"It sees squares of {model.size} px, made from RGB of 8 bits by the geometry `{made['resize']}` and an "
         "antialiased bilinear resize, which is Pillow's and part of the graph.",
     ]
 
@@ -139,18 +144,12 @@ def _data(facts: Facts) -> list[str]:
 
 
 def require_its_evaluation(model: Model, evaluation: Path) -> None:
-    """Raise ArtefactError if an evaluation cannot be that of a model: of other classes, or at another temperature."""
-    classes = predictions_file.read_predictions(evaluation).classes
-    if sorted(classes) != sorted(model.classes):
+    """Raise ArtefactError unless an evaluation is that of a model, or of the head that it is, joined to its base."""
+    subject = predictions_file.read_evaluated(evaluation)
+    if subject.identity != model.identity and (model.joined_from is None or subject.head != model.joined_from):
         raise ArtefactError(
-            f"--evaluation {evaluation}: expected one of {model.directory}, received one of other classes: "
-            f"{', '.join(classes)[:200]}"
-        )
-    found = predictions_file.read_metrics(evaluation).get("temperature")
-    if found is None or not math.isclose(found, model.temperature, rel_tol=1e-4):
-        raise ArtefactError(
-            f"--evaluation {evaluation}: expected one of {model.directory}, whose temperature is "
-            f"{model.temperature:.6g}, received one at temperature {found}: run `headstart evaluate` on the model"
+            f"{evaluation}: expected an evaluation of {model.directory}, received one of another head or model: run "
+            f"`hs.evaluate` on {model.directory}"
         )
 
 
@@ -199,14 +198,13 @@ def _formats(model: Model, facts: Facts) -> list[str]:
         "",
         f"On {facts.parity[0].images:,} test images, each format by its own runtime against the model:",
         "",
-        "| format | labels agree | largest difference of a probability | accuracy | ms an image | MB |",
-        "|---|---:|---:|---|---:|---:|",
+        "| format | labels agree | largest difference of a probability | ms an image | MB |",
+        "|---|---:|---:|---:|---:|",
     ]
     for found in facts.parity:
         difference = max(found.largest_difference, found.largest_difference_from_files or 0.0)
         lines.append(
-            f"| {found.format} | {found.agreeing:,} of {found.clear:,} | {difference:.1e} | {found.accuracy:.4f} "
-            f"[{found.accuracy_low:.4f}, {found.accuracy_high:.4f}] | {found.milliseconds:.1f} "
+            f"| {found.format} | {found.agreeing:,} of {found.clear:,} | {difference:.1e} | {found.milliseconds:.1f} "
             f"| {found.megabytes:.1f} |"
         )
     return lines

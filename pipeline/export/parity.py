@@ -3,7 +3,7 @@
 The model itself is run as `predict` runs it: our decoding, our resize, our engine. From the decoded pixels on, each
 format does the rest itself, and a SavedModel from the bytes of the file on, too. A float format whose probabilities
 differ by more than `TOLERANCE`, or whose labels do where the model is not torn between two by less than `MARGIN`, is no
-export of this model. A quantised one differs by nature: of it the accuracy is measured.
+export of this model. A quantised one differs by nature: how many labels agree says by how much.
 """
 
 import contextlib
@@ -31,7 +31,6 @@ from pipeline.photos.batches import Fit, Photos
 from pipeline.photos.manifest import Manifest
 from pipeline.photos.remote import Root
 from pipeline.photos.settings import Geometry
-from pipeline.stats import intervals
 from pipeline.types import Floats
 
 MARGIN: Final = 2e-3
@@ -60,8 +59,6 @@ class ParityRow:
         From the bytes of the file on; None for a format that takes pixels only.
     milliseconds : float
         Median of calls with one image as it comes, of any size, resize included.
-    accuracy, accuracy_low, accuracy_high : float
-        Of its labels, with the 95 % interval.
     """
 
     format: str
@@ -72,9 +69,6 @@ class ParityRow:
     largest_difference: float
     largest_difference_from_files: float | None
     milliseconds: float
-    accuracy: float
-    accuracy_low: float
-    accuracy_high: float
 
 
 @dataclass(frozen=True)
@@ -164,8 +158,6 @@ def compare(model: Model, directory: Path, row: Format, expected: Reference) -> 
             f"{path}: expected {model.classes[ours[others[0]]]} for {table.paths[others[0]]}, as the model gives it, "
             f"received {model.classes[given[others[0]]]}"
         )
-    right = int(np.count_nonzero(np.array(model.classes)[given] == np.array(table.labels)))
-    low, high = intervals.proportion(right, len(table))
     return ParityRow(
         format=row.name,
         megabytes=sum(file.stat().st_size for file in bundle.files_of(directory, row)) / 1e6,
@@ -175,9 +167,6 @@ def compare(model: Model, directory: Path, row: Format, expected: Reference) -> 
         largest_difference=largest,
         largest_difference_from_files=from_files,
         milliseconds=float(np.median(seconds) * 1e3),
-        accuracy=right / len(table),
-        accuracy_low=low,
-        accuracy_high=high,
     )
 
 

@@ -53,6 +53,8 @@ class ExtractResult:
         Who computed them, the busiest first; one, this process, unless an executor has others.
     lost : int
         How often a worker was lost, killed or hung, with what it was at.
+    warnings : list of str
+        What the user should know, one line each.
     """
 
     images: int
@@ -67,6 +69,7 @@ class ExtractResult:
     spec: str
     workers: list[Worker]
     lost: int
+    warnings: list[str]
 
 
 class By(NamedTuple):
@@ -142,7 +145,10 @@ def extract(
             progress=progress,
         )
         _finish(run, None if part != EVERYTHING else features_path)
-    report = _report(run)
+    warnings = spec.random_base(run.job.plan.spec)
+    if part == EVERYTHING and not run.failures:
+        warnings += features_file.sameness(features_path)
+    report = _report(run, warnings)
     if report_path:
         with published(report_path) as temporary:
             temporary.write_text(json.dumps(asdict(report), indent=2) + "\n", encoding="utf-8")
@@ -200,7 +206,7 @@ def _assemble(run: Completion, path: Path) -> None:
     )
 
 
-def _report(run: Completion) -> ExtractResult:
+def _report(run: Completion, warnings: list[str]) -> ExtractResult:
     """Sum a run up."""
     return ExtractResult(
         images=run.images,
@@ -215,6 +221,7 @@ def _report(run: Completion) -> ExtractResult:
         spec=run.rows[0].identity,
         workers=run.workers(),
         lost=run.lost,
+        warnings=warnings,
     )
 
 

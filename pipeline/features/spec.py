@@ -13,6 +13,9 @@ from pipeline.errors import SpecError
 Spec = Mapping[str, Any]
 
 # Features that differ only in these mean the same to a head, up to rounding; in any other field they do not.
+RANDOM: Final = (
+    "the base has random weights (`weights=none`) and knows nothing of photos: try things with it, and trust no result"
+)
 TOLERATED: Final = ("decoder.version", "decoder.jpeg", "precision", "dtype", "engine")
 
 
@@ -37,6 +40,18 @@ def differences(one: Spec, other: Spec) -> list[tuple[str, Any, Any]]:
     left, right = dict(flat(one)), dict(flat(other))
     names = sorted(left.keys() | right.keys())
     return [(name, left.get(name), right.get(name)) for name in names if left.get(name) != right.get(name)]
+
+
+def is_random(spec: Spec) -> bool:
+    """Whether the base of these features, of a head or of a model, began with random weights."""
+    weights = spec.get("weights")
+    return isinstance(weights, Mapping) and weights.get("seed") is not None
+
+
+def random_base(spec: Spec) -> list[str]:
+    """Return the warning that the base is random, if it is, and was not trained since."""
+    trained = "finetuned" in spec.get("weights", {})
+    return [RANDOM] if is_random(spec) and not trained else []
 
 
 def require_compatible(trained: Spec, offered: Spec) -> list[str]:

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.errors import InputError
+from pipeline.features import spec
 from pipeline.features.features_file import Features
 from pipeline.heads import registry, standardise, store
 from pipeline.heads.calibration import calibrate, thresholds
@@ -172,7 +173,7 @@ def fit(
             )
         watched = (held.images, held.codes) if len(held.codes) else None
         head.fit(fit.rows, fit.row_codes, watched, progress)
-        warnings = list(head.warnings_)
+        warnings = [*spec.random_base(features.spec), *head.warnings_]
         probabilities = registry.predict(head, held.images) if len(held.codes) else np.empty((0, len(classes)))
         calibrated = _calibrated(probabilities, held.codes, warnings) if training.calibrate else None
         if calibrated:

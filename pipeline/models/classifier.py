@@ -20,6 +20,7 @@ from pipeline.backbones.engines.engine import Engine, choose, open_engine
 from pipeline.errors import InputError
 from pipeline.features import resolve, spec
 from pipeline.heads.calibration import calibrate, thresholds
+from pipeline.heads.store import HEAD_FILE
 from pipeline.heads.store import load as load_head
 from pipeline.models import store
 from pipeline.models.numpy_head import Readout
@@ -28,6 +29,7 @@ from pipeline.models.settings import Runtime
 from pipeline.photos import decode
 from pipeline.photos.batches import Photos, batches
 from pipeline.photos.settings import Geometry
+from pipeline.storage.digests import of_file
 from pipeline.types import Progress
 
 
@@ -48,8 +50,14 @@ class Classifier(ABC):
         How the features of a head are made, checked against the weights that are here; None for a model.
     warnings : list of str
         Where this machine differs from the one that trained, but only up to rounding.
+    identity : str
+        sha256 of ``head.json`` or ``model.json``; empty for an export.
+    head : str or None
+        sha256 of the ``head.json`` of which it is, joined to its base or not; None for what was trained on.
     """
 
+    identity: str = ""
+    head: str | None = None
     classes: list[str]
     threshold: dict[str, Any] | None
     temperature: float = 1.0
@@ -191,6 +199,7 @@ class HeadClassifier(Classifier):
         self._directory = directory
         self._head, record = load_head(directory)
         self._spec: spec.Spec = record["spec"]
+        self.identity = self.head = of_file(directory / HEAD_FILE)
         self.classes, self.history = record["classes"], self._head.history_
         self.threshold = thresholds.of_record(record, directory)
         self.temperature = calibrate.of_record(record, directory)
@@ -250,6 +259,7 @@ class ModelClassifier(Classifier):
         self._model = store.read(directory)
         self.classes, self.threshold = self._model.classes, self._model.threshold
         self.temperature, self.history = self._model.temperature, self._model.history
+        self.identity, self.head = self._model.identity, self._model.joined_from
 
     @property
     def spec(self) -> spec.Spec:

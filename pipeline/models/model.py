@@ -59,6 +59,12 @@ class Model:
     identity: str
 
     @property
+    def joined_from(self) -> str | None:
+        """sha256 of the ``head.json`` of which it is, joined to its base; None if training changed it."""
+        made = self.document.get("made", {})
+        return made.get("head") if made.get("best_epoch") == 0 else None
+
+    @property
     def size(self) -> int:
         """Side of the input square, px."""
         return int(self.spec["size"])

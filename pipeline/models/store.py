@@ -79,9 +79,10 @@ class Record:
         Widths of the fresh convolutions between the spec's cut and its pooling.
     layers : sequence of LayerState
     history : sequence of mapping
-        A row an epoch. If there is one, the stored spec names the weights as fine-tuned.
+        A row an epoch.
     made : mapping
-        What else there is to say of how it was made, as JSON.
+        What else there is to say of how it was made, as JSON: ``head``, sha256 of ``head.json``, and ``best_epoch``.
+        Above 0 the stored spec names the weights as fine-tuned; at 0 the model is that head, joined to its base.
     calibration : mapping or None
         As in the record of a head, for the logits of the head.
     """
@@ -117,8 +118,9 @@ def save(directory: Path, trunk: Any, head: Any, stack: Stack, record: Record) -
     (directory / HISTORY_FILE).unlink(missing_ok=True)
     files = [WEIGHTS_FILE]
     kept = dict(record.spec)
-    if record.history:
+    if record.made.get("best_epoch"):
         kept["weights"] = dict(kept["weights"]) | {"finetuned": _sha256(directory / WEIGHTS_FILE)}
+    if record.history:
         publish_csv(directory / HISTORY_FILE, list(record.history[0]), [list(row.values()) for row in record.history])
         files.append(HISTORY_FILE)
     described = {

@@ -188,7 +188,7 @@ def evaluated(folders: Sequence[Path], trained: Sequence[Path], reports: Path | 
     InputError
         Two evaluations have the same name.
     """
-    found = compare.expand(folders)
+    found, _ = compare.once_each(compare.expand(folders))
     names = [folder.name for folder in found]
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise InputError(f"OUT_DIR: expected evaluations of different names, received {', '.join(twice)} twice")

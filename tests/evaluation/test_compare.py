@@ -205,3 +205,29 @@ def test_of_a_fine_tuned_model_it_is_said_whether_it_was_worth_its_time(three, t
 def test_of_a_model_that_is_only_joined_nothing_is_said_about_fine_tuning(three, tmp_path):
     training_time.write(tmp_path / "reports/dense.json", training_time.Cost("join", 0.0, "logistic"))
     assert compared(three, tmp_path / "result", tmp_path / "reports").fine_tuning == []
+
+
+def test_a_model_that_is_a_head_joined_to_its_base_is_judged_once(three, tmp_path):
+    for folder in three:
+        predictions_file.write_evaluated(folder, predictions_file.Subject(folder.name, folder.name))
+    model = evaluated(tmp_path / "model", range(2, 7))
+    predictions_file.write_evaluated(model, predictions_file.Subject("of the model", "logistic"))
+    summary = compared([*three, model], tmp_path / "result")
+    assert [place.name for place in summary.ranking] == ["dense", "logistic", "centroid"]
+    assert (len(summary.pairs), summary.joined, summary.fine_tuning) == (3, {"model": "logistic"}, [])
+    assert {"dense", "model"} == {place.name for place in compared([three[2], model], tmp_path / "other").ranking}
+
+
+def test_a_head_beside_nothing_but_its_joined_model_stands_alone_and_a_training_in_vain_is_told(tmp_path):
+    for name in ("logistic", "model"):
+        predictions_file.write_evaluated(
+            evaluated(tmp_path / name, range(3)), predictions_file.Subject(name, "logistic")
+        )
+    training_time.write(tmp_path / "reports/model.json", training_time.Cost("finetune", 7.0, "logistic"))
+    summary = compared([tmp_path], tmp_path / "result", tmp_path / "reports")
+    assert summary.verdict == "logistic stands alone: there is nothing to compare it with"
+    assert (summary.pairs, rows(tmp_path / "result/comparison.csv")) == ([], [])
+    assert summary.fine_tuning == [
+        "fine-tuning logistic was not worth it: no epoch was better on the validation split, so model is logistic; it "
+        "took 7.0 s"
+    ]

@@ -173,9 +173,9 @@ def test_only_the_test_split_is_judged(project):
 def test_folder_holds_these_files_and_no_others(project):
     project.write().evaluate()
     tables = (
-        "all_metrics.json metrics.json classes.csv confusion.csv learning_curves.csv predictions.csv reliability.csv"
+        "all_metrics.json evaluated.json metrics.json classes.csv confusion.csv learning_curves.csv predictions.csv"
     )
-    assert {file.name for file in project.out.iterdir()} == {*tables.split(), "plots"}
+    assert {file.name for file in project.out.iterdir()} == {*tables.split(), "reliability.csv", "plots"}
     pictures = "classes.png confusion_matrix.png mistakes.png reliability.png"
     assert {file.name for file in (project.out / "plots").iterdir()} == set(pictures.split())
 

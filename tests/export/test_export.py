@@ -139,7 +139,7 @@ def test_every_float_format_is_the_model_by_its_own_runtime(exported: Path) -> N
     assert rows["saved_model"]["largest_difference_from_files"] < 2e-6
     quantised = rows["tflite-int8"]
     assert 2e-6 < quantised["largest_difference"] < 0.1
-    assert quantised["accuracy_low"] <= quantised["accuracy"] <= quantised["accuracy_high"]
+    assert 0 <= quantised["agreeing"] <= quantised["clear"] <= quantised["images"]
     with (exported / bundle.PARITY_CSV).open() as file:
         assert [row["format"] for row in csv.DictReader(file)] == list(rows)
 
@@ -393,24 +393,15 @@ def test_the_margin_of_a_threshold_is_twice_the_way_to_it(model_dir: Path) -> No
     np.testing.assert_allclose(parity._margins(rows, model), [0.2, 0.4])
 
 
-@pytest.mark.parametrize(
-    ("classes", "temperature", "message"),
-    [
-        (["a", "z"], 1.7, "received one of other classes: a, z"),
-        (CLASSES, 0.6, r"whose temperature is 1\.7, received one at temperature 0\.6"),
-    ],
-)
 def test_an_evaluation_of_another_model_is_refused_before_anything_is_converted(
-    classes: list[str], temperature: float, message: str, model_dir: Path, tmp_path: Path
+    model_dir: Path, tmp_path: Path
 ) -> None:
     from pipeline.evaluation import predictions_file
 
-    rows = np.full((1, len(classes)), 1 / len(classes))
-    predictions_file.write_predictions(
-        tmp_path, predictions_file.Predictions(["p"], ["0" * 64], ["a"], ["a"], classes, rows)
-    )
-    predictions_file.write_metrics(tmp_path, {"images": 1, "accuracy": 1.0, "temperature": temperature})
-    with pytest.raises(ArtefactError, match=message):
+    predictions_file.write_evaluated(tmp_path, predictions_file.Subject("of another", None))
+    with pytest.raises(
+        ArtefactError, match=f"{tmp_path}: expected an evaluation of {model_dir}, received one of anoth"
+    ):
         export.export(
             model_dir,
             tmp_path / "out",
@@ -418,6 +409,22 @@ def test_an_evaluation_of_another_model_is_refused_before_anything_is_converted(
             progress=lambda done, total: pytest.fail("something was converted"),
         )
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(("identity", "head", "best_epoch"), [(None, None, 1), ("h", "h", 0), ("joined again", "h", 0)])
+def test_the_evaluation_of_a_model_is_taken_and_that_of_the_head_that_it_is(
+    identity: str | None, head: str | None, best_epoch: int, model_dir: Path, tmp_path: Path
+) -> None:
+    from pipeline.evaluation import predictions_file
+    from pipeline.export import model_card
+
+    model = store.read(model_dir)
+    model = dataclasses.replace(model, document=model.document | {"made": {"head": "h", "best_epoch": best_epoch}})
+    predictions_file.write_evaluated(tmp_path, predictions_file.Subject(identity or model.identity, head))
+    model_card.require_its_evaluation(model, tmp_path)
+    predictions_file.write_evaluated(tmp_path, predictions_file.Subject("another", "another"))
+    with pytest.raises(ArtefactError, match="received one of another head or model"):
+        model_card.require_its_evaluation(model, tmp_path)
 
 
 def test_the_card_tells_data_metrics_calibration_and_threshold(model_dir: Path, data: Data, tmp_path: Path) -> None:

@@ -83,4 +83,10 @@ def _as_stored(computed: NDArray[np.float32], dtype: str) -> NDArray[Any]:
             f"--dtype: a feature of {float(np.abs(computed).max()):.4g} does not fit {dtype} "
             f"(at most {float(np.finfo(dtype).max):.4g}); use --dtype float32"
         )
+    largest, least = float(np.abs(computed).max(initial=0.0)), float(np.finfo(dtype).smallest_normal)
+    if 0.0 < largest < least:
+        raise InputError(
+            f"`dtype`: the features of some images are {largest:.4g} at most, which {dtype} cannot tell from 0 (least "
+            f"{least:.4g}); use `dtype=float32`, or other weights"
+        )
     return stored

@@ -51,17 +51,20 @@ class Outcome:
     history : list of dict
         A row an epoch.
     best_epoch : int
-        Whose weights the network has now.
+        Whose weights the network has now; 0 if they are those that it started with.
     resumed_after : int
         The epoch whose checkpoint the run went on from; 0 if it started afresh.
     seconds : float
         Of the epochs computed now.
+    start : dict or None
+        Loss and accuracy on the validation images before the first epoch, where that start may be kept.
     """
 
     history: list[Row]
     best_epoch: int
     resumed_after: int
     seconds: float
+    start: Row | None = None
 
 
 def train(
@@ -75,6 +78,8 @@ def train(
     told: Callable[[Row], None],
 ) -> Outcome:
     """Train a network to the end of its epochs, from the checkpoint if there is one.
+
+    With early stopping the weights that it starts with are kept unless an epoch is better, or some of them are new.
 
     Parameters
     ----------
@@ -109,6 +114,8 @@ def train(
 
         tf.config.experimental.enable_op_determinism()
     before = tuner.frozen_digest()
+    untrained = tuner.weights()
+    start = _judge(tuner, val, settings) if settings.patience and not settings.starts_new else None
     state = _resumed(tuner, checkpoint)
     resumed_after, started = state.epoch, time.monotonic()
     for row in state.history:
@@ -125,10 +132,12 @@ def train(
             told(row)
     if written is not None:
         written.result()
+    if start and start["loss"] <= min(row["val_loss"] for row in state.history):
+        state.best, state.best_epoch = untrained, 0
     tuner.set_weights(state.best)
     if tuner.frozen_digest() != before:
         raise FrozenWeightsError("expected the frozen weights as they were before training, received others")
-    return Outcome(state.history, state.best_epoch, resumed_after, time.monotonic() - started)
+    return Outcome(state.history, state.best_epoch, resumed_after, time.monotonic() - started, start)
 
 
 def probabilities(tuner: Tuner, split: Split, settings: TuningSettings) -> NDArray[np.float64]:

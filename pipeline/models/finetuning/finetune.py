@@ -12,15 +12,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.errors import SettingError
+from pipeline.errors import ArtefactError, SettingError
 from pipeline.heads import registry, store, training_time
 from pipeline.models.finetuning import checkpoints
 from pipeline.models.finetuning.checkpoints import Row
 from pipeline.models.finetuning.epochs import FrozenWeightsError, Outcome
 from pipeline.models.finetuning.settings import FinetuneSettings
-from pipeline.models.finetuning.setup import Job, Run, require_same_classes
+from pipeline.models.finetuning.setup import Job, Run
 from pipeline.models.store import LayerState
 from pipeline.photos import manifest
+from pipeline.photos.manifest import Manifest
 from pipeline.photos.remote import Root
 from pipeline.types import Progress
 
@@ -39,7 +40,7 @@ class FinetuneResult:
         A row an epoch: epoch, loss, accuracy and, with validation images, val_loss, val_accuracy. The training side is
         the mean over the epoch's batches, while the weights move.
     best_epoch : int
-        Whose weights the model has; 0 if there was none.
+        Whose weights the model has; 0 if they are those that it started with.
     resumed_after : int
         The epoch whose checkpoint the run went on from; 0 if it started afresh.
     extraction_seconds : float
@@ -48,6 +49,8 @@ class FinetuneResult:
         For the epochs computed this time.
     warnings : list of str
         What the user should know, one line each.
+    start : dict or None
+        Loss and accuracy on the validation images before the first epoch, where that start may be kept.
     """
 
     layers: list[LayerState]
@@ -57,6 +60,14 @@ class FinetuneResult:
     extraction_seconds: float
     training_seconds: float
     warnings: list[str]
+    start: Row | None
+
+    @property
+    def scores(self) -> Row:
+        """Losses and accuracies with the weights that the model has; none if nothing was trained."""
+        if self.best_epoch:
+            return self.history[self.best_epoch - 1]
+        return {f"val_{name}": value for name, value in (self.start or {}).items()}
 
     @property
     def trained(self) -> int:
@@ -147,7 +158,7 @@ def finetune(
         job.save(model_dir, outcome)
     else:
         table = manifest.read(manifest_path)
-        require_same_classes(table, job.classes, manifest_path, head_dir)
+        _require_same_classes(table, job.classes, manifest_path, head_dir)
         with checkpoints.folder(run.cache, job.matters(table)) as folder:
             outcome = job.train(images_root, table, folder)
             job.save(model_dir, outcome)
@@ -159,6 +170,7 @@ def finetune(
         job.extraction_seconds,
         outcome.seconds,
         job.warnings,
+        outcome.start,
     )
     if callbacks.report_path:
         counted = {name: getattr(summary, name) for name in ("best_epoch", "resumed_after", "trained", "frozen")}
@@ -172,3 +184,12 @@ def finetune(
 def _require_kind(head_dir: Path, kind: str | None) -> None:
     if kind is not None and (found := registry.name_of(store.load(head_dir)[0])) != kind:
         raise SettingError(f"--head: expected a head of kind {kind} in {head_dir}, received {found}")
+
+
+def _require_same_classes(table: Manifest, classes: list[str], manifest_path: Path, head_dir: Path) -> None:
+    """Raise ArtefactError unless the head knows the classes of the manifest, and no others."""
+    if table.classes != sorted(classes):
+        raise ArtefactError(
+            f"{head_dir}: expected a head for the {len(table.classes)} classes of {manifest_path}, received one for "
+            f"{len(classes)}, of which {len(set(classes) & set(table.classes))} are among them; train the head again"
+        )

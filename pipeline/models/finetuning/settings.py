@@ -74,6 +74,11 @@ class TuningSettings:
             )
 
     @property
+    def starts_new(self) -> bool:
+        """Whether some of what trains starts from random weights."""
+        return bool(self.new_head or self.new_conv)
+
+    @property
     def from_pixels(self) -> bool:
         """Whether pixels are read anew in each epoch, instead of activations from the cache."""
         return self.live_augment or self.cut == "image"

@@ -18,7 +18,7 @@ from pipeline.backbones.engines.engine import version_of
 from pipeline.backbones.engines.tensorflow import computing_in
 from pipeline.backbones.table import resolve_cut
 from pipeline.backbones.weights import load as load_base
-from pipeline.errors import ArtefactError, InputError
+from pipeline.errors import InputError
 from pipeline.features import extract, resolve, spec
 from pipeline.features.features_file import Features
 from pipeline.features.resolve import Plan
@@ -126,7 +126,7 @@ class Job:
         else:
             trunk = cutting.trunk(plan.backbone, base, cut=plan.spec["cut"], pooling=pooling)
         self.trunk = assemble.flat(trunk)
-        if settings.new_head or settings.new_conv:
+        if settings.starts_new:
             stack = stack.renewed(self.trunk.output.shape[1], seed=settings.seed)
         self.stack, self.head = stack, assemble.head_network(stack)
         from_pixels = settings.epochs and settings.from_pixels
@@ -171,7 +171,7 @@ class Job:
                 progress=self.run.progress,
                 told=self.run.told,
             )
-            if self.calibration or self.threshold:
+            if outcome.best_epoch and (self.calibration or self.threshold):
                 self._settle(held)
             return outcome
 
@@ -269,15 +269,6 @@ class Job:
         self.extraction_seconds = time.monotonic() - started
         with Features(folder / "activations.h5") as features:
             yield input_pipeline.CachedRows(features, train.digests), input_pipeline.CachedRows(features, val.digests)
-
-
-def require_same_classes(table: Manifest, classes: list[str], manifest_path: Path, head_dir: Path) -> None:
-    """Raise ArtefactError unless the head knows the classes of the manifest, and no others."""
-    if table.classes != sorted(classes):
-        raise ArtefactError(
-            f"{head_dir}: expected a head for the {len(table.classes)} classes of {manifest_path}, received one for "
-            f"{len(classes)}, of which {len(set(classes) & set(table.classes))} are among them; train the head again"
-        )
 
 
 def _labelled(

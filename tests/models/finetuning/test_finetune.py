@@ -1,5 +1,6 @@
 """Training from cached activations is training the whole network: the same losses, the same weights, sooner."""
 
+import hashlib
 import json
 import math
 import os
@@ -20,6 +21,8 @@ from click.testing import CliRunner
 from pipeline.backbones.table import resolve_cut
 from pipeline.backbones.weights import load as load_base
 from pipeline.errors import ArtefactError, BusyError, CutError, InputError, SpecError
+from pipeline.evaluation import evaluate, predictions_file
+from pipeline.evaluation.settings import EvaluateSettings
 from pipeline.features import extract
 from pipeline.features.features_file import Features
 from pipeline.heads import train
@@ -31,7 +34,7 @@ from pipeline.heads.resolve import Training
 from pipeline.heads.store import HEAD_FILE, save
 from pipeline.heads.store import load as load_head
 from pipeline.inference import predict
-from pipeline.models import assemble, model, store
+from pipeline.models import assemble, classifier, model, store
 from pipeline.models.finetuning import checkpoints, finetune
 from pipeline.models.finetuning.settings import FinetuneSettings, TuningSettings
 from pipeline.models.settings import Runtime
@@ -476,13 +479,46 @@ def test_smoothed_labels_and_class_weights_enter_the_loss(project: Project) -> N
 
 
 def test_early_stopping_keeps_the_best_weights(project: Project) -> None:
-    summary = project.finetune(epochs=30, patience=2, optimizer="adam", learning_rate=0.05)
+    summary = project.finetune(epochs=30, patience=2, optimizer="adam", learning_rate=0.05, new_head=True)
     losses = [row["val_loss"] for row in summary.history]
     assert summary.best_epoch == 1 + int(np.argmin(losses))
     assert len(losses) == summary.best_epoch + 2
     pixels, codes = project.split("val")
     found = store.normalised(store.read(project.model).network()(pixels).numpy())
     assert -np.log(found[np.arange(len(codes)), codes]).mean() == pytest.approx(min(losses), rel=1e-4)
+
+
+def test_the_head_is_kept_where_no_epoch_is_better(project: Project) -> None:
+    project.finetune(epochs=0)
+    joined = project.weights()
+    summary = project.finetune(epochs=2, patience=2, optimizer="sgd", learning_rate=30.0)
+    assert summary.best_epoch == 0
+    assert summary.scores["val_loss"] < min(row["val_loss"] for row in summary.history)
+    for name, array in project.weights().items():
+        np.testing.assert_array_equal(array, joined[name])
+    kept = store.read(project.model)
+    assert kept.joined_from == hashlib.sha256((project.head / HEAD_FILE).read_bytes()).hexdigest()
+    assert (kept.temperature, "finetuned" in kept.spec["weights"]) == (1.0, False)
+
+
+def test_a_joined_model_is_evaluated_by_the_features_as_its_head_and_a_trained_one_by_its_network(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chosen = EvaluateSettings(resamples=100, engine="tensorflow", cache=project.cache)
+
+    def judged(trained: Path) -> tuple[str, predictions_file.Subject]:
+        out = project.root / "evaluation"
+        evaluate.evaluate(project.images, project.manifest, project.features, trained, out, chosen)
+        return (out / "metrics.json").read_text(), predictions_file.read_evaluated(out)
+
+    metrics, head = judged(project.head)
+    project.finetune(epochs=0)
+    again, joined = judged(project.model)
+    assert (again, joined.head) == (metrics, head.identity)
+    assert head.identity == head.head != joined.identity
+    project.finetune(epochs=1)
+    monkeypatch.setattr(classifier.ModelClassifier, "predict_from_features", None)
+    assert judged(project.model)[1] == predictions_file.Subject(store.read(project.model).identity, None)
 
 
 class Killed(BaseException):
