@@ -159,10 +159,12 @@ def extract(photos: Photos, out: Place = OUT / "features.h5", **chosen: Any) -> 
 def audit(features: Features, out: Place = OUT / "audit", **chosen: Any) -> Audit:
     """Look for copies, leaks, contradictions, wrong labels and outliers; tables and pictures go to the folder `out`."""
     from pipeline.audit.audit import audit as run
+    from pipeline.audit.audit import warnings_of
 
     settings, path, photos = chosen_settings(AuditSettings, "audit", chosen), Path(out), features.photos
     with _progress("images") as advance:
-        return Audit(path, run(photos.images, photos.path, features.path, path, settings, progress=advance))
+        counts = run(photos.images, photos.path, features.path, path, settings, progress=advance)
+    return Audit(path, counts, warnings_of(features.path))
 
 
 @takes(GrowthSettings)

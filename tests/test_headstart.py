@@ -15,6 +15,7 @@ from pipeline.evaluation.compare_settings import CompareSettings
 from pipeline.evaluation.settings import EvaluateSettings
 from pipeline.export.settings import ExportSettings
 from pipeline.features.settings import ExtractSettings, ProbeSettings
+from pipeline.features.spec import RANDOM
 from pipeline.heads.settings import GrowthSettings, TrainSettings
 from pipeline.inference.settings import PredictSettings
 from pipeline.models.finetuning.settings import FinetuneSettings
@@ -137,7 +138,8 @@ def test_a_list_stands_for_several_values_and_none_for_no_value(here: Path) -> N
     features = hs.extract(hs.prepare("photos", stratify=True, workers=1), **TINY)
     with pytest.raises(hs.InputError, match="is an option of"):
         hs.train(features, head="logistic", hidden=[8])
-    assert hs.train(features, calibrate="none").warnings == []
+    assert features.warnings[0] == RANDOM
+    assert hs.train(features, calibrate="none").warnings == [RANDOM]
 
 
 def test_importing_changes_nothing_and_loads_no_network() -> None:

@@ -154,10 +154,11 @@ class Audit(Shown):
 
     path: Path
     counts: dict[str, int]
+    warnings: list[str] = field(default_factory=list, repr=False)
 
     def _table(self) -> Table:
         rows = [(name.replace("_", " "), f"{count:,}") for name, count in self.counts.items()]
-        return Table(str(self.path), ("audit", ""), rows, right={1})
+        return Table(str(self.path), ("audit", ""), rows, right={1}, notes=self.warnings)
 
 
 @dataclass(frozen=True)

@@ -61,7 +61,9 @@ def predict(
     """
     if classifier.head:
         with Features(features_path) as features:
-            warnings = spec.require_compatible(classifier.spec, features.spec)
+            warnings = spec.require_compatible(
+                classifier.spec, features.spec, head=classifier.path, features=features_path
+            )
             _check_tta(tta, features)
             rows = features.gather_views(table.digests)
         views = [rows[:, view] for view in range(rows.shape[1] if tta else 1)]

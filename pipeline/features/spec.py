@@ -6,6 +6,7 @@ Batch size, threads, paths, labels, splits, views and order are not in it.
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any, Final
 
 from pipeline.errors import SpecError
@@ -54,7 +55,9 @@ def random_base(spec: Spec) -> list[str]:
     return [RANDOM] if is_random(spec) and not trained else []
 
 
-def require_compatible(trained: Spec, offered: Spec) -> list[str]:
+def require_compatible(
+    trained: Spec, offered: Spec, *, head: Path | None = None, features: Path | None = None
+) -> list[str]:
     """Refuse features that mean something else than those a head was trained on.
 
     Parameters
@@ -63,6 +66,8 @@ def require_compatible(trained: Spec, offered: Spec) -> list[str]:
         The spec that the head keeps.
     offered : mapping
         The spec of the features it is handed.
+    head, features : Path, optional
+        Where the two lie, for the message.
 
     Returns
     -------
@@ -80,7 +85,8 @@ def require_compatible(trained: Spec, offered: Spec) -> list[str]:
         message = f"{field}: expected {expected!r}, received {received!r}"
         (tolerated if _is_tolerated(field) else refused).append(message)
     if refused:
-        raise SpecError(f"the head was trained on features of another spec: {'; '.join(refused)}")
+        other = "another spec" if features is None else f"another spec than those in {features}"
+        raise SpecError(f"{head or 'the head'} was trained on features of {other}: {'; '.join(refused)}")
     return [f"the head was trained on features that differ slightly: {message}" for message in tolerated]
 
 

@@ -46,7 +46,7 @@ class ExportClassifier(Classifier):
 
     def __init__(self, path: Path, runtime: Runtime) -> None:
         super().__init__(runtime)
-        self._path = path
+        self.path = path
         for option in ("weights", "engine", "precision"):
             if (given := getattr(runtime, option)) not in (None, "auto"):
                 raise InputError(f"--{option}: expected none, since {path} is an export, received {given!r}")
@@ -88,6 +88,4 @@ class ExportClassifier(Classifier):
         self._refuse()
 
     def _refuse(self) -> NoReturn:
-        raise InputError(
-            f"{self._path}: expected a head or a model to tell more than probabilities, received an export"
-        )
+        raise InputError(f"{self.path}: expected a head or a model to tell more than probabilities, received an export")

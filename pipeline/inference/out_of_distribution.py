@@ -61,6 +61,8 @@ class TrainingPhotos:
         As `headstart extract` and `headstart prepare` wrote them. Of several views the first counts, the photo itself.
     described : mapping
         The spec of the features that will be compared with them.
+    head : Path, optional
+        Whose spec that is, for the message.
 
     Attributes
     ----------
@@ -81,9 +83,11 @@ class TrainingPhotos:
         A file is damaged, or a photo has no features.
     """
 
-    def __init__(self, features_path: Path, manifest_path: Path, described: spec.Spec) -> None:
+    def __init__(
+        self, features_path: Path, manifest_path: Path, described: spec.Spec, *, head: Path | None = None
+    ) -> None:
         self._features = Features(features_path)
-        self.warnings = _require_same(described, self._features)
+        self.warnings = _require_same(described, self._features, head)
         table = manifest.read(manifest_path).distinct("train")
         if len(table) < 2:
             raise InputError(f"{manifest_path}: expected two training photos or more, received {len(table)}")
@@ -178,13 +182,10 @@ class TrainingPhotos:
                 yield nearest_neighbours.unit(first.reshape(len(first), -1).astype(np.float32))
 
 
-def _require_same(described: spec.Spec, features: Features) -> list[str]:
+def _require_same(described: spec.Spec, features: Features, head: Path | None) -> list[str]:
     if "finetuned" in described.get("weights", {}):
         raise SpecError(
             f"--features: expected features of the fine-tuned model, received {features.path}, which its base made "
             "before it was trained on: photos can be compared by the head that the model came from, not by the model"
         )
-    try:
-        return spec.require_compatible(described, features.spec)
-    except SpecError as error:
-        raise SpecError(f"--features {features.path}: {error}") from error
+    return spec.require_compatible(described, features.spec, head=head, features=features.path)

@@ -211,7 +211,7 @@ def _training_photos(asked: Asked, used: Classifier) -> TrainingPhotos:
     if asked.features is None or asked.manifest is None:
         missing = "--features" if asked.features is None else "--manifest"
         raise InputError(f"{missing}: expected a file, since photos are to be compared with training photos")
-    return TrainingPhotos(asked.features, asked.manifest, used.spec)
+    return TrainingPhotos(asked.features, asked.manifest, used.spec, head=used.path)
 
 
 @dataclass(frozen=True)

@@ -50,12 +50,15 @@ class Classifier(ABC):
         How the features of a head are made, checked against the weights that are here; None for a model.
     warnings : list of str
         Where this machine differs from the one that trained, but only up to rounding.
+    path : Path
+        Where it lies.
     identity : str
         sha256 of ``head.json`` or ``model.json``; empty for an export.
     head : str or None
         sha256 of the ``head.json`` of which it is, joined to its base or not; None for what was trained on.
     """
 
+    path: Path
     identity: str = ""
     head: str | None = None
     classes: list[str]
@@ -196,7 +199,7 @@ class HeadClassifier(Classifier):
 
     def __init__(self, directory: Path, runtime: Runtime | None) -> None:
         super().__init__(runtime)
-        self._directory = directory
+        self.path = directory
         self._head, record = load_head(directory)
         self._spec: spec.Spec = record["spec"]
         self.identity = self.head = of_file(directory / HEAD_FILE)
@@ -225,9 +228,9 @@ class HeadClassifier(Classifier):
         engine = runtime.engine
         if engine == "auto" and "engine" in self.spec:
             engine = self.spec["engine"]["name"]
-        settings = resolve.settings_of(self.spec, self._directory, weights=runtime.weights, engine=engine)
+        settings = resolve.settings_of(self.spec, self.path, weights=runtime.weights, engine=engine)
         plan = resolve.plan(replace(settings, precision=runtime.precision or settings.precision))
-        return plan, spec.require_compatible(self.spec, plan.spec)
+        return plan, spec.require_compatible(self.spec, plan.spec, head=self.path)
 
     @cached_property
     def readout(self) -> Readout:
@@ -256,7 +259,7 @@ class ModelClassifier(Classifier):
 
     def __init__(self, directory: Path, runtime: Runtime) -> None:
         super().__init__(runtime)
-        self._model = store.read(directory)
+        self.path, self._model = directory, store.read(directory)
         self.classes, self.threshold = self._model.classes, self._model.threshold
         self.temperature, self.history = self._model.temperature, self._model.history
         self.identity, self.head = self._model.identity, self._model.joined_from

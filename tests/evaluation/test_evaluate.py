@@ -17,6 +17,7 @@ from pipeline.evaluation import evaluate as evaluation
 from pipeline.evaluation import predictions_file, results
 from pipeline.evaluation.settings import EvaluateSettings
 from pipeline.features import features_file
+from pipeline.features.spec import RANDOM
 from pipeline.heads.calibration import calibrate
 from pipeline.heads.dense import DenseHead
 from pipeline.heads.store import load, save
@@ -28,7 +29,7 @@ from pipeline.stats import metrics
 from stages.evaluate import evaluate as command
 from tests.fakes import plan, register_tiny
 
-SPEC = {"cut": "top", "decoder": {"version": "1"}, "weights": {"seed": 1}}
+SPEC = {"cut": "top", "decoder": {"version": "1"}, "weights": {"sha256": "0"}}
 HISTORY = [
     {"epoch": 1, "loss": 0.9, "accuracy": 0.5, "val_loss": 1.0, "val_accuracy": 0.4},
     {"epoch": 2, "loss": 0.5, "accuracy": 0.8, "val_loss": 0.7, "val_accuracy": 0.6},
@@ -72,7 +73,7 @@ class Project:
         self.head, self.out = root / "head", root / "out"
         self.rows = []
         self.history = []
-        self.spec = SPEC
+        self.spec = self.head_spec = SPEC
         self.shades = itertools.count()
 
     def add(self, path, label, split, given, confidence=0.9):
@@ -104,7 +105,7 @@ class Project:
         )
         head = transparent_head(len(self.classes))
         head.history_ = self.history
-        save(head, self.head, {"classes": head_classes or self.classes, "spec": SPEC})
+        save(head, self.head, {"classes": head_classes or self.classes, "spec": self.head_spec})
         return self
 
     @property
@@ -447,8 +448,15 @@ def test_a_head_whose_classes_stand_in_another_order_is_judged_by_names(project)
 
 def test_features_of_another_spec_are_refused_by_field(project):
     project.spec = {**SPEC, "cut": "block-1"}
-    with pytest.raises(SpecError, match="cut: expected 'top', received 'block-1'"):
-        project.write().evaluate()
+    project.write()
+    expected = f"{project.head} was trained on features of another spec than those in {project.features}: cut: expected"
+    with pytest.raises(SpecError, match=expected):
+        project.evaluate()
+
+
+def test_of_a_random_base_it_is_said_that_no_result_is_to_be_trusted(project):
+    project.spec = project.head_spec = {**SPEC, "weights": {"seed": 1}}
+    assert project.write().evaluate().warnings == [RANDOM]
 
 
 def test_features_of_another_decoder_version_are_a_warning(project):

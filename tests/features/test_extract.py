@@ -7,6 +7,7 @@ import subprocess
 import sys
 import textwrap
 import time
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -362,6 +363,32 @@ def test_a_feature_too_large_for_float16_is_an_error_that_names_the_option(proje
     with pytest.raises(InputError, match=r"--dtype: a feature of 1\.00.*does not fit float16.*--dtype float32"):
         project.run(engine=Overflowing())
     assert project.run(engine=Overflowing(), dtype="float32").computed == 11
+
+
+class Scaled(CountingEngine):
+    """Features of the images, or of the first place alone, times a factor."""
+
+    def __init__(self, factor: float, *, places: int = 12) -> None:
+        super().__init__()
+        self.factor, self.places = factor, places
+
+    def run(self, batches: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+        for rows in super().run(batches):
+            yield np.float32(self.factor) * (rows if self.places else np.ones_like(rows) * rows[:, :1])
+
+
+def test_features_that_the_storage_would_make_zero_are_an_error_that_names_a_dtype(project: Project) -> None:
+    with pytest.raises(InputError, match=r"`dtype`: the features .* float16 cannot tell from 0 .*`dtype=float32`"):
+        project.run(engine=Scaled(1e-8))
+    assert project.run(engine=Scaled(1e-8), dtype="float32").computed == 11
+
+
+def test_features_that_do_not_vary_are_said_with_the_extraction(project: Project) -> None:
+    (random, same) = project.run(engine=Scaled(0.0), dtype="float32").warnings
+    assert (random, "of 11 images are all the same" in same) == (spec.RANDOM, True)
+    assert "differ along one line only" in project.run(engine=Scaled(1.0, places=0), size=SIZE * 2).warnings[1]
+    assert project.run(size=SIZE * 4).warnings == [spec.RANDOM]
+    assert json.loads(project.report.read_text())["warnings"] == [spec.RANDOM]
 
 
 def test_a_feature_that_is_no_number_is_an_error(project: Project) -> None:

@@ -74,3 +74,13 @@ def test_features_that_differ_by_rounding_bring_a_warning_that_names_the_field(f
 
 def test_equal_specs_bring_no_warning() -> None:
     assert spec.require_compatible(TRAINED, dict(TRAINED)) == []
+
+
+def test_a_base_is_random_by_its_seed_and_is_warned_of_until_it_was_trained():
+    for weights, random, warned in (
+        ({"sha256": "0"}, False, []),
+        ({"seed": 0}, True, [spec.RANDOM]),
+        ({"seed": 0, "finetuned": "1"}, True, []),
+    ):
+        described = {"weights": weights}
+        assert (spec.is_random(described), spec.random_base(described)) == (random, warned)

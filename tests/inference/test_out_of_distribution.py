@@ -120,7 +120,9 @@ def test_maps_are_compared_as_one_row(tmp_path: Path) -> None:
 
 def test_features_of_another_base_are_refused_and_another_precision_is_a_warning(tmp_path: Path) -> None:
     written(tmp_path, draw(4, 6), ["train"] * 4)
-    with pytest.raises(SpecError, match=r"--features .*features\.h5: .* backbone\.name: expected 'c', received 'b'"):
+    with pytest.raises(
+        SpecError, match=r"another spec than those in .*features\.h5: backbone\.name: expected 'c', received 'b'"
+    ):
         opened(tmp_path, SPEC | {"backbone": {"name": "c"}})
     (warning,) = opened(tmp_path, SPEC | {"precision": "bfloat16"}).warnings
     assert "precision: expected 'bfloat16', received 'float32'" in warning

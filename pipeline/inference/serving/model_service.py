@@ -218,7 +218,7 @@ def _training_photos(used: Classifier, settings: ServeSettings) -> TrainingPhoto
         return None
     if missing:
         raise InputError(f"{missing[0]}: expected a file, since the other of --features and --manifest is given")
-    return TrainingPhotos(given["--features"], given["--manifest"], used.spec)
+    return TrainingPhotos(given["--features"], given["--manifest"], used.spec, head=used.path)
 
 
 def jpeg(pixels: Pixels) -> bytes:

@@ -101,13 +101,15 @@ class Job:
         self.calibration: dict[str, Any] | None = record.get("calibration")
         self.head_digest = hashlib.sha256((head_dir / HEAD_FILE).read_bytes()).hexdigest()
         with Features(features_path) as features:
-            self.warnings = spec.require_compatible(record["spec"], features.spec)
+            self.warnings = spec.require_compatible(
+                record["spec"], features.spec, head=head_dir, features=features_path
+            )
             self.views = features.views
         # Networks train in float32, whatever the features were computed in.
         described = resolve.settings_of(record["spec"], head_dir, weights=run.weights, engine=run.engine)
         self.chosen = replace(described, precision="float32")
         self.plan = resolve.plan(self.chosen)
-        differing = spec.require_compatible(record["spec"], self.plan.spec)
+        differing = spec.require_compatible(record["spec"], self.plan.spec, head=head_dir)
         self.warnings += [line for line in differing if line not in self.warnings]
         self.extraction_seconds = 0.0
         with computing_in("float32"), devices.strategy().scope():
