@@ -7,7 +7,7 @@ import click
 
 from pipeline.features.settings import AUTO, ProbeSettings
 from pipeline.photos.remote import Root
-from stages.console import Stage, progress
+from stages.console import Stage, progress, warn
 from stages.options.of_settings import options, settings_of
 from stages.options.paths import PLACE
 
@@ -23,6 +23,7 @@ def probe(images: Root, manifest: Path, cut_json: Path, **chosen: Any) -> None:
     Beside it go layers.csv and plots/layers.png: the accuracy of a quick head at every cut and pooling, and what each
     costs; and backbones.csv and plots/backbones.png: the bases of --compare.
     """
+    from pipeline.features import spec
     from pipeline.features.probe import probe, results
 
     settings = settings_of(ProbeSettings, chosen)
@@ -32,6 +33,8 @@ def probe(images: Root, manifest: Path, cut_json: Path, **chosen: Any) -> None:
         return
     with progress("images") as advance:
         finding, contenders = probe.probe(images, manifest, cut_json, settings, progress=advance)
+    for warning in spec.random_base(finding.plan.spec):
+        warn(warning)
     for one in contenders:
         judged = one.finding.recommendation.chosen
         low, high = judged.interval

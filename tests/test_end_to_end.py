@@ -217,7 +217,7 @@ class Chain:
         manifest, features = root / "manifest.csv", root / "features.h5"
         succeeded("prepare", photos, manifest, "--stratify", "--workers", 1)
         options = ("--backbone", backbone, "--weights", weights, "--size", SIZE, "--cache", root / "cache")
-        succeeded("extract", photos, manifest, features, *options)
+        succeeded("extract", photos, manifest, features, *options, "--dtype", "float32")
         epochs = ("--epochs", 3) if head == "dense" else ()
         succeeded("train", manifest, features, self.head_dir, "--head", head, *epochs)
         succeeded("evaluate", photos, manifest, features, self.head_dir, root / "out", "--resamples", 100)
@@ -297,7 +297,7 @@ def test_a_broken_file_has_its_row_the_rest_go_on_and_the_status_is_1(chain: Cha
 def test_a_head_does_not_take_features_of_another_base(chain: Chain, tmp_path: Path) -> None:
     photos, manifest, features = chain.root / "photos", chain.root / "manifest.csv", tmp_path / "features.h5"
     options = ("--backbone", "mobilenet_v2", "--weights", "none", "--weights-seed", 1, "--size", SIZE)
-    succeeded("extract", photos, manifest, features, *options, "--cache", tmp_path / "cache")
+    succeeded("extract", photos, manifest, features, *options, "--dtype", "float32", "--cache", tmp_path / "cache")
     result = headstart("evaluate", photos, manifest, features, chain.head_dir, tmp_path / "out")
     assert result.exit_code == 1
     assert " was trained on features of another spec than those in " in result.stderr

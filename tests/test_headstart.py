@@ -39,7 +39,7 @@ STEPS: dict[str, type] = {
     "export": ExportSettings,
     "report": ReportSettings,
 }
-TINY: dict[str, Any] = {"backbone": "mobilenet", "alpha": 0.25, "weights": "none", "size": 32}
+TINY: dict[str, Any] = {"backbone": "mobilenet", "alpha": 0.25, "weights": "none", "size": 32, "dtype": "float32"}
 
 
 @pytest.fixture

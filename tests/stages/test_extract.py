@@ -7,7 +7,7 @@ from stages.extract import extract
 from stages.prepare import prepare
 from tests.fakes import write_classes
 
-BASE = ("--backbone", "mobilenet_v2", "--weights", "none", "--size", "32")
+BASE = ("--backbone", "mobilenet_v2", "--weights", "none", "--size", "32", "--dtype", "float32")
 
 
 def run(folder: Path, *options: str) -> Result:

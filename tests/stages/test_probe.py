@@ -74,11 +74,12 @@ NETWORK = ("--backbone", "mobilenet_v2", "--weights", "none", "--size", 32)
 
 def extract(tmp_path: Path, *options: object) -> Result:
     paths = (tmp_path / "photos", tmp_path / "manifest.csv", tmp_path / "features.h5")
-    return run("extract", *paths, "--cache", tmp_path / "cache", *options)
+    return run("extract", *paths, "--cache", tmp_path / "cache", "--dtype", "float32", *options)
 
 
 def explain(tmp_path: Path, *options: object) -> Result:
-    return run("cache", "explain", tmp_path / "manifest.csv", "--cache", tmp_path / "cache", *options)
+    place = ("--cache", tmp_path / "cache", "--dtype", "float32")
+    return run("cache", "explain", tmp_path / "manifest.csv", *place, *options)
 
 
 @pytest.mark.parametrize("command", [extract, explain])

@@ -176,7 +176,7 @@ def test_a_recipe_runs_from_photos_to_a_judged_model(name: str, photos: dict[int
     read, cache = (images, root / "manifest.csv"), ("--cache", tmp_path / "cache", "--engine", "tensorflow")
     ran("probe", *read, tmp_path / "cut.json", *words(base), *words(sections["probe"]), *cache)
     cut = ("--cut-file", tmp_path / "cut.json")
-    ran("extract", *read, features, *words(base), *words(sections["extract"]), *cut, *cache)
+    ran("extract", *read, features, *words(base), *words(sections["extract"]), *cut, "--dtype", "float32", *cache)
     ran("train", root / "manifest.csv", features, head, "--head", "dense", *words(sections["train.dense"]))
     ran("finetune", *read, features, head, model, *words(tuning), *cache)
     ran("evaluate", *read, features, model, tmp_path / "judged", "--resamples", 100, *cache)

@@ -200,7 +200,7 @@ def test_cached_and_ordinary_training_give_the_same_losses_and_weights(
 ) -> None:
     import keras
 
-    project = Project(tmp_path, backbone=backbone, **chosen)
+    project = Project(tmp_path, backbone=backbone, dtype="float32", **chosen)
     summary = project.finetune(cut=cut, learning_rate=rate)
     names, before, losses, expected = ordinary(project, cut, keras.optimizers.SGD(rate), 2, CHOSEN.batch_size)
     np.testing.assert_allclose([row["loss"] for row in summary.history], losses, rtol=1e-5)
