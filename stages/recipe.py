@@ -73,8 +73,6 @@ def recipe(ctx: click.Context, name: str | None, listed: bool, weights: str | No
     """
     if listed == (name is not None):
         raise click.UsageError(f"expected NAME or --list, received {'both' if listed else 'neither'}", ctx)
-    if listed and (weights or changes):
-        raise click.UsageError("--weights and --set-param: expected with NAME, received --list", ctx)
     root = project(Path.cwd())
     if name is None:
         click.echo("\n".join(_table(root)))

@@ -50,10 +50,8 @@ class Classifier(ABC):
         How the features of a head are made, checked against the weights that are here; None for a model.
     warnings : list of str
         Where this machine differs from the one that trained, but only up to rounding.
-    path : Path
-        Where it lies.
-    identity : str
-        sha256 of ``head.json`` or ``model.json``; empty for an export.
+    path, identity : Path, str
+        Where it lies; sha256 of its ``head.json`` or ``model.json``, empty for an export.
     head : str or None
         sha256 of the ``head.json`` of which it is, joined to its base or not; None for what was trained on.
     """

@@ -124,7 +124,6 @@ WITHOUT_EFFECT: Final = (
     ("report", "--weights none", "--weights: expected with --heat-maps, received none"),
     ("report", "--heat-maps", "--heat-maps: expected with --trained, received none"),
     ("backbones", "--size 32", "--size: expected with the NAME of a base, received none"),
-    ("recipe", "--list --weights none", "--weights and --set-param: expected with NAME, received --list"),
 )
 
 
