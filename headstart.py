@@ -178,7 +178,8 @@ def growth(features: Features, out: Place = OUT / "growth", **chosen: Any) -> Gr
     settings, path = chosen_settings(GrowthSettings, "growth", chosen), Path(out)
     with _progress("fits") as advance:
         done = grow(features.photos.path, features.path, path, settings, progress=advance)
-    return Growth(path, dict(zip(done.sizes, map(ends, done.accuracies), strict=True)), ends(done.forecast))
+    accuracies = dict(zip(done.sizes, map(ends, done.accuracies), strict=True))
+    return Growth(path, accuracies, ends(done.forecast), done.warnings)
 
 
 @takes(TrainSettings)
@@ -193,6 +194,8 @@ def train(features: Features, out: Place | None = None, **chosen: Any) -> Traine
     scores = {"train accuracy": done.train.accuracy, "train loss": done.train.loss}
     if done.val:
         scores |= {"val accuracy": done.val.accuracy, "val loss": done.val.loss}
+    if done.out_of_fold:
+        scores |= {"out-of-fold accuracy": done.out_of_fold.accuracy, "out-of-fold loss": done.out_of_fold.loss}
     return Trained(path, features, scores, done.warnings)
 
 

@@ -1,74 +1,90 @@
-"""Accuracy with few photos a class, for every head: a table and a picture.
+"""Few photos a class, for every head: accuracy, log loss and calibration error on other photos, and a picture.
 
-    python benchmarks/few_photos.py MANIFEST.csv FEATURES.h5 PICTURE.png [--counts 5 10 20 50 --seeds 5]
+    python benchmarks/few_photos.py MANIFEST.csv FEATURES.h5 PICTURE.png [--counts 5 10 20 50 --seeds 5 --heads dense]
 
-The training images of the manifest are drawn from, so many a class, anew for each seed; every head gets the same ones,
-with the defaults of the command line, and is judged on the test split. The dense head has no validation images here: it
-runs for --epochs. Printed are the mean accuracy over the seeds, and the lowest and highest.
+So many images a class are drawn from train and val, anew for each seed; every head gets the same ones, one in eight of
+them for validation, and is trained with the defaults of the command line. The test split judges, before and after the
+temperature. First validation images choose however few they are, without a temperature, as they would do without folds;
+then as `train` does. Printed are means over the seeds, and the lowest and highest accuracy.
 """
 
 import argparse
+import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import click
 import numpy as np
 
 from pipeline.features.features_file import Features
-from pipeline.heads import registry
+from pipeline.heads import store, train
+from pipeline.heads.calibration import calibrate
 from pipeline.heads.registry import HEADS
-from pipeline.photos import manifest
-from stages.train import train
+from pipeline.heads.settings import TrainSettings
+from pipeline.photos import manifest, splits
+from pipeline.stats import calibration_error
 
 
-def defaults(name: str) -> dict[str, Any]:
-    """Return the parameters of a head as the command line has them."""
-    options = {option.name: option for option in train.params}
-    context = click.Context(train)
-    return {
-        parameter: options[parameter].process_value(context, options[parameter].get_default(context))
-        for parameter in registry.parameters_of(name)
-    }
-
-
-def draw(codes: np.ndarray, count: int, seed: int) -> np.ndarray:
-    """Return the places of `count` images of each class."""
+def draw(table: manifest.Manifest, count: int, seed: int) -> manifest.Manifest:
+    """Return a manifest of `count` images of each class, one in eight of them, but at least one in all, in val."""
     generator = np.random.default_rng(seed)
-    chosen = [generator.permutation(np.flatnonzero(codes == code))[:count] for code in np.unique(codes)]
-    return np.sort(np.concatenate(chosen))
+    labels = np.array(table.labels)
+    chosen = np.concatenate([generator.permutation(np.flatnonzero(labels == one))[:count] for one in table.classes])
+    generator.shuffle(chosen)
+    held = max(1, len(chosen) // 8)
+    return replace(table.take(chosen.tolist()), splits=["val"] * held + ["train"] * (len(chosen) - held))
+
+
+def measured(name: str, learned: manifest.Manifest, features: Path, X: np.ndarray, y: np.ndarray) -> list[float]:
+    """Return the accuracy on test rows, then log loss and calibration error, uncalibrated and calibrated."""
+    with tempfile.TemporaryDirectory() as folder:
+        manifest.write(learned, Path(folder) / "manifest.csv")
+        train.train(Path(folder) / "manifest.csv", features, Path(folder) / "head", TrainSettings(head=name))  # type: ignore[arg-type]
+        head, record = store.load(Path(folder) / "head")
+    raw = head.predict_proba(X)
+    found = [float((raw.argmax(axis=1) == y).mean())]
+    for rows in (raw, calibrate.apply(raw, calibrate.of_record(record, Path(folder)))):
+        error = calibration_error.calibration_error(y, rows, seed=0, resamples=2)["value"]
+        found += [calibrate.log_loss(rows, y), float(error)]
+    return found
 
 
 def main() -> None:
-    """Print the table and draw the picture."""
+    """Print the tables and draw the picture."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("manifest", type=Path)
     parser.add_argument("features", type=Path)
     parser.add_argument("picture", type=Path)
     parser.add_argument("--counts", type=int, nargs="+", default=[5, 10, 20, 50])
     parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--epochs", type=int, default=30, help="of the dense head")
+    parser.add_argument("--heads", nargs="+", choices=list(HEADS), default=list(HEADS))
     chosen = parser.parse_args()
     table = manifest.read(chosen.manifest)
-    parts = [table.distinct("train"), table.distinct("test")]
+    test = table.distinct("test")
     with Features(chosen.features) as features:
-        X, X_test = (features.gather_views(part.digests)[:, 0] for part in parts)
-    y, y_test = (np.array([table.classes.index(label) for label in part.labels]) for part in parts)
-    print(f"{len(y_test):,} test images, {len(table.classes)} classes, {chosen.seeds} seeds: mean (lowest to highest)")
-    print(f"{'':10}" + "".join(f"{count:>24} a class" for count in chosen.counts))
-    found = np.empty((len(HEADS), len(chosen.counts), chosen.seeds))
-    for row, name in enumerate(HEADS):
-        params = defaults(name) | ({"epochs": chosen.epochs, "patience": 0} if name == "dense" else {})
-        for column, count in enumerate(chosen.counts):
-            for seed in range(chosen.seeds):
-                places = draw(y, count, seed)
-                head = HEADS[name](**params).fit(X[places], y[places], None)
-                found[row, column, seed] = (head.predict_proba(X_test).argmax(axis=1) == y_test).mean()
-        cells = (f"{one.mean():.4f} ({one.min():.4f} to {one.max():.4f})" for one in found[row])
-        print(f"{name:10}" + "".join(f"{cell:>32}" for cell in cells), flush=True)
-    picture(found, chosen.counts, chosen.picture, len(y_test))
+        X = features.gather_views(test.digests)[:, 0]
+    y = np.array([table.classes.index(label) for label in test.labels])
+    print(f"{len(y):,} test images, {len(table.classes)} classes, means of {chosen.seeds} seeds")
+    print("accuracy (lowest to highest); log loss, calibration error: uncalibrated -> calibrated")
+    found: Any = np.empty((len(chosen.heads), len(chosen.counts), chosen.seeds, 5))
+    for fewest in (1, splits.FEWEST_VAL):
+        manifest.FEWEST_VAL = fewest  # type: ignore[misc]
+        print("folds choose" if fewest > 1 else "validation images choose")
+        for row, name in enumerate(chosen.heads):
+            for column, count in enumerate(chosen.counts):
+                for seed in range(chosen.seeds):
+                    learned = draw(table.distinct("train", "val"), count, seed)
+                    found[row, column, seed] = measured(name, learned, chosen.features, X, y)
+                one, mean = found[row, column], found[row, column].mean(axis=0)
+                print(
+                    f"{name:10}{count:4} a class  {mean[0]:.4f} ({one[:, 0].min():.4f} to {one[:, 0].max():.4f})  "
+                    f"{mean[1]:.4f} -> {mean[3]:.4f}, {mean[2]:.4f} -> {mean[4]:.4f}",
+                    flush=True,
+                )
+    picture(found[..., 0], chosen.heads, chosen.counts, chosen.picture, len(y))
 
 
-def picture(found: np.ndarray, counts: list[int], path: Path, n: int) -> None:
+def picture(found: np.ndarray, heads: list[str], counts: list[int], path: Path, n: int) -> None:
     """Draw a curve a head, with its range over the seeds."""
     from matplotlib.figure import Figure
 
@@ -77,7 +93,7 @@ def picture(found: np.ndarray, counts: list[int], path: Path, n: int) -> None:
     figure = Figure(figsize=(8, 4.5), layout="constrained")
     axes = figure.add_subplot()
     places = np.arange(len(counts), dtype=float)
-    for row, (name, (colour, marker)) in enumerate(zip(HEADS, CURVES, strict=False)):
+    for row, (name, (colour, marker)) in enumerate(zip(heads, CURVES, strict=False)):
         mean, low, high = found[row].mean(axis=1), found[row].min(axis=1), found[row].max(axis=1)
         beside = places + (row - (len(found) - 1) / 2) * 0.07
         axes.errorbar(

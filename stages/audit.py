@@ -48,9 +48,12 @@ def audit(images: Root, manifest: Path, features: Path, out_dir: Path, fail_on: 
     for warning in audit.warnings_of(features):
         warn(warning)
     certain = counts["same_bytes"] + counts["same_pixels"] + counts["near_duplicates"]
+    unjudged = counts["labels_not_judged"]
+    told = f" ({unjudged:,} not judged, for want of others to learn from)" if unjudged else ""
     click.echo(
         f"{counts['images']:,} images: {certain:,} copies, {counts['leakage']:,} in test of what is learned from, "
-        f"{counts['conflicts']:,} pictures with different labels, {counts['label_issues']:,} labels likely wrong, "
+        f"{counts['conflicts']:,} pictures with different labels, "
+        f"{counts['label_issues']:,} labels likely wrong{told}, "
         f"{counts['outliers']:,} outliers, {counts['inseparable_classes']:,} pairs of classes not told apart "
         f"-> {out_dir}"
     )

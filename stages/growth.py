@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from pipeline.heads.settings import GrowthSettings
-from stages.console import Stage, progress
+from stages.console import Stage, progress, warn
 from stages.options.of_settings import options, settings_of
 
 if TYPE_CHECKING:
@@ -25,6 +25,8 @@ def growth(manifest: Path, features: Path, out_dir: Path, **chosen: Any) -> None
     settings = settings_of(GrowthSettings, chosen)
     with progress("fits") as report:
         summary = learning_curve.grow(manifest, features, out_dir, settings, progress=report)
+    for warning in summary.warnings:
+        warn(warning)
     for size, accuracy in zip(summary.sizes, summary.accuracies, strict=True):
         click.echo(f"{size:7,} images  accuracy {_interval(accuracy)}")
     judge = f"{summary.folds} folds" if summary.folds else "the validation split"

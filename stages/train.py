@@ -8,7 +8,9 @@ import click
 
 from pipeline.heads import training_time
 from pipeline.heads.settings import TrainSettings
-from pipeline.heads.train import TrainResult
+from pipeline.heads.train import Score, TrainResult
+from pipeline.photos.splits import FEWEST_VAL
+from pipeline.stats.intervals import proportion
 from stages.console import Stage, progress, warn
 from stages.options.of_settings import given, options, settings_of
 from stages.options.paths import FILE, FOLDER
@@ -33,11 +35,13 @@ def train(manifest: Path, features: Path, head_dir: Path, report: Path | None, *
         training_time.write(report, cost, **_calibration(summary))
     for warning in summary.warnings:
         warn(warning)
-    for line in (*_searched(summary), *_threshold(summary)):
+    for line in (*_folded(summary), *_searched(summary), *_threshold(summary)):
         click.echo(line)
     scores = f"train accuracy {summary.train.accuracy:.3f}"
     if summary.val:
         scores += f", val accuracy {summary.val.accuracy:.3f}"
+    if summary.out_of_fold:
+        scores += f", out-of-fold accuracy {_interval(summary.out_of_fold)}"
     if summary.calibrated:
         scores += f", temperature {summary.calibrated['temperature']:.3f}"
     click.echo(f"{settings.head}: {summary.n_parameters:,} parameters, {scores} -> {head_dir}")
@@ -53,6 +57,22 @@ def _calibration(summary: TrainResult) -> dict[str, float]:
         ends = {"": "value", "_low": "low", "_high": "high"}
         flat |= {f"ece_{state}{end}": found[state]["ece"][name] for end, name in ends.items()}
     return {"temperature": found["temperature"], "calibration_rows": found["rows"], **flat}
+
+
+def _folded(summary: TrainResult) -> list[str]:
+    """Return a line that says what chose in place of the validation split, if that had too few images."""
+    if summary.val:
+        return []
+    start = f"fewer than {FEWEST_VAL} validation images choose by chance, so they were learned from"
+    if not summary.out_of_fold:
+        return [f"{start}; no image was held out, so nothing is known of how good this is"]
+    return [f"{start}, and {summary.folds} folds of all {summary.out_of_fold.rows:,} images chose instead"]
+
+
+def _interval(score: Score) -> str:
+    """Return an accuracy with its 95 % interval."""
+    low, high = proportion(round(score.accuracy * score.rows), score.rows)
+    return f"{score.accuracy:.3f} [{low:.3f}, {high:.3f}]"
 
 
 def _searched(summary: TrainResult) -> list[str]:
@@ -73,7 +93,7 @@ def _threshold(summary: TrainResult) -> list[str]:
         return []
     found = summary.threshold
     return [
-        f"{found['positive']} from a probability of {found['value']:.4f} on: on the validation split, which chose it, "
+        f"{found['positive']} from a probability of {found['value']:.4f} on: on the images held out, which chose it, "
         f"precision {found['precision']:.3f}, recall {found['recall']:.3f}"
     ]
 

@@ -21,7 +21,10 @@ SMALL = {
     "calibration": ("--sets 1 --resamples 20", r"(?m)^ 1,000  0.99 .*\d\.\d+"),
     "coverage": ("--sets 2 --resamples 20 --setting 0 --population 5000 --every 300", r"(?m)^Wilson, modified +0\.9"),
     "cut_choice": ("--simulate 1", r"\d"),
-    "few_photos": ("{manifest} {features} {folder}/few.png --counts 3 --seeds 1 --epochs 1", r"(?m)^dense .*\d\.\d+"),
+    "few_photos": (
+        "{manifest} {features} {folder}/few.png --counts 3 --seeds 1 --heads ridge",
+        r"(?m)^ridge .*\d\.\d+",
+    ),
     "heads": ("--rows 40 --columns 6 --strengths 2 --folds 2 --rounds 1", r"\d"),
     "larger_than_memory": (
         "{folder} --gigabytes 0.0002 --columns 16 --heads centroid --skip-large",

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
 import headstart as hs
 from pipeline.audit.settings import AuditSettings
@@ -22,6 +23,7 @@ from pipeline.models.finetuning.settings import FinetuneSettings
 from pipeline.photos.settings import PrepareSettings
 from pipeline.report.settings import ReportSettings
 from pipeline.setting import described
+from stages.__main__ import main
 from tests import ROOT
 from tests.fakes import write_classes
 
@@ -78,6 +80,28 @@ def test_what_was_written_before_is_opened_by_its_path(here: Path) -> None:
     head = hs.train(hs.Features("headstart-out/features.h5", photos), head="centroid")  # type: ignore[arg-type]
     model = hs.finetune(hs.Trained(head.path, again))
     assert model.path == Path("headstart-out/models/centroid")
+
+
+@pytest.mark.parametrize("each", [6, 10])
+def test_few_photos_go_from_prepare_to_the_report_with_the_defaults(here: Path, each: int) -> None:
+    write_classes(here / "few", {"dark": each, "light": each})
+    photos = hs.prepare("few", workers=1)
+    features = hs.extract(photos, **TINY)
+    heads = [hs.train(features), hs.train(features, head="dense", hidden=(8,))]
+    assert len(photos.warnings) <= 1
+    assert [list(head.scores) for head in heads] == [
+        [f"{of} {name}" for of in ("train", "out-of-fold") for name in ("accuracy", "loss")]
+    ] * 2
+    assert [sum("not calibrated" in line for line in head.warnings) for head in heads] == [1, 1]
+    results = [hs.evaluate(one) for one in (*heads, hs.finetune(heads[0]))]
+    hs.compare(*results)
+    out = Path("headstart-out")
+    words = [here / "few", photos.path, features.path, out / "evaluation", here / "report.html"]
+    more = ["--trained", out / "heads", "--trained", out / "models"]
+    result = CliRunner().invoke(main, ["report", *map(str, [*words, *more])])
+    assert result.exit_code == 0, result.output
+    page = (here / "report.html").read_text()
+    assert all(f"{kind} head" in page for kind in ("logistic", "dense"))
 
 
 def test_evaluations_are_compared(here: Path) -> None:

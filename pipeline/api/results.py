@@ -168,12 +168,14 @@ class Growth(Shown):
     path: Path
     accuracies: dict[int, tuple[float, float, float]]
     forecast: tuple[float, float, float]
+    warnings: list[str] = field(default_factory=list, repr=False)
 
     def _table(self) -> Table:
         twice = f"{2 * max(self.accuracies):,}, expected"
         shown = [(f"{size:,}", one) for size, one in self.accuracies.items()] + [(twice, self.forecast)]
         rows = [(size, *(f"{number:.4f}" for number in one)) for size, one in shown]
-        return Table(str(self.path), ("photos", "accuracy", "from", "to"), rows, right={0, 1, 2, 3})
+        header = ("photos", "accuracy", "from", "to")
+        return Table(str(self.path), header, rows, right={0, 1, 2, 3}, notes=self.warnings)
 
 
 @dataclass(frozen=True)

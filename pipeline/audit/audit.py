@@ -20,6 +20,7 @@ of test images where a model disagrees, and only there, favours models like it: 
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -82,7 +83,7 @@ def audit(
     dict of str to int
         What is in ``audit.json``; ``leakage`` counts test images whose picture is also in train or val,
         ``val_leakage`` validation images whose picture is also in train, and ``conflicts`` pictures of several
-        labels.
+        labels; ``labels_not_judged`` images beside which there are too few others to learn from.
 
     Raises
     ------
@@ -103,7 +104,7 @@ def audit(
     vectors = directions(rows)
     duplicates = _duplicates(distinct, signatures, vectors, settings)
     codes = np.unique(np.array(distinct.labels, object), return_inverse=True)[1].astype(np.int64)
-    probabilities = out_of_fold.predict(
+    probabilities, judged = out_of_fold.predict(
         head,
         rows,
         codes,
@@ -112,14 +113,16 @@ def audit(
         n_classes=len(distinct.classes),
         progress=lambda *_: None,
     )
+    issues = label_issues.find(codes[judged], probabilities[judged])
     found = Findings(
         images=distinct,
         copies=copies,
         duplicates=duplicates,
-        issues=label_issues.find(codes, probabilities),
+        issues=replace(issues, images=np.flatnonzero(judged)[issues.images]),
         probabilities=probabilities,
+        judged=judged,
         distances=outliers.measure(vectors, codes, neighbours=settings.neighbours),
-        confusable=confusable.find(codes, probabilities),
+        confusable=confusable.find(codes[judged], probabilities[judged]),
     )
     tables.write(found, out_dir)
     contact_sheets.draw(found, images_root, out_dir)

@@ -57,6 +57,8 @@ class Findings:
     issues : Issues
     probabilities : ndarray of shape (N, K), float64
         Out of fold.
+    judged : ndarray of shape (N,), bool
+        Whether they say anything of the image's own class.
     distances : Distances
     confusable : list of Confusable
     """
@@ -66,6 +68,7 @@ class Findings:
     duplicates: Duplicates
     issues: Issues
     probabilities: NDArray[np.float64]
+    judged: NDArray[np.bool_]
     distances: Distances
     confusable: list[Confusable]
 
@@ -98,6 +101,7 @@ class Findings:
             "conflicts": int((np.bincount(labels_of_groups[0]) > 1).sum()),
             "label_issues": int(self.issues.confident.sum()),
             "doubtful_labels": int((~self.issues.confident).sum()),
+            "labels_not_judged": int((~self.judged).sum()),
             "outliers": int(self.distances.outlying.sum()),
             "inseparable_classes": sum(pair.inseparable for pair in self.confusable),
             "hash_distance": self.duplicates.limit,

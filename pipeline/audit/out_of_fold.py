@@ -17,7 +17,7 @@ def predict(
     *,
     n_classes: int,
     progress: Progress,
-) -> NDArray[np.float64]:
+) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
     """Predict each image by a head that was fitted on images of other folds.
 
     Parameters
@@ -38,22 +38,26 @@ def predict(
 
     Returns
     -------
-    ndarray of shape (N, K), float64
+    probabilities : ndarray of shape (N, K), float64
         A class of which the other folds hold no image has probability 0.
+    judged : ndarray of shape (N,), bool
+        Whether the other folds hold images of the image's own class and of another: else nothing is said of its label.
 
     Raises
     ------
     InputError
-        The other folds hold images of one class only.
+        That is so of no image.
     """
-    found = np.zeros((len(X), n_classes))
+    found, judged = np.zeros((len(X), n_classes)), np.zeros(len(X), np.bool_)
     numbers = np.unique(fold)
     for done, number in enumerate(numbers, 1):
         held = fold == number
         known, renumbered = np.unique(codes[~held & fitted_on], return_inverse=True)
-        if len(known) < 2:
-            raise InputError("expected images of two classes or more outside each fold: add images, or fewer --folds")
-        head.fit(X[~held & fitted_on], renumbered.astype(np.int64), None)
-        found[np.ix_(held, known)] = head.predict_proba(X[held])
+        if len(known) > 1:
+            head.fit(X[~held & fitted_on], renumbered.astype(np.int64), None)
+            found[np.ix_(held, known)] = head.predict_proba(X[held])
+            judged[held] = np.isin(codes[held], known)
         progress(done, len(numbers))
-    return found
+    if not judged.any():
+        raise InputError("expected images of two classes or more outside a fold: add images to train or val")
+    return found, judged

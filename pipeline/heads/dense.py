@@ -30,9 +30,6 @@ from pipeline.heads.standardise import (
 )
 from pipeline.types import Codes, Floats, Progress
 
-Singles = NDArray[np.float32]
-
-
 OPTIMIZERS: Final = ("adam", "rmsprop", "sgd")
 STANDARDIZE: Final = ("standard", "none")
 
@@ -205,6 +202,19 @@ class DenseHead:
                 head.warnings_ = [network.diverged] if network.diverged else []
             fitted.append(heads)
         return fitted
+
+    def fit_folds(self, X: Table, y: Codes, folds: Sequence[Fold], progress: Progress | None) -> list[Self]:
+        """Return a head for each fold, all trained for the epochs after which their mean loss on held rows is lowest.
+
+        As in `fit`, `patience` epochs without a lower one end the training. The heads returned have these `epochs`.
+        """
+        alone = replace(self, patience=0)
+        parts = [(take(X, fold.rows), y[fold.rows], fold.held) for fold in folds]
+        epochs, networks = dense_training.train_together(alone, parts, patience=self.patience, progress=progress)
+        heads = [replace(alone, epochs=epochs) for _ in networks]
+        for head, network in zip(heads, networks, strict=True):
+            head.arrays_, head.history_, head.warnings_ = network.arrays(), network.history[:epochs], []
+        return heads
 
     def predict_proba(self, X: Rows) -> Floats:
         """Return the probability of each class, from the arrays alone; TensorFlow is not loaded.

@@ -25,11 +25,11 @@ class Training:
     search : Search or None
         Which parameters of the head to choose, and how; None keeps all of them.
     calibrate : "temperature" or None
-        How the probabilities are calibrated, on the validation split: the rows that a search without folds and early
-        stopping have chosen on. With fewer images than `calibrate.FEWEST_ROWS` it is not done, and a warning says so.
+        How the probabilities are calibrated, on the validation split or out of fold: the rows that a search and early
+        stopping have chosen on. With fewer than `out_of_fold.FEWEST_CALIBRATED` it is not done, and a warning says so.
     wish : Wish or None
-        The threshold to choose on the validation split, on calibrated probabilities; None gives an image its most
-        probable class.
+        The threshold to choose on the same rows, on calibrated probabilities; None gives an image its most probable
+        class.
     memory : int or None
         Bytes that the features may take. Where they would take more, they are read from the file in blocks, as often
         as the head needs them; the head is the same, up to rounding. None is without a bound.

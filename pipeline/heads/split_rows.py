@@ -24,9 +24,9 @@ class SplitRows(NamedTuple):
 
 
 def learned_classes(images: Manifest, path: Path) -> list[str]:
-    """Return the sorted labels, each of which must occur in the training split."""
+    """Return the sorted labels, each of which must occur among the images that are learned from."""
     classes = images.classes
-    trained = set(images.distinct("train").labels)
+    trained = set(images.learned()[0].labels)
     if len(classes) < 2:
         raise InputError(f"{path}: expected two classes or more, received {', '.join(classes) or 'none'}")
     absent = [label for label in classes if label not in trained]

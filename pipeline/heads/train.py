@@ -1,6 +1,6 @@
 """Manifest and features to a fitted head: join labels to rows by digest, search, fit, judge, calibrate, store."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -13,15 +13,16 @@ from pipeline.features import spec
 from pipeline.features.features_file import Features
 from pipeline.heads import registry, standardise, store
 from pipeline.heads.calibration import calibrate, thresholds
-from pipeline.heads.calibration.calibrate import FEWEST_ROWS, apply
+from pipeline.heads.calibration.calibrate import apply
 from pipeline.heads.registry import Head
 from pipeline.heads.resolve import Training, resolve
-from pipeline.heads.selection import grid_search
-from pipeline.heads.selection.cross_validation import Fold, assign
+from pipeline.heads.selection import grid_search, out_of_fold
+from pipeline.heads.selection.cross_validation import Fold, rare_classes
+from pipeline.heads.selection.out_of_fold import HeldOut
 from pipeline.heads.settings import TrainSettings
 from pipeline.heads.split_rows import SplitRows, learned_classes, read_split
-from pipeline.heads.standardise import Table
 from pipeline.photos import manifest
+from pipeline.photos.splits import FEWEST_VAL
 from pipeline.stats.score_intervals import log_losses
 from pipeline.types import Codes, Progress
 
@@ -60,7 +61,11 @@ class TrainResult:
         How many numbers the fit adjusted.
     train : Score
     val : Score or None
-        None without a validation split.
+        None if there are too few validation images to choose by: they are then learned from, too.
+    out_of_fold : Score or None
+        Then, of heads like this one, each on images that it did not learn from; None if no image could be held out.
+    folds : int
+        That these images were dealt to.
     epochs : int
         Passes over the rows; 0 for a head without epochs.
     warnings : list of str
@@ -68,7 +73,7 @@ class TrainResult:
     searched : searching.Outcome or None
         None without a search.
     calibrated : dict or None
-        As `calibrate.describe` returns it; None if it was not asked for, or there were too few validation images.
+        As `calibrate.describe` returns it; None if it was not asked for, or there were too few images.
     threshold : dict or None
         As `thresholds.choose` returns it, for calibrated probabilities; None without a wish.
     streamed : bool
@@ -79,6 +84,8 @@ class TrainResult:
     n_parameters: int
     train: Score
     val: Score | None
+    out_of_fold: Score | None
+    folds: int
     epochs: int
     warnings: list[str]
     searched: grid_search.Outcome | None
@@ -124,9 +131,10 @@ def fit(
 ) -> TrainResult:
     """Fit a head on the ``train`` rows of a manifest, judge it on ``train`` and ``val``, and store it.
 
-    Every view of a training image is a row to fit on; images are judged by view 0. Identical files count once. The test
-    split is not read. Rows are taken in digest order, so neither the manifest's
-    order nor a rename changes the head.
+    Fewer than `splits.FEWEST_VAL` validation images are learned from, too, and folds of all choose in their place
+    (`out_of_fold`). Every view of an image is a row to fit on; images are judged by view 0. Identical files count once.
+    The test split is not read. Rows are taken in digest order, so neither the manifest's order nor a rename changes the
+    head.
 
     Parameters
     ----------
@@ -136,8 +144,8 @@ def fit(
         Rows of any shape; all but the first axis are flattened.
     head_dir : Path
         Where `heads.save` writes; its record holds ``classes``, ``spec``, ``views``, ``feature_shape``, ``train`` and
-        ``val`` (rows, accuracy, loss; ``val`` may be null), ``calibration`` (or null), and ``search`` and ``threshold``
-        if these were asked for.
+        ``val`` (rows, accuracy, loss; ``val`` may be null), ``calibration`` (or null), and ``out_of_fold`` (the same,
+        and ``folds``), ``search`` and ``threshold`` where there are any.
         With a search, `searching.write` leaves its table and picture there.
     training : Training
     progress : callable or None
@@ -147,7 +155,7 @@ def fit(
     ------
     InputError
         A class has no training rows, the head cannot be fitted with these parameters, or a search or a wish lacks
-        validation images.
+        images that can be held out.
     ArtefactError
         The files are damaged, or the features lack images of the manifest or hold NaN or infinity.
     """
@@ -155,36 +163,45 @@ def fit(
     images = manifest.read(manifest_path)
     classes = learned_classes(images, manifest_path)
     with Features(features_path) as features:
-        parts = [images.distinct(split) for split in ("train", "val")]
+        parts = images.learned()
         copies = 1 + (search.jobs if search else 0)
         needed = sum(map(len, parts)) * int(np.prod(features.row_shape)) * BYTES_A_VALUE * copies
         streamed = training.memory is not None and needed > training.memory
         fit, held = (read_split(part, classes, features, streamed=streamed) for part in parts)
+        few = not len(held.codes)
+        asked = search.folds if search else 0
+        folds = [] if few and streamed and not asked else _folds(fit, held, parts[0].digests, head, search)
+        warnings = spec.random_base(features.spec)
+        warnings += rare_classes(fit.codes, classes) if few or len(folds) > 1 else []
         outcome = None
         if search is not None:
-            head, outcome = grid_search.run(
-                head,
-                fit.rows,
-                fit.row_codes,
-                _folds(fit, held, parts[0].digests, search),
-                search,
-                standardise.class_weights(fit.codes, getattr(head, "class_weight", None)),
-                progress,
-            )
-        watched = (held.images, held.codes) if len(held.codes) else None
-        head.fit(fit.rows, fit.row_codes, watched, progress)
-        warnings = [*spec.random_base(features.spec), *head.warnings_]
-        probabilities = registry.predict(head, held.images) if len(held.codes) else np.empty((0, len(classes)))
-        calibrated = _calibrated(probabilities, held.codes, warnings) if training.calibrate else None
+            if not folds:
+                raise InputError("`search`: expected images held out, received none: add images, or give `folds=5`")
+            weights = standardise.class_weights(fit.codes, getattr(head, "class_weight", None))
+            head, outcome = grid_search.run(head, fit.rows, fit.row_codes, folds, search, weights, progress)
+        if few:
+            jobs = search.jobs if search else 1
+            head, judged = out_of_fold.judge(head, fit, folds, jobs=jobs, progress=progress)
+            head.fit(fit.rows, fit.row_codes, None, progress)
+        else:
+            head.fit(fit.rows, fit.row_codes, (held.images, held.codes), progress)
+            judged = HeldOut(registry.predict(head, held.images), held.codes)
+        warnings += head.warnings_
+        probabilities, codes = judged
+        score = _score(probabilities, codes) if len(codes) else None
+        fewest = out_of_fold.FEWEST_CALIBRATED if few else FEWEST_VAL
+        calibrated = _calibrated(probabilities, codes, fewest, warnings) if training.calibrate else None
         if calibrated:
             probabilities = apply(probabilities, calibrated["temperature"])
-        threshold = _threshold(probabilities, held.codes, classes, wish) if wish else None
+        threshold = _threshold(probabilities, codes, classes, wish) if wish else None
         warnings += thresholds.unshown(threshold) if threshold else []
         summary = TrainResult(
             head=registry.name_of(head),
             n_parameters=standardise.count_parameters(head.layout(fit.rows.shape[1], len(classes))),
-            train=_judge(head, fit.images, fit.codes),
-            val=_judge(head, *watched) if watched else None,
+            train=_score(registry.predict(head, fit.images), fit.codes),
+            val=None if few else score,
+            out_of_fold=score if few else None,
+            folds=len(folds) if few else 0,
             epochs=len(head.history_),
             warnings=warnings,
             searched=outcome,
@@ -214,43 +231,45 @@ def _store(
 ) -> None:
     for name in (grid_search.TABLE_FILE, grid_search.PLOT_FILE):
         (head_dir / name).unlink(missing_ok=True)  # of a head that stood here before
+    if summary.out_of_fold:
+        record["out_of_fold"] = asdict(summary.out_of_fold) | {"folds": summary.folds}
     if summary.threshold:
         record["threshold"] = summary.threshold
     if search and summary.searched:
         grid_search.write(summary.searched, head_dir)
         record["search"] = {
             "candidates": len(summary.searched.trials),
-            "folds": search.folds,
+            "folds": summary.folds or search.folds,
             "rows": summary.searched.rows,
             "seed": search.seed,
         }
     store.save(head, head_dir, record)
 
 
-def _folds(fit: SplitRows, held: SplitRows, digests: NDArray[np.uint8], search: grid_search.Search) -> Sequence[Fold]:
-    """Return what a search fits on and judges on: both splits, or folds of the training split, never the test split."""
-    if not search.folds:
-        if not len(held.codes):
-            raise InputError(
-                "--search: expected validation images to choose on, received none: prepare the manifest with a "
-                "--val-fraction above 0, or search with --folds 5"
-            )
+def _folds(
+    fit: SplitRows, held: SplitRows, digests: NDArray[np.uint8], head: Head, search: grid_search.Search | None
+) -> list[Fold]:
+    """Return what is fitted on and judged on to choose: both splits, or folds of what is learned from.
+
+    Without folds that were asked for, few images are dealt to as many as `out_of_fold.most_folds`, perhaps none; those
+    that stay on disk are not, since each fold would read them all again.
+    """
+    asked = search.folds if search else 0
+    if not asked and len(held.codes):
         return [Fold(np.arange(len(fit.rows)), (held.images, held.codes))]
-    folds = assign(digests, fit.codes, folds=search.folds, seed=search.seed)
-    of_rows = np.repeat(folds, len(fit.rows) // len(folds))
-    found = []
-    for fold in range(search.folds):
-        judged = np.flatnonzero(folds == fold)
-        found.append(Fold(np.flatnonzero(of_rows != fold), (standardise.take(fit.images, judged), fit.codes[judged])))
-    return found
+    folds = asked or out_of_fold.most_folds(fit.codes)
+    seed = search.seed if search else getattr(head, "seed", 0)
+    return out_of_fold.divide(fit, digests, folds=folds, seed=seed) if folds else []
 
 
-def _calibrated(probabilities: NDArray[np.float64], codes: Codes, warnings: list[str]) -> dict[str, Any] | None:
+def _calibrated(
+    probabilities: NDArray[np.float64], codes: Codes, fewest: int, warnings: list[str]
+) -> dict[str, Any] | None:
     """Return what a record keeps of a calibration; None, and one more warning, if there are too few rows."""
-    if len(codes) < FEWEST_ROWS:
+    if len(codes) < fewest:
         warnings.append(
-            f"not calibrated: that takes {FEWEST_ROWS} validation images, received {len(codes)}: prepare "
-            "the manifest with a larger --val-fraction, or train with --calibrate none"
+            f"not calibrated: that takes {fewest} images that are held out, received {len(codes)}: add images, or "
+            "train with `calibrate=None`"
         )
         return None
     return calibrate.describe(probabilities, codes, calibrate.fit(probabilities, codes))
@@ -261,12 +280,11 @@ def _threshold(
 ) -> dict[str, Any]:
     if not len(codes):
         raise InputError(
-            f"--{wish.metric}-at-least: expected validation images to choose a threshold on, received none: prepare "
-            "the manifest with a --val-fraction above 0"
+            f"`{wish.metric}_at_least`: expected images held out to choose a threshold on, received none: add images"
         )
     return thresholds.choose(probabilities, codes, classes, wish)
 
 
-def _judge(head: Head, X: Table, y: Codes) -> Score:
-    probability = registry.predict(head, X)
-    return Score(len(y), float(np.mean(probability.argmax(axis=1) == y)), float(log_losses(y, probability).mean()))
+def _score(probability: NDArray[np.float64], y: Codes) -> Score:
+    accuracy = float(np.mean(probability.argmax(axis=1) == y))
+    return Score(len(y), accuracy, float(log_losses(y, probability).mean()))

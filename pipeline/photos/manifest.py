@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.errors import ArtefactError
-from pipeline.photos.splits import SPLITS
+from pipeline.photos.splits import FEWEST_VAL, SPLITS
 from pipeline.storage.atomic import publish_csv
 
 QUARANTINE: Final = "quarantine.csv"  # beside the manifest: what was not accepted
@@ -68,13 +68,21 @@ class Manifest:
         """The distinct labels, sorted."""
         return sorted(set(self.labels))
 
-    def distinct(self, split: str) -> "Manifest":
-        """Return the rows of one split, one for each digest (that of the first path), in the order of the digests."""
+    def distinct(self, *splits: str) -> "Manifest":
+        """Return the rows of some splits, one for each digest (that of the first path), in the order of the digests."""
         first: dict[bytes, int] = {}
         for index in sorted(range(len(self)), key=self.paths.__getitem__):
-            if self.splits[index] == split:
+            if self.splits[index] in splits:
                 first.setdefault(self.digests[index].tobytes(), index)
         return self.take([first[digest] for digest in sorted(first)])
+
+    def learned(self) -> tuple["Manifest", "Manifest"]:
+        """Return the distinct images to learn from, and those to choose and to stop by: train and val.
+
+        Fewer than `FEWEST_VAL` validation images are learned from, too, and the second part is empty.
+        """
+        train, val = self.distinct("train"), self.distinct("val")
+        return (train, val) if len(val) >= FEWEST_VAL else (self.distinct("train", "val"), val.take([]))
 
     def counts(self) -> dict[str, dict[str, int]]:
         """Return the number of images of each class in each split."""

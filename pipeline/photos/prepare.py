@@ -102,14 +102,14 @@ def prepare(root: Root, manifest_path: Path, settings: PrepareSettings, *, progr
 
     _check_conflicts(accepted)
     standing_in = _standing_in(accepted, signatures, settings)
-    manifest = _split(accepted, standing_in, settings)
+    manifest, moved = _split(accepted, standing_in, settings)
     given = {candidate.split for candidate in candidates if candidate.split}
     wanted = {
         "train": "drawn" if "val" not in given else "given",
         "val": "given" if "val" in given else "drawn" if settings.val_fraction > 0 else None,
         "test": "given" if "test" in given else "drawn" if settings.test_fraction > 0 else None,
     }
-    notes = [*source.warnings, *notes, *_vanished(candidates, manifest), *_torn(manifest, standing_in)]
+    notes = [*source.warnings, *notes, *_vanished(candidates, manifest), *_torn(manifest, standing_in), *moved]
     idle = [("val", settings.val_fraction), ("test", settings.test_fraction)]
     notes += [
         f"`{split}_fraction={fraction:g}` has no effect: {root} has its own {split} split"
@@ -210,21 +210,30 @@ def _split(
     accepted: Sequence[tuple[Candidate, Inspected]],
     standing_in: Sequence[bytes],
     settings: PrepareSettings,
-) -> Manifest:
-    chosen = splits.assign(
+) -> tuple[Manifest, list[str]]:
+    """Return the manifest, and a warning if images were moved so that each class trains and something tests."""
+    labels, given = [file.label for file, _ in accepted], [file.split for file, _ in accepted]
+    drawn = splits.assign(
         standing_in,
-        [file.label for file, _ in accepted],
-        [file.split for file, _ in accepted],
+        labels,
+        given,
         val_fraction=settings.val_fraction,
         test_fraction=settings.test_fraction,
         stratify=settings.stratify,
     )
+    chosen = splits.filled(standing_in, labels, given, drawn, test_fraction=settings.test_fraction)
+    moved = [
+        f"{file.path} ({before} to {after})"
+        for (file, _), before, after in zip(accepted, drawn, chosen, strict=True)
+        if before != after
+    ]
+    notes = [f"too few images to fill each split by their digests, so some were moved: {_some(moved)}"] if moved else []
     return from_rows(
         [
             Row(file.path, image.digest, file.label, split, image.width, image.height, image.format)
             for (file, image), split in zip(accepted, chosen, strict=True)
         ]
-    )
+    ), notes
 
 
 def _vanished(candidates: Iterable[Candidate], manifest: Manifest) -> list[str]:
@@ -235,7 +244,8 @@ def _vanished(candidates: Iterable[Candidate], manifest: Manifest) -> list[str]:
 def _check_coverage(manifest: Manifest, origins: Mapping[str, str | None], *, stratify: bool) -> list[str]:
     """Raise if a class has nothing to train on; return a warning for each other split that a class misses.
 
-    `origins` says of each split whether the source gave it or it was drawn, or None where there is to be none.
+    `origins` says of each split whether the source gave it or it was drawn, or None where there is to be none. A
+    validation split that is too small to choose by may miss any.
     """
     counts = manifest.counts()
     if len(counts) < 2:
@@ -245,13 +255,13 @@ def _check_coverage(manifest: Manifest, origins: Mapping[str, str | None], *, st
     notes = []
     for split, origin in origins.items():
         missing = [label for label, row in counts.items() if not row[split]]
-        if not missing or origin is None:
+        if not missing or origin is None or (split == "val" and not len(manifest.learned()[1])):
             continue
         given = origin == "given" or not any(_open(counts[label], origins) for label in missing)
         remedy = f"add images to the source's {split} split" if given else "add images"
         fewest = {"train": 1, "test": 2, "val": 3 if origins["test"] == "drawn" else 2}[split]
         if origin == "drawn" and not stratify and any(_open(counts[label], origins) >= fewest for label in missing):
-            remedy += ", or give --stratify, which fills every split it draws but may move other images"
+            remedy += ", or give `stratify=True`, which fills every split it draws but may move other images"
         present = [label for label in counts if label not in missing]
         named = [f"{label}{_like(label, present) if split == 'train' else ''}" for label in missing]
         message = f"{_classes(missing)} without an image in {split}: {_some(named)}; {remedy}"

@@ -10,6 +10,7 @@ from pipeline.errors import InputError
 from pipeline.storage.digests import fractions
 
 SPLITS: Final = ("train", "val", "test")
+FEWEST_VAL: Final = 50  # validation images that can choose; fewer are learned from, and folds choose
 
 
 def check_fractions(*, val_fraction: float, test_fraction: float) -> None:
@@ -70,6 +71,49 @@ def assign(
         for index in open_ones:
             chosen[index] = _at(places[index], val_fraction, test_share)
     return chosen
+
+
+def filled(
+    digests: Sequence[bytes],
+    labels: Sequence[str],
+    given: Sequence[str | None],
+    chosen: Sequence[str],
+    *,
+    test_fraction: float,
+) -> list[str]:
+    """Return the splits that `assign` drew, mended where they leave nothing to learn from or nothing to test on.
+
+    A class without a training image gets its image of the highest digest. If a test split was to be drawn and is empty,
+    each class of two images or more gives it the one of the lowest digest. What the source gave stays.
+
+    Parameters
+    ----------
+    digests, labels, given, test_fraction
+        As for `assign`.
+    chosen : sequence of {"train", "val", "test"}, N
+        What it returned.
+
+    Returns
+    -------
+    list of {"train", "val", "test"}
+        `chosen` itself, but in the two cases above.
+    """
+    moved: dict[bytes, str] = {}
+    movable: dict[str, set[bytes]] = defaultdict(set)
+    for digest, label, split in zip(digests, labels, given, strict=True):
+        if split in (None, "train"):
+            movable[label].add(digest)
+    trained = {label for label, split in zip(labels, chosen, strict=True) if split == "train"}
+    for label in sorted(movable.keys() - trained):
+        moved[max(movable[label])] = "train"
+    if test_fraction > 0 and "test" not in chosen:
+        for label in sorted(movable):
+            if len(movable[label]) > 1:
+                moved[min(movable[label])] = "test"
+    return [
+        moved.get(digest, before) if split in (None, "train") else before
+        for digest, split, before in zip(digests, given, chosen, strict=True)
+    ]
 
 
 def conflicts(digests: Sequence[bytes], values: Sequence[Hashable]) -> list[list[int]]:

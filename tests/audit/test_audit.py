@@ -248,6 +248,16 @@ def test_a_rule_out_of_range_is_refused(tmp_path, rule, message):
         sound(tmp_path, each=10).write().audit(**rule)
 
 
+def test_classes_smaller_than_the_folds_are_audited_and_the_only_image_of_one_is_not_accused(tmp_path):
+    project = sound(tmp_path, each=4)
+    assert project.write().audit(folds=5)["labels_not_judged"] == 0
+    project.add("grey/1.png", coded(photo(77, "red"), "PNG"), "grey", "train")
+    counts = project.write().audit(folds=5)
+    assert counts["labels_not_judged"] == 1
+    with (project.out / "label_issues.csv").open() as file:
+        assert "grey" not in {row["label"] for row in csv.DictReader(file)}
+
+
 # --- the parts
 
 
@@ -322,6 +332,9 @@ def test_no_image_is_judged_by_a_head_that_saw_it_and_the_test_split_is_never_fi
     head = Remembering()
     X, codes = np.arange(20, dtype=np.float32)[:, None], np.arange(20) % 2
     allowed = np.arange(20) < 14
-    found = out_of_fold.predict(head, X, codes, np.arange(20) % 4 // 2, allowed, n_classes=2, progress=lambda *_: None)
+    found, judged = out_of_fold.predict(
+        head, X, codes, np.arange(20) % 4 // 2, allowed, n_classes=2, progress=lambda *_: None
+    )
+    assert judged.all()
     assert (found == 0.5).all()
     assert set().union(*head.seen) == set(range(14))

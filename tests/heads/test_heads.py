@@ -577,7 +577,9 @@ class TestDense:
         assert restored == pytest.approx(min(losses), rel=1e-4)
 
     def test_early_stopping_without_validation_rows_says_the_remedy(self):
-        with pytest.raises(InputError, match="--val-fraction above 0, or train with --patience 0"):
+        with pytest.raises(
+            InputError, match="expected validation rows to watch, received none: give it some, or a patience of 0"
+        ):
             make("dense", patience=3).fit(*blobs(2), None)
 
     def test_networks_trained_together_come_out_as_alone(self):

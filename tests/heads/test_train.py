@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +15,7 @@ from pipeline.heads.calibration import calibrate, thresholds
 from pipeline.heads.registry import HEADS
 from pipeline.heads.resolve import Training
 from pipeline.heads.ridge import RidgeHead
-from pipeline.heads.selection import grid_search
+from pipeline.heads.selection import cross_validation, grid_search, out_of_fold
 from pipeline.photos import manifest
 from pipeline.storage.digests import as_keys
 
@@ -45,6 +45,15 @@ class Project:
         contents = [path.removesuffix(".png").partition("~")[0] for path in self.paths]
         digests = b"".join(hashlib.sha256(content.encode()).digest() for content in contents)
         return np.frombuffer(digests, np.uint8).reshape(-1, 32)
+
+    def digests_of(self, *splits):
+        return manifest.read(self.manifest).distinct(*splits).digests
+
+    def rows_of(self, *splits):
+        """Return flat rows and codes of splits, in the order of the digests."""
+        found = manifest.read(self.manifest).distinct(*splits)
+        rows = np.stack([self.rows[self.paths.index(path)].reshape(-1) for path in found.paths])
+        return rows, np.array([found.classes.index(label) for label in found.labels])
 
     def write(self, order=None, stored=None):
         """Write both files; the manifest's rows in `order`, the features of the images `stored`."""
@@ -79,7 +88,7 @@ class Project:
         return train.fit(self.manifest, self.features, self.head, chosen, progress=progress)
 
 
-def project(root, labels=("dog", "cat"), n=40, shape=(2, 3), dtype="float32"):
+def project(root, labels=("dog", "cat"), n=125, shape=(2, 3), dtype="float32"):
     """Return `n` images a class around one centre each, every fifth for validation and every fifth for the test."""
     rng = np.random.default_rng(0)
     names = [(label, i) for label in labels for i in range(n)]
@@ -118,6 +127,14 @@ def dense(**changes):
     return HEADS["dense"](**(params | changes))
 
 
+RIDGE = {"alpha": 3.0, "class_weight": "balanced"}
+
+
+def searched(**changes):
+    chosen = {"folds": 0, "trials": 100, "fixed": frozenset(), "jobs": 1, "seed": 0}
+    return grid_search.Search(**(chosen | changes))
+
+
 def files(directory):
     return {path.name: path.read_bytes() for path in sorted(directory.iterdir())}
 
@@ -126,7 +143,7 @@ def test_trains_on_train_and_judges_train_and_val(tmp_path):
     work = project(tmp_path).write()
     summary = work.train()
     assert (summary.head, summary.n_parameters, summary.epochs, summary.warnings) == ("logistic", 7, 0, [])
-    assert (summary.train.rows, summary.val.rows) == (48, 16)
+    assert (summary.train.rows, summary.val.rows, summary.out_of_fold, summary.folds) == (150, 50, None, 0)
     assert summary.train.accuracy == summary.val.accuracy == 1.0
 
 
@@ -150,11 +167,11 @@ def test_every_view_of_a_training_image_is_a_row_and_images_are_judged_by_view_0
 
     write_views(rows, rows + 1)
     summary = work.train()
-    assert (summary.train.rows, summary.val.rows, summary.n_parameters) == (48, 16, plain.n_parameters)
+    assert (summary.train.rows, summary.val.rows, summary.n_parameters) == (150, 50, plain.n_parameters)
     head, record = store.load(work.head)
     assert record["views"] == {"count": 2, "policy": {"flip": "both"}}
     chosen = [i for i, split in enumerate(work.splits) if split == "train"]
-    both = np.concatenate([work.rows[chosen], work.rows[chosen] + 1]).reshape(96, -1)
+    both = np.concatenate([work.rows[chosen], work.rows[chosen] + 1]).reshape(300, -1)
     np.testing.assert_allclose(head.arrays_["mean_"], both.mean(axis=0), rtol=1e-5)
     assert files(work.head)["arrays.npz"] != alone
 
@@ -180,8 +197,9 @@ def test_the_record_holds_all_that_a_later_stage_needs(tmp_path):
     assert record["n_features"] == 6
     assert record["n_parameters"] == summary.n_parameters == 21
     assert record["params"]["seed"] == 0
-    assert record["train"] == {"rows": 72, "accuracy": summary.train.accuracy, "loss": summary.train.loss}
-    assert record["val"]["rows"] == 24
+    assert record["train"] == {"rows": 225, "accuracy": summary.train.accuracy, "loss": summary.train.loss}
+    assert record["val"]["rows"] == 75
+    assert "out_of_fold" not in record
 
 
 @pytest.mark.parametrize("head", [logistic, dense])
@@ -226,21 +244,6 @@ def test_warnings_of_the_fit_reach_the_summary(tmp_path):
     assert "raise max_iter" in warning
 
 
-def test_without_a_validation_split_there_is_no_validation_score(tmp_path):
-    work = project(tmp_path)
-    work.splits = ["train"] * len(work.paths)
-    assert work.write().train().val is None
-    assert store.load(work.head)[1]["val"] is None
-
-
-def test_early_stopping_without_a_validation_split_says_the_remedy_and_stores_nothing(tmp_path):
-    work = project(tmp_path)
-    work.splits = ["train"] * len(work.paths)
-    with pytest.raises(InputError, match="--val-fraction above 0, or train with --patience 0"):
-        work.write().train(dense())
-    assert not work.head.exists()
-
-
 def test_an_image_without_features_says_to_run_extract_again(tmp_path):
     work = project(tmp_path)
     with pytest.raises(ArtefactError, match=r"features\.h5.*extract` again"):
@@ -270,12 +273,96 @@ def test_features_that_are_not_finite_name_the_file_and_the_image(tmp_path, imag
         work.write().train()
 
 
-RIDGE = {"alpha": 3.0, "class_weight": "balanced"}
+class TestFewPhotos:
+    @pytest.mark.parametrize("head", [logistic, dense])
+    def test_fifty_validation_images_choose_and_are_not_learned_from(self, tmp_path, head):
+        work = project(tmp_path).write()
+        work.train(head(), calibrate="temperature")
+        (X, y), (held, codes) = (work.rows_of(split) for split in ("train", "val"))
+        alone = head().fit(X, y, (held, codes))
+        stored, record = store.load(work.head)
+        assert [name for name in alone.arrays_ if not np.array_equal(alone.arrays_[name], stored.arrays_[name])] == []
+        assert record["calibration"]["temperature"] == calibrate.fit(alone.predict_proba(held), codes)
 
+    def test_fewer_are_learned_from_as_those_of_train(self, tmp_path):
+        work = project(tmp_path, n=40).write()
+        summary = work.train(calibrate="temperature")
+        before = files(work.head)
+        assert (summary.train.rows, summary.val, summary.out_of_fold.rows, summary.folds) == (64, None, 64, 10)
+        assert summary.warnings == []
+        work.splits = ["train" if split == "val" else split for split in work.splits]
+        work.write().train(calibrate="temperature")
+        assert files(work.head) == before
 
-def searched(**changes):
-    chosen = {"folds": 0, "trials": 100, "fixed": frozenset(), "jobs": 1, "seed": 0}
-    return grid_search.Search(**(chosen | changes))
+    def test_temperature_and_threshold_come_from_heads_that_did_not_learn_from_the_image(self, tmp_path):
+        work = project(tmp_path, n=40).write()
+        wish = thresholds.Wish("recall", 0.9, "cat")
+        work.train(logistic(C=1e-4), calibrate="temperature", wish=wish)
+        X, y = work.rows_of("train", "val")
+        fold = cross_validation.assign(work.digests_of("train", "val"), y, folds=10, seed=0)
+        said = np.empty((64, 2))
+        for held in (fold == number for number in range(10)):
+            said[held] = logistic(C=1e-4).fit(X[~held], y[~held], None).predict_proba(X[held])
+        _, record = store.load(work.head)
+        temperature = calibrate.fit(said, y)
+        assert record["calibration"]["temperature"] == pytest.approx(temperature, rel=1e-3)
+        chosen = thresholds.choose(calibrate.apply(said, temperature), y, ["cat", "dog"], wish)
+        assert record["threshold"]["value"] == pytest.approx(chosen["value"], abs=1e-3)
+        assert record["out_of_fold"]["accuracy"] == (said.argmax(axis=1) == y).mean()
+
+    def test_a_dense_head_is_trained_for_the_epochs_of_the_lowest_mean_loss_over_folds(self, tmp_path, monkeypatch):
+        monkeypatch.setattr(out_of_fold, "FOLDS", 2)
+        work = project(tmp_path, n=15).write()
+        work.rows += 3 * np.random.default_rng(1).normal(size=work.rows.shape).astype(np.float32)
+        work.write()
+        start = dense(learning_rate=0.3, epochs=8, patience=3, dropout=0.3, hidden=(8,))
+        work.train(start)
+        X, y = work.rows_of("train", "val")
+        fold = cross_validation.assign(work.digests_of("train", "val"), y, folds=2, seed=0)
+        unstopped = replace(start, patience=0)
+        losses = np.zeros(8)
+        for held in (fold == number for number in range(2)):
+            history = replace(unstopped).fit(X[~held], y[~held], (X[held], y[held])).history_
+            losses += held.mean() * np.array([row["val_loss"] for row in history])
+        assert losses.argmin() + 3 < 7, "early stopping has an effect"
+        stored, record = store.load(work.head)
+        assert (record["params"]["epochs"], record["params"]["patience"]) == (losses.argmin() + 1, 0)
+        alone = replace(unstopped, epochs=int(losses.argmin()) + 1).fit(X, y, None)
+        assert [name for name in alone.arrays_ if not np.array_equal(alone.arrays_[name], stored.arrays_[name])] == []
+
+    def test_below_thirty_images_a_warning_says_once_that_nothing_is_calibrated(self, tmp_path):
+        work = project(tmp_path, n=10).write()
+        summary = work.train(calibrate="temperature")
+        assert (summary.train.rows, summary.calibrated) == (16, None)
+        assert summary.warnings == [
+            "not calibrated: that takes 30 images that are held out, received 16: add images, or train with "
+            "`calibrate=None`"
+        ]
+
+    def test_the_only_image_of_a_class_is_learned_from_never_judged_and_told_once(self, tmp_path):
+        work = project(tmp_path, labels=("dog", "cat", "emu"), n=40)
+        work.splits = [
+            ("val" if path == "emu/3.png" else "test") if label == "emu" else split
+            for path, label, split in zip(work.paths, work.labels, work.splits, strict=True)
+        ]
+        summary = work.write().train(calibrate="temperature", search=searched(), head=HEADS["ridge"](**RIDGE))
+        assert (summary.train.rows, summary.out_of_fold.rows, summary.searched.rows) == (65, 64, 64)
+        assert store.load(work.head)[1]["classes"] == ["cat", "dog", "emu"]
+        assert [line[:42] for line in summary.warnings] == ["classes of 3 images or fewer: emu (1); eac"]
+
+    def test_rows_that_stay_on_disk_are_not_folded(self, tmp_path):
+        summary = project(tmp_path, n=40).write().train(memory=1000, calibrate="temperature")
+        assert (summary.streamed, summary.train.rows, summary.out_of_fold, summary.folds) == (True, 64, None, 0)
+
+    def test_one_image_of_each_class_trains_a_head_that_nothing_is_known_of(self, tmp_path):
+        work = project(tmp_path, n=40)
+        work.splits = ["train" if path.endswith("/0.png") else "test" for path in work.paths]
+        summary = work.write().train(dense(epochs=2))
+        assert (summary.train.rows, summary.out_of_fold, summary.folds, summary.epochs) == (2, None, 0, 2)
+        with pytest.raises(InputError, match="`search`: expected images held out, received none"):
+            work.train(HEADS["ridge"](**RIDGE), search=searched())
+        with pytest.raises(InputError, match="`recall_at_least`: expected images held out to choose a threshold on"):
+            work.train(wish=thresholds.Wish("recall", 0.9, None))
 
 
 class TestSearch:
@@ -283,8 +370,8 @@ class TestSearch:
         work = project(tmp_path).write()
         summary = work.train(HEADS["ridge"](**RIDGE), search=searched())
         head, record = store.load(work.head)
-        assert summary.searched.rows == 16
-        assert record["search"] == {"candidates": 22, "folds": 0, "rows": 16, "seed": 0}
+        assert summary.searched.rows == 50
+        assert record["search"] == {"candidates": 22, "folds": 0, "rows": 50, "seed": 0}
         assert (
             head.alpha == record["params"]["alpha"] == summary.searched.trials[summary.searched.chosen].params["alpha"]
         )
@@ -323,15 +410,9 @@ class TestSearch:
         with pytest.MonkeyPatch.context() as patch:
             patch.setitem(HEADS, "spy", Spy)
             summary = work.write().train(head, search=searched(folds=4))
-        assert summary.searched.rows == 48
-        assert [len(part.rows) for part in seen] == [36] * 4
-        assert all(len(np.unique(part.held[0], axis=0)) == 12 for part in seen)
-
-    def test_without_a_validation_split_folds_are_the_remedy(self, tmp_path):
-        work = project(tmp_path)
-        work.splits = ["train"] * len(work.paths)
-        with pytest.raises(InputError, match="--folds 5"):
-            work.write().train(HEADS["ridge"](**RIDGE), search=searched())
+        assert summary.searched.rows == 150
+        assert [len(part.rows) for part in seen] == [112, 112, 113, 113]
+        assert [len(np.unique(part.held[0], axis=0)) for part in seen] == [38, 38, 37, 37]
 
 
 class TestThreshold:
@@ -342,12 +423,6 @@ class TestThreshold:
         assert record["threshold"] == summary.threshold
         assert summary.threshold["positive"] == "cat"
         assert summary.threshold["recall"] >= 0.9
-
-    def test_needs_a_validation_split(self, tmp_path):
-        work = project(tmp_path)
-        work.splits = ["train"] * len(work.paths)
-        with pytest.raises(InputError, match=r"--recall-at-least: .* --val-fraction"):
-            work.write().train(wish=thresholds.Wish("recall", 0.9, None))
 
 
 class TestCalibration:
@@ -383,11 +458,6 @@ class TestCalibration:
         assert summary.threshold["value"] == pytest.approx(
             thresholds.choose(calibrated, y, ["cat", "dog"], wish)["value"], abs=1e-6
         )
-
-    def test_of_few_images_is_left_and_a_warning_says_so(self, tmp_path):
-        summary = project(tmp_path).write().train(calibrate="temperature")
-        assert summary.calibrated is None
-        assert [line for line in summary.warnings if line.startswith("not calibrated: ")] == summary.warnings != []
 
 
 class TestLargerThanMemory:

@@ -3,7 +3,7 @@ import hashlib
 import pytest
 
 from pipeline.errors import InputError
-from pipeline.photos.splits import assign, check_fractions, conflicts
+from pipeline.photos.splits import assign, check_fractions, conflicts, filled
 
 
 def at(place: float, tail: int = 0) -> bytes:
@@ -55,6 +55,28 @@ def test_stratify_holds_the_shares_in_each_class():
     chosen = drawn(digests, labels, stratify=True)
     assert chosen[:10] == ["test"] * 2 + ["val"] + ["train"] * 7
     assert chosen[10:] == ["test"] * 4 + ["val"] * 2 + ["train"] * 14
+
+
+def mended(digests, labels, chosen, given=None, test=0.2):
+    return filled(digests, labels, given or [None] * len(digests), chosen, test_fraction=test)
+
+
+def test_a_class_that_nothing_is_learned_from_gets_its_highest_digest_and_nothing_else_moves():
+    digests, labels = [at(0.05), at(0.1), at(0.25), at(0.9), at(0.01)], ["a", "a", "a", "b", "b"]
+    assert mended(digests, labels, drawn(digests)) == ["test", "test", "train", "train", "test"]
+    assert mended([at(0.1), at(0.9)], ["a", "b"], ["test", "train"]) == ["train", "train"]
+
+
+def test_an_empty_test_split_gets_the_lowest_digest_of_each_class_that_keeps_one_to_learn_from():
+    digests, labels = [at(0.5), at(0.4), at(0.6), at(0.25)], ["a", "a", "b", "a"]
+    assert mended(digests, labels, drawn(digests)) == ["train", "train", "train", "test"]
+    assert mended(digests, labels, ["train"] * 4, test=0.0) == ["train"] * 4
+
+
+def test_what_the_source_gave_is_not_moved():
+    digests, labels = [at(0.5), at(0.1), at(0.2)], ["a", "b", "a"]
+    given = ["train", "test", "train"]
+    assert mended(digests, labels, given, given) == given
 
 
 @pytest.mark.parametrize(

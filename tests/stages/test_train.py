@@ -26,7 +26,7 @@ def params(work):
 
 
 def test_paths_alone_train_a_logistic_head_and_print_one_line(work):
-    result = run(work.manifest, work.features, work.head)
+    result = run(work.manifest, work.features, work.head, "--calibrate", "none")
     assert result.stdout == f"logistic: 7 parameters, train accuracy 1.000, val accuracy 1.000 -> {work.head}\n"
     assert result.exit_code == 0
     assert params(work) == {"C": 0.01, "l1_ratio": 0.0, "class_weight": None, "max_iter": 1000, "seed": 0}
@@ -48,11 +48,16 @@ def test_a_head_is_calibrated_on_enough_validation_images_and_says_so(tmp_path):
     assert store.load(work.head)[1]["calibration"] is None
 
 
-def test_of_too_few_validation_images_none_is_learned_and_a_warning_says_so(work):
+def test_of_few_images_it_is_said_once_what_chose_and_what_the_accuracy_is_worth(tmp_path):
+    work = project(tmp_path, n=40).write()
     result = run(work.manifest, work.features, work.head)
-    assert "not calibrated: that takes 50 validation images, received 16" in result.stderr
-    assert "--val-fraction" in result.stderr
-    assert run(work.manifest, work.features, work.head, "--calibrate", "none").stderr == ""
+    folds, head = result.stdout.splitlines()
+    assert folds == (
+        "fewer than 50 validation images choose by chance, so they were learned from, and 10 folds of all 64 images "
+        "chose instead"
+    )
+    assert "train accuracy 1.000, out-of-fold accuracy 1.000 [0.943, 1.000], temperature 0." in head
+    assert result.stderr == ""
 
 
 def test_every_option_of_the_logistic_head_arrives(work):
@@ -136,7 +141,7 @@ def test_an_option_of_another_head_is_a_usage_error_that_names_both(work, kind, 
 def test_a_search_chooses_what_is_not_given_and_says_what(work):
     result = run(work.manifest, work.features, work.head, "--search", "--C", 0.5, "--folds", 3, "--jobs", 1)
     assert result.exit_code == 0, result.output
-    assert result.stdout.startswith("searched 3 candidates on 48 images held out: l1_ratio ")
+    assert result.stdout.startswith("searched 3 candidates on 150 images held out: l1_ratio ")
     assert params(work)["C"] == 0.5
     assert {"head.json", "arrays.npz", "search.csv", "search.png"} == {path.name for path in work.head.iterdir()}
 

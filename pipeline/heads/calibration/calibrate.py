@@ -1,4 +1,4 @@
-"""Probabilities that hold: one temperature, by maximum likelihood on the validation split.
+"""Probabilities that hold: one temperature, by maximum likelihood on the validation split, or out of fold.
 
 A head that fits its training rows well is surer of itself than it is right. Dividing its logits by one number, the
 temperature, mends most of that and changes no ranking of the classes: Guo et al., "On calibration of modern neural
@@ -29,7 +29,6 @@ from pipeline.types import Floats
 Method = Literal["temperature"]
 
 METHODS: Final = get_args(Method)
-FEWEST_ROWS: Final = 50
 RESAMPLES: Final = 2000  # of the bootstrap behind the intervals that a record keeps
 LARGEST: Final = 100.0  # of a temperature, and of its inverse: what lies beyond is a mistake in the data
 _SMALLEST: Final = float(np.finfo(np.float64).tiny)  # a probability of 0 counts as this

@@ -1,8 +1,8 @@
 """For two classes: from which probability on an image is given the one that matters, for a wished precision or recall.
 
 The most probable class is right most often, and makes both kinds of mistake as they come. Who wants few false alarms,
-or few misses, chooses another threshold than one half. It is chosen on the validation split and kept with the head, and
-with the model that the head is joined into.
+or few misses, chooses another threshold than one half. It is chosen on images that were held out, the validation split
+or folds, and kept with the head, and with the model that the head is joined into.
 """
 
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ from pipeline.stats import intervals
 
 @dataclass(frozen=True)
 class Wish:
-    """What the threshold is to reach on the validation split.
+    """What the threshold is to reach on the images held out.
 
     Parameters
     ----------
@@ -44,7 +44,7 @@ def choose(
     Parameters
     ----------
     probabilities : ndarray of shape (n, 2)
-        Of the validation images.
+        Of images held out.
     y : ndarray of shape (n,)
     classes : sequence of str
     wish : Wish
@@ -53,13 +53,13 @@ def choose(
     -------
     dict
         JSON-able: ``positive`` (label), ``value`` (an image is given this label from this probability on), ``wish``
-        ({metric: fraction}), what it reaches on the validation split, which chose it: ``precision``, ``recall``, and
+        ({metric: fraction}), what it reaches on these images, which chose it: ``precision``, ``recall``, and
         ``low``, the lower end of the 95 % interval of the metric that was wished.
 
     Raises
     ------
     InputError
-        There are not two classes, no validation image of the positive one, or no threshold fulfils the wish.
+        There are not two classes, no image of the positive one, or no threshold fulfils the wish.
     """
     option = f"--{wish.metric}-at-least"
     if len(classes) != 2:
@@ -70,14 +70,14 @@ def choose(
     code = list(classes).index(positive)
     actual = y == code
     if not actual.any():
-        raise InputError(f"{option}: expected validation images of {positive}, received none: raise --val-fraction")
+        raise InputError(f"{option}: expected images of {positive} held out, received none: add images of it")
     values, recall, precision = _curve(probabilities[:, code], actual)
     reached, other = (precision, recall) if wish.metric == "precision" else (recall, precision)
     fits = np.flatnonzero(reached >= wish.at_least)
     if not len(fits):
         raise InputError(
-            f"{option}: expected a threshold with a {wish.metric} of {wish.at_least} on the {len(y):,} validation "
-            f"images, received {reached.max():.4f} at most"
+            f"{option}: expected a threshold with a {wish.metric} of {wish.at_least} on the {len(y):,} images held "
+            f"out, received {reached.max():.4f} at most"
         )
     place = max(fits.tolist(), key=lambda at: (other[at], reached[at], values[at]))
     given = int(np.count_nonzero(probabilities[:, code] >= values[place]))
@@ -105,8 +105,8 @@ def unshown(threshold: dict[str, Any]) -> list[str]:
     if threshold["low"] >= wished:
         return []
     return [
-        f"--{metric}-at-least {wished:g}: reached on the validation images ({threshold[metric]:.3f}), but not shown: "
-        f"the 95 % interval begins at {threshold['low']:.3f}. More validation images would narrow it"
+        f"--{metric}-at-least {wished:g}: reached on the images held out ({threshold[metric]:.3f}), but not shown: "
+        f"the 95 % interval begins at {threshold['low']:.3f}. More images would narrow it"
     ]
 
 

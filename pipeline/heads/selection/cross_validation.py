@@ -6,7 +6,7 @@ import os
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from typing import Any, NamedTuple, Self, TypeVar
+from typing import Any, Final, NamedTuple, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,9 @@ from pipeline.heads.standardise import Candidates, Table, take
 from pipeline.types import Codes, Progress
 
 Fitted = TypeVar("Fitted")
+ALWAYS_LEARNED: Final = -1
+RARE: Final = 3  # images of a class, up to which folds say little of it
+LISTED: Final = 10  # names in a message
 
 
 class Fold(NamedTuple):
@@ -34,30 +37,43 @@ class Fold(NamedTuple):
 
 
 def assign(digests: NDArray[np.uint8], y: Codes, *, folds: int, seed: int) -> NDArray[np.int64]:
-    """Return the fold of each image, (n,), from 0 to folds - 1; in each class the folds are as equal as can be.
+    """Return the fold that holds each image out, (n,), from 0 to folds - 1; in each class they are as equal as can be.
 
     Images are dealt out in the order of a hash of seed and digest, so neither names nor order play a part. An image has
-    one digest, however many files and views it has: these are always in one fold.
+    one digest, however many files and views it has: these are always in one fold. The only image of a class is in none,
+    -1: without it nothing would be known of its class. So every class is left to learn from, whatever is held out.
 
     Raises
     ------
     InputError
-        A class has fewer images than there are folds.
+        Fewer images can be held out than there are folds.
     """
-    rarest = int(np.bincount(y).min())
-    if rarest < folds:
-        raise InputError(
-            f"--folds: expected at most as many folds as the rarest class has training images, {rarest:,}, received "
-            f"{folds}"
-        )
     drawn = [hashlib.sha256(f"{seed}:".encode() + digest.tobytes()).digest() for digest in digests]
-    fold = np.empty(len(y), np.int64)
+    fold = np.full(len(y), ALWAYS_LEARNED)
     dealt = 0
     for code in range(int(y.max()) + 1):
         images = sorted(np.flatnonzero(y == code).tolist(), key=drawn.__getitem__)
-        fold[images] = (np.arange(len(images)) + dealt) % folds
-        dealt += len(images)  # the next class goes on where this one ended, so that the folds are equal as a whole
+        if len(images) > 1:
+            fold[images] = (np.arange(len(images)) + dealt) % folds
+            dealt += len(images)  # the next class goes on where this one ended, so that the folds are equal as a whole
+    if dealt < folds:
+        raise InputError(
+            f"`folds`: expected at most {dealt:,}, the images of classes that have two or more, received {folds}"
+        )
     return fold
+
+
+def rare_classes(y: Codes, classes: Sequence[str]) -> list[str]:
+    """Return a warning, or none, of the classes of up to `RARE` images: what folds can and cannot say of them."""
+    counts = np.bincount(y, minlength=len(classes))
+    rare = [f"{label} ({count})" for label, count in zip(classes, counts, strict=True) if 0 < count <= RARE]
+    if not rare:
+        return []
+    more = f" and {len(rare) - LISTED:,} more" if len(rare) > LISTED else ""
+    return [
+        f"classes of {RARE} images or fewer: {', '.join(rare[:LISTED])}{more}; each image is judged by what the others "
+        "of its class teach, and the only one of a class is learned from and never judged"
+    ]
 
 
 def assign_groups(codes: NDArray[np.int64], groups: NDArray[np.int64], *, folds: int, seed: int) -> NDArray[np.int64]:
@@ -70,7 +86,7 @@ def assign_groups(codes: NDArray[np.int64], groups: NDArray[np.int64], *, folds:
     groups : ndarray of shape (N,), int
         Images that share a number stay together.
     folds : int
-        At least 2.
+        At least 2. No more are made than the largest class has images.
     seed : int
         Of the order in which they are dealt.
 
@@ -86,6 +102,9 @@ def assign_groups(codes: NDArray[np.int64], groups: NDArray[np.int64], *, folds:
             f"--folds: expected 2 or more, and no more than there are different images, received {folds} folds for "
             f"{len(np.unique(groups)):,} images"
         )
+    folds = min(folds, int(np.bincount(codes).max()))
+    if folds < 2:
+        raise InputError("expected a class of two images or more, received one image of each")
     split = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
     found = np.empty(len(codes), np.int64)
     with warnings.catch_warnings():
@@ -96,10 +115,19 @@ def assign_groups(codes: NDArray[np.int64], groups: NDArray[np.int64], *, folds:
 
 
 def stratified(y: Codes, *, folds: int, seed: int) -> Iterator[tuple[NDArray[np.intp], NDArray[np.intp]]]:
-    """Yield for each fold the rows to fit on and those held out; each class is dealt out evenly, in a random order."""
+    """Yield for each fold the rows to fit on and those held out; each class is dealt out evenly, in a random order.
+
+    The only row of a class is never held out. No more folds are made than the largest class has rows.
+    """
     from sklearn.model_selection import StratifiedKFold
 
-    yield from StratifiedKFold(folds, shuffle=True, random_state=seed).split(y, y)
+    alone = np.bincount(y)[y] == 1
+    dealt = np.flatnonzero(~alone)
+    folds = min(folds, int(np.bincount(y).max()))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of classes with fewer rows than folds: some folds do without them
+        for rows, held in StratifiedKFold(folds, shuffle=True, random_state=seed).split(dealt, y[dealt]):
+            yield np.sort(np.concatenate([dealt[rows], np.flatnonzero(alone)])), dealt[held]
 
 
 def each_fold(

@@ -14,6 +14,7 @@ the same forecast, made from parts of up to half the images, is compared with wh
 """
 
 import json
+from collections import Counter
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
@@ -25,7 +26,7 @@ from pipeline.errors import InputError
 from pipeline.features.features_file import Features
 from pipeline.heads.registry import Head
 from pipeline.heads.resolve import unfitted
-from pipeline.heads.selection.cross_validation import stratified
+from pipeline.heads.selection.cross_validation import rare_classes, stratified
 from pipeline.heads.settings import GrowthSettings, TrainSettings
 from pipeline.photos import manifest
 from pipeline.photos.manifest import Manifest
@@ -71,6 +72,8 @@ class GrowthResult:
         That, less the fitted accuracy at the last size.
     check : Estimate or None
         The forecast of the last size from sizes of at most half of it; None if these are fewer than three.
+    warnings : list of str
+        What the user should know, one line each.
     """
 
     sizes: list[int]
@@ -80,6 +83,7 @@ class GrowthResult:
     forecast: Estimate
     gain: Estimate
     check: Estimate | None
+    warnings: list[str]
 
 
 def grow(
@@ -113,20 +117,21 @@ def grow(
     ArtefactError
         The features lack images of the manifest, or a file is damaged.
     """
-    parts, seeds, folds = settings.parts, settings.seeds, settings.folds
+    parts, seeds = settings.parts, settings.seeds
     head = head or unfitted(TrainSettings(C=settings.C))
     if parts < 3 or seeds < 2:
         raise InputError(f"--parts, --seeds: expected at least 3 and 2, received {parts} and {seeds}")
     images = manifest.read(manifest_path)
     train, val = images.distinct("train"), images.distinct("val")
-    folds = (0 if len(val) >= ENOUGH else FOLDS) if folds is None else folds
+    most = max(Counter(train.labels + val.labels).values(), default=FOLDS)
+    folds = settings.folds if settings.folds is not None else 0 if len(val) >= ENOUGH else min(FOLDS, most)
     with Features(features_path) as features:
         X = features.gather_views(np.concatenate([train.digests, val.digests]))
-    y = _codes(train, val, images.classes, manifest_path)
+    y = _codes(train, val, images.classes, manifest_path, folds=folds)
     trials = _trials(y, len(train), seeds=seeds, folds=folds)
     sizes = _sizes(min(len(order) for trial in trials for order, _ in trial), len(images.classes), parts)
     wrong = _wrong(head, X, y, trials, sizes, progress)
-    summary = _summarise(sizes, wrong, folds)
+    summary = _summarise(sizes, wrong, folds, rare_classes(y, images.classes) if folds else [])
     _write(summary, wrong, out_dir)
     return summary
 
@@ -134,8 +139,9 @@ def grow(
 Trial = list[tuple[NDArray[np.intp], NDArray[np.intp]]]
 
 
-def _codes(train: Manifest, val: Manifest, classes: list[str], path: Path) -> Codes:
-    missing = sorted(set(classes) - set(train.labels))
+def _codes(train: Manifest, val: Manifest, classes: list[str], path: Path, *, folds: int) -> Codes:
+    learned = {*train.labels, *(val.labels if folds else [])}
+    missing = sorted(set(classes) - learned)
     if missing or len(classes) < 2:
         raise InputError(
             f"{path}: expected two classes or more, each with training images, received {len(classes)} classes, "
@@ -146,11 +152,13 @@ def _codes(train: Manifest, val: Manifest, classes: list[str], path: Path) -> Co
 
 def _trials(y: Codes, n_train: int, *, seeds: int, folds: int) -> list[Trial]:
     """Return for each seed the rows to train on, in order, and those that judge: once, or once a fold."""
-    fewest = int(np.bincount(y).min())
+    most = int(np.bincount(y).max())
     if folds == 0 and len(y) == n_train:
         raise InputError("--folds 0: expected a validation split to judge on, received none: give --folds 5")
-    if folds and not 2 <= folds <= fewest:
-        raise InputError(f"--folds: expected 0, or 2 to {fewest}, the images of the smallest class, received {folds}")
+    if most < 2:
+        raise InputError("expected a class of two images or more, to learn from and to judge, received one of each")
+    if folds and not 2 <= folds <= most:
+        raise InputError(f"`folds`: expected 0, or 2 to {most}, the images of the largest class, received {folds}")
     trials = []
     for seed in range(seeds):
         if folds:
@@ -205,7 +213,7 @@ def _wrong(
     return wrong
 
 
-def _summarise(sizes: NDArray[np.int64], wrong: Floats, folds: int) -> GrowthResult:
+def _summarise(sizes: NDArray[np.int64], wrong: Floats, folds: int, warnings: list[str]) -> GrowthResult:
     resampled = _resampled(wrong)
     last, half = int(sizes[-1]), sizes <= sizes[-1] / 2
     errors = wrong.mean(axis=(1, 2))[None]
@@ -226,6 +234,7 @@ def _summarise(sizes: NDArray[np.int64], wrong: Floats, folds: int) -> GrowthRes
         forecast=_forecast(1 - laws.at(2 * last), 1 - many.at(2 * last), wrong.shape[2]),
         gain=Estimate(float((laws.at(last) - laws.at(2 * last))[0]), float(low), float(high)),
         check=check,
+        warnings=warnings,
     )
 
 

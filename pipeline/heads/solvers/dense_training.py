@@ -75,8 +75,13 @@ class Network:
             return
         self._since_best += 1
         if row["val_loss"] < self._best_loss:
-            self._best_loss, self._best, self._since_best = row["val_loss"], self.model.get_weights(), 0
+            self._best_loss, self._since_best = row["val_loss"], 0
+            self.keep()
         self.stopped = self._since_best == self.head.patience
+
+    def keep(self) -> None:
+        """Take note of the weights as they are now: `arrays` goes back to them."""
+        self._best = self.model.get_weights()
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """Return what was learned, named as in the head's layout."""
@@ -96,21 +101,111 @@ def train(
     The heads differ in nothing that concerns the rows: seed, batch size, epochs, class weights, standardisation. Each
     comes out as it would alone.
     """
-    first = heads[0]
+    networks, epochs = _begun(heads, X, y, validation)
+    for epoch in epochs:
+        if progress is not None:
+            progress(epoch, heads[0].epochs)
+        if all(network.stopped for network in networks):
+            break
+    return networks
+
+
+def train_together(
+    head: Trainable,
+    parts: Sequence[tuple[Table, Codes, tuple[Table, Codes]]],
+    *,
+    patience: int,
+    progress: Progress | None,
+) -> tuple[int, list[Network]]:
+    """Train a network on each fold, all side by side, and go back to the epoch whose mean loss is the lowest.
+
+    Folds that stopped each by itself would leave as many answers as there are folds, each from a few rows.
+
+    Parameters
+    ----------
+    head : Trainable
+        Without a patience of its own.
+    parts : sequence of (X, y, (X, y))
+        Rows to train on, and rows held out.
+    patience : int
+        Stop after so many epochs without a lower mean over all rows held out.
+    progress : callable or None
+        Called with (epochs done, epochs at most).
+
+    Returns
+    -------
+    epochs : int
+    networks : list of Network
+        One a part, with its weights after so many epochs.
+    """
+    begun = [_begun([head], *part) for part in parts]
+    networks = [network for (network,), _ in begun]
+    # One compiled model takes the state of each fold in turn: to compile one a fold would take longer than to train it.
+    model = networks[0].model
+    states = best = [_state(model)] * len(networks)
+    rows = np.array([len(held[1]) for _, _, held in parts])
+    lowest, chosen = math.inf, 0
+    for epoch in range(1, head.epochs + 1):
+        after: list[list[Any]] = []
+        for (network,), epochs in begun:
+            network.model = model
+            _restore(model, states[len(after)])
+            next(epochs)
+            if network.diverged:
+                raise InputError(network.diverged)
+            after.append(_state(model))
+        states = after
+        mean = float(rows @ [network.history[-1]["val_loss"] for network in networks] / rows.sum())
+        if mean < lowest:
+            lowest, chosen, best = mean, epoch, states
+        if progress is not None:
+            progress(epoch, head.epochs)
+        if epoch - chosen == patience:
+            break
+    for network, state in zip(networks, best, strict=True):
+        _restore(model, state)
+        network.keep()
+    return chosen, networks
+
+
+def _state(model: Any) -> list[Any]:
+    """Return all that a step changes, as tensors: weights, the optimizer's numbers, what dropout draws next."""
+    import tensorflow as tf
+
+    if not model.optimizer.built:
+        model.optimizer.build(model.trainable_variables)
+    return [tf.identity(variable.value) for variable in (*model.variables, *model.optimizer.variables)]
+
+
+def _restore(model: Any, state: Sequence[Any]) -> None:
+    for variable, array in zip((*model.variables, *model.optimizer.variables), state, strict=True):
+        variable.assign(array)
+
+
+def _begun(
+    heads: Sequence[Trainable], X: Table, y: Codes, validation: tuple[Table, Codes] | None
+) -> tuple[list[Network], Iterator[int]]:
+    """Return networks with their initial weights, and what trains those that have not stopped, an epoch a step."""
     for head in heads:
         head.check()
     n_features, n_classes = X.shape[-1], count_classes(y)
     check_labelled(X, y, n_features, n_classes)
     if validation is not None:
         check_labelled(*validation, n_features, n_classes)
-    elif first.patience:
+    elif heads[0].patience:
         raise InputError(
-            f"patience: early stopping after {first.patience} epochs expected validation rows to watch, received "
-            "none: prepare the manifest with a --val-fraction above 0, or train with --patience 0"
+            f"patience: early stopping after {heads[0].patience} epochs expected validation rows to watch, received "
+            "none: give it some, or a patience of 0"
         )
-    scale = learn_scale(X) if first.standardize == "standard" else (np.zeros(n_features), np.ones(n_features))
-    weights = class_weights(y, first.class_weight)
+    scaled = heads[0].standardize == "standard"
+    scale = learn_scale(X) if scaled else (np.zeros(n_features), np.ones(n_features))
     networks = [Network(head, scale, n_classes) for head in heads]
+    return networks, _epochs(networks, X, y, validation)
+
+
+def _epochs(networks: Sequence[Network], X: Table, y: Codes, validation: tuple[Table, Codes] | None) -> Iterator[int]:
+    first, scale = networks[0].head, networks[0].scale
+    weights = class_weights(y, first.class_weight)
     order = np.random.default_rng(first.seed)
     for epoch in range(1, first.epochs + 1):
         active = [network for network in networks if not network.stopped]
@@ -122,11 +217,7 @@ def train(
             judged = _pass(steps, _in_order(*validation), scale, weights)
         for network, train, held in zip(active, trained, judged, strict=True):
             network.close_epoch({"epoch": epoch} | train | {f"val_{name}": value for name, value in held.items()})
-        if progress is not None:
-            progress(epoch, first.epochs)
-        if all(network.stopped for network in networks):
-            break
-    return networks
+        yield epoch
 
 
 def shuffled(X: Table, y: Codes, order: np.random.Generator, batch_size: int) -> Iterator[tuple[Rows, Codes]]:

@@ -88,6 +88,7 @@ def train(
     train, val : Split
         ``val`` may be empty.
     settings : TuningSettings
+        With a patience of 0 if it is.
     checkpoint : Path
         The file that is read, and replaced after each epoch.
     progress : callable
@@ -98,17 +99,12 @@ def train(
     Raises
     ------
     InputError
-        Early stopping has nothing to watch, or the loss became infinite or NaN.
+        The loss became infinite or NaN.
     FrozenWeightsError
         Frozen weights have changed.
     StorageError
         A checkpoint cannot be written.
     """
-    if settings.patience and not len(val.codes):
-        raise InputError(
-            f"patience: early stopping after {settings.patience} epochs expected validation images to watch, received "
-            "none: prepare the manifest with a --val-fraction above 0, or fine-tune with --patience 0"
-        )
     if settings.deterministic:
         import tensorflow as tf
 

@@ -131,8 +131,7 @@ def finetune(
     Raises
     ------
     InputError
-        A setting, a layer or an image is not as expected; early stopping has nothing to watch; the loss became
-        infinite or NaN.
+        A setting, a layer or an image is not as expected, or the loss became infinite or NaN.
     SpecError
         Features, weights and head do not belong together.
     ArtefactError

@@ -40,6 +40,7 @@ from pipeline.photos import manifest
 from pipeline.photos.manifest import Manifest
 from pipeline.photos.remote import Root
 from pipeline.photos.settings import Policy
+from pipeline.photos.splits import FEWEST_VAL
 from pipeline.types import Progress
 
 
@@ -146,8 +147,7 @@ class Job:
     def matters(self, table: Manifest) -> dict[str, Any]:
         """Return all that decides how training goes."""
         rows = hashlib.sha256()
-        for split in ("train", "val"):
-            part = table.distinct(split)
+        for split, part in zip(("train", "val"), table.learned(), strict=True):
             rows.update(json.dumps([split, part.labels]).encode() + part.digests.tobytes())
         return {
             "settings": asdict(self.settings),
@@ -160,10 +160,14 @@ class Job:
         }
 
     def train(self, root: Root, table: Manifest, folder: Path) -> Outcome:
-        """Train tail and head."""
+        """Train tail and head: for all epochs where few validation images are learned from, as the head did."""
+        learned, held_out = table.learned()
+        if not len(held_out):  # folds would take as many fine-tunings
+            self.settings, self.calibration = replace(self.settings, patience=0), None
+            self.warnings.append(f"fewer than {FEWEST_VAL} validation images: trained for all epochs, not calibrated")
         with self._open(root, table, folder) as (train, val):
-            data = _labelled(train, table, "train", self.classes, self.settings.class_weight)
-            held = _labelled(val, table, "val", self.classes, self.settings.class_weight, like=data)
+            data = _labelled(train, learned, self.classes, self.settings.class_weight)
+            held = _labelled(val, held_out, self.classes, self.settings.class_weight, like=data)
             outcome = epochs.train(
                 self.tuner,
                 data,
@@ -180,13 +184,7 @@ class Job:
     def _settle(self, held: Split) -> None:
         """Fit the temperature and choose the threshold anew: those of the head were for other probabilities."""
         probabilities = epochs.probabilities(self.tuner, held, self.settings)
-        if self.calibration and len(held.codes) < calibrate.FEWEST_ROWS:
-            self.calibration = None
-            self.warnings.append(
-                "not calibrated: training changes the probabilities, and a temperature takes "
-                f"{calibrate.FEWEST_ROWS} validation images, received {len(held.codes)}"
-            )
-        elif self.calibration:
+        if self.calibration:
             temperature = calibrate.fit(probabilities, held.codes)
             self.calibration = calibrate.describe(probabilities, held.codes, temperature)
             probabilities = calibrate.apply(probabilities, temperature)
@@ -248,7 +246,7 @@ class Job:
         self, root: Root, table: Manifest, folder: Path
     ) -> Iterator[tuple[input_pipeline.Source, input_pipeline.Source]]:
         """Yield the rows of train and val: activations, computed first where the cache lacks them, or pixels."""
-        train, val = table.distinct("train"), table.distinct("val")
+        train, val = table.learned()
         if self.settings.from_pixels:
             size, geometry = self.plan.size, self.chosen.resize
             yield (
@@ -275,15 +273,14 @@ class Job:
 
 def _labelled(
     source: input_pipeline.Source,
-    table: Manifest,
-    split: str,
+    images: Manifest,
     classes: list[str],
     weighting: ClassWeight | None,
     like: Split | None = None,
 ) -> Split:
-    """Add codes and weights to rows; the weight of a class is that which it has in the split `like`."""
+    """Add the images' codes and weights to rows; the weight of a class is that which it has in the split `like`."""
     code_of = {label: code for code, label in enumerate(classes)}
-    codes = np.array([code_of[label] for label in table.distinct(split).labels], np.int64)
+    codes = np.array([code_of[label] for label in images.labels], np.int64)
     counted = codes if like is None else like.codes
     if len(np.unique(counted)) < len(classes):
         raise InputError(

@@ -61,9 +61,11 @@ def _parameters(one: Evaluated) -> list[tuple[str, str]]:
     for name in ("n_features", "n_parameters"):
         if name in record:
             found[name.replace("n_", "", 1)] = record[name]
-    for split in ("train", "val"):
+    for split in ("train", "val", "out_of_fold"):
         if record.get(split):
-            found[f"{split} accuracy"] = f"{record[split]['accuracy']:.4f} of {record[split]['rows']:,}"
+            found[f"{split.replace('_', '-')} accuracy"] = (
+                f"{record[split]['accuracy']:.4f} of {record[split]['rows']:,}"
+            )
     found |= {f"threshold.{key}": value for key, value in flat(record.get("threshold") or {})}
     if record.get("calibration"):
         found["temperature"] = record["calibration"]["temperature"]

@@ -43,8 +43,8 @@ def test_a_wish_for_recall_keeps_as_much_precision_as_it_can():
 def test_what_few_images_reach_but_do_not_show_is_a_warning():
     found = choose("recall", 0.9)
     assert thresholds.unshown(found) == [
-        "--recall-at-least 0.9: reached on the validation images (1.000), but not shown: the 95 % interval begins at "
-        "0.439. More validation images would narrow it"
+        "--recall-at-least 0.9: reached on the images held out (1.000), but not shown: the 95 % interval begins at "
+        "0.439. More images would narrow it"
     ]
     many = choose("recall", 0.9, dog=np.tile(DOG, 50), actual=np.tile(IS_DOG, 50))
     assert many["low"] > 0.9
@@ -89,7 +89,7 @@ def test_a_wish_that_no_threshold_fulfils_says_what_can_be_reached():
     [
         (["a", "b", "c"], [0, 1], None, "expected two classes, received 3"),
         (["a", "b"], [0, 1], "c", "--positive: expected a or b, received c"),
-        (["a", "b"], [0, 0], None, "expected validation images of b, received none"),
+        (["a", "b"], [0, 0], None, "expected images of b held out, received none"),
     ],
 )
 def test_a_wish_that_makes_no_sense_is_an_error(classes, y, positive, message):

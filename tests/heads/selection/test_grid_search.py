@@ -127,9 +127,16 @@ def test_folds_are_stratified_equal_and_do_not_depend_on_the_order_of_the_images
     assert (assign(digests(80), y, folds=5, seed=1) != folds).any()
 
 
-def test_fewer_images_of_a_class_than_folds_is_an_error():
-    with pytest.raises(InputError, match=r"--folds: expected at most .* 3, received 5"):
-        assign(digests(20), np.array([0] * 17 + [1] * 3), folds=5, seed=0)
+def test_a_class_of_fewer_images_than_folds_is_held_out_image_by_image_and_a_single_one_never():
+    folds = assign(digests(21), np.array([0] * 17 + [1] * 3 + [2]), folds=5, seed=0)
+    assert len(set(folds[17:20].tolist())) == 3
+    assert sorted(np.bincount(folds[:20]).tolist()) == [4] * 5
+    assert folds[20] == -1
+
+
+def test_more_folds_than_images_to_hold_out_is_an_error():
+    with pytest.raises(InputError, match=r"`folds`: expected at most 4, the images of classes that have two .* 5"):
+        assign(digests(5), np.array([0, 0, 0, 0, 1]), folds=5, seed=0)
 
 
 def test_progress_counts_fits():

@@ -48,6 +48,7 @@ class Project:
         ]
         centres = 3 * np.eye(3, 8)
         X = np.stack([centres[CLASSES.index(label)] + noise * draw.normal(size=8) for label in labels])
+        self.rows = X
         self.of = {
             split: {np.float32(x[0]).item() for x, s in zip(X, splits, strict=True) if s == split}
             for split in ("train", "val", "test")
@@ -154,8 +155,8 @@ def test_tables_and_picture_hold_what_was_returned_and_are_the_same_again(projec
     [
         ({"parts": 2}, "--parts, --seeds: expected at least 3 and 2, received 2 and 3"),
         ({"seeds": 1}, "--parts, --seeds: expected"),
-        ({"folds": 1}, "--folds: expected 0, or 2 to"),
-        ({"folds": 1000}, "--folds: expected 0, or 2 to"),
+        ({"folds": 1}, "`folds`: expected 0, or 2 to"),
+        ({"folds": 1000}, "`folds`: expected 0, or 2 to"),
     ],
 )
 def test_options_out_of_range_are_refused(project, options, message):
@@ -169,6 +170,20 @@ def test_too_few_images_are_refused(tmp_path):
     (tmp_path / "without").mkdir()
     with pytest.raises(InputError, match="--folds 0: expected a validation split"):
         Project(tmp_path / "without", 90, noise=1.0, val=0.0).grow(folds=0)
+
+
+def test_the_only_image_of_a_class_is_always_learned_from_never_judged_and_told_once(tmp_path):
+    work = Project(tmp_path, 60, noise=0.1)
+    table = manifest.read(work.manifest)
+    others = [place for place, label in enumerate(table.labels) if label != "c"]
+    alone = next(place for place, split in enumerate(table.splits) if split == "val" and place not in others)
+    manifest.write(table.take(sorted([*others, alone])), work.manifest)
+    head = Nearest()
+    summary = work.grow(head)
+    assert (summary.folds, summary.judged) == (5, sum(table.splits[place] != "test" for place in others))
+    of_alone = {np.float32(work.rows[alone][0]).item()}
+    assert all(of_alone <= values for _, values in head.fits)
+    assert [line[:40] for line in summary.warnings] == ["classes of 3 images or fewer: c (1); eac"]
 
 
 def test_the_command_says_what_twice_the_images_would_bring(project):

@@ -38,15 +38,23 @@ from pipeline.models import assemble, classifier, model, store
 from pipeline.models.finetuning import checkpoints, finetune
 from pipeline.models.finetuning.settings import FinetuneSettings, TuningSettings
 from pipeline.models.settings import Runtime
-from pipeline.photos import manifest
+from pipeline.photos import manifest, splits
 from pipeline.photos.manifest import Manifest
 from pipeline.photos.settings import Policy
 from stages.finetune import finetune as command
 from tests import ROOT, fakes
 
 SIZE = 32
+FEWEST_VAL = splits.FEWEST_VAL
 COUNTS = {"dark": 9, "grey": 9, "light": 9}
 CHOSEN = TuningSettings(epochs=2, optimizer="sgd", learning_rate=0.01, batch_size=4, patience=0, seed=3)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def a_single_validation_image_chooses() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("pipeline.photos.manifest.FEWEST_VAL", 1)
+        yield
 
 
 class Project:
@@ -277,15 +285,6 @@ def test_training_chooses_temperature_and_threshold_anew_on_validation(tmp_path:
     assert model.temperature == pytest.approx(calibrate.fit(raw, codes), rel=1e-3)
     chosen = thresholds.choose(probabilities, codes, model.classes, wish)
     assert {**model.threshold, "value": pytest.approx(model.threshold["value"], rel=1e-4)} == chosen
-
-
-def test_training_leaves_calibration_where_validation_images_are_few(project: Project) -> None:
-    head, record = load_head(project.head)
-    save(head, project.head, record | {"calibration": {"temperature": 2.0}})
-    summary = project.finetune(epochs=1)
-    assert store.read(project.model).temperature == 1.0
-    (warning,) = summary.warnings
-    assert warning.startswith("not calibrated: training changes the probabilities, and a temperature takes 50 ")
 
 
 @pytest.mark.parametrize("counts", [{"dark": 12, "light": 12}, {"dark": 12, "grey": 12, "light": 12}])
@@ -672,11 +671,18 @@ def test_weights_that_are_not_the_heads_are_refused(project: Project) -> None:
         project.finetune(epochs=0)
 
 
-def test_early_stopping_without_validation_images_is_refused(project: Project) -> None:
-    text = project.manifest.read_text().replace(",val,", ",train,")
-    project.manifest.write_text(text)
-    with pytest.raises(InputError, match=r"patience: early stopping .* expected validation images"):
-        project.finetune(patience=2)
+def test_few_validation_images_are_learned_from_for_all_epochs_and_that_is_said_once(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    head, record = load_head(project.head)
+    save(head, project.head, record | {"calibration": {"temperature": 2.0}})
+    stopping = project.finetune(patience=2)
+    monkeypatch.setattr("pipeline.photos.manifest.FEWEST_VAL", FEWEST_VAL)
+    summary = project.finetune(patience=2)
+    assert summary.warnings == ["fewer than 50 validation images: trained for all epochs, not calibrated"]
+    assert [sorted(row) for row in summary.history] == [["accuracy", "epoch", "loss"]] * 2
+    assert "val_loss" in stopping.history[0]
+    assert (summary.best_epoch, store.read(project.model).temperature) == (2, 1.0)
 
 
 def test_a_head_of_other_classes_is_refused(project: Project) -> None:
