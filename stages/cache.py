@@ -1,6 +1,5 @@
 """``headstart cache``: what the row cache holds, whether it is sound, what of it can go, and why a row is not there."""
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -129,13 +128,14 @@ def _spec(name: str, held: "Sequence[Cached]") -> dict[str, Any]:
     from pipeline.errors import ArtefactError
     from pipeline.features.cache import inventory
     from pipeline.features.features_file import Features
+    from pipeline.features.spec import ANY
     from pipeline.heads import store
 
     path = Path(name)
     if path.is_dir():
         return dict(store.load(path)[1]["spec"])
     if path.suffix == ".json":
-        return dict(json.loads(path.read_text(encoding="utf-8")))
+        return ANY.read(path)
     if path.exists():
         with Features(path) as features:
             return features.spec

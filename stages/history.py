@@ -43,7 +43,7 @@ def results(out_dirs: Sequence[Path], root: Path) -> tuple[int, bool]:
 
 def _locks(root: Path) -> tuple[list[str], bool]:
     """Return the text of every ``dvc.lock`` that a commit on any branch or of any experiment holds, and the present."""
-    present = [(root / LOCK).read_text(encoding="utf-8")] if (root / LOCK).exists() else []
+    present = [(root / LOCK).read_text(encoding="utf-8", errors="replace")] if (root / LOCK).exists() else []
     try:
         raw = git(root, "log", "--all", "-m", "--raw", "--no-abbrev", "--format=", "--", LOCK)
         blobs = sorted(set(re.findall(r"\b[0-9a-f]{40,64}\b", raw)))
@@ -72,14 +72,19 @@ def _evaluations(lock: str) -> Iterator[tuple[str, str]]:
 
     try:
         document = yaml.safe_load(lock)
-    except yaml.YAMLError:
+    except (yaml.YAMLError, RecursionError):
         return  # a conflict that somebody committed
     stages = document.get("stages") if isinstance(document, dict) else None
-    for stage in (stages or {}).values():
+    for stage in stages.values() if isinstance(stages, dict) else ():
         read, wrote = _hashes(stage, "deps"), _hashes(stage, "outs")
         for metrics in (md5 for path, md5 in wrote if Path(path).name == METRICS):
             yield from ((md5, metrics) for path, md5 in read if Path(path).name == MANIFEST)
 
 
-def _hashes(stage: dict[str, Any], kind: str) -> list[tuple[str, str]]:
-    return [(item["path"], item["md5"]) for item in stage.get(kind, []) if "md5" in item]
+def _hashes(stage: Any, kind: str) -> list[tuple[str, str]]:
+    items = stage.get(kind) if isinstance(stage, dict) else None
+    return [
+        (item["path"], item["md5"])
+        for item in (items if isinstance(items, list) else [])
+        if isinstance(item, dict) and all(isinstance(item.get(key), str) for key in ("path", "md5"))
+    ]

@@ -30,11 +30,22 @@ from pipeline.plots import comparison
 from pipeline.stats import paired_tests
 from pipeline.stats.score_intervals import log_losses
 from pipeline.storage.atomic import publish_csv, published
+from pipeline.storage.json_files import TEXT, Document, each, fields_of, object_of, whole
 
 COMPARISON, RANKING = "comparison.csv", "ranking.csv"
 SUMMARY, PICTURE = "comparison.json", "ranking.png"
 DECIMALS: Final = 6
-RANKED: Final = tuple(f"{metric}{end}" for metric in ("accuracy", "log_loss") for end in ("", "_low", "_high"))
+COMPARED: Final = Document(
+    "a comparison",
+    "`hs.compare`",
+    {
+        "images": whole(1),
+        "ranking": each(object_of(**fields_of(Place))),
+        "pairs": each(object_of(**fields_of(Pair))),
+        "verdict": TEXT,
+        "fine_tuning": each(TEXT),
+    },
+)
 ALPHA: Final = 0.05  # of the corrected test
 
 
@@ -168,7 +179,7 @@ def _read(folders: Sequence[Path]) -> list[_Judged]:
         order = _order(folders[0], first, folder, found)
         codes = np.array([found.classes.index(label) for label in first.labels])
         correct = np.array(found.predicted)[order] == np.array(first.labels)
-        numbers = _numbers(folder)
+        numbers = predictions_file.read_metrics(folder)
         if numbers["images"] != len(found) or abs(numbers["accuracy"] - correct.mean()) > 10.0**-DECIMALS:
             raise ArtefactError(
                 f"{folder}: expected {predictions_file.ALL_METRICS} and {predictions_file.PREDICTIONS} of one "
@@ -177,16 +188,6 @@ def _read(folders: Sequence[Path]) -> list[_Judged]:
             )
         judged.append(_Judged(name, numbers, correct, log_losses(codes, found.probabilities[order])))
     return judged
-
-
-def _numbers(folder: Path) -> dict[str, float]:
-    numbers = predictions_file.read_metrics(folder)
-    if missing := [name for name in RANKED if not isinstance(numbers.get(name), int | float)]:
-        raise ArtefactError(
-            f"{folder / predictions_file.ALL_METRICS}: expected numbers for {', '.join(RANKED)}, received none for "
-            f"{', '.join(missing)}; evaluate again"
-        )
-    return numbers
 
 
 def _order(

@@ -19,15 +19,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.errors import ArtefactError
+from pipeline.photos.manifest import leaves_root
 from pipeline.storage.atomic import publish_csv, published
+from pipeline.storage.json_files import Document, number, whole
 
 EVALUATED: Final = "evaluated.json"
 ALL_METRICS: Final = "all_metrics.json"
 METRICS: Final = "metrics.json"
 TRACKED: Final = tuple(f"{name}{end}" for name in ("accuracy", "log_loss", "ece") for end in ("", "_low", "_high"))
+RANKED: Final = tuple(f"{metric}{end}" for metric in ("accuracy", "log_loss") for end in ("", "_low", "_high"))
+ALL: Final = Document(
+    "metrics",
+    "`hs.evaluate`",
+    {"images": whole(1), **{name: number() for name in RANKED}},
+    each=number(),
+)
 PREDICTIONS: Final = "predictions.csv"
 COLUMNS: Final = ("path", "digest", "label", "predicted", "correct", "confidence")
 PREFIX: Final = "p_"
+SUM_TOLERANCE: Final = 1e-3
 
 
 @dataclass(frozen=True)
@@ -83,16 +93,7 @@ def read_metrics(out_dir: Path) -> dict[str, float]:
     ArtefactError
         There is none, or it is damaged.
     """
-    path = out_dir / ALL_METRICS
-    try:
-        numbers: dict[str, float] = json.loads(path.read_text(encoding="utf-8"))
-        if not isinstance(numbers, dict) or not isinstance(numbers.get("images"), int):
-            raise ValueError("no count of images")
-    except (OSError, ValueError) as error:
-        raise ArtefactError(
-            f"{path}: expected metrics written by 'headstart evaluate': {error}; evaluate again"
-        ) from error
-    return numbers
+    return ALL.read(out_dir / ALL_METRICS)
 
 
 @dataclass(frozen=True)
@@ -176,9 +177,13 @@ def _parsed(header: Sequence[str], rows: Sequence[Sequence[str]]) -> Predictions
         raise ValueError(f"columns {','.join(header)[:200]}")
     if not rows:
         raise ValueError("no images")
+    if len(set(classes)) != len(classes):
+        raise ValueError("a class twice")
     if any(len(row) != len(header) for row in rows):
         raise ValueError("a row of another length")
     paths, digests, labels, predicted = ([row[column] for row in rows] for column in range(4))
+    if outside := next(filter(leaves_root, paths), None):
+        raise ValueError(f"the path {outside!r}, which is not below the image root")
     if len(set(digests)) != len(digests):
         raise ValueError("an image twice")
     if strange := sorted(set(labels + predicted) - set(classes)):
@@ -186,4 +191,6 @@ def _parsed(header: Sequence[str], rows: Sequence[Sequence[str]]) -> Predictions
     probabilities = np.array([row[fixed:] for row in rows], np.float64)
     if not np.isfinite(probabilities).all():
         raise ValueError("NaN or infinity")
+    if probabilities.min() < 0 or abs(probabilities.sum(axis=1) - 1).max() > SUM_TOLERANCE:
+        raise ValueError("probabilities that do not add up to 1")
     return Predictions(paths, digests, labels, predicted, classes, probabilities)

@@ -12,19 +12,30 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Final, NoReturn
+from typing import Any, Final, get_args
 
-from pipeline.errors import ArtefactError, InputError
+from pipeline.errors import InputError
 from pipeline.export.formats import FORMATS, Format
 from pipeline.heads.calibration import thresholds
-from pipeline.models.model import Model
+from pipeline.models.model import LARGEST_SIDE, Model
 from pipeline.photos.settings import Geometry
 from pipeline.storage.atomic import published
 from pipeline.storage.digests import of_file
+from pipeline.storage.json_files import DIGESTS, LABELS, OBJECT, Document, object_of, one_of, whole
 
-VERSION: Final = 1
+EXPORT: Final = Document(
+    "an export",
+    "`hs.export`",
+    {
+        "classes": LABELS,
+        "size": whole(1, LARGEST_SIDE),
+        "resize": one_of(*get_args(Geometry)),
+        "formats": replace(OBJECT, each=object_of(files=DIGESTS)),
+    },
+    version=1,
+)
 DOCUMENT: Final = "export.json"
 CLASSES_TEXT, CLASSES_JSON = "classes.txt", "classes.json"
 CARD, PARITY_JSON, PARITY_CSV = "MODEL_CARD.md", "parity.json", "parity.csv"
@@ -85,7 +96,7 @@ def write_document(directory: Path, model: Model, formats: Mapping[str, Format],
         What else is to be said of how it was made, as JSON.
     """
     document = {
-        "format": VERSION,
+        "format": EXPORT.version,
         "model": model.identity,
         "classes": model.classes,
         "threshold": model.threshold,
@@ -125,42 +136,27 @@ def read(directory: Path) -> Exported:
         A file is missing, damaged or of another format; names it, expected and received.
     """
     path = directory / DOCUMENT
-    try:
-        document = json.loads(path.read_bytes())
-    except (FileNotFoundError, NotADirectoryError):
-        _refuse(path, "an export", "no such file")
-    except (ValueError, RecursionError) as error:
-        _refuse(path, "JSON", str(error))
-    if not isinstance(document, dict) or document.get("format") != VERSION:
-        _refuse(path, f"format {VERSION}", repr(document)[:80])
-    classes, there = document.get("classes"), document.get("formats")
-    if not isinstance(classes, list) or len(classes) < 2 or not all(isinstance(label, str) for label in classes):
-        _refuse(path, "classes: two labels or more", repr(classes)[:80])
-    if not isinstance(there, dict) or not there or not set(there) <= set(FORMATS):
-        _refuse(path, f"formats among {', '.join(FORMATS)}", repr(there)[:80])
-    if not isinstance(document.get("size"), int) or document.get("resize") not in ("squash", "crop", "pad"):
-        _refuse(path, "size and resize", repr((document.get("size"), document.get("resize"))))
+    document = EXPORT.read(path)
+    there: dict[str, Any] = document["formats"]
+    if not there or not there.keys() <= FORMATS.keys():
+        EXPORT.refuse(path, f"formats among {', '.join(FORMATS)}", ", ".join(there))
     for name, entry in there.items():
-        _require_whole(directory, FORMATS[name], entry.get("files") if isinstance(entry, dict) else None)
+        _require_whole(directory, FORMATS[name], entry["files"])
     threshold = thresholds.of_record(document, directory)
     formats = {name: FORMATS[name] for name in there}
-    return Exported(directory, classes, threshold, document["size"], document["resize"], formats)
+    return Exported(directory, document["classes"], threshold, document["size"], document["resize"], formats)
 
 
-def _require_whole(directory: Path, row: Format, digests: object) -> None:
+def _require_whole(directory: Path, row: Format, digests: dict[str, str]) -> None:
     found = {path.relative_to(directory).as_posix(): of_file(path) for path in files_of(directory, row)}
-    if not isinstance(digests, dict) or not digests:
-        _refuse(directory / DOCUMENT, f"files of {row.name} with their sha256", repr(digests)[:80])
+    if not digests:
+        EXPORT.refuse(directory / DOCUMENT, f"files of {row.name} with their sha256", None)
     for name in sorted(digests.keys() | found.keys()):
         if digests.get(name) != found.get(name):
             expected, received = (
                 f"sha256 {side.get(name)}" if name in side else "no file" for side in (digests, found)
             )
-            _refuse(directory / name, f"{expected}, as {DOCUMENT} says", received)
-
-
-def _refuse(path: Path, expected: str, received: str) -> NoReturn:
-    raise ArtefactError(f"{path}: expected {expected}, received {received}; run `headstart export` again")
+            EXPORT.refuse(directory / name, f"{expected}, as {DOCUMENT} says", received)
 
 
 def _json(document: object) -> str:

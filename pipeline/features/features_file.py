@@ -23,7 +23,12 @@ from pipeline.errors import ArtefactError
 from pipeline.storage import hdf5
 from pipeline.storage.atomic import published
 from pipeline.storage.digests import as_keys, find
+from pipeline.storage.json_files import Document, whole
 
+ATTRIBUTES: Final = {
+    "spec": Document("the spec of features", "`hs.extract`", {}),
+    "views": Document("the views of features", "`hs.extract`", {"count": whole(1)}),
+}
 READ_BYTES: Final = 2**25
 LEFTOVER_SECONDS: Final = 3600
 SAMPLED: Final = 64  # images whose features are compared
@@ -189,14 +194,7 @@ class Features:
             raise ArtefactError(f"{self.path}: expected /digest sorted and distinct; the file is damaged")
 
     def _read_json(self, name: str) -> dict[str, Any]:
-        text = hdf5.text_attribute(self._file, name)
-        try:
-            value = json.loads(text)
-        except ValueError as error:
-            raise ArtefactError(f"{self.path}: expected JSON in the attribute `{name}`: {error}") from error
-        if not isinstance(value, dict):
-            raise ArtefactError(f"{self.path}: expected a JSON object in the attribute `{name}`, received {value!r}")
-        return value
+        return ATTRIBUTES[name].parse(hdf5.text_attribute(self._file, name), self.path)
 
     def __enter__(self) -> Self:
         return self

@@ -15,7 +15,6 @@ from pipeline.backbones.engines import engine
 from pipeline.backbones.engines.engine import Engine, choose, described
 from pipeline.backbones.settings import EngineName
 from pipeline.backbones.weights import Weights, find_weights, load
-from pipeline.errors import ArtefactError
 from pipeline.features import spec
 from pipeline.features.probe import cut_file
 from pipeline.features.settings import FeatureSettings, Pooling
@@ -61,25 +60,23 @@ def settings_of(described: spec.Spec, source: Path, *, weights: str | None, engi
     Raises
     ------
     ArtefactError
-        The spec lacks a field.
+        The spec lacks a field, or has one that no spec has.
     """
-    try:
-        seed = described["weights"].get("seed")
-        return FeatureSettings(
-            backbone=described["backbone"]["name"],
-            alpha=described["backbone"]["alpha"],
-            weights=weights or ("imagenet" if seed is None else "none"),
-            weights_seed=seed or 0,
-            size=described["size"],
-            resize=described["resize"],
-            engine=cast(EngineName, engine),
-            cut=described["cut"],
-            pooling=described["pooling"],
-            precision=described["precision"],
-            dtype=described["dtype"],
-        )
-    except (KeyError, AttributeError, TypeError) as error:
-        raise ArtefactError(f"{source}: its spec does not say how the features were made: {error!r}") from error
+    spec.SPEC.require(described, f"{source}: the spec of its features")
+    seed = described["weights"].get("seed")
+    return FeatureSettings(
+        backbone=described["backbone"]["name"],
+        alpha=described["backbone"]["alpha"],
+        weights=weights or ("imagenet" if seed is None else "none"),
+        weights_seed=seed or 0,
+        size=described["size"],
+        resize=described["resize"],
+        engine=cast(EngineName, engine),
+        cut=described["cut"],
+        pooling=described["pooling"],
+        precision=described["precision"],
+        dtype=described["dtype"],
+    )
 
 
 def plan(settings: FeatureSettings) -> Plan:

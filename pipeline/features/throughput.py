@@ -11,6 +11,7 @@ from typing import Final
 
 import numpy as np
 
+from pipeline.errors import HeadstartError
 from pipeline.features.workers import partition
 from pipeline.features.workers.executors.local import Local
 from pipeline.features.workers.partition import Part, Worker
@@ -18,6 +19,7 @@ from pipeline.features.workers.retry import Completion
 from pipeline.features.workers.worker import Job, images_per_second
 from pipeline.photos import manifest
 from pipeline.storage.atomic import published
+from pipeline.storage.json_files import Document, fields_of
 
 LEAST_IMAGES: Final = 100  # fewer say more about starting than about computing
 SAMPLE_IMAGES: Final = 512  # at most; time ends it sooner
@@ -47,6 +49,9 @@ class Speed:
     images_per_second: float
 
 
+SPEED: Final = Document("a speed", "`hs.extract`", fields_of(Speed))
+
+
 def keep(folder: Path, workers: Sequence[Worker]) -> None:
     """Keep, in the folder of a spec, how fast the machines of these workers were, unless they hardly computed."""
     for host in sorted({worker.host for worker in workers}):
@@ -62,8 +67,9 @@ def kept(folder: Path) -> list[Speed]:
     """Return what is kept in the folder of a spec, sorted by host; what cannot be understood is left out."""
     found = []
     for path in sorted(folder.glob(f"{_PREFIX}*.json")):
-        with contextlib.suppress(OSError, ValueError, TypeError):
-            found.append(Speed(**json.loads(path.read_text(encoding="utf-8"))))
+        with contextlib.suppress(HeadstartError):
+            said = SPEED.read(path)
+            found.append(Speed(**{name: said[name] for name in SPEED.fields}))
     return found
 
 

@@ -1,11 +1,12 @@
 """What a training took, in a file of its own: a head's or a model's own bytes must not depend on the clock."""
 
 import json
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Final
 
-from pipeline.errors import ArtefactError
 from pipeline.storage.atomic import published
+from pipeline.storage.json_files import Document, fields_of
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,9 @@ class Cost:
     stage: str
     seconds: float
     head: str | None = None
+
+
+COST: Final = Document("a report of a training", "`hs.train(report=...)` or `hs.finetune(report=...)`", fields_of(Cost))
 
 
 def write(path: Path, cost: Cost, **more: float) -> None:
@@ -49,16 +53,5 @@ def read(path: Path) -> Cost:
     ArtefactError
         It is missing or damaged.
     """
-    try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-        names = [field.name for field in fields(Cost)]
-        if not isinstance(document, dict) or not document.keys() >= set(names):
-            raise ValueError(f"not an object of {', '.join(names)}")
-        seconds = document["seconds"]
-        if isinstance(seconds, bool) or not isinstance(seconds, int | float) or seconds < 0:
-            raise ValueError(f"seconds {seconds!r}")
-        return Cost(**{name: document[name] for name in names})
-    except (OSError, ValueError) as error:
-        raise ArtefactError(
-            f"{path}: expected a report written by 'headstart train --report' or 'finetune --report': {error}"
-        ) from error
+    document = COST.read(path)
+    return Cost(document["stage"], document["seconds"], document.get("head"))

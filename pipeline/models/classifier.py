@@ -201,6 +201,8 @@ class HeadClassifier(Classifier):
         self._head, record = load_head(directory)
         self._spec: spec.Spec = record["spec"]
         self.identity = self.head = of_file(directory / HEAD_FILE)
+        if runtime:
+            spec.SPEC.require(self._spec, f"{directory}: the spec of its features")
         self.classes, self.history = record["classes"], self._head.history_
         self.threshold = thresholds.of_record(record, directory)
         self.temperature = calibrate.of_record(record, directory)
@@ -224,7 +226,7 @@ class HeadClassifier(Classifier):
     def _planned(self) -> tuple[resolve.Plan, list[str]]:
         runtime = self.runtime
         engine = runtime.engine
-        if engine == "auto" and "engine" in self.spec:
+        if engine == "auto" and self.spec.get("engine"):
             engine = self.spec["engine"]["name"]
         settings = resolve.settings_of(self.spec, self.path, weights=runtime.weights, engine=engine)
         plan = resolve.plan(replace(settings, precision=runtime.precision or settings.precision))

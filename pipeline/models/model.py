@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, NoReturn
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,16 +12,53 @@ from numpy.typing import NDArray
 from pipeline.backbones import cutting, table, tails, weights
 from pipeline.backbones.weights import Weights
 from pipeline.errors import ArtefactError, InputError
+from pipeline.features.spec import TRUNK
 from pipeline.heads.activations import ACTIVATIONS
 from pipeline.heads.dense_layers import Stack
 from pipeline.heads.standardise import outputs
+from pipeline.heads.store import JUDGED
 from pipeline.models.assemble import flat, head_network, join, weighted_layers
 from pipeline.storage import hdf5
 from pipeline.storage.atomic import published
+from pipeline.storage.json_files import (
+    DIGESTS,
+    LABELS,
+    OBJECT,
+    Document,
+    each,
+    maybe,
+    number,
+    object_of,
+    one_of,
+    whole,
+)
 
 MODEL_FILE: Final = "model.json"
 WEIGHTS_FILE: Final = "weights.h5"
+LARGEST_SIDE: Final = 4096  # px: no backbone is meant for more, and a file that asks for more is not ours
 LARGEST_WIDTH: Final = 2**24
+WIDTH: Final = whole(1, LARGEST_WIDTH)
+MODEL: Final = Document(
+    "a model",
+    "`hs.finetune`",
+    {
+        "classes": LABELS,
+        "spec": object_of(**{**TRUNK, "size": whole(1, LARGEST_SIDE)}),
+        "new_conv": each(WIDTH),
+        "head": object_of(
+            n_features=WIDTH,
+            widths=each(WIDTH, least=1),
+            activation=one_of("linear", *ACTIVATIONS),
+            dropout=number(0, math.nextafter(1, 0)),
+            l1=number(0),
+            l2=number(0),
+        ),
+        "made": object_of(finetuning=maybe(OBJECT)),
+        **JUDGED,
+        "files": DIGESTS,
+    },
+    version=1,
+)
 
 
 @dataclass(frozen=True)
@@ -86,7 +123,7 @@ class Model:
         trunk = self.trunk(pooling=None)
         width, expected = math.prod(trunk.output.shape[1:]), len(_empty_stack(self).mean)
         if width != expected:
-            refuse(self.directory / MODEL_FILE, f"a head for {width:,} features", f"one for {expected:,}")
+            MODEL.refuse(self.directory / MODEL_FILE, f"a head for {width:,} features", f"one for {expected:,}")
         return join(flat(trunk), head_network(self.stack()), temperature=self.temperature)
 
     def trunk(self, *, pooling: str | None) -> Any:
@@ -128,58 +165,40 @@ class Model:
             for name, array in _arrays(stack).items():
                 array[:] = _array(file, name, array.shape, array.dtype.name)
         if stack.scale.min() <= 0:
-            refuse(self.directory / WEIGHTS_FILE, "head.scale above 0", str(stack.scale.min()))
+            MODEL.refuse(self.directory / WEIGHTS_FILE, "head.scale above 0", str(stack.scale.min()))
         return stack
 
 
 def _empty_trunk(model: Model, pooling: str | None) -> Any:
     """Build the trunk that a model's spec names, perhaps with another pooling, with weights that are yet to be read."""
     path, spec = model.directory / MODEL_FILE, model.spec
+    alpha, widths = spec["backbone"]["alpha"], model.document["new_conv"]
     try:
         backbone = table.find(spec["backbone"]["name"])
-        alpha, widths = float(spec["backbone"]["alpha"]), model.document["new_conv"]
-        if not 0.0 < alpha <= 10.0 or not all(
-            isinstance(width, int) and 0 < width <= LARGEST_WIDTH for width in widths
-        ):
-            refuse(path, "a width multiplier and widths of convolutions", f"{alpha!r} and {widths!r}")
         if spec["preprocessing"] != backbone.preprocessing:
-            refuse(path, f"preprocessing {backbone.preprocessing}", spec["preprocessing"])
+            MODEL.refuse(path, f"preprocessing {backbone.preprocessing}", spec["preprocessing"])
         unread = Weights(path=None, sha256=None, seed=0)
         base = weights.load(backbone, size=model.size, alpha=alpha, weights=unread)
-        build = {"cut": str(spec["cut"]), "pooling": pooling or str(spec["pooling"])}
+        build = {"cut": spec["cut"], "pooling": pooling or spec["pooling"]}
         if widths:
             return tails.topped(backbone, base, **build, widths=widths, seed=0)
         return cutting.trunk(backbone, base, **build)
-    except (KeyError, TypeError, AttributeError, ValueError, InputError) as error:
-        raise ArtefactError(f"{path}: it does not say how the network is built: {error!r}") from error
+    except (ValueError, InputError) as error:
+        raise ArtefactError(f"{path}: it does not say how the network is built: {error}") from error
 
 
 def _empty_stack(model: Model) -> Stack:
     """Return the head that a model describes, filled with zeros."""
-    path, head = model.directory / MODEL_FILE, model.document.get("head")
-    expected = "a head with n_features, widths, activation, dropout, l1 and l2"
-    try:
-        sizes = [head["n_features"], *head["widths"]]  # type: ignore[index]
-        sound = all(type(width) is int and 0 < width <= LARGEST_WIDTH for width in sizes)
-        dropout, l1, l2 = (float(head[name]) for name in ("dropout", "l1", "l2"))  # type: ignore[index]
-        sound = sound and 0.0 <= dropout < 1.0 and 0.0 <= l1 < math.inf and 0.0 <= l2 < math.inf
-        activation = head["activation"]  # type: ignore[index]
-    except (KeyError, TypeError, ValueError):
-        refuse(path, expected, head)
-    if not sound or activation not in {"linear", *ACTIVATIONS}:
-        refuse(path, expected, head)
-    inputs, *widths = sizes
-    if not widths or widths[-1] != outputs(len(model.classes)):
-        refuse(path, f"a head with {outputs(len(model.classes))} logits for {len(model.classes)} classes", head)
+    path, head = model.directory / MODEL_FILE, model.document["head"]
+    inputs, widths = head["n_features"], head["widths"]
+    if widths[-1] != outputs(len(model.classes)):
+        MODEL.refuse(path, f"a head with {outputs(len(model.classes))} logits for {len(model.classes)} classes", head)
     return Stack(
         mean=np.zeros(inputs),
         scale=np.ones(inputs),
         kernels=[np.zeros(shape, np.float32) for shape in zip([inputs, *widths], widths, strict=False)],
         biases=[np.zeros(width, np.float32) for width in widths],
-        activation=activation,
-        dropout=dropout,
-        l1=l1,
-        l2=l2,
+        **{name: head[name] for name in ("activation", "dropout", "l1", "l2")},
     )
 
 
@@ -219,7 +238,7 @@ def _read_weights(file: Any, expected: Mapping[str, Any], *, beside: Iterable[st
     names = {*expected, *beside}
     odd = sorted(set(file) ^ names)
     if odd:
-        refuse(Path(file.filename), f"{len(names)} arrays", f"{len(file)}; not in both: {', '.join(odd[:3])}")
+        MODEL.refuse(Path(file.filename), f"{len(names)} arrays", f"{len(file)}; not in both: {', '.join(odd[:3])}")
     for name, variable in expected.items():
         variable.assign(_array(file, name, tuple(variable.shape), variable.dtype))
 
@@ -228,14 +247,8 @@ def _array(file: Any, name: str, shape: tuple[int, ...], dtype: str) -> NDArray[
     path = Path(file.filename)
     stored = hdf5.dataset(file, name)
     if (stored.shape, stored.dtype.name) != (shape or (1,), dtype):
-        refuse(path, f"{name} {shape} {dtype}", f"{stored.shape} {stored.dtype}")
+        MODEL.refuse(path, f"{name} {shape} {dtype}", f"{stored.shape} {stored.dtype}")
     array = hdf5.read(stored, 0, stored.shape[0])
     if not np.isfinite(array).all():
-        refuse(path, f"{name} to be finite", "NaN or infinity")
+        MODEL.refuse(path, f"{name} to be finite", "NaN or infinity")
     return array.reshape(shape)
-
-
-def refuse(path: Path, expected: str, received: object) -> NoReturn:
-    """Raise ArtefactError: a file of a model is not what was expected."""
-    text = received if isinstance(received, str) else repr(received)
-    raise ArtefactError(f"{path}: expected {expected}, received {text[:200]}; run `headstart finetune` again")

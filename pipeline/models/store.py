@@ -11,14 +11,12 @@ Nothing in it is pickled or executed: the architecture is built anew from the ta
 taken from the files. Equal models have equal bytes.
 """
 
-import csv
 import hashlib
 import json
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,13 +24,10 @@ from numpy.typing import NDArray
 from pipeline.errors import ArtefactError
 from pipeline.heads.calibration import calibrate, thresholds
 from pipeline.heads.dense_layers import Stack
-from pipeline.heads.store import HEAD_FILE, HISTORY_COLUMNS
-from pipeline.models.model import MODEL_FILE, WEIGHTS_FILE, Model, refuse, write_weights
+from pipeline.heads.store import HEAD_FILE, HISTORY_FILE, verified
+from pipeline.models.model import MODEL, MODEL_FILE, WEIGHTS_FILE, Model, write_weights
 from pipeline.storage.atomic import publish_csv, published
-
-FORMAT: Final = 1
-HISTORY_FILE: Final = "history.csv"
-LARGEST_SIDE: Final = 4096  # px: no backbone is meant for more, and a file that asks for more is not ours
+from pipeline.storage.digests import of_file
 
 
 @dataclass(frozen=True)
@@ -119,12 +114,12 @@ def save(directory: Path, trunk: Any, head: Any, stack: Stack, record: Record) -
     files = [WEIGHTS_FILE]
     kept = dict(record.spec)
     if record.made.get("best_epoch"):
-        kept["weights"] = dict(kept["weights"]) | {"finetuned": _sha256(directory / WEIGHTS_FILE)}
+        kept["weights"] = dict(kept["weights"]) | {"finetuned": of_file(directory / WEIGHTS_FILE)}
     if record.history:
         publish_csv(directory / HISTORY_FILE, list(record.history[0]), [list(row.values()) for row in record.history])
         files.append(HISTORY_FILE)
     described = {
-        "format": FORMAT,
+        "format": MODEL.version,
         "classes": list(record.classes),
         "threshold": dict(record.threshold) if record.threshold else None,
         "calibration": dict(record.calibration) if record.calibration else None,
@@ -140,7 +135,7 @@ def save(directory: Path, trunk: Any, head: Any, stack: Stack, record: Record) -
         },
         "made": dict(record.made),
         "layers": [asdict(layer) for layer in record.layers],
-        "files": {file: _sha256(directory / file) for file in files},
+        "files": {file: of_file(directory / file) for file in files},
     }
     with published(directory / MODEL_FILE) as path:
         path.write_text(json.dumps(described, indent=2, sort_keys=True, allow_nan=False) + "\n", encoding="utf-8")
@@ -165,56 +160,11 @@ def read(directory: Path) -> Model:
         A file is missing, damaged, of another format, or does not fit the others; names it, expected and received.
     """
     path = directory / MODEL_FILE
-    try:
-        data = path.read_bytes()
-        document = json.loads(data)
-    except (FileNotFoundError, NotADirectoryError):
-        if (directory / HEAD_FILE).is_file():
-            raise ArtefactError(
-                f"{directory}: expected a model, received a head: `headstart finetune` makes a model of it"
-            ) from None
-        refuse(path, "a model", "no such file")
-    except (ValueError, RecursionError) as error:
-        refuse(path, "JSON", str(error))
-    if not isinstance(document, dict) or document.get("format") != FORMAT:
-        refuse(path, f"format {FORMAT}", document.get("format") if isinstance(document, dict) else document)
-    classes, spec = document.get("classes"), document.get("spec")
-    if not isinstance(classes, list) or len(classes) < 2 or not all(isinstance(label, str) for label in classes):
-        refuse(path, "classes: two labels or more", classes)
-    if not isinstance(spec, dict) or not isinstance(spec.get("size"), int) or not 1 <= spec["size"] <= LARGEST_SIDE:
-        refuse(path, f"a spec with a size up to {LARGEST_SIDE} px", spec)
-    files = document.get("files")
-    if not isinstance(files, dict) or files.keys() not in ({WEIGHTS_FILE}, {WEIGHTS_FILE, HISTORY_FILE}):
-        refuse(path, f"files with the digest of {WEIGHTS_FILE} and perhaps of {HISTORY_FILE}", files)
-    for file, expected in files.items():
-        received = _sha256(directory / file)
-        if received != expected:
-            refuse(directory / file, f"sha256 {expected}, as {MODEL_FILE} says", received)
-    history = _read_history(directory / HISTORY_FILE) if HISTORY_FILE in files else []
+    if not path.exists() and (directory / HEAD_FILE).is_file():
+        raise ArtefactError(f"{directory}: expected a model, received a head: `hs.finetune` makes a model of it")
+    data = MODEL.data(path)
+    document = MODEL.parse(data, path)
+    history = verified(MODEL, path, document["files"], WEIGHTS_FILE)
+    classes, spec = document["classes"], document["spec"]
     threshold, temperature = thresholds.of_record(document, directory), calibrate.of_record(document, directory)
     return Model(directory, classes, threshold, temperature, spec, history, document, hashlib.sha256(data).hexdigest())
-
-
-def _sha256(path: Path) -> str:
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except (FileNotFoundError, NotADirectoryError):
-        refuse(path, "a file of a model", "none")
-
-
-def _read_history(path: Path) -> list[dict[str, float]]:
-    try:
-        with path.open(encoding="utf-8", newline="") as file:
-            header, *rows = csv.reader(file, strict=True)
-        if header not in HISTORY_COLUMNS:
-            refuse(path, ",".join(HISTORY_COLUMNS[-1]), ",".join(header))
-        history = [
-            {name: int(text) if name == "epoch" else float(text) for name, text in zip(header, row, strict=True)}
-            for row in rows
-        ]
-    except (ValueError, csv.Error) as error:
-        refuse(path, "a row of numbers an epoch", str(error))
-    if not all(math.isfinite(value) for row in history for value in row.values()):
-        refuse(path, "finite numbers", "NaN or infinity")
-    return history

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from pipeline.errors import InputError
+from pipeline.photos.manifest import leaves_root
 from pipeline.photos.remote import Root
 from pipeline.photos.source import (
     SPLITS_BY_WORD,
@@ -96,7 +97,7 @@ def _relative(path: str, root: Root) -> str:
 def _problem(row: dict[str, str], relative: str) -> str | None:
     if not row["path"]:
         return "expected a path, received none"
-    if relative.startswith("/") or ".." in relative.split("/") or "\0" in relative:
+    if leaves_root(relative):
         return f"expected a path below the image root, received {row['path']!r}"
     if not row["label"]:
         return "expected a label, received none"

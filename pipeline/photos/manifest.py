@@ -158,12 +158,19 @@ def read(path: Path) -> Manifest:
     return from_rows(rows)
 
 
+def leaves_root(path: str) -> bool:
+    """Tell whether a path of an image would be looked for outside the image root, or could be no path at all."""
+    return path.startswith("/") or ".." in path.split("/") or "\0" in path
+
+
 def _row(fields: list[str], where: str) -> Row:
     if len(fields) != len(COLUMNS):
         raise ArtefactError(f"{where}: expected {len(COLUMNS)} fields, received {len(fields)}")
     path, digest, label, split, width, height, name = fields
     if not path or not label:
         raise ArtefactError(f"{where}: expected a path and a label, received {path!r} and {label!r}")
+    if leaves_root(path):
+        raise ArtefactError(f"{where}: expected a path below the image root, received {path!r}")
     if len(digest) != 64 or digest.strip("0123456789abcdef"):
         raise ArtefactError(f"{where}: expected a digest of 64 hexadecimal digits, received {digest!r}")
     if split not in SPLITS:

@@ -5,16 +5,20 @@ no row of it.
 """
 
 import csv
-import json
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from pipeline.audit.audit import AUDIT, COUNTS
 from pipeline.errors import ArtefactError, InputError
 from pipeline.evaluation import compare, predictions_file
 from pipeline.evaluation.predictions_file import Predictions
+from pipeline.features.probe.cut_file import CUT
+from pipeline.heads import training_time
+from pipeline.heads.store import HEAD, HEAD_FILE
+from pipeline.models.model import MODEL, MODEL_FILE
 
 Row = dict[str, str]
 Document = dict[str, Any]
@@ -117,26 +121,6 @@ def rows(path: Path, columns: Sequence[str], command: str, *, optional: bool = F
     return [dict(zip(header, line, strict=True)) for line in lines]
 
 
-def document(path: Path, keys: Sequence[str], command: str) -> Document:
-    """Read a JSON object that has at least these keys.
-
-    Raises
-    ------
-    ArtefactError
-        It is missing, is no such object, or lacks a key.
-    """
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ArtefactError(f"{path}: expected JSON written by 'headstart {command}', received: {error}") from error
-    if not isinstance(found, dict) or not found.keys() >= set(keys):
-        raise ArtefactError(
-            f"{path}: expected an object with {', '.join(keys)} of 'headstart {command}', received "
-            f"{', '.join(found) if isinstance(found, dict) else type(found).__name__}"
-        )
-    return found
-
-
 def numeric(row: Row, column: str) -> float:
     """Return a field as a number; NaN where it is empty, absent or none."""
     try:
@@ -151,7 +135,7 @@ def probed(cut_path: Path) -> Probed:
     layers = ("cut", "depth", "pooling", *estimated, "bytes", "multiply_adds")
     contenders = ("backbone", "size", "cut", "pooling", *estimated)
     return Probed(
-        document(cut_path, ("backbone", "cut", "pooling", "why"), "probe"),
+        CUT.read(cut_path),
         rows(cut_path.with_name("layers.csv"), layers, "probe"),
         rows(cut_path.with_name("backbones.csv"), contenders, "probe", optional=True),
     )
@@ -161,7 +145,7 @@ def audited(folder: Path) -> Audited:
     """Read what `audit` left in its folder."""
     one, pair = ("path", "split", "label"), ("kind", "path_a", "path_b", "leakage", "conflict")
     return Audited(
-        document(folder / "audit.json", ("images", "leakage", "conflicts"), "audit"),
+        AUDIT.read(folder / COUNTS),
         rows(folder / "duplicates.csv", pair, "audit"),
         rows(folder / "label_issues.csv", (*one, "suggested", "p_suggested", "confident"), "audit"),
         rows(folder / "outliers.csv", (*one, "score", "outlier"), "audit"),
@@ -197,22 +181,32 @@ def evaluated(folders: Sequence[Path], trained: Sequence[Path], reports: Path | 
 
 
 def _evaluated(folder: Path, record: Path | None, reports: Path | None) -> Evaluated:
+    predictions = predictions_file.read_predictions(folder)
     cost = None if reports is None else reports / f"{folder.name}.json"
     classes = ("label", "images", "precision", "recall", "f1")
     return Evaluated(
         name=folder.name,
         folder=folder,
         metrics=predictions_file.read_metrics(folder),
-        predictions=predictions_file.read_predictions(folder),
+        predictions=predictions,
         classes=rows(folder / "classes.csv", classes, "evaluate"),
         curves=rows(folder / "learning_curves.csv", ("epoch", "loss", "accuracy"), "evaluate", optional=True),
         reliability=rows(
             folder / "reliability.csv", ("temperature", "images", "confidence"), "evaluate", optional=True
         ),
-        record=document(record, ("classes", "spec"), "train") if record else None,
+        record=_record(record, predictions.classes) if record else None,
         search=rows(record.with_name("search.csv"), ("loss", "choice"), "train", optional=True) if record else [],
-        cost=document(cost, ("stage", "seconds", "head"), "train --report") if cost and cost.exists() else None,
+        cost=asdict(training_time.read(cost)) if cost and cost.exists() else None,
     )
+
+
+def _record(path: Path, classes: Sequence[str]) -> Document:
+    """Read ``head.json`` or ``model.json``; its classes must be those that were judged."""
+    kind = HEAD if path.name == HEAD_FILE else MODEL
+    found = kind.read(path)
+    if found["classes"] != classes:
+        kind.refuse(path, f"classes {', '.join(classes)}, as it was evaluated", ", ".join(found["classes"]))
+    return found
 
 
 def records(trained: Sequence[Path]) -> dict[str, Path]:
@@ -230,7 +224,7 @@ def records(trained: Sequence[Path]) -> dict[str, Path]:
     """
     found: dict[str, Path] = {}
     for folder in trained:
-        inside = [path for name in ("head.json", "model.json") for path in _at(folder, name)]
+        inside = [path for name in (HEAD_FILE, MODEL_FILE) for path in _at(folder, name)]
         if not inside:
             raise ArtefactError(f"{folder}: expected a head, a model, or folders of such in it, received none")
         found |= {path.parent.name: path for path in inside}
@@ -250,7 +244,7 @@ def compared(folder: Path, judged: Sequence[Evaluated]) -> Document:
         It is missing, damaged, or of other evaluations.
     """
     path = folder / compare.SUMMARY
-    found = document(path, ("images", "ranking", "pairs", "verdict", "fine_tuning"), "compare")
+    found = compare.COMPARED.read(path)
     theirs = {place["name"]: place["accuracy"] for place in found["ranking"]}
     ours = {one.name: one.metrics["accuracy"] for one in judged}
     if theirs != ours:

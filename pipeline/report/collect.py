@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Self
+from typing import Final, Self
 
 from pipeline.errors import ArtefactError
 from pipeline.photos import manifest
@@ -13,6 +13,18 @@ from pipeline.report import artefacts
 from pipeline.report.artefacts import Audited, Document, Evaluated, Probed, Row
 from pipeline.report.sections import gallery
 from pipeline.report.settings import ReportSettings
+from pipeline.storage import json_files
+from pipeline.storage.json_files import TEXT, number, whole
+
+EXTRACTION: Final = json_files.Document(
+    "a report of an extraction",
+    "`hs.extract(report=...)`",
+    {
+        **dict.fromkeys(("images", "distinct", "views", "computed", "reused", "quarantined"), whole()),
+        "images_per_second": number(0),
+        "engine": TEXT,
+    },
+)
 
 
 @dataclass(frozen=True)
@@ -112,7 +124,6 @@ def read(inputs: Inputs) -> Read:
     names = [place["name"] for place in compared["ranking"]] if compared else []
     models.sort(key=lambda one: names.index(one.name) if names else -one.metrics["accuracy"])
     quarantine = inputs.manifest.parent / QUARANTINE
-    keys = ("images", "distinct", "views", "computed", "reused", "quarantined", "images_per_second", "engine")
     return Read(
         everything=everything,
         distinct=gallery.distinct(everything),
@@ -122,7 +133,7 @@ def read(inputs: Inputs) -> Read:
         probed=artefacts.probed(inputs.probe) if inputs.probe else None,
         audited=artefacts.audited(inputs.audit) if inputs.audit else None,
         compared=compared,
-        extraction=artefacts.document(inputs.extraction, keys, "extract --report") if inputs.extraction else None,
+        extraction=EXTRACTION.read(inputs.extraction) if inputs.extraction else None,
     )
 
 

@@ -17,6 +17,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final, TextIO
 
+from pipeline.errors import ArtefactError
+from pipeline.storage.json_files import Document, fields_of
+
 _MUTEX: Final = "mutex"
 
 
@@ -39,7 +42,10 @@ class Writer:
         return self.overlaps(low, high) and not (run and run == self.run)
 
     def __str__(self) -> str:
-        return f"process {self.pid} on {self.host}"
+        return f"process {self.pid} on {self.host}" if self.host else "somebody"
+
+
+LOCK: Final = Document("the lock of a writer", "`hs.extract`", fields_of(Writer))
 
 
 @contextlib.contextmanager
@@ -105,14 +111,23 @@ def _entries(folder: Path) -> list[tuple[Path, Writer | None]]:
     """Return each lock file with its writer, or with None where nobody holds it any more."""
     found: list[tuple[Path, Writer | None]] = []
     for path in sorted(folder.glob("*.json")):
-        with contextlib.suppress(FileNotFoundError), path.open() as file:
+        with contextlib.suppress(FileNotFoundError), path.open(encoding="utf-8", errors="replace") as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
             except BlockingIOError:
-                found.append((path, Writer(**json.load(file))))
+                found.append((path, _writer(path, file.read())))
             else:
                 found.append((path, None))
     return found
+
+
+def _writer(path: Path, text: str) -> Writer:
+    """Return who holds a lock. One of another version may say it in other words: somebody, who bars everybody."""
+    try:
+        said = LOCK.parse(text, path)
+    except ArtefactError:
+        return Writer("", 0, 0.0, 1.0)
+    return Writer(**{name: said[name] for name in LOCK.fields})
 
 
 @contextlib.contextmanager

@@ -155,7 +155,7 @@ def test_a_folder_with_files_of_two_runs_is_refused(three, tmp_path):
 def test_an_evaluation_without_a_number_that_the_ranking_needs_is_refused(three, tmp_path):
     predictions_file.write_metrics(three[0], {"images": N, "accuracy": 0.975})
     with pytest.raises(
-        ArtefactError, match=r"logistic/all_metrics\.json: expected numbers for .*received none for accuracy_low"
+        ArtefactError, match=r"logistic/all_metrics\.json: expected accuracy_low: a number, received none"
     ):
         compared(three, tmp_path / "result")
 

@@ -207,9 +207,7 @@ def test_tta_without_views_is_an_error_that_names_the_option(project):
 def test_metrics_can_be_read_again_and_only_from_where_they_are(project, tmp_path):
     summary = project.write().evaluate()
     assert predictions_file.read_metrics(project.out)["accuracy"] == summary.metrics["accuracy"]["value"]
-    with pytest.raises(
-        ArtefactError, match=r"nowhere/all_metrics\.json: expected metrics written by 'headstart evaluate'"
-    ):
+    with pytest.raises(ArtefactError, match=r"nowhere/all_metrics\.json: expected metrics, received no such file"):
         predictions_file.read_metrics(tmp_path / "nowhere")
 
 

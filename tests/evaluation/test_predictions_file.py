@@ -39,6 +39,11 @@ def test_predictions_are_read_as_they_were_written(tmp_path):
         ("dog,dog,1", "cow,dog,1", "no probabilities of cow"),
         ("0.75,0.25", "0.75,none", "could not convert"),
         ("0.75,0.25", "0.75,nan", "NaN or infinity"),
+        ("0.75,0.25", "0.75,0.75", "probabilities that do not add up to 1"),
+        ("0.75,0.25", "1.75,-0.75", "probabilities that do not add up to 1"),
+        ('"a,b.png"', "../b.png", "the path '../b.png', which is not below the image root"),
+        ('"a,b.png"', "/b.png", "the path '/b.png', which is not below the image root"),
+        ("p_cat,p_dog", "p_cat,p_cat", "a class twice"),
     ],
 )
 def test_damaged_predictions_are_refused_with_what_is_wrong(tmp_path, old, new, told):
@@ -59,9 +64,8 @@ def test_predictions_without_an_image_are_refused(tmp_path, text):
 
 
 def test_metrics_are_read_as_they_were_written_and_only_from_where_they_are(tmp_path):
-    predictions_file.write_metrics(tmp_path / "out", {"images": 3, "accuracy": 0.5})
-    assert predictions_file.read_metrics(tmp_path / "out") == {"images": 3, "accuracy": 0.5}
-    with pytest.raises(
-        ArtefactError, match=r"nowhere/all_metrics\.json: expected metrics written by 'headstart evaluate'"
-    ):
+    numbers = {"images": 3, **dict.fromkeys(predictions_file.RANKED, 0.5)}
+    predictions_file.write_metrics(tmp_path / "out", numbers)
+    assert predictions_file.read_metrics(tmp_path / "out") == numbers
+    with pytest.raises(ArtefactError, match=r"nowhere/all_metrics\.json: expected metrics, received no such file"):
         predictions_file.read_metrics(tmp_path / "nowhere")

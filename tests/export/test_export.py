@@ -263,12 +263,12 @@ def damaged(path: Path) -> None:
         (lambda here: damaged(here / "saved_model" / "saved_model.pb"), "saved_model.pb: expected sha256"),
         (lambda here: (here / "model.bin").unlink(), "model.bin: expected sha256 .* received no file"),
         (lambda here: (here / "saved_model" / "more").touch(), "more: expected no file"),
-        (lambda here: (here / "export.json").write_text("{"), "expected JSON"),
+        (lambda here: (here / "export.json").write_text("{"), "expected an export in JSON"),
         (lambda here: (here / "export.json").unlink(), "expected an export, received no such file"),
         (lambda here: edited(here, classes=["a"]), "two labels or more"),
         (lambda here: edited(here, formats={"coreml": {}}), "formats among keras"),
         (lambda here: edited(here, threshold={"positive": "x"}), "expected a threshold"),
-        (lambda here: edited(here, format=0), "expected format 1"),
+        (lambda here: edited(here, format=0), "expected an export of format 1"),
     ],
 )
 def test_a_damaged_export_is_refused_by_the_name_of_the_file(
@@ -431,7 +431,8 @@ def test_the_card_tells_data_metrics_calibration_and_threshold(model_dir: Path, 
     from pipeline.evaluation import predictions_file
     from pipeline.export import model_card
 
-    predictions_file.write_metrics(tmp_path, {"images": 6, "accuracy": 0.5, "accuracy_low": 0.2, "accuracy_high": 0.8})
+    numbers = dict(zip(predictions_file.RANKED, (0.5, 0.2, 0.8, 0.7, 0.6, 0.9), strict=True))
+    predictions_file.write_metrics(tmp_path, {"images": 6, **numbers})
     model = store.read(model_dir)
     model = dataclasses.replace(
         model,

@@ -163,7 +163,7 @@ def resign(folder: Path) -> None:
 @pytest.mark.parametrize("name", ["model.json", "weights.h5", "history.csv"])
 def test_a_missing_file_is_named(folder: Path, name: str) -> None:
     (folder / name).unlink()
-    with pytest.raises(ArtefactError, match=rf"{name}: expected .*; run `headstart finetune` again"):
+    with pytest.raises(ArtefactError, match=rf"{name}: expected .*; run `hs.finetune` again"):
         store.read(folder)
 
 
@@ -204,7 +204,7 @@ def test_a_description_of_another_network_is_refused(folder: Path, change: Calla
 
 def test_text_that_is_no_json_is_refused(folder: Path) -> None:
     (folder / "model.json").write_text("[" * 100_000)
-    with pytest.raises(ArtefactError, match=r"model\.json: expected JSON"):
+    with pytest.raises(ArtefactError, match=r"model\.json: expected a model in JSON"):
         store.read(folder)
 
 

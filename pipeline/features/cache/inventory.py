@@ -2,7 +2,6 @@
 
 import contextlib
 import hashlib
-import json
 import shutil
 import uuid
 from collections.abc import Collection, Sequence
@@ -116,8 +115,9 @@ def _description(folder: Path) -> dict[str, Any] | None:
         return None
     except OSError as error:
         raise StorageError(f"{folder}: cannot be read: {error.strerror or error}") from error
-    described: dict[str, Any] | None = json.loads(data) if hashlib.sha256(data).hexdigest() == folder.name else None
-    return described
+    return (
+        spec.ANY.parse(data, folder / row_cache.SPEC_FILE) if hashlib.sha256(data).hexdigest() == folder.name else None
+    )
 
 
 def _bytes(path: Path) -> int:

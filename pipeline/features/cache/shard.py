@@ -25,9 +25,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.errors import ArtefactError, StorageError
+from pipeline.storage.json_files import TEXT, Document, each, one_of, whole
 
 SUFFIX: Final = ".rows"
 DTYPES: Final = ("float16", "float32")
+HEADER: Final = Document(
+    "the header of a shard",
+    "`hs.extract`",
+    {"spec": TEXT, "dtype": one_of(*DTYPES), "digests": TEXT, "rows": whole(1), "row_shape": each(whole(1))},
+)
 DIGEST_BYTES: Final = 32
 _ALIGNMENT: Final = 64
 _LONGEST_HEADER: Final = 4096
@@ -110,17 +116,9 @@ class Shard:
     def _parse(cls, path: Path, file: BinaryIO) -> Self:
         line = file.readline(_LONGEST_HEADER)
         length = file.seek(0, io.SEEK_END)
-        try:
-            said = json.loads(line)
-            texts = (said["spec"], said["dtype"], said["digests"])
-            sides = (said["rows"], *said["row_shape"])
-            sound = said["dtype"] in DTYPES and all(type(text) is str for text in texts)
-            sound = sound and all(type(side) is int and side > 0 for side in sides)
-        except (ValueError, TypeError, KeyError, RecursionError):
-            sound = False
-        if not sound:
-            raise ArtefactError(f"{path}: expected the header of a shard, received {line[:80]!r}")
-        shard = cls(path, said["spec"], said["dtype"], sides[1:], sides[0], said["digests"], len(line))
+        said = HEADER.parse(line, path)
+        shape = tuple(said["row_shape"])
+        shard = cls(path, said["spec"], said["dtype"], shape, said["rows"], said["digests"], len(line))
         expected = shard.start + shard.rows * (DIGEST_BYTES + shard.row_bytes)
         if length != expected:
             raise ArtefactError(f"{path}: expected {expected:,} bytes, received {length:,}")

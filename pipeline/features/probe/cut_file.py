@@ -5,10 +5,17 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from pipeline.errors import ArtefactError, InputError
+from pipeline.backbones.cutting import POOLINGS
+from pipeline.errors import InputError
 from pipeline.storage.atomic import published
+from pipeline.storage.json_files import TEXT, Document, one_of
 
-FORMAT: Final = 1
+CUT: Final = Document(
+    "a cut",
+    "`hs.probe`",
+    {"backbone": TEXT, "cut": TEXT, "pooling": one_of(*POOLINGS), "why": TEXT},
+    version=1,
+)
 
 
 def write(path: Path, *, backbone: str, cut: str, pooling: str, why: str, figures: Mapping[str, Any] | None) -> None:
@@ -28,7 +35,14 @@ def write(path: Path, *, backbone: str, cut: str, pooling: str, why: str, figure
     figures : mapping or None
         JSON-able: the numbers behind the sentence; None if nothing was measured.
     """
-    chosen = {"format": FORMAT, "backbone": backbone, "cut": cut, "pooling": pooling, "why": why, "figures": figures}
+    chosen = {
+        "format": CUT.version,
+        "backbone": backbone,
+        "cut": cut,
+        "pooling": pooling,
+        "why": why,
+        "figures": figures,
+    }
     with published(path) as temporary:
         temporary.write_text(json.dumps(chosen, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
@@ -54,21 +68,11 @@ def read(path: Path, *, backbone: str) -> tuple[str, str]:
     InputError
         The choice was made for another backbone.
     """
-    try:
-        chosen = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ArtefactError(f"{path}: expected a cut, as `headstart probe` writes it, received no such file") from None
-    except ValueError as error:
-        raise ArtefactError(f"{path}: expected a cut in JSON, received what is none: {error}") from error
-    received = chosen.get("format") if isinstance(chosen, dict) else None
-    if received != FORMAT:
-        raise ArtefactError(f"{path}: expected a cut of format {FORMAT}, received format {received}")
-    cut, pooling, its_backbone = (chosen.get(key) for key in ("cut", "pooling", "backbone"))
-    if not (isinstance(cut, str) and isinstance(pooling, str) and isinstance(its_backbone, str)):
-        raise ArtefactError(f"{path}: expected names for cut, pooling and backbone, received {chosen}")
+    chosen = CUT.read(path)
+    its_backbone = chosen["backbone"]
     if its_backbone != backbone:
         raise InputError(
             f"{path}: expected a cut of --backbone {backbone}, received one of {its_backbone}; run "
             "`headstart probe` again"
         )
-    return cut, pooling
+    return chosen["cut"], chosen["pooling"]

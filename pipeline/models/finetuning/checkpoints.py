@@ -5,20 +5,24 @@ import json
 import shutil
 import zipfile
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.errors import BusyError, StorageError
+from pipeline.errors import ArtefactError, BusyError, StorageError
 from pipeline.features import spec
 from pipeline.storage import locks
 from pipeline.storage.atomic import published
+from pipeline.storage.json_files import OBJECT, Document, each, number, whole
 
 VERSION: Final = 1
 CHECKPOINT: Final = "checkpoint.npz"
+TEXT: Final = Document(
+    "a checkpoint", "`hs.finetune`", {"best_epoch": whole(), "history": each(replace(OBJECT, each=number()))}
+)
 _PARTS: Final = ("weights", "optimizer", "best")
 
 Row = dict[str, float]
@@ -106,15 +110,15 @@ def found(path: Path, like: State) -> State | None:
     """Return the state that was kept; None if there is none, or one that is damaged or has other arrays than `like`."""
     try:
         with np.load(path, allow_pickle=False) as stored:
-            text = json.loads(stored["text"].tobytes())
+            text = TEXT.parse(stored["text"].tobytes(), path)
             apart = "best.0" in stored.files  # else the last weights are the best
             parts = {
                 part: [_same(stored[f"{part}.{place}"], array) for place, array in enumerate(getattr(like, part))]
                 for part in (_PARTS if apart else _PARTS[:2])
             }
         parts.setdefault("best", parts["weights"])
-        return State(**parts, best_epoch=int(text["best_epoch"]), history=list(text["history"]))
-    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile):
+        return State(**parts, best_epoch=text["best_epoch"], history=text["history"])
+    except (ArtefactError, OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile):
         return None
 
 

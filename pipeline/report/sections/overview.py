@@ -74,9 +74,8 @@ def minded(audited: Audited | None) -> list[str]:
 
 def estimate(metrics: Mapping[str, float], name: str) -> tuple[float, float, float] | None:
     """Return value, low and high of a metric; None where it is not defined."""
-    if name not in metrics:
-        return None
-    return metrics[name], metrics[f"{name}_low"], metrics[f"{name}_high"]
+    value, low, high = (metrics.get(f"{name}{end}") for end in ("", "_low", "_high"))
+    return None if value is None or low is None or high is None else (value, low, high)
 
 
 def ranking(judged: Sequence[Evaluated], compared: Document | None) -> dict[str, Any]:
