@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from pipeline.errors import ArtefactError
 from pipeline.photos.manifest import leaves_root
 from pipeline.storage.atomic import publish_csv, published
-from pipeline.storage.json_files import Document, number, whole
+from pipeline.storage.json_files import Document, fields_of, number, whole
 
 EVALUATED: Final = "evaluated.json"
 ALL_METRICS: Final = "all_metrics.json"
@@ -112,6 +112,9 @@ class Subject:
     head: str | None
 
 
+SUBJECT: Final = Document("what was evaluated", "`hs.evaluate`", fields_of(Subject))
+
+
 def write_evaluated(out_dir: Path, subject: Subject) -> None:
     """Publish ``evaluated.json``."""
     with published(out_dir / EVALUATED) as temporary:
@@ -126,11 +129,8 @@ def read_evaluated(out_dir: Path) -> Subject:
     ArtefactError
         That file is missing or damaged.
     """
-    path = out_dir / EVALUATED
-    try:
-        return Subject(**json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError) as error:
-        raise ArtefactError(f"{path}: expected what `hs.evaluate` says that it evaluated: {error}") from error
+    found = SUBJECT.read(out_dir / EVALUATED)
+    return Subject(found["identity"], found.get("head"))
 
 
 def write_predictions(out_dir: Path, found: Predictions) -> None:

@@ -1,9 +1,10 @@
 """An export as something that predicts: which file of it, and an engine that runs that file over squares."""
 
+import contextlib
 import importlib.util
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -73,7 +74,8 @@ class ExportedEngine:
     def __init__(self, exported: Exported, row: Format) -> None:
         self.row_shape: tuple[int, ...] = (len(exported.classes),)
         self._path = exported.directory / row.path
-        self._run = self._refusing(runtimes.opened)(self._path)
+        with self._refusing():
+            self._run = runtimes.opened(self._path)
 
     def run(self, batches: Iterable[NDArray[np.uint8]]) -> Iterator[NDArray[np.float32]]:
         """Yield the probabilities of each batch of shape (n, size, size, 3), in order, as (n, K).
@@ -84,28 +86,26 @@ class ExportedEngine:
             The file gives others than the export says.
         """
         for batch in batches:
-            rows = self._refusing(self._run)(batch)
+            with self._refusing():
+                rows = self._run(batch)
             if rows.shape != (len(batch), *self.row_shape):
                 expected = f"probabilities of shape {(len(batch), *self.row_shape)}"
                 raise ArtefactError(f"{self._path}: expected {expected}, received {rows.shape}")
             yield rows
 
-    def _refusing(self, call: Callable[[Any], Any]) -> Callable[[Any], Any]:
-        """Return a call into a runtime as one that names the file, where the runtime has an exception of its own."""
-
-        def called(given: Any) -> Any:
-            try:
-                return call(given)
-            except (ImportError, MemoryError):
-                raise
-            except Exception as error:
-                told = " ".join(str(error).split())[:LONGEST] or type(error).__name__
-                raise ArtefactError(
-                    f"{self._path}: expected a file that its runtime can run, received one of which it says: {told}; "
-                    "run `hs.export` again"
-                ) from error
-
-        return called
+    @contextlib.contextmanager
+    def _refusing(self) -> Iterator[None]:
+        """Turn whatever a runtime raises of a file into an error that names the file."""
+        try:
+            yield
+        except (ImportError, MemoryError):
+            raise
+        except Exception as error:
+            told = " ".join(str(error).split())[:LONGEST] or type(error).__name__
+            raise ArtefactError(
+                f"{self._path}: expected a file that its runtime can run, received one of which it says: {told}; run "
+                "`hs.export` again"
+            ) from error
 
 
 def _is_installed(row: Format) -> bool:

@@ -56,8 +56,8 @@ class Field:
             for key, one in self.inner.items():
                 yield from one.faults(value.get(key), f"{dot}{key}")
             if self.each:
-                for key, one in value.items() if isinstance(value, dict) else enumerate(value):
-                    yield from self.each.faults(one, f"{dot}{key}")
+                for place, found in value.items() if isinstance(value, dict) else enumerate(value):
+                    yield from self.each.faults(found, f"{dot}{place}")
 
 
 def _is_number(value: Any) -> bool:
@@ -76,17 +76,15 @@ LABELS: Final = Field(
         and len(set(value)) == len(value)
     ),
 )
-
-
 DIGESTS: Final = replace(OBJECT, each=SHA256)
 
 
 def number(least: float = -math.inf, most: float = math.inf) -> Field:
     """Return a number in [least, most]; true and false are none."""
-    told = (
-        "" if least == -math.inf else f" of at least {least:g}" if most == math.inf else f" from {least:g} to {most:g}"
+    told = f" of at least {least:g}" if most == math.inf else f" from {least:g} to {most:g}"
+    return Field(
+        f"a number{'' if least == -math.inf else told}", lambda value: _is_number(value) and least <= value <= most
     )
-    return Field(f"a number{told}", lambda value: _is_number(value) and least <= value <= most)
 
 
 def whole(least: int = 0, most: float = math.inf) -> Field:
@@ -96,7 +94,7 @@ def whole(least: int = 0, most: float = math.inf) -> Field:
 
 
 def one_of(*choices: str) -> Field:
-    """One of some texts."""
+    """Return one of some texts."""
     return Field(f"one of {', '.join(choices)}", lambda value: isinstance(value, str) and value in choices)
 
 

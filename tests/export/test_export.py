@@ -3,6 +3,7 @@
 import csv
 import dataclasses
 import errno
+import hashlib
 import importlib.util
 import io
 import json
@@ -475,6 +476,27 @@ def test_what_is_no_format_of_an_export_is_refused(exported: Path, monkeypatch: 
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(InputError, match=r"expected onnxruntime to run it, received none: pip install"):
         exported_model.chosen(exported / "model.onnx")
+
+
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04 no graph", None], ids=["empty", "other", "half"])
+@pytest.mark.parametrize("name", ["model.onnx", "model.tflite", "model.xml", "model.bin", "saved_model/saved_model.pb"])
+def test_a_file_that_its_runtime_refuses_is_named_and_the_runtime_s_exception_never_seen(
+    name: str, content: bytes | None, exported: Path, tmp_path: Path
+) -> None:
+    here = Path(shutil.copytree(exported, tmp_path / "here"))
+    data = (here / name).read_bytes()
+    (here / name).write_bytes(data[: len(data) // 2] if content is None else content)
+    document = json.loads((here / "export.json").read_text())
+    for entry in document["formats"].values():  # as one would who wants it to be taken
+        if name in entry["files"]:
+            entry["files"][name] = hashlib.sha256((here / name).read_bytes()).hexdigest()
+    (here / "export.json").write_text(json.dumps(document))
+    file = here / name.split("/")[0].replace(".bin", ".xml")
+    with pytest.raises(
+        ArtefactError, match=rf"{file.name}: expected a file that its runtime can run, received"
+    ) as error:
+        list(exported_model.ExportedEngine(*exported_model.chosen(file)).run([test_store.pixels(2)]))
+    assert "\n" not in str(error.value)
 
 
 def test_an_engine_notices_that_a_file_has_other_classes(exported: Path) -> None:

@@ -114,7 +114,7 @@ def test_the_network_of_a_calibrated_model_gives_calibrated_probabilities(
 def test_a_damaged_temperature_is_refused(folder: Path, damaged: object) -> None:
     document = json.loads((folder / "model.json").read_text())
     (folder / "model.json").write_text(json.dumps(document | {"calibration": damaged}))
-    with pytest.raises(ArtefactError, match="expected a calibration with a temperature from"):
+    with pytest.raises(ArtefactError, match=r"expected (a calibration with a temperature from|calibration)"):
         store.read(folder)
 
 

@@ -50,7 +50,18 @@ from tests.fakes import quadrant_means
 HOSTILE = "</script><script>window.hacked=true</script>"
 CLASSES = ("dark", HOSTILE, 'grey & "light"')
 STRANGE = '<img src=x onerror="window.hacked=true">.png'
-SPEC = {"backbone": {"name": "tiny"}, "cut": "top", "decoder": {"version": "1"}, "size": 32, "weights": {"seed": 7}}
+SPEC = {
+    "backbone": {"name": "tiny", "alpha": 1.0},
+    "cut": "top",
+    "decoder": {"version": "1"},
+    "dtype": "float32",
+    "pooling": "avg",
+    "precision": "float32",
+    "preprocessing": "tiny:preprocess_input",
+    "resize": "squash",
+    "size": 32,
+    "weights": {"seed": 7},
+}
 SETTINGS = ReportSettings(title="pets", map_images=100, pictures=100, neighbours=3)
 SPLITS = ("train",) * 8 + ("val",) * 2 + ("test",) * 4
 SILENT = lambda done, total: None  # noqa: E731
@@ -438,9 +449,9 @@ def test_a_comparison_of_other_evaluations_is_refused(world, tmp_path):
 @pytest.mark.parametrize(
     ("option", "name", "content", "message"),
     [
-        ("extraction", "report.json", "{}", "expected an object with images, .* received"),
-        ("extraction", "report.json", "no JSON", "expected JSON written by 'headstart extract --report'"),
-        ("probe", "none.json", None, "none.json: expected JSON written by 'headstart probe'"),
+        ("extraction", "report.json", "{}", "expected images: a whole number .*, received none; run `hs.extract"),
+        ("extraction", "report.json", "no JSON", "expected a report of an extraction in JSON"),
+        ("probe", "none.json", None, "none.json: expected a cut, received no such file"),
         ("audit", "audit.json", "{}", "audit.json: expected"),
     ],
 )

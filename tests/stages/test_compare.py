@@ -54,6 +54,21 @@ def committed(root, *arguments):
     git(root, "commit", "--message", "run")
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[" * 5000,
+        "stages: [1]",
+        "stages: {a: [1], b: {deps: {path: x}}, c: {deps: [1, {path: x}], outs: [{md5: y}]}}",
+        "stages: {a: {deps: [{path: [1], md5: 2}]}}",
+        "\udcff",
+    ],
+)
+def test_a_lock_that_is_none_counts_as_no_result(folders, tmp_path, text):
+    (tmp_path / "dvc.lock").write_bytes(text.encode("utf-8", "surrogateescape"))
+    assert history.results(folders, tmp_path)[0] == 2
+
+
 def test_results_of_every_commit_branch_and_experiment_count_once(folders, tmp_path):
     dense, knn = (md5(folder / "metrics.json") for folder in folders)
     git(tmp_path, "init")

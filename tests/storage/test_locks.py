@@ -113,3 +113,22 @@ def test_an_error_within_the_mutex_comes_out_of_it(tmp_path: Path) -> None:
         raise FileNotFoundError
     with locks.mutex(tmp_path):
         pass
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{", "[" * 100_000, "[]", '{"host": "a", "pid": true}', '{"owner": "a", "rows": [0, 1]}', "\xff"]
+)
+def test_a_lock_in_the_words_of_another_version_is_held_by_somebody_who_bars_everybody(
+    tmp_path: Path, text: str
+) -> None:
+    with locks.mutex(tmp_path):
+        entry = locks.entered(tmp_path, 0.0, 0.5, "run")
+        entry.__enter__()
+    (path,) = tmp_path.glob("*.json")
+    path.write_bytes(text.encode("latin-1"))
+    (seen,) = locks.living(tmp_path)
+    assert str(seen) == "somebody"
+    assert seen.bars(0.9, 1.0, "run")
+    assert not locks.abandoned(tmp_path)
+    entry.__exit__(None, None, None)
+    assert not locks.living(tmp_path)
