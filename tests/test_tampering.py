@@ -11,7 +11,6 @@ import h5py
 import numpy as np
 import pytest
 
-from pipeline.audit.audit import AUDIT
 from pipeline.errors import ArtefactError
 from pipeline.evaluation import compare, predictions_file
 from pipeline.evaluation.compare import CompareResult
@@ -101,7 +100,7 @@ def comparison_text() -> str:
     numbers = dict.fromkeys((*ESTIMATES, "p", "p_holm"), 0.5)
     pair = Pair("a", "b", 1, 2, **numbers, better="a")  # type: ignore[arg-type]
     places = [Place(1, name, **ESTIMATES, seconds=None) for name in "ab"]
-    return json.dumps(asdict(CompareResult(3, places, [pair], "a is better", [])))
+    return json.dumps(asdict(CompareResult(3, places, [pair], "a is better", [], {})))
 
 
 RUNTIME = Runtime(weights=None, engine="auto", precision=None, batch_size=1, cache=None)
@@ -162,7 +161,7 @@ def kinds(folder: Path) -> list[Kind]:
             (lambda path: predictions_file.read_evaluated(path.parent),),
             "identity",
         ),
-        Kind("audit.json", json.dumps(COUNTS), (AUDIT.read,), "leakage"),
+        Kind("audit.json", json.dumps(COUNTS), (artefacts.AUDIT.read,), "leakage"),
         Kind("comparison.json", comparison_text(), (lambda path: artefacts.compared(path.parent, []),), "ranking"),
         Kind(
             "extraction.json",

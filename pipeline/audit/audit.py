@@ -45,13 +45,9 @@ from pipeline.photos.manifest import Manifest
 from pipeline.photos.remote import Root, located
 from pipeline.stats.nearest_neighbours import Vectors, close_pairs, directions
 from pipeline.storage.atomic import published
-from pipeline.storage.json_files import Document, whole
 from pipeline.types import Progress
 
 COUNTS: Final = "audit.json"
-AUDIT: Final = Document(
-    "an audit", "`hs.audit`", dict.fromkeys(("images", "leakage", "conflicts"), whole()), each=whole()
-)
 ROWS_AT_ONCE: Final = 4096
 
 

@@ -1,10 +1,10 @@
 """Settings to a plan: the spec of the features, and what a trunk is built from; then the engine that runs it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Final, cast
+from typing import Any, Final, cast, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,14 +13,36 @@ from pipeline.backbones import cutting, table
 from pipeline.backbones.backbone import Backbone
 from pipeline.backbones.engines import engine
 from pipeline.backbones.engines.engine import Engine, choose, described
-from pipeline.backbones.settings import EngineName
+from pipeline.backbones.settings import EngineName, Precision
 from pipeline.backbones.weights import Weights, find_weights, load
 from pipeline.features import spec
 from pipeline.features.probe import cut_file
 from pipeline.features.settings import FeatureSettings, Pooling
 from pipeline.photos import decode
+from pipeline.photos.settings import Geometry
+from pipeline.storage.json_files import TEXT, Document, Field, maybe, number, object_of, one_of, whole
 
 EXTRACTOR_VERSION: Final = 1
+LARGEST_ALPHA: Final = 10
+TRUNK: Final[Mapping[str, Field]] = {
+    "size": whole(1),
+    "resize": one_of(*get_args(Geometry)),
+    "backbone": object_of(name=TEXT, alpha=number(1 / 1000, LARGEST_ALPHA)),
+    "preprocessing": TEXT,
+    "cut": TEXT,
+    "pooling": one_of(*get_args(Pooling)),
+}
+SPEC: Final = Document(
+    "a spec",
+    "`hs.extract`",
+    {
+        **TRUNK,
+        "weights": object_of(seed=maybe(whole())),
+        "precision": one_of(*get_args(Precision)),
+        "dtype": one_of("float16", "float32"),
+        "engine": maybe(object_of(name=TEXT)),
+    },
+)
 
 
 @dataclass(frozen=True)
@@ -62,7 +84,7 @@ def settings_of(described: spec.Spec, source: Path, *, weights: str | None, engi
     ArtefactError
         The spec lacks a field, or has one that no spec has.
     """
-    spec.SPEC.require(described, f"{source}: the spec of its features")
+    SPEC.require(described, f"{source}: the spec of its features")
     seed = described["weights"].get("seed")
     return FeatureSettings(
         backbone=described["backbone"]["name"],

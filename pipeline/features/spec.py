@@ -7,37 +7,14 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Final, get_args
+from typing import Any, Final
 
-from pipeline.backbones.settings import Precision
 from pipeline.errors import SpecError
-from pipeline.features.settings import Pooling
-from pipeline.photos.settings import Geometry
-from pipeline.storage.json_files import TEXT, Document, Field, maybe, number, object_of, one_of, whole
+from pipeline.storage.json_files import Document
 
 Spec = Mapping[str, Any]
 
 ANY: Final = Document("a spec", "`hs.extract`", {})
-LARGEST_ALPHA: Final = 10
-TRUNK: Final[Mapping[str, Field]] = {
-    "size": whole(1),
-    "resize": one_of(*get_args(Geometry)),
-    "backbone": object_of(name=TEXT, alpha=number(1 / 1000, LARGEST_ALPHA)),
-    "preprocessing": TEXT,
-    "cut": TEXT,
-    "pooling": one_of(*get_args(Pooling)),
-}
-SPEC: Final = Document(
-    "a spec",
-    "`hs.extract`",
-    {
-        **TRUNK,
-        "weights": object_of(seed=maybe(whole())),
-        "precision": one_of(*get_args(Precision)),
-        "dtype": one_of("float16", "float32"),
-        "engine": maybe(object_of(name=TEXT)),
-    },
-)
 RANDOM: Final = (
     "the base has random weights (`weights=none`) and knows nothing of photos: try things with it, and trust no result"
 )

@@ -202,7 +202,7 @@ class HeadClassifier(Classifier):
         self._spec: spec.Spec = record["spec"]
         self.identity = self.head = of_file(directory / HEAD_FILE)
         if runtime:
-            spec.SPEC.require(self._spec, f"{directory}: the spec of its features")
+            resolve.SPEC.require(self._spec, f"{directory}: the spec of its features")
         self.classes, self.history = record["classes"], self._head.history_
         self.threshold = thresholds.of_record(record, directory)
         self.temperature = calibrate.of_record(record, directory)

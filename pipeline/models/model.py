@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from pipeline.backbones import cutting, table, tails, weights
 from pipeline.backbones.weights import Weights
 from pipeline.errors import ArtefactError, InputError
-from pipeline.features.spec import TRUNK
+from pipeline.features.resolve import TRUNK
 from pipeline.heads.activations import ACTIVATIONS
 from pipeline.heads.dense_layers import Stack
 from pipeline.heads.standardise import outputs

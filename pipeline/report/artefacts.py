@@ -11,7 +11,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from pipeline.audit.audit import AUDIT, COUNTS
 from pipeline.errors import ArtefactError, InputError
 from pipeline.evaluation import compare, predictions_file
 from pipeline.evaluation.predictions_file import Predictions
@@ -19,10 +18,15 @@ from pipeline.features.probe.cut_file import CUT
 from pipeline.heads import training_time
 from pipeline.heads.store import HEAD, HEAD_FILE
 from pipeline.models.model import MODEL, MODEL_FILE
+from pipeline.storage import json_files
+from pipeline.storage.json_files import whole
 
 Row = dict[str, str]
 Document = dict[str, Any]
 
+AUDIT: Final = json_files.Document(
+    "an audit", "`hs.audit`", dict.fromkeys(("images", "leakage", "conflicts"), whole()), each=whole()
+)
 ESTIMATES: Final = ("accuracy", "balanced_accuracy", "macro_f1", "log_loss", "roc_auc")
 
 
@@ -145,7 +149,7 @@ def audited(folder: Path) -> Audited:
     """Read what `audit` left in its folder."""
     one, pair = ("path", "split", "label"), ("kind", "path_a", "path_b", "leakage", "conflict")
     return Audited(
-        AUDIT.read(folder / COUNTS),
+        AUDIT.read(folder / "audit.json"),
         rows(folder / "duplicates.csv", pair, "audit"),
         rows(folder / "label_issues.csv", (*one, "suggested", "p_suggested", "confident"), "audit"),
         rows(folder / "outliers.csv", (*one, "score", "outlier"), "audit"),
