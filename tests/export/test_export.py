@@ -267,7 +267,7 @@ def damaged(path: Path) -> None:
         (lambda here: (here / "export.json").write_text("{"), "expected an export in JSON"),
         (lambda here: (here / "export.json").unlink(), "expected an export, received no such file"),
         (lambda here: edited(here, classes=["a"]), "two labels or more"),
-        (lambda here: edited(here, formats={"coreml": {}}), "formats among keras"),
+        (lambda here: edited(here, formats={"coreml": {"files": {}}}), "formats among keras"),
         (lambda here: edited(here, threshold={"positive": "x"}), "expected a threshold"),
         (lambda here: edited(here, format=0), "expected an export of format 1"),
     ],
