@@ -28,7 +28,8 @@ export PYTHONUTF8 := 1
 
 run: $(READY)
 	@$(BIN)/dvc repro
-	@$(BIN)/headstart results $$($(BIN)/dvc stage list --name-only | sed -n 's#^evaluate@#data/evaluation/#p')
+	@echo
+	@$(BIN)/headstart results $$($(BIN)/dvc stage list --name-only | sed -n 's#^evaluate[@-]#data/evaluation/#p')
 
 test: lint
 	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
@@ -48,7 +49,13 @@ ifneq ($(shell cat $(READY) 2>/dev/null),$(shell pwd -P))
 .PHONY: $(READY)
 endif
 
-# Quiet twice: pip then tells errors only.
+# On a terminal a line counts what pip fetches; elsewhere pip is quiet, and quiet twice it tells errors only.
+PIP := $(BIN)/python -m pip install --disable-pip-version-check
+LOCKED := --require-hashes --requirement requirements.lock
+COUNTED := n=0; while read -r word rest; do case $$word in \
+	Collecting) n=$$((n + 1)); printf '\rPackages fetched: %d' $$n ;; \
+	Installing) printf '\rPackages fetched: %d; unpacking them.' $$n ;; esac; done; echo
+
 $(READY): requirements.lock pyproject.toml
 	@"$(PYTHON)" -c 'import ensurepip, sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null || { \
 		echo "Expected Python 3.11, 3.12 or 3.13 with venv (on Debian the package python3-venv), received '$(PYTHON)'." \
@@ -56,8 +63,9 @@ $(READY): requirements.lock pyproject.toml
 	@echo "Installing the packages of requirements.lock into .venv: about 2.5 GB, a minute or more."
 	@rm -rf .venv
 	@"$(PYTHON)" -m venv .venv
-	@$(BIN)/python -m pip install -qq --disable-pip-version-check --require-hashes --requirement requirements.lock
-	@$(BIN)/python -m pip install -qq --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@if [ -t 1 ]; then { $(PIP) --progress-bar off $(LOCKED) || touch .venv/failed; } | { $(COUNTED); }; \
+		else $(PIP) -qq $(LOCKED) || touch .venv/failed; fi; test ! -e .venv/failed
+	@$(PIP) -qq --no-deps --no-build-isolation --editable .
 	@pwd -P > $(READY)
 
 clean:

@@ -17,7 +17,10 @@ a table, in a notebook too.
 
 import contextlib
 import importlib.util
-from collections.abc import Iterator
+import math
+import sys
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -63,6 +66,7 @@ from pipeline.models.finetuning.settings import FinetuneSettings
 from pipeline.photos.remote import Root, located
 from pipeline.photos.settings import PrepareSettings
 from pipeline.report.settings import ReportSettings
+from pipeline.wording import Pace
 
 if TYPE_CHECKING:
     from pipeline.inference.predict import Predictor
@@ -98,6 +102,7 @@ __all__ = [
 ]
 
 OUT: Final = Path("headstart-out")
+SECONDS_BETWEEN_SIGHTS: Final = 0.1
 Place = str | Path
 
 
@@ -290,13 +295,39 @@ def _root(images: Any) -> Root:
 
 @contextlib.contextmanager
 def _progress(unit: str) -> "Iterator[Progress]":
-    """Yield a callback ``(done, total)`` that moves a bar where somebody looks on."""
-    from tqdm import tqdm
+    """Yield a callback ``(done, total)`` that shows how far the work is, until it ends."""
+    pace, show, shown = Pace(unit), _line(), -math.inf
 
-    with tqdm(unit=f" {unit}", disable=None, leave=False) as bar:
+    def advance(done: int, total: int) -> None:
+        nonlocal shown
+        now = time.monotonic()
+        if now - shown >= SECONDS_BETWEEN_SIGHTS or done == total:
+            shown = now
+            show(pace.told(done, total, now))
 
-        def advance(done: int, total: int) -> None:
-            bar.total = total
-            bar.update(done - bar.n)
-
+    try:
         yield advance
+    finally:
+        show("")
+
+
+def _line() -> Callable[[str], None]:
+    """Return what shows a text in place of the one before, in a notebook or on a terminal; elsewhere it shows none."""
+    if "ipykernel" in sys.modules:
+        from IPython.display import display
+
+        line = display({"text/plain": ""}, raw=True, display_id=True)
+        return lambda text: line.update({"text/plain": text}, raw=True)
+    from rich.console import Console
+    from rich.status import Status
+
+    status = Status("", console=Console(stderr=True))
+
+    def show(text: str) -> None:
+        if text:
+            status.update(text)
+            status.start()
+        else:
+            status.stop()
+
+    return show

@@ -7,13 +7,14 @@ import click
 
 from pipeline.audit.settings import AuditSettings
 from pipeline.photos.remote import Root
+from pipeline.wording import counted
 from stages.console import Stage, progress, warn
 from stages.options.of_settings import options, settings_of
 from stages.options.paths import PLACE
 
 FAULTS = {
-    "leakage": "test images whose picture is also in train or val",
-    "conflicts": "pictures with different labels",
+    "leakage": ("test image with a copy in train or val", "test images with a copy in train or val"),
+    "conflicts": ("picture with different labels", "pictures with different labels"),
 }
 
 
@@ -51,13 +52,14 @@ def audit(images: Root, manifest: Path, features: Path, out_dir: Path, fail_on: 
     unjudged = counts["labels_not_judged"]
     told = f" ({unjudged:,} not judged, for want of others to learn from)" if unjudged else ""
     click.echo(
-        f"{counts['images']:,} images: {certain:,} copies, {counts['leakage']:,} in test of what is learned from, "
-        f"{counts['conflicts']:,} pictures with different labels, "
-        f"{counts['label_issues']:,} labels likely wrong{told}, "
-        f"{counts['outliers']:,} outliers, {counts['inseparable_classes']:,} pairs of classes not told apart "
+        f"{counted(counts['images'], 'image')}: {counted(certain, 'copy', 'copies')}, "
+        f"{counts['leakage']:,} in test of what is learned from, "
+        f"{counted(counts['conflicts'], 'picture')} with different labels, "
+        f"{counted(counts['label_issues'], 'label')} likely wrong{told}, {counted(counts['outliers'], 'outlier')}, "
+        f"{counted(counts['inseparable_classes'], 'pair')} of classes not told apart "
         f"-> {out_dir}"
     )
-    found = [f"{counts[name]:,} {FAULTS[name]}" for name in fail_on if counts[name]]
+    found = [counted(counts[name], *FAULTS[name]) for name in fail_on if counts[name]]
     if found:
         raise click.ClickException(
             f"--fail-on: expected none, received {'; '.join(found)}: see {out_dir / 'duplicates.csv'}, and exclude the "

@@ -17,7 +17,7 @@ from stages.options.of_settings import given
 @click.command(cls=Stage)
 @click.argument("name", required=False)
 @click.option(
-    "--size", type=click.IntRange(min=1), help="Height and width of the images, px.  [default: the backbone's]"
+    "--size", type=click.IntRange(min=1), help="Height and width of the base's input, px.  [default: the backbone's]"
 )
 @click.option("--alpha", type=float, default=1.0, show_default=True, help="Width multiplier, where there is one.")
 def backbones(name: str | None, size: int | None, alpha: float) -> None:

@@ -9,6 +9,7 @@ import click
 from pipeline.errors import SettingError
 from pipeline.features.settings import ExtractSettings, FeatureSettings, ViewSettings
 from pipeline.setting import described
+from pipeline.wording import counted
 from stages.console import Stage, progress, show_table, warn
 from stages.options.of_settings import given, options, settings_of
 
@@ -40,7 +41,7 @@ def list_(cache: Path) -> None:
             click.echo(f"  {one.short} damaged: {', '.join(path.name for path in one.damaged)}")
         for writer in one.writers:
             click.echo(f"  {one.short} at work: {writer}")
-    click.echo(f"{sum(one.rows for one in held):,} rows, {_size(sum(one.bytes for one in held))} in {cache}")
+    click.echo(f"{counted(sum(one.rows for one in held), 'row')}, {_size(sum(one.bytes for one in held))} in {cache}")
 
 
 @cache.command(cls=Stage)

@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from pipeline.evaluation.compare_settings import CompareSettings
+from pipeline.wording import counted, interval
 from stages import history
 from stages.console import Stage, show_table
 from stages.options.of_settings import options, settings_of
 
 if TYPE_CHECKING:
-    from pipeline.evaluation.compare import CompareResult
     from pipeline.evaluation.verdict import Place
 
 PAIRS_PRINTED = 15
@@ -30,7 +30,8 @@ def compare(out_dirs: tuple[Path, ...], result_dir: Path, **chosen: Any) -> None
 
     folders = compare.expand(out_dirs)
     summary = compare.compare(folders, result_dir, settings_of(CompareSettings, chosen))
-    click.echo(f"{summary.images:,} test images; in brackets 95 % intervals; p is corrected for {_pairs(summary)}\n")
+    pairs = counted(len(summary.pairs), "pair")
+    click.echo(f"{counted(summary.images, 'test image')}; in brackets 95 % intervals; p is corrected for {pairs}\n")
     rows = [_row(place) for place in summary.ranking]
     show_table(("rank", "", "accuracy", "log loss", "training"), rows, right={0, 4})
     click.echo()
@@ -47,11 +48,6 @@ def compare(out_dirs: tuple[Path, ...], result_dir: Path, **chosen: Any) -> None
     click.echo(f"-> {result_dir}")
 
 
-def _pairs(summary: "CompareResult") -> str:
-    count = len(summary.pairs)
-    return "one pair" if count == 1 else f"{count:,} pairs"
-
-
 def _outcome(better: str) -> str:
     from pipeline.evaluation.verdict import NO_DIFFERENCE
 
@@ -59,8 +55,8 @@ def _outcome(better: str) -> str:
 
 
 def _row(place: "Place") -> tuple[str, ...]:
-    accuracy = f"{place.accuracy:.3f} [{place.accuracy_low:.3f}, {place.accuracy_high:.3f}]"
-    loss = f"{place.log_loss:.3f} [{place.log_loss_low:.3f}, {place.log_loss_high:.3f}]"
+    accuracy = interval(place.accuracy, place.accuracy_low, place.accuracy_high)
+    loss = interval(place.log_loss, place.log_loss_low, place.log_loss_high)
     cost = "" if place.seconds is None else f"{place.seconds:,.1f} s"
     return (str(place.rank), place.name, accuracy, loss, cost)
 
@@ -68,9 +64,9 @@ def _row(place: "Place") -> tuple[str, ...]:
 def _looks(folders: list[Path]) -> str:
     """Say how often this test split was looked at; the history is no input, so this is told and not stored."""
     count, in_git = history.results(folders, Path.cwd())
-    told = f"At least {count:,} results have been looked at on this test split"
+    told = f"At least {counted(count, 'result')} on this test split so far"
     if not in_git:
-        return f"{told}: there is no Git history here to count more."
+        return f"{told}; no Git history is here to count more."
     return f"{told}, in Git's and DVC's history; each choice made by them flatters the best."
 
 

@@ -1,14 +1,16 @@
 """What all commands share: one-line errors with their exit status, warnings, progress and tables.
 
-On a terminal there are a bar and colours. Elsewhere, in a file or a pipe, there are plain lines, and those that tell
-how the work goes begin with the time. A table is ruled and fitted to the width of a terminal, and aligned plain text
-elsewhere. ``NO_COLOR`` (https://no-color.org) takes the colours away.
+On a terminal there are colours and, below all that is printed, one bar, which is gone when the work is done. Elsewhere,
+in a file or a pipe, there are plain lines, and those that tell how the work goes begin with the time. A table is ruled
+and fitted to the width of a terminal, and aligned plain text elsewhere. ``NO_COLOR`` (https://no-color.org) takes the
+colours away.
 """
 
 import contextlib
 import logging
 import os
 import re
+import stat
 import sys
 import time
 import warnings
@@ -17,12 +19,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import click
-from tqdm import tqdm
 
 from pipeline.errors import NAMED, SETTING, HeadstartError, SettingError
+from pipeline.wording import Pace
 from stages.options import params_yaml
 
 if TYPE_CHECKING:
+    from rich.progress import Progress as Bar
+
     from pipeline.types import Progress
 
 SECONDS_BETWEEN_LINES = 10.0
@@ -33,6 +37,10 @@ TENSORFLOW: Final = logging.getLogger("tensorflow")
 LEVELS: Final = (logging.WARNING, logging.INFO, logging.DEBUG)  # by how often -v was given
 QUIET: Final = "stages.console.quiet"
 QUOTES: Final = "'\""
+BEGINS_AGAIN: Final = "The same command begins again."
+INTERRUPTED, PIPE_CLOSED = 130, 141  # what a shell makes of the signals SIGINT and SIGPIPE: 128 and their number
+
+_bars: "Final[list[Bar]]" = []  # that of the running command, if it shows one
 
 # TensorFlow greets on stderr unless told otherwise before it is loaded; its errors still come through.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
@@ -41,20 +49,24 @@ os.environ.setdefault("DASK_LOGGING__DISTRIBUTED", "critical")
 
 
 class Stage(click.Command):
-    """A click command with ``-v`` and ``-q``, whose foreseen errors are one line on stderr and exit status 1."""
+    """A click command with ``-v`` and ``-q``, whose foreseen errors are one line on stderr and exit status 1.
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
+    `kept` says what stays of the work when a user stops it.
+    """
+
+    def __init__(self, *args: Any, kept: str = BEGINS_AGAIN, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self.kept = kept
         self.params += [
             click.Option(
                 ["-v", "--verbose"],
                 count=True,
                 expose_value=False,
                 callback=_tell,
-                help="Tell what is done; twice: in detail.",
+                help="Say what is done; -vv says it in detail.",
             ),
             click.Option(
-                ["-q", "--quiet"], is_flag=True, expose_value=False, callback=_tell_less, help="Tell no progress."
+                ["-q", "--quiet"], is_flag=True, expose_value=False, callback=_tell_less, help="Show no progress."
             ),
         ]
 
@@ -70,19 +82,24 @@ class Stage(click.Command):
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command; turn errors of the library and of the file system into a line and a status."""
-        handler = logging.StreamHandler(sys.stderr)
-        handler.setFormatter(
-            logging.Formatter("%(message)s" if sys.stderr.isatty() else "%(asctime)s %(message)s", TIME)
-        )
+        handler = _Handler()
         LOGGER.addHandler(handler)
         TENSORFLOW.addFilter(_is_news)
         try:
             with warnings.catch_warnings():
                 # Odd metadata of a sound image is nobody's concern, and `decode` has a limit of its own on pixels.
                 warnings.filterwarnings("ignore", module=r"PIL\.")
-                return super().invoke(ctx)
+                result = super().invoke(ctx)
+                sys.stdout.flush()
+                return result
         except SettingError as error:
             raise click.UsageError(_in_words(error), ctx) from error
+        except BrokenPipeError:  # whoever read the results has enough
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python complains as it ends
+            ctx.exit(PIPE_CLOSED)
+        except KeyboardInterrupt:
+            click.echo(f"Stopped. {self.kept}", err=True)
+            ctx.exit(INTERRUPTED)
         except (HeadstartError, OSError) as error:
             raise click.ClickException(" ".join(_in_words(error).split())) from error
         finally:
@@ -93,6 +110,13 @@ class Stage(click.Command):
 def _is_news(record: logging.LogRecord) -> bool:
     """Whether a message is more than advice on TensorFlow's use: many networks in a search are as many graphs."""
     return "tf.function retracing" not in record.getMessage()
+
+
+class _Handler(logging.Handler):
+    """Prints what the library logs above the bar, if there is one."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        _print(record.getMessage())
 
 
 def _in_words(error: Exception) -> str:
@@ -134,12 +158,22 @@ def _tell_less(ctx: click.Context, parameter: click.Parameter, quiet: bool) -> N
 
 def warn(message: str) -> None:
     """Print one warning on stderr."""
-    click.echo(f"{_stamp()}{click.style('Warning:', fg='yellow')} {in_options(message)}", err=True)
+    _print(f"{click.style('Warning:', fg='yellow')} {in_options(message)}")
 
 
 def tell(message: str) -> None:
     """Print one line on stderr of how the work goes, unless ``-q`` was given."""
     if not _quiet():
+        _print(message)
+
+
+def _print(message: str) -> None:
+    """Print a line on stderr, above the bar if there is one."""
+    if _bars:
+        from rich.text import Text
+
+        _bars[0].console.print(Text.from_ansi(message))
+    else:
         click.echo(f"{_stamp()}{message}", err=True)
 
 
@@ -154,23 +188,20 @@ def only_ours() -> Iterator[None]:
         return
     shown.flush()
     kept = os.dup(descriptor)
-    handlers = [one for one in LOGGER.handlers if isinstance(one, logging.StreamHandler) and one.stream is shown]
     with Path(os.devnull).open("wb") as nowhere, os.fdopen(kept, "w", buffering=1, encoding="utf-8") as ours:
         os.dup2(nowhere.fileno(), descriptor)
         try:
             with contextlib.redirect_stderr(ours):
-                for handler in handlers:
-                    handler.setStream(ours)
                 yield
         finally:
-            for handler in handlers:
-                handler.setStream(shown)
             os.dup2(kept, descriptor)
 
 
 @contextlib.contextmanager
 def progress(unit: str) -> "Iterator[Progress]":
-    """Yield a callback ``(done, total)``: a bar with rate and time left on a terminal, a line at intervals elsewhere.
+    """Yield a callback ``(done, total)``: a bar on a terminal, a line at intervals elsewhere, with rate and time left.
+
+    Within another `progress` both move the same bar: it shows what moved last.
 
     Parameters
     ----------
@@ -179,33 +210,61 @@ def progress(unit: str) -> "Iterator[Progress]":
     """
     if _quiet():
         yield lambda done, total: None
-    elif sys.stderr.isatty():
-        with tqdm(unit=f" {unit}", dynamic_ncols=True) as bar:
-            yield lambda done, total: _move(bar, done, total)
+    elif _watched():
+        with _bar() as bar:
+            pace = Pace(unit)
+            yield lambda done, total: bar.update(
+                bar.task_ids[0],
+                completed=done,
+                total=total,
+                description=pace.told(done, total, time.monotonic()),
+            )
     else:
         yield _Lines(unit)
 
 
-def _move(bar: "tqdm[Any]", done: int, total: int) -> None:
-    bar.total = total
-    bar.update(done - bar.n)
+def _watched() -> bool:
+    """Whether stderr is a terminal that is the bar's alone: what reads a pipe may write to it, too."""
+    with contextlib.suppress(OSError):
+        if stat.S_ISFIFO(os.fstat(sys.stdout.fileno()).st_mode):
+            return False
+    return sys.stderr.isatty()
+
+
+@contextlib.contextmanager
+def _bar() -> Iterator["Bar"]:
+    """Yield the bar of the running command; the first of several that ask for it starts and removes it."""
+    if _bars:
+        yield _bars[0]
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+    from rich.table import Column
+
+    said = TextColumn("{task.description}", markup=False, table_column=Column(no_wrap=True, overflow="ellipsis"))
+    columns = (SpinnerColumn(), BarColumn(20), said, TimeElapsedColumn())
+    console = Console(stderr=True, soft_wrap=True)
+    with Progress(*columns, console=console, transient=True, redirect_stdout=sys.stdout.isatty()) as bar:
+        bar.add_task("starting", total=None)
+        _bars.append(bar)
+        try:
+            yield bar
+        finally:
+            _bars.clear()
 
 
 class _Lines:
     """A line on stderr every few seconds, and none for work that is over before the first is due."""
 
     def __init__(self, unit: str) -> None:
-        self.unit = unit
-        self.started = self.printed = time.monotonic()
+        self.pace, self.printed = Pace(unit), time.monotonic()
 
     def __call__(self, done: int, total: int) -> None:
         now = time.monotonic()
-        if now - self.printed < SECONDS_BETWEEN_LINES or not done:
-            return
-        self.printed = now
-        rate = done / (now - self.started)
-        left = (total - done) / rate
-        tell(f"{done:,} of {total:,} {self.unit}, {rate:,.1f} a second, {left:,.0f} s left")
+        told = self.pace.told(done, total, now)
+        if done and now - self.printed >= SECONDS_BETWEEN_LINES:
+            self.printed = now
+            tell(told)
 
 
 def _quiet() -> bool:
@@ -237,10 +296,13 @@ def show_table(header: Sequence[str], rows: Sequence[Sequence[str]], *, right: C
 
     on_terminal = sys.stdout.isatty()
     table = Table(
-        box=box.SIMPLE_HEAD if on_terminal else None, pad_edge=False, padding=(0, 1) if on_terminal else (0, 2, 0, 0)
+        box=box.SIMPLE_HEAD if on_terminal else None,
+        show_edge=False,
+        pad_edge=False,
+        padding=(0, 1, 0, 0) if on_terminal else (0, 2, 0, 0),
     )
     for place, title in enumerate(header):
-        table.add_column(Text(title), justify="right" if place in right else "left", overflow="fold")
+        table.add_column(Text(title), justify="right" if place in right else "left", overflow="fold", vertical="bottom")
     for row in rows:
         table.add_row(*map(Text, row))
     if on_terminal:

@@ -15,6 +15,7 @@ from pipeline.backbones.engines import engine
 from pipeline.backbones.table import BACKBONES
 from pipeline.errors import HeadstartError
 from pipeline.features.cache import inventory
+from pipeline.wording import counted
 
 State = Literal["ok", "note", "wrong"]
 
@@ -169,9 +170,11 @@ def _rows(cache: Path) -> Iterator[Finding]:
         yield Finding("rows", "wrong", str(error), "")
         return
     damaged = sum(len(one.damaged) for one in held)
-    found = f"{sum(one.rows for one in held):,} under {len(held):,} specs"
+    found = f"{sum(one.rows for one in held):,} under {counted(len(held), 'spec')}"
     if damaged:
-        yield Finding("rows", "note", f"{found}, {damaged:,} damaged files", "`headstart cache prune` removes them")
+        yield Finding(
+            "rows", "note", f"{found}, {counted(damaged, 'damaged file')}", "`headstart cache prune` removes them"
+        )
     else:
         yield Finding("rows", "ok", found)
     writers = [f"{writer} ({one.short})" for one in held for writer in one.writers]

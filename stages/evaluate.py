@@ -7,6 +7,7 @@ import click
 
 from pipeline.evaluation.settings import EvaluateSettings
 from pipeline.photos.remote import Root
+from pipeline.wording import UNDEFINED, counted, interval, number
 from stages.console import Stage, progress, show_table, warn
 from stages.options.of_settings import options, settings_of
 from stages.options.paths import PLACE
@@ -45,10 +46,11 @@ def evaluate(images: Root, manifest: Path, features: Path, trained_dir: Path, ou
         summary = evaluate.evaluate(images, manifest, features, trained_dir, out_dir, settings, progress=advance)
     for warning in summary.warnings:
         warn(warning)
-    click.echo(f"{summary.metrics['n']:,} test images, {summary.mistakes:,} mistakes; in brackets 95 % intervals\n")
+    judged, mistakes = counted(summary.metrics["n"], "test image"), counted(summary.mistakes, "mistake")
+    click.echo(f"{judged}, {mistakes}; in brackets 95 % intervals\n")
     click.echo("\n".join([*_overall(summary.metrics), *_uncalibrated(summary), ""]))
     _show_classes(summary.metrics["classes"])
-    click.echo(f"\n-> {out_dir}")
+    click.echo(f"\nall numbers with their intervals, predictions and pictures -> {out_dir}")
 
 
 def _uncalibrated(summary: "EvaluateResult") -> list[str]:
@@ -69,18 +71,20 @@ def _show_classes(measured: dict[str, Any]) -> None:
         defined = [label for label in labels if measured[label]["f1"]["value"] is not None]
         labels = sorted(defined, key=lambda label: measured[label]["f1"]["value"])[:CLASSES_PRINTED]
     rows = [
-        (label, f"{one['n']:,}", *(_estimate(one[name]) for name in ("precision", "recall", "f1")))
+        (label, f"{one['n']:,}", *(_value(one[name]) for name in ("precision", "recall")), _estimate(one["f1"]))
         for label, one in ((label, measured[label]) for label in labels)
     ]
-    show_table(("class", "images", "precision", "recall", "F1"), rows, right={1})
+    show_table(("class", "images", "precision", "recall", "F1 [95 % interval]"), rows, right={1, 2, 3})
     if len(labels) < len(measured):
         click.echo(f"({len(labels)} of {len(measured):,} classes, those of least F1)")
 
 
+def _value(estimate: dict[str, Any]) -> str:
+    return UNDEFINED if estimate["value"] is None else number(estimate["value"])
+
+
 def _estimate(estimate: dict[str, Any]) -> str:
-    if estimate["value"] is None:
-        return "not defined"
-    return f"{estimate['value']:.4f} [{estimate['low']:.4f}, {estimate['high']:.4f}]"
+    return interval(estimate["value"], estimate["low"], estimate["high"])
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from pipeline.export.settings import ExportSettings
+from pipeline.wording import counted
 from stages.console import Stage, only_ours, progress, show_table
 from stages.options.of_settings import options, settings_of
 
@@ -36,7 +37,9 @@ def export(model_dir: Path, out_dir: Path, **chosen: Any) -> None:
 
 def _show(rows: "list[ParityRow]") -> None:
     first = rows[0]
-    click.echo(f"{first.images:,} test images, each format by its own runtime, beside the model's own answers\n")
+    click.echo(
+        f"{counted(first.images, 'test image')}, each format by its own runtime, beside the model's own answers\n"
+    )
     header = ("format", "labels agree", "largest difference", "ms an image", "MB")
     show_table(header, [_row(row) for row in rows], right={1, 2, 3, 4})
     click.echo()

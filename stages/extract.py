@@ -8,6 +8,7 @@ import click
 from pipeline.errors import SettingError
 from pipeline.features.settings import ExtractSettings
 from pipeline.photos.remote import Root
+from pipeline.wording import counted, duration
 from stages.console import Stage, progress, warn
 from stages.options.of_settings import options, settings_of
 from stages.options.paths import FILE, PLACE
@@ -16,14 +17,14 @@ if TYPE_CHECKING:
     from pipeline.features.extract import ExtractResult
 
 
-@click.command(cls=Stage)
+@click.command(cls=Stage, kept="Rows computed so far are in the cache; the same command goes on from them.")
 @click.argument("images", type=PLACE)
 @click.argument("manifest", type=click.Path(path_type=Path))
 @click.argument("features", type=click.Path(path_type=Path))
 @options(ExtractSettings, but=("cache",))
-@click.option("--plan", "planned", is_flag=True, help="Only say what is missing and how long it takes.")
+@click.option("--plan", "planned", is_flag=True, help="Only say what is missing and how long it will take.")
 @options(ExtractSettings, only=("cache",))
-@click.option("--report", type=FILE, help="Write what was done as JSON.")
+@click.option("--report", type=FILE, help="Also write what was done to this JSON file.")
 def extract(images: Root, manifest: Path, features: Path, planned: bool, report: Path | None, **chosen: Any) -> None:
     """Run the frozen base once over the IMAGES of MANIFEST and keep its features in FEATURES.
 
@@ -55,14 +56,16 @@ def extract(images: Root, manifest: Path, features: Path, planned: bool, report:
 def _summary(done: "ExtractResult", where: Path) -> str:
     each = f" in {done.views} views" if done.views > 1 else ""
     rate = f" at {done.images_per_second:,.0f} a second" if done.computed else ""
-    lines = [f"{done.distinct:,} images{each}: {done.computed:,} computed{rate}, {done.reused:,} reused -> {where}"]
+    lines = [
+        f"{counted(done.distinct, 'image')}{each}: {done.computed:,} computed{rate}, {done.reused:,} reused -> {where}"
+    ]
     if len(done.workers) > 1:
         lines += [
             f"  process {worker.pid} on {worker.host}: {worker.images:,} at {worker.images_per_second:,.0f} a second"
             for worker in done.workers
         ]
     if done.lost:
-        lines.append(f"  {done.lost:,} times a worker was lost, and its rows were computed again")
+        lines.append(f"  a worker was lost {counted(done.lost, 'time')}; its rows were computed again")
     return "\n".join(lines)
 
 
@@ -73,25 +76,18 @@ def _forecast(images: Root, manifest: Path, settings: ExtractSettings) -> None:
     views = settings.views
     found = throughput.forecast(worker.job_of(images, settings), manifest, part=partition.part_of(settings.shard))
     each = f" in {views} views" if views > 1 else ""
-    click.echo(f"{found.images:,} images{each}: {found.rows:,} rows, {found.missing:,} of them missing")
+    click.echo(
+        f"{counted(found.images, 'image')}{each}: {counted(found.rows, 'row')}, {found.missing:,} of them missing"
+    )
     click.echo(
         f"on disk: {found.cached_bytes / 1e6:,.1f} MB of rows, {found.missing_bytes / 1e6:,.1f} MB more to come, and "
         f"{found.features_bytes / 1e6:,.1f} MB of features"
     )
     for machines in sorted({1, settings.executing.workers or 1}):
         name = "1 machine" if machines == 1 else f"{machines:,} machines, at best"
-        click.echo(
-            f"{name}: {_time(found.hours(machines))} at {found.images_per_second * machines:,.0f} images a second"
-        )
+        time, rate = duration(3600 * found.hours(machines)), found.images_per_second * machines
+        click.echo(f"{name}: {time} at {rate:,.0f} images a second")
     click.echo(f"speed of one machine: {found.source}")
-
-
-def _time(hours: float) -> str:
-    """Return a time in the unit in which it is not below 2."""
-    for unit, length in (("hours", 1.0), ("minutes", 60.0)):
-        if hours * length >= 2:
-            return f"{hours * length:,.1f} {unit}"
-    return f"{hours * 3600:,.0f} seconds"
 
 
 if __name__ == "__main__":

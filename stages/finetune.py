@@ -7,6 +7,7 @@ import click
 
 from pipeline.models.finetuning.settings import FinetuneSettings
 from pipeline.photos.remote import Root
+from pipeline.wording import counted
 from stages.console import Stage, progress, show_table, tell, warn
 from stages.options.of_settings import options, settings_of
 from stages.options.paths import FILE, FOLDER, PLACE
@@ -15,14 +16,16 @@ if TYPE_CHECKING:
     from pipeline.models.finetuning.finetune import FinetuneResult
 
 
-@click.command(cls=Stage)
+@click.command(
+    cls=Stage, kept="Features computed so far and finished epochs are in the cache; the same command goes on from them."
+)
 @click.argument("images", type=PLACE)
 @click.argument("manifest", metavar="MANIFEST.csv", type=click.Path(path_type=Path))
 @click.argument("features", metavar="FEATURES.h5", type=click.Path(path_type=Path))
 @click.argument("head_dir", type=click.Path(path_type=Path))
 @click.argument("model_dir", type=FOLDER)
 @options(FinetuneSettings)
-@click.option("--report", type=FILE, help="Write what was done, and how long it took, as JSON.")
+@click.option("--report", type=FILE, help="Also write what was done, and how long it took, to this JSON file.")
 def finetune(
     images: Root,
     manifest: Path,
@@ -72,7 +75,8 @@ def _show_layers(summary: "FinetuneResult") -> None:
 
 def _outcome(summary: "FinetuneResult") -> str:
     if not summary.history:
-        return f"joined {len(summary.layers)} layers of trunk and head, {summary.frozen:,} numbers, none trained"
+        layers = counted(len(summary.layers), "layer")
+        return f"joined {layers} of trunk and head, {counted(summary.frozen, 'parameter')}, none trained"
     best = summary.scores
     score = "val " if "val_loss" in best else "train "
     loss, accuracy = (best["val_loss"], best["val_accuracy"]) if score == "val " else (best["loss"], best["accuracy"])
@@ -80,8 +84,9 @@ def _outcome(summary: "FinetuneResult") -> str:
         f"epoch {summary.best_epoch} is kept" if summary.best_epoch else "none is better than the head, which is kept"
     )
     resumed = f", resumed after epoch {summary.resumed_after}" if summary.resumed_after else ""
+    epochs = counted(len(summary.history), "epoch")
     return (
-        f"{len(summary.history)} epochs in {summary.training_seconds:,.1f} s{resumed}; {kept}: "
+        f"{epochs} in {summary.training_seconds:,.1f} s{resumed}; {kept}: "
         f"{score}loss {loss:.5f}, accuracy {accuracy:.3f}"
     )
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from pipeline.heads.settings import GrowthSettings
+from pipeline.wording import interval
 from stages.console import Stage, progress, warn
 from stages.options.of_settings import options, settings_of
 
@@ -28,23 +29,24 @@ def growth(manifest: Path, features: Path, out_dir: Path, **chosen: Any) -> None
     for warning in summary.warnings:
         warn(warning)
     for size, accuracy in zip(summary.sizes, summary.accuracies, strict=True):
-        click.echo(f"{size:7,} images  accuracy {_interval(accuracy)}")
+        click.echo(f"{size:7,} images  accuracy {_written(accuracy)}")
+    gain = summary.gain
     judge = f"{summary.folds} folds" if summary.folds else "the validation split"
     click.echo(
-        f"Twice the {summary.sizes[-1]:,} images would bring an accuracy of about {_interval(summary.forecast)}, "
-        f"{100 * summary.gain.value:+.1f} points [{100 * summary.gain.low:+.1f}, {100 * summary.gain.high:+.1f}], "
+        f"Twice the {summary.sizes[-1]:,} images would bring an accuracy of about {_written(summary.forecast)}, "
+        f"{interval(100 * gain.value, 100 * gain.low, 100 * gain.high, 1, sign=True)} points, "
         f"if the curve goes on as it did; judged by {judge}, {summary.judged:,} images."
     )
     if summary.check:
         click.echo(
-            f"The same forecast from half of them was {_interval(summary.check)}; measured: "
+            f"The same forecast from half of them was {_written(summary.check)}; measured: "
             f"{summary.accuracies[-1].value:.3f}."
         )
     click.echo(f"-> {out_dir}")
 
 
-def _interval(one: "Estimate") -> str:
-    return f"{one.value:.3f} [{one.low:.3f}, {one.high:.3f}]"
+def _written(one: "Estimate") -> str:
+    return interval(one.value, one.low, one.high)
 
 
 if __name__ == "__main__":

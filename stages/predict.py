@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, TextIO
 import click
 
 from pipeline.inference.settings import PredictSettings
-from stages.console import Stage, progress, warn
+from pipeline.wording import counted
+from stages.console import Stage, progress, tell, warn
 from stages.options.of_settings import options, settings_of
 
 if TYPE_CHECKING:
@@ -44,10 +45,12 @@ def predict(trained: Path, paths: tuple[Path, ...], output: str, **chosen: Any) 
     predictor = predict.Predictor(trained, settings.runtime, prediction.asked_of(settings))
     for warning in predictor.warnings:
         warn(warning)
-    with _opened(output) as target, progress("images") as advance:
+    with progress("images") as advance, _opened(output) as target:  # within, so that rows stand above the bar
         failed = write(files.predictions(predictor, progress=advance), predictor.classes, predictor.asked, target)
+    if output != "-":
+        tell(f"{counted(len(files), 'image')} -> {output}")
     if failed:
-        raise click.ClickException(f"{failed:,} of {len(files):,} files could not be used; their rows say why")
+        raise click.ClickException(f"{failed:,} of {counted(len(files), 'file')} could not be used; their rows say why")
 
 
 def _writer(output: str) -> Write:

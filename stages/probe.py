@@ -7,6 +7,7 @@ import click
 
 from pipeline.features.settings import AUTO, ProbeSettings
 from pipeline.photos.remote import Root
+from pipeline.wording import counted, interval
 from stages.console import Stage, progress, warn
 from stages.options.of_settings import options, settings_of
 from stages.options.paths import PLACE
@@ -37,14 +38,13 @@ def probe(images: Root, manifest: Path, cut_json: Path, **chosen: Any) -> None:
         warn(warning)
     for one in contenders:
         judged = one.finding.recommendation.chosen
-        low, high = judged.interval
         click.echo(
-            f"{one.name}: {judged.accuracy:.3f} [{low:.3f}, {high:.3f}], "
+            f"{one.name}: {interval(judged.accuracy, *judged.interval)}, "
             f"{one.images_per_second:,.0f} images a second, {one.seconds:,.0f} s for all {one.images:,}"
         )
     if contenders:
         click.echo(results.preferred(contenders, settings.proof)[1])
-    click.echo(f"{len(finding.judged)} candidates: {finding.recommendation.why} -> {cut_json}")
+    click.echo(f"{counted(len(finding.judged), 'candidate')}: {finding.recommendation.why} -> {cut_json}")
 
 
 if __name__ == "__main__":

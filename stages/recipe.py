@@ -53,10 +53,12 @@ class Recipe:
     sections: dict[str, Options]
 
 
-@click.command(cls=Stage)
+@click.command(cls=Stage, kept="Stages that ended are in DVC's cache; the same command goes on after them.")
 @click.argument("name", required=False)
 @click.option("--list", "listed", is_flag=True, help="Print what there is, a sentence each, and run nothing.")
-@click.option("--weights", metavar="imagenet|none|FILE", help="Of the base.  [default: as in the recipe, imagenet]")
+@click.option(
+    "--weights", metavar="imagenet|none|FILE", help="Weights of the base.  [default: as in the recipe, imagenet]"
+)
 @click.option(
     "-S",
     "--set-param",

@@ -8,6 +8,7 @@ import click
 
 from pipeline.photos.remote import Root
 from pipeline.report.settings import ReportSettings
+from pipeline.wording import counted
 from stages import history
 from stages.console import Stage, progress, warn
 from stages.options.of_settings import options, settings_of
@@ -32,7 +33,7 @@ _PATH = click.Path(path_type=Path)
     "--git/--no-git",
     default=True,
     show_default=True,
-    help="Tell the commit, and how many results the history holds; without, the page depends on its inputs alone.",
+    help="Show the commit, and how many results the history holds; without, the page depends on its inputs alone.",
 )
 def report(
     images: Root,
@@ -67,7 +68,9 @@ def report(
         )
     for warning in (*summary.warnings, *(explain.warnings if explain else ())):
         warn(warning)
-    click.echo(f"{summary.pictures:,} pictures, {summary.mapped:,} on the map, {summary.bytes / 1e6:.1f} MB -> {page}")
+    click.echo(
+        f"{counted(summary.pictures, 'picture')}, {summary.mapped:,} on the map, {summary.bytes / 1e6:.1f} MB -> {page}"
+    )
 
 
 def _commit(root: Path) -> "Commit | None":

@@ -1,18 +1,15 @@
 """``headstart results``: the test results of several heads, side by side."""
 
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Final
 
 import click
 
+from pipeline.wording import UNDEFINED, interval
 from stages.console import Stage, show_table
 
-TITLES = {
-    "accuracy": "accuracy",
-    "balanced_accuracy": "balanced",
-    "macro_f1": "macro F1",
-    "log_loss": "log loss",
-    "ece": "calibration error",
-}
+TITLES: Final = {"accuracy": "accuracy", "macro_f1": "macro F1", "log_loss": "log loss"}  # what fits 80 columns
 
 
 @click.command(cls=Stage)
@@ -22,24 +19,34 @@ def results(out_dirs: tuple[Path, ...]) -> None:
     from pipeline.evaluation import predictions_file
 
     measured = {path: predictions_file.read_metrics(path) for path in out_dirs}
-    names = [path.name for path in out_dirs]
+    images = dict.fromkeys(f"{numbers['images']:,.0f}" for numbers in measured.values())  # most often one number
+    click.echo(f"test images: {', '.join(images)}; in brackets 95 % intervals\n")
+    names = [path.name for path in measured]
     rows = [
-        (
-            path.name if names.count(path.name) == 1 else str(path),
-            f"{numbers['images']:,.0f}",
-            *(_cell(numbers, metric) for metric in TITLES),
-        )
+        (path.name if names.count(path.name) == 1 else str(path), *(_cell(numbers, metric) for metric in TITLES))
         for path, numbers in measured.items()
     ]
-    show_table(("", "images", *TITLES.values()), rows, right={1})
-    click.echo("in brackets: 95 % intervals; pictures and predictions are in " + ", ".join(map(str, out_dirs)))
+    show_table(("", *TITLES.values()), rows, right=())
+    click.echo("\n" + "\n".join(_where_to_go_on(measured)))
 
 
-def _cell(numbers: dict[str, float], metric: str) -> str:
+def _cell(numbers: Mapping[str, float], metric: str) -> str:
     if metric not in numbers:
-        return "not defined"
-    low, high = numbers[f"{metric}_low"], numbers[f"{metric}_high"]
-    return f"{numbers[metric]:.3f} [{low:.3f}, {high:.3f}]"
+        return UNDEFINED
+    return interval(numbers[metric], numbers[f"{metric}_low"], numbers[f"{metric}_high"])
+
+
+def _where_to_go_on(measured: Mapping[Path, Mapping[str, float]]) -> Iterator[str]:
+    """Name what lies beside the results, where it lies as in `dvc.yaml`: the page, and the best head or model."""
+    yield f"Other metrics, predictions and pictures: {' '.join(map(str, measured))}"
+    best = max(measured, key=lambda path: measured[path].get("accuracy", 0.0))
+    root = best.parent.parent
+    if (root / "report.html").exists():
+        yield f"All on one page: {root / 'report.html'}"
+    for trained in (root / "heads" / best.name, root / "models" / best.name, root / best.name):
+        if trained.is_dir():
+            yield f"To label photos: headstart predict {trained} PHOTOS"
+            return
 
 
 if __name__ == "__main__":

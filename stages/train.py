@@ -11,6 +11,7 @@ from pipeline.heads.settings import TrainSettings
 from pipeline.heads.train import Score, TrainResult
 from pipeline.photos.splits import FEWEST_VAL
 from pipeline.stats.intervals import proportion
+from pipeline.wording import counted
 from stages.console import Stage, progress, warn
 from stages.options.of_settings import given, options, settings_of
 from stages.options.paths import FILE, FOLDER
@@ -21,7 +22,7 @@ from stages.options.paths import FILE, FOLDER
 @click.argument("features", metavar="FEATURES.h5", type=click.Path(path_type=Path))
 @click.argument("head_dir", type=FOLDER)
 @options(TrainSettings)
-@click.option("--report", type=FILE, help="Write how long it took as JSON.")
+@click.option("--report", type=FILE, help="Also write how long it took to this JSON file.")
 def train(manifest: Path, features: Path, head_dir: Path, report: Path | None, **chosen: Any) -> None:
     """Fit a light head on FEATURES.h5, with the labels and splits of MANIFEST.csv, and keep it in HEAD_DIR."""
     from pipeline.heads import train
@@ -81,8 +82,9 @@ def _searched(summary: TrainResult) -> list[str]:
     trials, chosen = summary.searched.trials, summary.searched.trials[summary.searched.chosen]
     best = trials[summary.searched.best]
     params = ", ".join(f"{name} {value}" for name, value in chosen.params.items())
+    candidates, images = counted(len(trials), "candidate"), counted(summary.searched.rows, "image")
     return [
-        f"searched {len(trials)} candidates on {summary.searched.rows:,} images held out: {params}, "
+        f"searched {candidates} on {images} held out: {params}, "
         f"accuracy {chosen.accuracy:.3f}, loss {chosen.loss:.4f}, the simplest within a standard error of the least, "
         f"{best.loss:.4f} ± {best.error:.4f}"
     ]

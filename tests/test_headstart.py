@@ -5,6 +5,7 @@ import inspect
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -26,6 +27,7 @@ from pipeline.setting import described
 from stages.__main__ import main
 from tests import ROOT
 from tests.fakes import write_classes
+from tests.terminal import screens
 
 STEPS: dict[str, type] = {
     "prepare": PrepareSettings,
@@ -164,6 +166,29 @@ def test_a_list_stands_for_several_values_and_none_for_no_value(here: Path) -> N
         hs.train(features, head="logistic", hidden=[8])
     assert features.warnings[0] == RANDOM
     assert hs.train(features, calibrate="none").warnings == [RANDOM]
+
+
+def test_progress_in_a_notebook_is_one_output_that_is_empty_at_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    shown: list[str] = []
+
+    class Handle:
+        def update(self, data: dict[str, str], raw: bool) -> None:
+            shown.append(data["text/plain"])
+
+    notebook = ModuleType("IPython.display")
+    notebook.display = lambda data, raw, display_id: Handle()  # type: ignore[attr-defined]
+    for name, module in (("ipykernel", ModuleType("ipykernel")), ("IPython.display", notebook)):
+        monkeypatch.setitem(sys.modules, name, module)
+    monkeypatch.setitem(sys.modules, "IPython", ModuleType("IPython"))
+    with hs._progress("images") as advance:
+        for done in (1, 2, 3):
+            advance(done, 3)
+    assert shown == ["1 of 3 images", "3 of 3 images", ""]
+
+
+def test_progress_on_a_terminal_leaves_nothing_behind() -> None:
+    program = "import headstart\nwith headstart._progress('images') as advance: advance(1, 2)\nprint('the result')"
+    assert screens([sys.executable, "-c", program]) == (0, [["the result"]])
 
 
 def test_importing_changes_nothing_and_loads_no_network() -> None:

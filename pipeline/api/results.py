@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.api.table import Table
 from pipeline.photos.remote import Root, located
+from pipeline.wording import counted, interval
 
 if TYPE_CHECKING:
     from pipeline.inference.prediction import Prediction
@@ -46,7 +47,7 @@ class Photos(Shown):
         splits = ("train", "val", "test")
         rows = [(label, *(f"{row[split]:,}" for split in splits)) for label, row in self.counts.items()]
         images = sum(sum(row.values()) for row in self.counts.values())
-        title = f"{images:,} photos, {self.quarantined:,} quarantined: {self.path}" if rows else f"{self.path}"
+        title = f"{counted(images, 'photo')}, {self.quarantined:,} quarantined: {self.path}" if rows else f"{self.path}"
         return Table(title, ("class", *splits), rows, right={1, 2, 3}, notes=self.warnings)
 
 
@@ -124,15 +125,12 @@ class Evaluation(Shown):
 
     def _table(self) -> Table:
         rows = [
-            (
-                name.replace("_", " "),
-                *("" if one[end] is None else f"{one[end]:.4f}" for end in ("value", "low", "high")),
-            )
+            (name.replace("_", " "), interval(one["value"], one["low"], one["high"]))
             for name, one in self.metrics.items()
             if isinstance(one, dict) and "value" in one
         ]
-        title = f"{self.metrics['n']:,} test photos, {self.mistakes:,} mistakes: {self.path}"
-        return Table(title, ("metric", "", "from", "to"), rows, right={1, 2, 3}, notes=self.warnings)
+        title = f"{counted(self.metrics['n'], 'test photo')}, {counted(self.mistakes, 'mistake')}: {self.path}"
+        return Table(title, ("metric", "value [95 % interval]"), rows, notes=self.warnings)
 
 
 @dataclass(frozen=True)
@@ -221,4 +219,4 @@ class Predictions(Shown, Sequence["Prediction"]):
             (str(one.path), one.label or one.error or "?", f"{max(one.probabilities.values(), default=0.0):.4f}")
             for one in self._found
         ]
-        return Table(f"{len(rows):,} photos", ("photo", "label", "probability"), rows, right={2})
+        return Table(counted(len(rows), "photo"), ("photo", "label", "probability"), rows, right={2})

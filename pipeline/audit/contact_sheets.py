@@ -31,7 +31,7 @@ def draw(found: Findings, images_root: Root, out_dir: Path) -> None:
     folder = out_dir / FOLDER
     same, cosines = found.duplicates.same, found.duplicates.cosines
     joined = _joined(same, found.duplicates.alike)
-    _draw_pairs(found, joined, cosines, images_root, folder / "duplicates.png", "the same picture, or alike, as pairs")
+    _draw_pairs(found, joined, cosines, images_root, folder / "duplicates.png", "pairs of same or alike pictures")
     for name, which, what in (
         ("leakage.png", found.leaks(), "pairs of the same picture in the test split and in one that is learned from"),
         ("conflicts.png", found.contradictions(), "pairs of the same picture with different labels"),

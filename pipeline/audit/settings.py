@@ -14,12 +14,14 @@ class AuditSettings:
 
     hash_distance: int = hash_distance_setting()
     min_cosine: float = setting(
-        0.9, "Pictures whose centred features are this close are listed as alike.", above=0.0, most=1.0
+        0.9, "List two pictures as alike if the cosine of their centred features is at least this.", above=0.0, most=1.0
     )
-    neighbours: int = setting(10, "An outlier is far from its neighbour of this rank.", least=1)
-    folds: int = setting(5, "Of the heads that judge labels.", least=2)
+    neighbours: int = setting(
+        10, "Measure outliers by the distance to their neighbour of this rank; 1 is the nearest.", least=1
+    )
+    folds: int = setting(5, "Folds of the cross-validation that judges labels.", least=2)
     C: float = setting(TrainSettings.C, "Inverse strength of the penalty of the heads that judge labels.", above=0.0)
-    seed: int = setting(0, "Of the folds.", least=0)
+    seed: int = setting(0, "Seed of the folds.", least=0)
     workers: int | None = decoders_setting()
 
     def check(self) -> None:

@@ -10,9 +10,9 @@ Precision = Literal["float32", "bfloat16", "float16"]
 
 def engine_setting() -> Any:
     """Return the setting that says what runs a network, of all stages that run one."""
-    return setting("auto", "What runs the network; auto is OpenVINO on a CPU, TensorFlow on a GPU.")
+    return setting("auto", "Library that runs the network; auto is OpenVINO on a CPU, TensorFlow on a GPU.")
 
 
 def batch_size_setting(**more: Any) -> Any:
     """Return the setting of the images that run at once; it changes speed and memory only."""
-    return setting(32, "Images a batch.", least=1, **more)
+    return setting(32, "Images per batch.", least=1, **more)

@@ -1,8 +1,6 @@
 """Which weights a base gets: find their file, tell its identity, and load them."""
 
-import contextlib
 import os
-import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -173,14 +171,18 @@ def _imagenet(backbone: Backbone, size: int, alpha: float) -> Path:
 def _fetch(backbone: Backbone, size: int, alpha: float) -> str:
     """Let Keras' builder fetch its file into its cache; return why it could not.
 
-    The builder checks the file's hash. Its progress bar goes to stderr.
+    The builder checks the file's hash. Its progress bar is off: it would tear that of the command.
     """
+    from keras import config
+
     published = size if size in backbone.sizes else backbone.size
-    with contextlib.redirect_stdout(sys.stderr):
-        try:
-            backbone.build(size=published, alpha=alpha, weights=IMAGENET)
-        except Exception as error:  # noqa: BLE001  (Keras raises bare Exceptions for a failed download)
-            return " ".join(str(error).split())
+    config.disable_interactive_logging()
+    try:
+        backbone.build(size=published, alpha=alpha, weights=IMAGENET)
+    except Exception as error:  # noqa: BLE001  (Keras raises bare Exceptions for a failed download)
+        return " ".join(str(error).split())
+    finally:
+        config.enable_interactive_logging()
     return "no file from Keras"
 
 

@@ -11,5 +11,7 @@ class CompareSettings:
     """What training cost, and how sure the differences are."""
 
     reports: Path | None = setting(None, "Folder with NAME.json from `train --report`: what each head or model cost.")
-    seed: int = setting(0, "Of the bootstrap.", least=0)
-    resamples: int = setting(2000, "Of the bootstrap behind the differences of log loss.", least=100)
+    seed: int = setting(0, "Seed of the bootstrap.", least=0)
+    resamples: int = setting(
+        2000, "Resamples of the bootstrap that gives the intervals of differences in log loss.", least=100
+    )

@@ -17,6 +17,7 @@ from pipeline.photos.remote import Root
 from pipeline.plots import evaluation, image_grid, training_curves
 from pipeline.stats import calibration_error, metrics
 from pipeline.storage.atomic import publish_csv
+from pipeline.wording import interval
 
 CLASSES, CONFUSION, RELIABILITY = "classes.csv", "confusion.csv", "reliability.csv"
 PLOTS: Final = "plots"
@@ -125,7 +126,7 @@ def _write_reliability(out_dir: Path, found: Evaluated, summary: EvaluateResult)
         numbers = [[round(number, DECIMALS) for number in astuple(one)] for one in found_bins]
         rows += [[round(temperature, DECIMALS), *one] for one in numbers]
         state = "as it is" if len(states) == 1 else ("before", f"after, temperature {temperature:.3f}")[place]
-        title = f"{state}\ncalibration error {ece['value']:.4f} [{ece['low']:.4f}, {ece['high']:.4f}]"
+        title = f"{state}\ncalibration error {interval(ece['value'], ece['low'], ece['high'])}"
         panels[title] = [
             evaluation.Bin(one.images, one.confidence, one.accuracy, one.low, one.high) for one in found_bins
         ]

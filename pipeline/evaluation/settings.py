@@ -14,8 +14,8 @@ class EvaluateSettings:
     """How a head or a model is judged; `engine`, `batch_size` and `cache` are how a model is run."""
 
     tta: bool = setting(False, "Average the predictions over the views in FEATURES (test-time augmentation).")
-    seed: int = setting(0, "Of the bootstrap.", least=0)
-    resamples: int = setting(2000, "Of the bootstrap behind intervals.", least=100)
+    seed: int = setting(0, "Seed of the bootstrap.", least=0)
+    resamples: int = setting(2000, "Resamples of the bootstrap that gives the intervals.", least=100)
     engine: EngineName = engine_setting()
     batch_size: int = batch_size_setting()
     cache: Path = cache_setting()

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from pipeline.heads.training_time import Cost
+from pipeline.wording import interval
 
 NO_DIFFERENCE: Final = "no difference shown"
 NAMED: Final = 3  # pairs that a verdict spells out
@@ -103,9 +104,9 @@ def _spelled(pairs: Sequence[Pair]) -> str:
 
 
 def difference(pair: Pair) -> str:
-    """Return a pair's difference of accuracy in words: ``0.3 points [-0.8, 1.4], p = 0.62``."""
+    """Return a pair's difference of accuracy in words: ``0.3 [-0.8, 1.4] points, p = 0.62``."""
     value, low, high = (100 * number for number in (pair.accuracy, pair.accuracy_low, pair.accuracy_high))
-    return f"{value:.1f} points [{low:.1f}, {high:.1f}], {_p(pair.p_holm)}"
+    return f"{interval(value, low, high, 1)} points, {_p(pair.p_holm)}"
 
 
 def _p(p: float) -> str:

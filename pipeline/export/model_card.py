@@ -15,6 +15,7 @@ from pipeline.models.model import Model
 from pipeline.photos import manifest
 from pipeline.photos.splits import SPLITS
 from pipeline.storage.digests import of_file
+from pipeline.wording import counted, interval, number
 
 PHOTO: Final = 'PIL.ImageOps.exif_transpose(PIL.Image.open("photo.jpg")).convert("RGB")'
 NAMED: Final = 'print(dict(zip(json.load(open("classes.json", encoding="utf-8")), probabilities.tolist())))'
@@ -115,7 +116,7 @@ def written(model: Model, facts: Facts) -> str:
 def _what(model: Model) -> list[str]:
     made, epochs = model.spec, len(model.history)
     trained = (
-        f"{epochs} epochs of fine-tuning"
+        f"{counted(epochs, 'epoch')} of fine-tuning"
         if epochs and not model.joined_from
         else "none of the base was trained further"
     )
@@ -157,13 +158,13 @@ def _metrics(evaluation: Path | None) -> list[str]:
     if evaluation is None:
         return ["Not stated: the export was made without an evaluation."]
     numbers = predictions_file.read_metrics(evaluation)
-    lines = ["| metric | value | 95 % interval |", "|---|---:|---|"]
+    lines = ["| metric | value [95 % interval] |", "|---|---|"]
     for name, value in numbers.items():
         if name == "images" or name.endswith(("_low", "_high")):
             continue
         low, high = numbers.get(f"{name}_low"), numbers.get(f"{name}_high")
-        interval = "" if low is None or high is None else f"{low:.4f} to {high:.4f}"
-        lines.append(f"| {name.replace('_', ' ')} | {value:.4f} | {interval} |")
+        written = number(value) if low is None or high is None else interval(value, low, high)
+        lines.append(f"| {name.replace('_', ' ')} | {written} |")
     return [f"On {numbers['images']:,} test images, which had no part in training:", "", *lines]
 
 

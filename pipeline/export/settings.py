@@ -17,18 +17,22 @@ class ExportSettings:
     """Which files to write, and which photos to compare them and to calibrate on."""
 
     format: tuple[FormatName, ...] = setting(
-        ("onnx",), "What to write; several separated by commas, or the option again, or all."
+        ("onnx",), "Format to write: several separated by commas, the option several times, or all."
     )
     quantize: tuple[Quantization, ...] = setting(
         ("none",),
-        "TFLite: a file for each: float32, weights of 8 bits, weights and activations of 8 bits.",
+        "TFLite: a file in float32, with weights of 8 bits, or with weights and activations of 8 bits.",
         needs=(Need("format", ("tflite",)),),
     )
-    images: Root | None = setting(None, "Folder of images, with --manifest: to compare and to calibrate on.")
-    manifest: Path | None = setting(None, "The manifest of these images.", unset="compare nothing")
-    sample: int = setting(400, "Test images at most to compare on.", least=1, needs=(Need("images"),))
-    calibration_images: int = setting(
-        200, "Training images at most that int8 takes its ranges from.", least=1, needs=(Need("quantize", ("int8",)),)
+    images: Root | None = setting(
+        None, "Folder of the images of `manifest`, to compare the formats and to calibrate int8 on."
     )
-    evaluation: Path | None = setting(None, "Folder that `evaluate` wrote for the model: for the card.")
+    manifest: Path | None = setting(None, "The manifest of these images.", unset="compare nothing")
+    sample: int = setting(400, "Most test images to compare the formats on.", least=1, needs=(Need("images"),))
+    calibration_images: int = setting(
+        200, "Most training images that int8 takes its ranges from.", least=1, needs=(Need("quantize", ("int8",)),)
+    )
+    evaluation: Path | None = setting(
+        None, "Folder that `hs.evaluate` wrote for the model; the model card shows its numbers."
+    )
     cache: Path | None = cache_setting()

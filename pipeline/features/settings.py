@@ -41,12 +41,16 @@ class BaseSettings:
     At float32 `engine` changes speed only; below, it is part of the spec.
     """
 
-    backbone: str = setting("efficientnet_lite0", "A name: `headstart backbones`.")
+    backbone: str = setting("efficientnet_lite0", "Name of the pretrained base; `headstart backbones` lists them.")
     alpha: float = setting(1.0, "Width multiplier, for backbones that have one.")
-    weights: str = setting("imagenet", "imagenet, none (random), or a file.")
-    weights_seed: int = setting(0, "Seed of random weights.", needs=(Need("weights", ("none",)), Need("compare")))
-    size: int | None = setting(None, "Side of the input, px.", least=1, unset="the backbone's own")
-    resize: Geometry = setting("squash", "How a rectangle becomes a square: stretched, its centre, or whole on black.")
+    weights: str = setting("imagenet", "Weights of the base: imagenet, none (random), or a file.")
+    weights_seed: int = setting(
+        0, "Seed of the weights if they are random.", needs=(Need("weights", ("none",)), Need("compare"))
+    )
+    size: int | None = setting(None, "Height and width of the base's input, px.", least=1, unset="the backbone's own")
+    resize: Geometry = setting(
+        "squash", "How an image becomes a square: squash stretches it, crop takes its centre, pad adds black."
+    )
     engine: EngineName = engine_setting()
 
 
@@ -55,15 +59,17 @@ class FeatureSettings(BaseSettings):
     """All that can change a feature's value."""
 
     cut: str = setting(
-        "top", "The layer whose output is kept; `backbones NAME` lists.", needs=(Need("cut_file", (None,)),)
+        "top", "Layer whose output is kept; `headstart backbones NAME` lists them.", needs=(Need("cut_file", (None,)),)
     )
-    pooling: Pooling = setting("avg", "What becomes of the layer's map.", needs=(Need("cut_file", (None,)),))
-    cut_file: Path | None = setting(None, "Cut and pooling from this file of `headstart probe`.")
+    pooling: Pooling = setting(
+        "avg", "How the layer's output becomes a row of features.", needs=(Need("cut_file", (None,)),)
+    )
+    cut_file: Path | None = setting(None, "Take cut and pooling from this file, which `hs.probe` wrote.")
     precision: Precision = setting(
-        "float32", "Of the arithmetic; one that this processor would run as another is refused."
+        "float32", "Precision of the arithmetic; one that this processor would run as another is refused."
     )
     dtype: Literal["auto", "float16", "float32"] = setting(
-        "auto", "As stored; auto is float16 for pooled features, float32 for whole maps."
+        "auto", "Type of the stored features; auto is float16 if they are pooled, float32 if they are whole maps."
     )
 
 
@@ -71,13 +77,17 @@ class FeatureSettings(BaseSettings):
 class ExecutorSettings:
     """Who computes; it changes speed only."""
 
-    executor: Literal["local", "dask"] = setting("local", "Who computes: this process, or Dask's workers.")
-    workers: int | None = setting(None, "Dask's workers to start here.", least=1, unset="one a core", needs=DASK)
+    executor: Literal["local", "dask"] = setting(
+        "local", "Where features are computed: in this process, or by Dask's workers."
+    )
+    workers: int | None = setting(
+        None, "How many of Dask's workers to start here.", least=1, unset="one per core", needs=DASK
+    )
     scheduler: str | None = setting(
-        None, "Dask's scheduler, as tcp://host:8786, and its workers.", metavar="ADDRESS", needs=DASK
+        None, "Address of a Dask scheduler whose workers compute, as tcp://host:8786.", metavar="ADDRESS", needs=DASK
     )
     task_timeout: float = setting(
-        300.0, "Seconds after which a worker that stored nothing is given up.", above=0, needs=DASK
+        300.0, "Give up a worker that has stored nothing for so many seconds.", above=0, needs=DASK
     )
 
 
@@ -85,7 +95,9 @@ class ExecutorSettings:
 class ViewSettings(FeatureSettings):
     """Which rows there are of each image: the features of the image itself, and of its augmented copies."""
 
-    views: int = setting(1, "Rows an image: 1 is itself.", least=1)
+    views: int = setting(
+        1, "Rows per image: one of the image itself, the others of copies changed at random as below.", least=1
+    )
     policy: Policy = group(Policy, needs=(Need("views", least=2),))
 
 
@@ -95,7 +107,7 @@ class ExtractSettings(ViewSettings):
 
     batch_size: int = batch_size_setting()
     executing: ExecutorSettings = group(ExecutorSettings)
-    shard: str | None = setting(None, "Only the I-th of N parts, from 0.", metavar="I/N")
+    shard: str | None = setting(None, "Compute only the I-th of N parts, counted from 0.", metavar="I/N")
     cache: Path = cache_setting()
 
 
@@ -105,13 +117,13 @@ class Proof:
 
     margin: float = setting(
         0.01,
-        "Accuracy that a cheaper cut, or a faster base, may cost at most; it must be shown to cost no more.",
+        "Most accuracy that a cheaper cut or a faster base may lose; it is taken only if shown to lose no more.",
         least=0,
         most=1,
     )
     confidence: float = setting(
         0.95,
-        "That no cut, pooling or base is wrongly shown to be better or no worse, whatever their number.",
+        "Confidence that no cut, pooling or base is wrongly called better or no worse, however many there are.",
         above=0.5,
         below=1,
     )
@@ -121,9 +133,12 @@ class Proof:
 class ProbeSettings:
     """Where to look for a cut, in which bases, and on how many photos."""
 
-    cut: str = setting(AUTO, "auto finds one; anything else is written as it is, and nothing is probed.")
+    cut: str = setting(
+        AUTO, "Layer to cut at: auto finds it; any other is written to CUT.json as it is, and nothing is probed."
+    )
     pooling: Literal["auto", "avg", "max", "grid2", "grid3", "flatten", "none"] = setting(
-        AUTO, "auto compares avg, max, grid2 and grid3, or is avg under a given --cut."
+        AUTO,
+        "How a layer's output becomes features: auto compares avg, max, grid2 and grid3, and is avg if `cut` is given.",
     )
     base: BaseSettings = group(BaseSettings)
     compare: tuple[str, ...] = setting(
@@ -132,7 +147,7 @@ class ProbeSettings:
         metavar="NAME[@SIZE][=WEIGHTS]",
         needs=PROBED,
     )
-    sample: int = setting(2000, "Images of train and val at most.", least=2, needs=PROBED)
+    sample: int = setting(2000, "Most images of train and val to probe with.", least=2, needs=PROBED)
     proof: Proof = group(Proof, needs=PROBED)
     batch_size: int = batch_size_setting(needs=PROBED)
     cache: Path = cache_setting()

@@ -18,15 +18,15 @@ class TrainSettings:
 
     head: Kind = setting("logistic", "Kind of head.")
     class_weight: ClassWeight | None = setting(None, "Whether rare classes weigh more.", choices=("none", "balanced"))
-    seed: int = setting(0, "Of all that is random.", least=0)
+    seed: int = setting(0, "Seed of all that is random.", least=0)
     C: float = setting(0.01, "logistic: inverse strength of the penalty.", above=0.0)
     l1_ratio: float = setting(0.0, "logistic: share of the L1 penalty; the rest is L2.", least=0.0, most=1.0)
     max_iter: int = setting(1000, "logistic: iterations of the solver at most.", least=1)
     alpha: float = setting(1000.0, "ridge: strength of the penalty.", above=0.0)
-    neighbors: int = setting(5, "knn: training rows that vote.", least=1)
-    metric: Metric = setting("cosine", "knn: what is near, of standardised features.")
+    neighbors: int = setting(5, "knn: how many of the nearest training rows vote.", least=1)
+    metric: Metric = setting("cosine", "knn: distance between standardised features.")
     hidden: tuple[int, ...] = setting((256,), "dense: widths of the hidden layers, as in 256,128, or none.")
-    activation: Activation = setting("relu", "dense: of the hidden layers.", needs=(Need("hidden"),))
+    activation: Activation = setting("relu", "dense: activation of the hidden layers.", needs=(Need("hidden"),))
     dropout: float = setting(
         0.5,
         "dense: fraction dropped before each layer but the first; of the features if there are no hidden layers.",
@@ -35,38 +35,47 @@ class TrainSettings:
     )
     l1: float = setting(0.0, "dense: L1 penalty on kernels.", least=0.0)
     l2: float = setting(0.0, "dense: L2 penalty on kernels.", least=0.0)
-    optimizer: Literal["adam", "rmsprop", "sgd"] = setting("adam", "dense.")
-    learning_rate: float = setting(0.001, "dense: of the optimizer.", above=0.0)
-    batch_size: int = setting(32, "dense: rows a step.", least=1)
-    epochs: int = setting(50, "dense: passes at most.", least=1)
+    optimizer: Literal["adam", "rmsprop", "sgd"] = setting("adam", "dense: optimizer.")
+    learning_rate: float = setting(0.001, "dense: learning rate of the optimizer.", above=0.0)
+    batch_size: int = setting(32, "dense: rows per step.", least=1)
+    epochs: int = setting(50, "dense: most epochs.", least=1)
     patience: int = setting(
         10,
-        "dense: stop after so many epochs without a lower validation loss, keep the best weights; 0 is off.",
+        "dense: stop after so many epochs without a lower validation loss and keep the best weights; 0 never stops.",
         least=0,
     )
     standardize: Literal["standard", "none"] = setting(
         "standard", "dense: bring each feature to mean 0 and deviation 1, or leave it."
     )
-    search: bool = setting(False, "Choose the head's own parameters by trying a grid over those that are not given.")
+    search: bool = setting(False, "Choose those parameters of the head that are not given, by trying a grid of values.")
     folds: int = setting(
         0,
-        "search: judge by so many folds of the training split; 0 is on the validation split.",
+        "search: judge by cross-validation in so many folds of the training split; 0: by the validation split.",
         least=0,
         never=1,
         needs=SEARCHED,
     )
     trials: int = setting(
-        66, "search: candidates at most; of a larger grid so many are drawn.", least=2, needs=SEARCHED
+        66, "search: most candidates; of a larger grid so many are drawn at random.", least=2, needs=SEARCHED
     )
-    jobs: int = setting(0, "search: folds at a time; 0 is one a core.", least=0, needs=SEARCHED)
+    jobs: int = setting(0, "search: folds fitted at a time; 0: one per core.", least=0, needs=SEARCHED)
     calibrate: Literal["temperature"] | None = setting(
-        "temperature", "Make the probabilities hold, on the validation split.", choices=("temperature", "none")
+        "temperature",
+        "Fit a temperature on the validation split, so that of the answers given with 0.9 nine in ten are right.",
+        choices=("temperature", "none"),
     )
     precision_at_least: float | None = setting(
-        None, "Of two classes: choose a threshold on the validation split.", above=0.0, most=1.0
+        None,
+        "With two classes: choose the threshold that reaches this precision on the validation split.",
+        above=0.0,
+        most=1.0,
     )
     recall_at_least: float | None = setting(
-        None, "The same for a recall.", above=0.0, most=1.0, needs=(Need("precision_at_least", (None,)),)
+        None,
+        "With two classes: choose the threshold that reaches this recall on the validation split.",
+        above=0.0,
+        most=1.0,
+        needs=(Need("precision_at_least", (None,)),),
     )
     positive: str | None = setting(
         None,
@@ -75,7 +84,7 @@ class TrainSettings:
         needs=(Need("precision_at_least"), Need("recall_at_least")),
     )
     memory: int = setting(
-        4_000_000_000, "Features that would take more are read in blocks, as often as needed.", unit="bytes"
+        4_000_000_000, "Memory for the features; larger ones are read in blocks, as often as needed.", unit="bytes"
     )
 
 
@@ -83,11 +92,11 @@ class TrainSettings:
 class GrowthSettings:
     """On how many parts of the training photos a logistic head is fitted, in how many orders, and what judges it."""
 
-    parts: int = setting(8, "Sizes of the training split.", least=3)
-    seeds: int = setting(5, "Orders in which images are taken.", least=2)
+    parts: int = setting(8, "How many sizes of the training split to fit.", least=3)
+    seeds: int = setting(5, "How many random orders to take the images in.", least=2)
     folds: int | None = setting(
         None,
-        "0: the validation split judges; else k-fold.",
+        "Folds of the cross-validation that judges; 0: the validation split judges.",
         least=0,
         unset="0 from 200 validation images on, else 5",
     )

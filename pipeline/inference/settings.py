@@ -19,7 +19,7 @@ def features_setting(help: str, **more: Any) -> Any:  # noqa: A002 -- as in `set
 
 def manifest_setting(**more: Any) -> Any:
     """Return the setting of the training photos' manifest."""
-    return setting(None, "Which of these train.", metavar="MANIFEST.csv", **more)
+    return setting(None, "Manifest that says which of them were trained on.", metavar="MANIFEST.csv", **more)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,20 +38,20 @@ class PredictSettings:
         unset="never",
     )
     nearest: int = setting(
-        0, "Name so many of the most similar training photos; needs --features and --manifest.", least=0
+        0, "Name so many of the most similar training photos; needs `features` and `manifest`.", least=0
     )
     familiarity: bool = setting(
         False,
         "Tell which fraction of the training photos lies at least as far from the others; near 0, a photo is of "
-        "another kind. Needs --features and --manifest.",
+        "another kind. Needs `features` and `manifest`.",
     )
     neighbours: int = setting(
         10,
-        "--familiarity goes by the distance to the nearest training photo of this rank.",
+        "`familiarity` measures the distance to the training photo of this rank; 1 is the nearest.",
         least=1,
         needs=(Need("familiarity"),),
     )
-    features: Path | None = features_setting("What the head was trained on.", needs=COMPARED)
+    features: Path | None = features_setting("Features that the head was trained on.", needs=COMPARED)
     manifest: Path | None = manifest_setting(needs=COMPARED)
     explain: Path | None = setting(
         None,

@@ -11,12 +11,14 @@ from pipeline.setting import setting
 
 def weights_setting() -> Any:
     """Return the setting of the base's weights under a trained head."""
-    return setting(None, "As in extract, checked by digest.", unset="those the head was trained on")
+    return setting(
+        None, "Weights of the base, as in extract; their digest is checked.", unset="those the head was trained on"
+    )
 
 
 def precision_setting() -> Any:
     """Return the setting of the arithmetic of what was trained."""
-    return setting(None, "Of the arithmetic.", unset="as the head was trained; for a model float32")
+    return setting(None, "Precision of the arithmetic.", unset="as the head was trained; for a model float32")
 
 
 @dataclass(frozen=True)

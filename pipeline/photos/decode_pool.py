@@ -1,6 +1,9 @@
 """Run a function over many items in worker processes, such that one that kills its process costs that item only."""
 
+import contextlib
 import itertools
+import signal
+import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, wait
@@ -57,11 +60,12 @@ def each(
         while waiting or flying:
             finished: list[tuple[range, list[Result | None]]] = []
             try:
-                executor = executor or _executor(workers)
-                while waiting and len(flying) < CHUNKS_IN_FLIGHT * workers:
-                    chunk = waiting[0]
-                    flying[executor.submit(_over, function, [items[i] for i in chunk])] = chunk
-                    waiting.popleft()
+                with _started_deaf():
+                    executor = executor or _executor(workers)
+                    while waiting and len(flying) < CHUNKS_IN_FLIGHT * workers:
+                        chunk = waiting[0]
+                        flying[executor.submit(_over, function, [items[i] for i in chunk])] = chunk
+                        waiting.popleft()
                 for future in wait(flying, return_when=FIRST_COMPLETED).done:
                     values = future.result()
                     finished.append((flying.pop(future), values))
@@ -86,6 +90,19 @@ def _executor(workers: int) -> Any:
     from joblib.externals.loky import ProcessPoolExecutor
 
     return ProcessPoolExecutor(max_workers=workers, timeout=IDLE_SECONDS)
+
+
+@contextlib.contextmanager
+def _started_deaf() -> Iterator[None]:
+    """Start processes that are deaf to Ctrl-C, which a terminal sends to all: this one stops them, without traces."""
+    if threading.current_thread() is not threading.main_thread():  # others cannot change it
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # new processes inherit it
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _chunks(count: int, workers: int) -> Iterator[range]:

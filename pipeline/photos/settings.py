@@ -16,30 +16,40 @@ Flip = Literal["none", "horizontal", "vertical", "both"]
 def hash_distance_setting(**more: Any) -> Any:
     """Return the setting that says what is a copy, of all stages that look for copies."""
     return setting(
-        31, "Largest difference between perceptual hashes of one picture, in bits of 256.", least=0, most=256, **more
+        31,
+        "Take images for the same picture if their perceptual hashes differ in at most so many of 256 bits.",
+        least=0,
+        most=256,
+        **more,
     )
 
 
 def decoders_setting() -> Any:
     """Return the setting of the number of processes that decode."""
-    return setting(None, "Processes that decode.", least=1, unset="one a core")
+    return setting(None, "Processes that decode images.", least=1, unset="one per core")
 
 
 @dataclass(frozen=True, kw_only=True)
 class PrepareSettings:
     """How a folder of photos becomes a manifest."""
 
-    labels: Path | None = setting(None, "CSV of path,label[,split]; paths relative to IMAGES.")
+    labels: Path | None = setting(
+        None, "CSV with the columns path, label and, if you like, split; paths are relative to IMAGES."
+    )
     label_pattern: str | None = setting(
         None, r"Regular expression whose group is the label: '^([a-z]+)\.' for cat.0.jpg."
     )
     val_fraction: float = setting(0.1, "Share of the images to validate on.")
-    test_fraction: float = setting(0.2, "Share to test on, unless IMAGES has a test split.")
-    stratify: bool = setting(False, "Hold the shares in every class; added images may then move others.")
-    group_near_duplicates: bool = setting(False, "Keep copies in one split: re-encoded, resized or mirrored ones, too.")
+    test_fraction: float = setting(0.2, "Share of the images to test on, unless IMAGES has a test split.")
+    stratify: bool = setting(
+        False, "Keep these shares within every class; images added later may then move others to another split."
+    )
+    group_near_duplicates: bool = setting(
+        False, "Keep copies of a picture in one split, also those that are re-encoded, resized or mirrored."
+    )
     hash_distance: int = hash_distance_setting(needs=(Need("group_near_duplicates"),))
-    max_quarantined: float = setting(0.1, "Largest fraction of unusable files.")
-    exclude: Path | None = setting(None, "File of paths to leave out, one a line.")
+    max_quarantined: float = setting(0.1, "Stop if more than this fraction of the files cannot be used.")
+    exclude: Path | None = setting(None, "Text file of paths to leave out, one per line.")
     workers: int | None = decoders_setting()
 
 
@@ -51,12 +61,12 @@ class Policy:
     0.9 and 1.1 of the side, and `contrast` changes each pixel's distance from its channel's mean.
     """
 
-    flip: Flip = setting("none", "Copies: mirrored, each way with probability one half.")
-    rotation: float = setting(0.0, "Copies: turned by at most this part of a full turn.")
-    zoom: float = setting(0.0, "Copies: nearer or farther by at most this fraction.")
-    shift: float = setting(0.0, "Copies: moved by at most this fraction of the side.")
-    brightness: float = setting(0.0, "Copies: by at most this fraction of white.")
-    contrast: float = setting(0.0, "Copies: by at most this fraction.")
+    flip: Flip = setting("none", "Mirror the copies, each way with probability one half.")
+    rotation: float = setting(0.0, "Turn the copies by at most this fraction of a full turn.")
+    zoom: float = setting(0.0, "Enlarge or shrink the copies by at most this fraction.")
+    shift: float = setting(0.0, "Move the copies by at most this fraction of their side.")
+    brightness: float = setting(0.0, "Brighten or darken the copies by at most this fraction of white.")
+    contrast: float = setting(0.0, "Change the contrast of the copies by at most this fraction.")
 
     def check(self) -> None:
         """Raise InputError, naming the option, unless every factor is in its range."""

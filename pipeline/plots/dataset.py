@@ -17,11 +17,11 @@ from pipeline.plots.style import (
     alone,
     drawing,
     integers,
-    plural,
     scaled,
     short,
     thousands,
 )
+from pipeline.wording import counted
 
 CLASSES_AS_BARS = 40  # more would not fit on a page; then the largest and the smallest half of that are drawn
 
@@ -47,7 +47,7 @@ def class_counts(counts: Mapping[str, Mapping[str, int]], path: Path) -> None:
     """
     totals = {label: sum(splits.values()) for label, splits in counts.items()}
     labels = largest_and_smallest(totals)
-    note = f"{plural(sum(totals.values()), 'image')}, {plural(len(counts), 'class', 'classes')}"
+    note = f"{counted(sum(totals.values()), 'image')}, {counted(len(counts), 'class', 'classes')}"
     if len(labels) < len(counts):
         half = CLASSES_AS_BARS // 2
         note += f"; drawn are the {half} largest and the {half} smallest"
@@ -105,7 +105,7 @@ def sizes(widths: NDArray[np.integer[Any]], heights: NDArray[np.integer[Any]]) -
     return Sizes(
         scale,
         [
-            (width, height, count, count / most, f"{width:,} by {height:,} px: {plural(count, 'image')}")
+            (width, height, count, count / most, f"{width:,} by {height:,} px: {counted(count, 'image')}")
             for (width, height), count in zip(pairs.tolist(), times.tolist(), strict=True)
         ],
     )
@@ -146,9 +146,9 @@ def _describe_sizes(
         return "no images"
     width, height, count, *_ = max(dots, key=lambda dot: dot[2])
     if len(dots) == 1:
-        return f"{plural(count, 'image')}, each {width:,} \N{MULTIPLICATION SIGN} {height:,} px"
+        return f"{counted(count, 'image')}, each {width:,} \N{MULTIPLICATION SIGN} {height:,} px"
     return (
-        f"{plural(len(widths), 'image')} of {len(dots):,} sizes\n"
+        f"{counted(len(widths), 'image')} of {len(dots):,} sizes\n"
         f"median {np.median(widths):,.0f} \N{MULTIPLICATION SIGN} {np.median(heights):,.0f} px, "
         f"commonest {width:,} \N{MULTIPLICATION SIGN} {height:,} px ({count:,})"
     )

@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.plots.scales import Scale, odds
-from pipeline.plots.style import BLUE, FAINT, INK, alone, drawing, plain, plural, scaled, short
+from pipeline.plots.style import BLUE, FAINT, INK, alone, drawing, plain, scaled, short
+from pipeline.wording import counted, interval
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -69,7 +70,7 @@ def confusion_matrix(matrix: NDArray[np.integer[Any]], classes: Sequence[str], p
         axes.set(xlabel="predicted", ylabel="actual")
         correct, total = int(np.trace(matrix)), int(matrix.sum())
         named = "" if step == 1 else f"; one class in {step} is named"
-        axes.set_title(f"{correct:,} of {plural(total, 'test image')} correct{named}")
+        axes.set_title(f"{correct:,} of {counted(total, 'test image')} correct{named}")
         bar = figure.colorbar(image, ax=axes, shrink=0.7, pad=0.03, fraction=0.05, ticks=(0, 0.01, 0.05, 0.2, 0.5, 1))
         bar.set_label("share of the actual class", fontsize=8)
         bar.outline.set_visible(False)
@@ -104,7 +105,7 @@ def intervals(groups: Mapping[str, Sequence[tuple[str, float, float, float]]], p
             low, high = (finite.min(), finite.max()) if finite.size else (0.0, 1.0)
             room = max(high - low, 0.02)
             for place, (value, lower, upper) in zip(places, values, strict=True):
-                text = f"{value:.3f} ({lower:.3f} to {upper:.3f})" if np.isfinite(value) else "undefined"
+                text = interval(value, lower, upper)
                 axes.text(1.02, place, text, fontsize=7, va="center", transform=axes.get_yaxis_transform())
             labels = [short(row[0], 24) for row in rows]
             axes.set_yticks(places, labels if labels != names else [""] * len(labels))
@@ -190,5 +191,5 @@ def _list_confusions(axes: "Axes", pairs: Sequence[tuple[int, int, str, str]]) -
     shown = pairs[:PAIRS_LISTED]
     lines = [f"{n:,} of {of:,}   {short(actual, 18)} → {short(predicted, 18)}" for n, of, actual, predicted in shown]
     if len(pairs) > len(shown):
-        lines.append(f"and {plural(len(pairs) - len(shown), 'other pair')}")
+        lines.append(f"and {counted(len(pairs) - len(shown), 'other pair')}")
     axes.text(0, 0.99, "\n".join(lines), va="top", fontsize=7.5, linespacing=1.5, transform=axes.transAxes)

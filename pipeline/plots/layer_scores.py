@@ -10,6 +10,7 @@ import numpy as np
 
 from pipeline.plots.scales import Scale, odds
 from pipeline.plots.style import INK, LINES, drawing, plain, scaled, short, thousands
+from pipeline.wording import duration, interval
 
 
 class Rung(NamedTuple):
@@ -170,14 +171,8 @@ def backbones(contenders: Sequence[Contender], path: Path, title: str) -> None:
         axes.set(xlabel="images a second, decoding included", ylabel="accuracy, 95 % interval")
         text.set_axis_off()
         lines = [
-            f"{place}  {short(one.name, 52)}\n    {one.accuracy:.3f} ({one.low:.3f} to {one.high:.3f}), "
-            f"{one.images_per_second:,.0f} a second, {_duration(one.seconds)}"
+            f"{place}  {short(one.name, 52)}\n    {interval(one.accuracy, one.low, one.high)}, "
+            f"{one.images_per_second:,.0f} a second, {duration(one.seconds)}"
             for place, one in enumerate(contenders, 1)
         ]
         text.text(0, 1, "\n".join(lines), va="top", fontsize=7.5, linespacing=1.5, transform=text.transAxes)
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 120:
-        return f"{seconds:,.0f} s"
-    return f"{seconds / 60:,.0f} min" if seconds < 7200 else f"{seconds / 3600:,.1f} h"

@@ -95,11 +95,6 @@ def plain(text: str) -> str:
     return printable.replace("$", r"\$")
 
 
-def plural(count: int, one: str, many: str | None = None) -> str:
-    """Return a count with its noun; without `many` the plural takes an s."""
-    return f"{count:,} {one if count == 1 else many or one + 's'}"
-
-
 def integers() -> Any:
     """Return a locator of ticks at whole numbers."""
     from matplotlib.ticker import MaxNLocator

@@ -12,9 +12,9 @@ from pipeline.plots.dataset import Sizes
 from pipeline.plots.evaluation import Bin, reliability_scale
 from pipeline.plots.layer_scores import LayerScores
 from pipeline.plots.scales import Scale, number
-from pipeline.plots.style import plural
 from pipeline.plots.training_curves import Curves, SearchPath
 from pipeline.report.svg import Axis, axes, box, chart, dot, line, rule, tag, text
+from pipeline.wording import counted, interval
 
 WIDTH, HEIGHT = 400.0, 280.0  # a phone shows it whole, and its letters at four fifths of their size
 WIDE: Final = 800.0
@@ -52,7 +52,7 @@ def layers(found: LayerScores) -> Markup:
     for place, (pooling, rungs) in enumerate(found.lines.items()):
         parts.append(line([(x(rung.depth), y(rung.accuracy)) for rung in rungs], f"line {colour(place)}"))
         for rung in rungs:
-            title = f"{rung.cut}, {pooling}: {rung.accuracy:.3f} ({rung.low:.3f} to {rung.high:.3f})"
+            title = f"{rung.cut}, {pooling}: {interval(rung.accuracy, rung.low, rung.high)}"
             parts.append(dot(x(rung.depth), y(rung.accuracy), title, f"dot {colour(place)}"))
             if rung == found.chosen:
                 parts.append(rule(x(rung.depth), y(rung.low), x(rung.depth), y(rung.high), f"span {colour(place)}"))
@@ -101,7 +101,7 @@ def curves(found: Curves) -> Markup:
         at = x(found.epochs[found.kept])
         parts.append(rule(at, y.start, at, y.end, "guide"))
     parts += _named_ends(names, WIDTH - 72)
-    return chart(WIDTH, HEIGHT, *parts, label=f"{found.name} over {plural(len(found.epochs), 'epoch')}")
+    return chart(WIDTH, HEIGHT, *parts, label=f"{found.name} over {counted(len(found.epochs), 'epoch')}")
 
 
 def search(found: SearchPath, losses: Sequence[float], *, limit: float, chosen: int) -> Markup:
@@ -157,7 +157,7 @@ def reliability(bins: Sequence[Bin], before: Sequence[Bin]) -> Markup:
     return chart(WIDTH, HEIGHT, *parts, label="How often the model is right, over how sure it is")
 
 
-def interval(value: float, low: float, high: float, scale: Scale) -> Markup:
+def strip(value: float, low: float, high: float, scale: Scale) -> Markup:
     """Draw one value with its interval, for a row of a table; `scale` is that of all rows."""
     x = Axis(scale, 1.0, 99.0)
     share = {name: f"{x(end):.1f}%" for name, end in (("value", value), ("low", low), ("high", high))}

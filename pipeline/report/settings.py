@@ -14,32 +14,32 @@ Method = Literal["auto", "tsne", "pca"]
 class ReportSettings:
     """What the page shows besides data, features and evaluations, and how it looks."""
 
-    probe: Path | None = setting(None, "CUT.json of `probe`, with the tables beside it: the plot of layers.")
-    extraction: Path | None = setting(None, "Report of `extract`: images forwarded and reused.")
-    audit: Path | None = setting(None, "Folder that `audit` wrote.")
+    probe: Path | None = setting(None, "CUT.json of `hs.probe`, with the tables beside it: the plot of layers.")
+    extraction: Path | None = setting(None, "Report of `hs.extract`: images forwarded and reused.")
+    audit: Path | None = setting(None, "Folder that `hs.audit` wrote.")
     trained: tuple[Path, ...] = setting(
-        (), "Heads or models, or a folder of such: parameters and search. Repeat.", metavar="PATH"
+        (), "Heads or models, or a folder of such: parameters and search. Repeatable.", metavar="PATH"
     )
-    comparison: Path | None = setting(None, "Folder that `compare` wrote: the verdict.")
+    comparison: Path | None = setting(None, "Folder that `hs.compare` wrote: the verdict.")
     reports: Path | None = setting(None, "Folder with NAME.json of `train --report`: what each training took.")
     heat_maps: bool = setting(
         False,
-        "Show where in a mistaken picture a model saw what it took it for; it is run for that. Needs --trained.",
+        "Show which part of a mistaken picture led a model to its label; the model is run for that. Needs `trained`.",
         needs=(Need("trained"),),
     )
     weights: str | None = setting(
         None,
-        "Of the base, for heat maps, as in extract.",
+        "Weights of the base, for heat maps, as in extract.",
         unset="those of the training",
         needs=(Need("heat_maps"),),
     )
     cache: Path | None = cache_setting()
-    title: str | None = setting(None, "Of the page.", unset="the name of the folder IMAGES")
+    title: str | None = setting(None, "Title of the page.", unset="the name of the folder IMAGES")
     map: Method = setting(
         "auto",
         "How features are laid out in the plane; auto is t-SNE up to 5,000 images, principal components beyond.",
     )
-    map_images: int = setting(5000, "Images on the map at most.", least=2)
-    pictures: int = setting(10_000, "Images with a thumbnail at most; the page stays below 10 MB.", least=2)
-    neighbours: int = setting(8, "Of each picture.", least=1)
-    seed: int = setting(0, "Of the map.", least=0)
+    map_images: int = setting(5000, "Most images on the map.", least=2)
+    pictures: int = setting(10_000, "Most images with a thumbnail; the page stays below 10 MB.", least=2)
+    neighbours: int = setting(8, "How many similar pictures to show beside each picture.", least=1)
+    seed: int = setting(0, "Seed of the map.", least=0)

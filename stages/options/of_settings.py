@@ -67,7 +67,8 @@ def option(one: Described) -> Callable[[Function], Function]:
         kind = click.Path(path_type=Path) if get_args(one.type)[0] is Path else None
         return click.option(*words, multiple=True, type=kind, help=text, **more)
     if one.choices and get_origin(one.type) is tuple:
-        more |= {"type": Several(one.choices), "default": default, "show_default": ",".join(one.default)}
+        more |= {"type": Several(one.choices), "default": default}
+        text = f"{text}  [default: {','.join(one.default)}]"  # click would show a tuple
         return click.option(*words, multiple=True, callback=joined, help=text, **more)
     kind, callback = _type(one)
     if callback:

@@ -178,8 +178,8 @@ def test_a_failing_audit_ends_with_status_1_after_all_is_written_the_same_bytes_
     failed = CliRunner().invoke(command, [*words, "--neighbours", "5", "--fail-on", "leakage,conflicts"])
     assert failed.exit_code == 1
     assert failed.stderr.startswith(
-        "Error: --fail-on: expected none, received 20 test images whose picture is also in train or val; "
-        "1 pictures with different labels: see "
+        "Error: --fail-on: expected none, received 20 test images with a copy in train or val; "
+        "1 picture with different labels: see "
     )
     first, again = (
         {path.relative_to(folder): path.read_bytes() for path in files(folder)} for folder in (planted.out, tmp_path)
@@ -215,7 +215,7 @@ def test_nothing_to_fail_on_is_success(clean, monkeypatch):
     words = [*map(str, clean.paths), "--workers", "1", "--fail-on", "leakage,conflicts"]
     result = CliRunner().invoke(command, words)
     assert result.exit_code == 0
-    assert result.stdout.startswith("81 images: 1 copies, 0 in test of what is learned from, 0 pictures with different")
+    assert result.stdout.startswith("81 images: 1 copy, 0 in test of what is learned from, 0 pictures with different")
 
 
 def test_an_unknown_fault_is_a_usage_error(clean):

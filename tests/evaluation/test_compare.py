@@ -85,13 +85,13 @@ def test_each_pair_has_its_differences_p_and_who_is_better(three, tmp_path):
 def test_the_verdict_is_one_sentence_about_the_first(three, tmp_path):
     near, poor, good = three
     close = compared([near, good], tmp_path / "a").verdict
-    assert close == "dense is not shown to be better than logistic: 0.5 points [-2.3, 3.4], p = 1"
+    assert close == "dense is not shown to be better than logistic: 0.5 [-2.3, 3.4] points, p = 1"
     assert compared([poor, good], tmp_path / "b").verdict.startswith(
-        "dense is better than centroid: 18.0 points [13.3, 23.9], p < 0.001"
+        "dense is better than centroid: 18.0 [13.3, 23.9] points, p < 0.001"
     )
     assert compared(three, tmp_path / "c").verdict == (
-        "dense is not shown to be better than logistic: 0.5 points [-2.3, 3.4], p = 1; it is better than centroid: "
-        "18.0 points [13.3, 23.9], p < 0.001"
+        "dense is not shown to be better than logistic: 0.5 [-2.3, 3.4] points, p = 1; it is better than centroid: "
+        "18.0 [13.3, 23.9] points, p < 0.001"
     )
 
 

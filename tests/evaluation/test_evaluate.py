@@ -469,12 +469,12 @@ def test_command_prints_a_table_that_a_person_can_read(project):
     assert result.exit_code == 0
     lines = result.output.splitlines()
     assert lines[0] == "10 test images, 2 mistakes; in brackets 95 % intervals"
-    assert lines[2] == "accuracy           0.8000 [0.4902, 0.9645]"
+    assert lines[2] == "accuracy           0.800 [0.490, 0.964]"
     assert lines[7].startswith("calibration error  0.")
-    assert lines[9].split() == ["class", "images", "precision", "recall", "F1"]
-    assert lines[10].startswith("ant         4  0.8000 [")
+    assert lines[9].split() == ["class", "images", "precision", "recall", "F1", "[95", "%", "interval]"]
+    assert lines[10].split()[:3] == ["ant", "4", "0.800"]
     assert lines[12].split()[2:4] == ["not", "defined"]
-    assert lines[-1] == f"-> {project.out}"
+    assert lines[-1] == f"all numbers with their intervals, predictions and pictures -> {project.out}"
 
 
 def test_command_says_what_the_temperature_does(project):

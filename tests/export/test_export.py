@@ -444,7 +444,7 @@ def test_the_card_tells_data_metrics_calibration_and_threshold(model_dir: Path, 
     for line in (
         "12 images, by a manifest with sha256 `",
         "| b | 2 | 0 | 2 |",
-        "| accuracy | 0.5000 | 0.2000 to 0.8000 |",
+        "| accuracy | 0.500 [0.200, 0.800] |",
         "calibrated with the temperature 1.2500",
         "the label `b` from a probability of 0.7000 on",
         "They were not compared with the model on images.",

@@ -37,12 +37,21 @@ def disk_fails_on_seven(number: int) -> int:
     return number
 
 
+def hears_ctrl_c(_: int) -> bool:
+    return signal.getsignal(signal.SIGINT) != signal.SIG_IGN
+
+
 def loaded_modules(_: int) -> list[str]:
     return sorted(sys.modules)
 
 
 def process_id(_: int) -> int:
     return os.getpid()
+
+
+def test_only_the_calling_process_hears_ctrl_c() -> None:
+    assert run(hears_ctrl_c, range(4)) == [False] * 4
+    assert hears_ctrl_c(0)
 
 
 def test_results_are_in_the_order_of_the_items():

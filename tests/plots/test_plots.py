@@ -224,12 +224,3 @@ def test_backbones_are_drawn_whatever_their_speeds_without_a_warning(rates, tmp_
         warnings.simplefilter("error")
         layer_scores.backbones(contenders, tmp_path / "a.png", "title")
     assert pixels(tmp_path / "a.png").shape[1] == 1080
-
-
-def test_durations_are_in_a_unit_that_reads_well():
-    assert [layer_scores._duration(seconds) for seconds in (3.2, 119, 600, 36000)] == [
-        "3 s",
-        "119 s",
-        "10 min",
-        "10.0 h",
-    ]

@@ -323,9 +323,7 @@ def test_reliability_is_drawn_where_an_evaluation_left_it(world, tmp_path):
     path.write_text(json.dumps(json.loads(path.read_text()) | ece))
     _, text = written(replace(world.bare(), evaluations=[tmp_path / "logistic"]), tmp_path / "report.html")
     words = told(text)
-    assert (
-        "calibration error is 0.010 (0.000 to 0.020), at a temperature of 1.500; before (dashed) it was 0.200" in words
-    )
+    assert "calibration error is 0.010 [0.000, 0.020], at a temperature of 1.500; before (dashed) it was 0.200" in words
     assert "sure to 0.600, right in 0.600 of 6" in words
 
 

@@ -106,12 +106,12 @@ def test_the_command_prints_ranking_pairs_verdict_and_count(folders, tmp_path, m
     result = CliRunner().invoke(compare, ["evaluation", "result", "--resamples", "100"])
     assert result.exit_code == 0, result.output
     lines = result.output.splitlines()
-    assert lines[0] == "200 test images; in brackets 95 % intervals; p is corrected for one pair"
+    assert lines[0] == "200 test images; in brackets 95 % intervals; p is corrected for 1 pair"
     assert lines[3].startswith("   1  dense  0.980 [0.9")
-    assert lines[6].startswith("dense over knn: 23.0 points [")
+    assert lines[6].startswith("dense over knn: 23.0 [")
     assert lines[6].endswith("p < 0.001, dense is better")
-    assert lines[8].startswith("Verdict: dense is better than knn: 23.0 points [")
-    assert lines[9].startswith("At least 2 results have been looked at on this test split: there is no Git history")
+    assert lines[8].startswith("Verdict: dense is better than knn: 23.0 [")
+    assert lines[9].startswith("At least 2 results on this test split so far; no Git history")
     assert lines[10] == "-> result"
 
 

@@ -13,11 +13,17 @@ from stages import console
 from stages.__main__ import COMMANDS, main
 from stages.console import LOGGER, Stage
 from tests import ROOT
+from tests.terminal import screens
 
 
 class Terminal(io.StringIO):
     def isatty(self) -> bool:
         return True
+
+
+BAR_AND_RESULT = (
+    "from stages import console\nwith console.progress('images') as advance: print('the result', flush=True)"
+)
 
 
 @click.command(cls=Stage)
@@ -95,26 +101,66 @@ def test_help_loads_nothing_heavy() -> None:
 def test_progress_elsewhere_than_on_a_terminal_is_a_line_at_intervals(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    clock = iter([0.0, 4.0, 10.0, 12.0, 25.0])
+    clock = iter([0.0, 4.0, 12.0, 14.0, 24.0])
     monkeypatch.setattr(console.time, "monotonic", lambda: next(clock))
     monkeypatch.setattr(console.time, "strftime", lambda form: "2026-01-02 03:04:05")
     with console.progress("images") as advance:
         for done in (100, 200, 300, 400):
             advance(done, 1000)
     assert capsys.readouterr().err.splitlines() == [
-        "2026-01-02 03:04:05 200 of 1,000 images, 20.0 a second, 40 s left",
-        "2026-01-02 03:04:05 400 of 1,000 images, 16.0 a second, 38 s left",
+        "2026-01-02 03:04:05 200 of 1,000 images, 12.5 a second, 64 s left",
+        "2026-01-02 03:04:05 400 of 1,000 images, 15.0 a second, 40 s left",
     ]
 
 
-def test_progress_on_a_terminal_is_a_bar_with_rate_and_time_left(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_progress_on_a_terminal_is_a_bar(monkeypatch: pytest.MonkeyPatch) -> None:
     terminal = Terminal()
     monkeypatch.setattr(sys, "stderr", terminal)
     with console.progress("images") as advance:
         advance(1, 2)
         advance(2, 2)
-    assert "100%" in terminal.getvalue()
-    assert "2/2" in terminal.getvalue()
+    assert "2 of 2 images" in terminal.getvalue()
+
+
+def test_one_bar_shows_what_moved_last(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    with console.progress("images"), console.progress("batches") as training:
+        training(3, 4)
+    assert "3 of 4 batches" in terminal.getvalue()
+    assert "images" not in terminal.getvalue()
+
+
+def test_where_results_go_through_a_pipe_there_is_no_bar_among_them() -> None:
+    status, (screen,) = screens(["bash", "-c", f'{sys.executable} -c "{BAR_AND_RESULT}" | cat'])
+    assert (status, screen) == (0, ["the result"])
+
+
+def test_who_stops_a_command_is_told_what_is_kept() -> None:
+    @click.command(cls=Stage, kept="All rows are.")
+    def stopped() -> None:
+        raise KeyboardInterrupt
+
+    result = CliRunner().invoke(stopped)
+    assert (result.exit_code, result.output) == (130, "Stopped. All rows are.\n")
+
+
+@pytest.mark.parametrize("command", ["backbones", "backbones mobilenet_v2", "cache list", "doctor"])
+def test_a_reader_who_has_enough_ends_a_command_without_a_word(command: str) -> None:
+    line = f"{sys.executable} -m stages {command} | true; exit ${{PIPESTATUS[0]}}"
+    run = subprocess.run(["bash", "-c", line], capture_output=True, text=True, cwd=ROOT)
+    assert (run.returncode in (0, 141), run.stdout, run.stderr) == (True, "", "")
+
+
+@pytest.mark.parametrize(("typed", "meant"), [("predct", "predict"), ("trian", "train")])
+def test_a_command_that_is_spelled_wrong_is_guessed(typed: str, meant: str) -> None:
+    result = CliRunner().invoke(main, [typed])
+    assert result.exit_code == 2
+    assert result.stderr.endswith(f"Error: No such command {typed!r}. Did you mean {meant}?\n")
+
+
+def test_an_option_that_is_spelled_wrong_is_guessed() -> None:
+    assert "(Did you mean one of: '--epochs', " in CliRunner().invoke(main, ["train", "--epoch", "3"]).stderr
 
 
 @pytest.mark.parametrize(
@@ -204,7 +250,7 @@ def test_what_libraries_write_past_python_is_dropped_and_what_is_told_comes_thro
     program = """
 import logging, os, sys
 from stages import console
-handler = logging.StreamHandler(sys.stderr)
+handler = console._Handler()
 console.LOGGER.addHandler(handler)
 with console.only_ours():
     os.write(2, b"a converter's noise")
@@ -214,7 +260,7 @@ os.write(2, b"after\\n")
 console.LOGGER.warning("logged after")
 """
     ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=ROOT)
-    lines = [line.partition("Warning: ")[2] or line for line in ran.stderr.splitlines()]
+    lines = [re.sub(r"^\d{4}-\d\d-\d\d [\d:]{8} (Warning: )?", "", line) for line in ran.stderr.splitlines()]
     assert lines == ["told", "logged", "after", "logged after"]
 
 

@@ -39,6 +39,7 @@ from pipeline.features.probe.comparison import (
     compare,
 )
 from pipeline.features.settings import Proof
+from pipeline.wording import counted, interval
 
 
 def images_for_margin(proof: Proof, comparisons: int) -> int:
@@ -116,12 +117,12 @@ def _why(
     proof: Proof,
 ) -> str:
     said = (
-        f"{_named(chosen.candidate)}: {_share(chosen)} of {len(chosen.right):,} images right, "
+        f"{_named(chosen.candidate)}: {_share(chosen)} of {counted(len(chosen.right), 'image')} right, "
         f"squared error {chosen.squared_error:.4f}"
     )
     if len(judged) == 1:
         return f"{said}; there is nothing to compare it with"
-    level = f"with {100 * proof.confidence:g} % confidence over {len(judged) - 1} comparisons"
+    level = f"with {100 * proof.confidence:g} % confidence over {counted(len(judged) - 1, 'comparison')}"
     if chosen is top:
         return f"{said}. {_unshown(top, differences, judged, proof, level)}"
     theirs = f"{_named(top.candidate)} ({_share(top)}, squared error {top.squared_error:.4f})"
@@ -162,8 +163,7 @@ def _named(candidate: Candidate) -> str:
 
 
 def _share(judged: Judged) -> str:
-    low, high = judged.interval
-    return f"{judged.accuracy:.3f} [{low:.3f}, {high:.3f}]"
+    return interval(judged.accuracy, *judged.interval)
 
 
 def _saved(ours: Candidate, theirs: Candidate) -> str:

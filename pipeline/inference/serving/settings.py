@@ -18,18 +18,21 @@ COMPARED: Final = (Need("features"),)
 class ServeSettings:
     """Where to listen, what photos are compared with, what a request may cost, and how the network is run."""
 
-    host: str = setting("127.0.0.1", "The address to listen on; 0.0.0.0 is all.")
-    port: int = setting(8501, "0 is any that is free.", least=0, most=65535)
-    name: str | None = setting(None, "Of the model in addresses: /v1/models/NAME.", unset="that of its folder")
-    features: Path | None = features_setting("To compare photos with.")
+    host: str = setting("127.0.0.1", "Address to listen on; 0.0.0.0 is every address of this machine.")
+    port: int = setting(8501, "Port to listen on; 0 is any that is free.", least=0, most=65535)
+    name: str | None = setting(None, "Name of the model in addresses: /v1/models/NAME.", unset="that of its folder")
+    features: Path | None = features_setting("Features of the training photos, to compare photos with.")
     manifest: Path | None = manifest_setting()
     images: Root | None = setting(
         None, "Where the training photos are, a folder or an address, to show them.", needs=COMPARED
     )
     neighbours: int = setting(
-        10, "Familiarity goes by the distance to the nearest training photo of this rank.", least=1, needs=COMPARED
+        10,
+        "Familiarity measures the distance to the training photo of this rank; 1 is the nearest.",
+        least=1,
+        needs=COMPARED,
     )
-    batch_size: int = setting(8, "The most images that run at once.", least=1)
+    batch_size: int = setting(8, "Most images per batch.", least=1)
     batch_wait: float = setting(
         0.0,
         "Seconds that a batch which is not full waits for more.",
@@ -37,10 +40,10 @@ class ServeSettings:
         most=1.0,
         needs=(Need("batch_size", least=2),),
     )
-    max_bytes: int = setting(2**24, "Of the body of a request.", least=1)
-    max_pixels: int = setting(50_000_000, "Of an image.", least=1)
-    max_images: int = setting(128, "Of one request; others have one.", least=1)
-    at_once: int = setting(128, "Requests under way; further ones are told to come again.", least=1)
+    max_bytes: int = setting(2**24, "Most bytes in the body of a request.", least=1)
+    max_pixels: int = setting(50_000_000, "Most pixels of an image.", least=1)
+    max_images: int = setting(128, "Most images of a request to :predict; other requests have one.", least=1)
+    at_once: int = setting(128, "Most requests at a time; further ones are told to come again.", least=1)
     timeout: float = setting(30.0, "Seconds for a request to arrive and be answered.", above=0.0)
     weights: str | None = weights_setting()
     engine: EngineName = engine_setting()

@@ -29,35 +29,40 @@ class TuningSettings:
     0 with the last of `epochs`.
     """
 
-    epochs: int = setting(0, "Passes at most; 0 joins trunk and head.", least=0)
-    cut: str = training("block-1", "What lies above it trains, what lies below is cached; image trains all.")
-    new_conv: tuple[int, ...] = training(
-        (), "Fresh convolutions of these widths above the cut, as in 256,256, instead of the base's layers."
+    epochs: int = setting(0, "Most epochs; 0 only joins trunk and head.", least=0)
+    cut: str = training(
+        "block-1",
+        "Train the layers above this cut; below it, features are computed once and cached. image trains all.",
     )
-    freeze: tuple[str, ...] = training((), "Layers above the cut that do not, as in A,B.")
+    new_conv: tuple[int, ...] = training(
+        (), "Put new convolutions of these widths above the cut, as in 256,256, in place of the base's layers."
+    )
+    freeze: tuple[str, ...] = training((), "Layers above the cut that are not trained, as in A,B.")
     new_head: bool = training(False, "Start from a random head instead of the trained one.")
-    optimizer: Optimizer = training("adam", "With Keras' settings besides rate and decay.")
-    learning_rate: float = training(1e-5, "Of the head, at its highest.", above=0.0)
-    schedule: Literal["constant", "cosine"] = training("constant", "Of the rate, after the warm-up.")
-    warmup_epochs: float = training(0.0, "In which the rate rises from 0.", least=0.0)
-    layer_decay: float = training(1.0, "Each block's share of the rate of the block above it.", least=0.0, most=1.0)
-    weight_decay: float = training(0.0, "Of kernels, times the rate.", least=0.0)
+    optimizer: Optimizer = training("adam", "Optimizer; besides learning rate and weight decay it has Keras' defaults.")
+    learning_rate: float = training(1e-5, "Highest learning rate of the head.", above=0.0)
+    schedule: Literal["constant", "cosine"] = training("constant", "How the learning rate goes on after the warm-up.")
+    warmup_epochs: float = training(0.0, "Epochs in which the learning rate rises from 0.", least=0.0)
+    layer_decay: float = training(
+        1.0, "Learning rate of a block, as a fraction of that of the block above it.", least=0.0, most=1.0
+    )
+    weight_decay: float = training(0.0, "Weight decay of the kernels, multiplied by the learning rate.", least=0.0)
     label_smoothing: float = training(
         0.0, "Share of each target that is spread over the classes.", least=0.0, below=1.0
     )
     batch_norm: BatchNorm = training(
-        "inference", "Above the cut: with the statistics it came with, or with those of each batch."
+        "inference", "Batch normalisation above the cut: by the base's own statistics, or by those of each batch."
     )
-    batch_size: int = training(32, "Images a step.", least=1)
+    batch_size: int = training(32, "Images per step.", least=1)
     patience: int = training(
         3,
-        "Stop after so many epochs without a lower validation loss, keep the best weights; 0 is off.",
+        "Stop after so many epochs without a lower validation loss and keep the best weights; 0 never stops.",
         least=0,
     )
     class_weight: ClassWeight | None = training(None, "Whether rare classes weigh more.", choices=("none", "balanced"))
-    seed: int = training(0, "Of all that is random.", least=0)
-    deterministic: bool = training(False, "The same bits again on this machine; up to twice as slow.")
-    live_augment: bool = training(False, "Read pixels anew in each epoch, changed at random as below.")
+    seed: int = training(0, "Seed of all that is random.", least=0)
+    deterministic: bool = training(False, "Give the same bits again on this machine; up to twice as slow.")
+    live_augment: bool = training(False, "Read the images anew in each epoch, as copies changed at random as below.")
     policy: Policy = group(Policy, needs=(Need("live_augment"), Need("cut", ("image",))))
 
     def check(self) -> None:

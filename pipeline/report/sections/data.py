@@ -11,6 +11,7 @@ from pipeline.plots.dataset import largest_and_smallest, sizes
 from pipeline.report import charts
 from pipeline.report.artefacts import Audited, Row, numeric
 from pipeline.report.sections.gallery import Gallery
+from pipeline.wording import counted
 
 SAMPLED: Final = 12  # classes that show samples
 SAMPLES: Final = 6  # of each
@@ -99,8 +100,8 @@ def _size(everything: Manifest) -> str:
         return f"All images are {width:.0f} by {height:.0f} px."
     common = pairs[np.argmax(times)]
     return (
-        f"{len(pairs):,} different sizes; the median is {width:.0f} by {height:.0f} px, and {times.max():,} images are "
-        f"{common[0]} by {common[1]} px."
+        f"{len(pairs):,} different sizes; the median is {width:.0f} by {height:.0f} px, and the commonest, of "
+        f"{counted(int(times.max()), 'image')}, is {common[0]} by {common[1]} px."
     )
 
 

@@ -7,6 +7,7 @@ from pipeline.evaluation.verdict import NO_DIFFERENCE
 from pipeline.plots.scales import odds
 from pipeline.report import charts
 from pipeline.report.artefacts import ESTIMATES, Audited, Document, Evaluated
+from pipeline.wording import counted
 
 TITLES: Final = {
     "accuracy": "accuracy",
@@ -68,7 +69,7 @@ def minded(audited: Audited | None) -> list[str]:
     for key, one, several in _MINDED:
         count = audited.counts.get(key, 0)
         if count:
-            found.append(f"{count:,} {one if count == 1 else several}")
+            found.append(counted(count, one, several))
     return found
 
 
@@ -89,7 +90,7 @@ def ranking(judged: Sequence[Evaluated], compared: Document | None) -> dict[str,
             "rank": ranks.get(one.name),
             "name": one.name,
             "estimates": found[one.name],
-            "strip": charts.interval(*numbers, scale) if (numbers := found[one.name]["accuracy"]) else "",
+            "strip": charts.strip(*numbers, scale) if (numbers := found[one.name]["accuracy"]) else "",
             "seconds": None if one.cost is None else one.cost["seconds"],
         }
         for one in judged

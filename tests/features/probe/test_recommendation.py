@@ -66,7 +66,7 @@ def test_a_candidate_that_is_shown_to_be_better_takes_the_place_of_the_top() -> 
     assert found.why == (
         "low (layer of low) with avg: 0.999 [0.994, 1.000] of 1,000 images right, squared error 0.0010; shown to be "
         "better than top (layer of top) with avg (0.940 [0.924, 0.953], squared error 0.0600) with 95 % confidence "
-        "over 1 comparisons; nothing cheaper is shown to be at most 0.05 less accurate"
+        "over 1 comparison; nothing cheaper is shown to be at most 0.05 less accurate"
     )
 
 
@@ -76,7 +76,7 @@ def test_a_cheaper_candidate_that_loses_no_more_than_the_margin_takes_the_place_
     assert (found.chosen, found.top) == (low, top)
     assert found.why.endswith(
         "shown to be at most 0.05 less accurate than top (layer of top) with avg (0.997 [0.991, 0.999], squared error "
-        "0.0030) with 95 % confidence over 1 comparisons, for 89% fewer multiply-adds and 8 instead of 16 bytes an "
+        "0.0030) with 95 % confidence over 1 comparison, for 89% fewer multiply-adds and 8 instead of 16 bytes an "
         "image"
     )
     assert (found.figures["images"], found.figures["margin"], found.figures["confidence"]) == (1000, 0.05, 0.95)

@@ -1,0 +1,59 @@
+"""How a number is written, the same in a terminal, on the page, in a picture and on a card."""
+
+import math
+from typing import Final
+
+UNDEFINED = "not defined"
+
+
+def number(value: float, places: int = 3, *, sign: bool = False) -> str:
+    """Return a number with its decimals, and with a plus if `sign`; what is rounded to zero has no sign."""
+    text = f"{value:{'+' if sign else ''},.{places}f}"
+    return text if text.strip("+-0.,") else text.lstrip("+-")
+
+
+def interval(value: float | None, low: float, high: float, places: int = 3, *, sign: bool = False) -> str:
+    """Return a value with its interval, as in ``0.992 [0.977, 0.997]``; None and NaN are not defined."""
+    if value is None or math.isnan(value):
+        return UNDEFINED
+    ends = ", ".join(number(end, places, sign=sign) for end in (low, high))
+    return f"{number(value, places, sign=sign)} [{ends}]"
+
+
+def counted(count: int, one: str, many: str | None = None) -> str:
+    """Return a count with its noun, as in ``1 copy``; without `many` the plural takes an s."""
+    return f"{count:,} {one if count == 1 else many or f'{one}s'}"
+
+
+def duration(seconds: float) -> str:
+    """Return a time in the unit in which it is two or more, as in ``95 s``, ``4 min`` and ``2.5 h``."""
+    if seconds < 120:
+        return f"{seconds:,.0f} s"
+    return f"{seconds / 60:,.0f} min" if seconds < 7200 else f"{seconds / 3600:,.1f} h"
+
+
+class Pace:
+    """How far a work is; how fast and how long still, once that means something.
+
+    The first step is not measured: it loads, compiles and fills queues, and may take a thousand times as long as the
+    next.
+    """
+
+    LEAST: Final = 5.0  # seconds that are measured before anything is said of them
+
+    def __init__(self, unit: str) -> None:
+        self.unit = unit
+        self._first: tuple[float, int] | None = None
+        self._last = 0
+
+    def told(self, done: int, total: int, now: float) -> str:
+        """Return ``200 of 1,000 images, 20.0 a second, 40 s left`` at a time, in seconds of any clock."""
+        text = f"{done:,} of {total:,} {self.unit}"
+        if done and (self._first is None or done < self._last):  # another work of the same command begins
+            self._first = now, done
+        self._last = done
+        if self._first is None or now - self._first[0] < self.LEAST or done == self._first[1]:
+            return text
+        rate = (done - self._first[1]) / (now - self._first[0])
+        left = f", {duration((total - done) / rate)} left" if done < total else ""
+        return f"{text}, {rate:,.1f} a second{left}"

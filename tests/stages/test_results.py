@@ -1,0 +1,43 @@
+import json
+from pathlib import Path
+
+from click.testing import CliRunner
+
+from pipeline.evaluation import predictions_file
+from stages.results import results
+
+
+def evaluated(folder: Path, accuracy: float) -> Path:
+    numbers = {"images": 1200} | {
+        f"{name}{end}": value
+        for name, value in (("accuracy", accuracy), ("log_loss", 0.25))
+        for end, value in (("", value), ("_low", value - 0.1), ("_high", value + 0.1))
+    }
+    folder.mkdir(parents=True)
+    (folder / predictions_file.ALL_METRICS).write_text(json.dumps(numbers))
+    return folder
+
+
+def test_what_can_be_done_next_is_named_where_it_lies_beside_the_results(tmp_path: Path) -> None:
+    folders = [evaluated(tmp_path / "evaluation" / name, score) for name, score in (("dense", 0.7), ("model", 0.8))]
+    (tmp_path / "report.html").touch()
+    (tmp_path / "heads" / "dense").mkdir(parents=True)
+    (tmp_path / "model").mkdir()
+    result = CliRunner().invoke(results, [str(folder) for folder in folders])
+    assert result.exit_code == 0, result.output
+    assert result.stdout.splitlines() == [
+        "test images: 1,200; in brackets 95 % intervals",
+        "",
+        "       accuracy              macro F1     log loss",
+        "dense  0.700 [0.600, 0.800]  not defined  0.250 [0.150, 0.350]",
+        "model  0.800 [0.700, 0.900]  not defined  0.250 [0.150, 0.350]",
+        "",
+        f"Other metrics, predictions and pictures: {folders[0]} {folders[1]}",
+        f"All on one page: {tmp_path / 'report.html'}",
+        f"To label photos: headstart predict {tmp_path / 'model'} PHOTOS",
+    ]
+
+
+def test_what_is_not_there_is_not_named(tmp_path: Path) -> None:
+    result = CliRunner().invoke(results, [str(evaluated(tmp_path / "judged", 0.7))])
+    assert result.stdout.splitlines()[-1].startswith("Other metrics, predictions and pictures: ")
