@@ -34,7 +34,7 @@ def seen(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[str]]:
     commands = {
         "prepare": ("prepare", photos, manifest, "--workers", 1),
         "probe": ("probe", photos, manifest, root / "cut.json", *BASE, *cache),
-        "extract": ("extract", photos, manifest, features, *BASE, *cache),
+        "extract": ("extract", photos, manifest, features, *BASE, "--dtype", "float32", *cache),
         "audit": ("audit", photos, manifest, features, root / "audit", "--folds", 2, "--workers", 1),
         "train": (
             "train",
