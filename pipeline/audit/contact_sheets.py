@@ -74,7 +74,7 @@ def _draw_issues(found: Findings, root: Root, path: Path) -> None:
         )
     ]
     sure = int(issues.confident.sum())
-    what = f"labels to look at, {sure:,} of them likely wrong and {len(issues.images) - sure:,} doubtful"
+    what = f"labels to look at ({sure:,} likely wrong, {len(issues.images) - sure:,} doubtful)"
     title = _title(len(drawn), len(issues.images), what)
     image_grid.mistakes_grid(_thumbnails(found, root, drawn), captions, path, title)
 

@@ -127,12 +127,13 @@ def _write_reliability(out_dir: Path, found: Evaluated, summary: EvaluateResult)
         rows += [[round(temperature, DECIMALS), *one] for one in numbers]
         state = "as it is" if len(states) == 1 else ("before", f"after, temperature {temperature:.3f}")[place]
         title = f"{state}\ncalibration error {interval(ece['value'], ece['low'], ece['high'])}"
-        panels[title] = [
-            evaluation.Bin(one.images, one.confidence, one.accuracy, one.low, one.high) for one in found_bins
-        ]
+        panels[title] = evaluation.reliable(
+            [evaluation.Bin(one.images, one.confidence, one.accuracy, one.low, one.high) for one in found_bins],
+            probabilities.max(axis=1),
+        )
     names = ["images", "least", "most", "confidence", "accuracy", "accuracy_low", "accuracy_high"]
     publish_csv(out_dir / RELIABILITY, ["temperature", *names], rows)
-    title = f"{len(found.actual):,} test images, 95 % intervals; what holds lies on the dotted line"
+    title = f"{len(found.actual):,} test images, 95 % intervals"
     evaluation.reliability(panels, out_dir / PLOTS / "reliability.png", title)
 
 

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from pipeline.plots.scales import Scale
 from pipeline.plots.style import (
+    ALONG,
     BLUE,
     FAINT,
     INK,
@@ -126,7 +127,7 @@ def image_sizes(widths: NDArray[np.integer[Any]], heights: NDArray[np.integer[An
         axes = alone(figure)
         limits = (found.scale.low, found.scale.high)
         axes.plot(limits, limits, color=FAINT, linewidth=0.8, linestyle=":", zorder=1)
-        axes.text(0.06, 0.06, "square", color=FAINT, fontsize=8, rotation=45, transform=axes.transAxes)
+        axes.text(0.06, 0.06, "square", fontsize=8, rotation=45, transform=axes.transAxes, **ALONG)
         smallest, alpha = (14, 0.45) if len(found.dots) <= 3000 else (3, 0.2)
         x, y, _, shares = np.array([dot[:4] for dot in found.dots], dtype=float).reshape(-1, 4).T
         axes.scatter(x, y, s=smallest + 400 * shares**0.75, color=BLUE, alpha=alpha, linewidths=0)

@@ -1,14 +1,15 @@
 """What a judgement found: which classes are confused, and how sure each number is."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.plots.scales import Scale, odds
-from pipeline.plots.style import BLUE, FAINT, INK, alone, drawing, plain, scaled, short
+from pipeline.plots.scales import Scale
+from pipeline.plots.style import ALONG, BLUE, FAINT, INK, alone, drawing, integers, plain, scaled, short, thousands
 from pipeline.wording import counted, interval
 
 if TYPE_CHECKING:
@@ -17,8 +18,8 @@ if TYPE_CHECKING:
 CLASSES_WITH_COUNTS = 20  # a confusion matrix has a number in each cell up to here
 CLASSES_NAMED = 40  # and every class named at its axes up to here
 PAIRS_LISTED = 25
-SURE = 0.9  # from this confidence on, what differs lies too close to 1 to be seen on an even scale
-SUREST = 0.9999  # a confidence is drawn at this, if it is greater
+TENTHS = 10  # bars of images by confidence
+SHARES = Scale(0.0, 1.0)
 
 
 def confusion_matrix(matrix: NDArray[np.integer[Any]], classes: Sequence[str], path: Path) -> None:
@@ -86,7 +87,7 @@ def intervals(groups: Mapping[str, Sequence[tuple[str, float, float, float]]], p
     ----------
     groups : mapping of str to sequence of (name, value, low, high)
         The panels, side by side, with their rows from top to bottom. Panels with the same row names share these. NaN is
-        drawn as undefined.
+        drawn as not defined.
     path : Path
         The PNG file to publish.
     title : str
@@ -126,45 +127,58 @@ class Bin(NamedTuple):
     high: float
 
 
-def reliability_scale(states: Iterable[Sequence[Bin]]) -> Scale:
-    """Return the scale of both axes of a reliability diagram, for one or more states of a model.
+@dataclass(frozen=True)
+class Reliability:
+    """How often a model is right over how sure it is, both from 0 to 1: a model that is nearly right looks so.
 
-    It is that of odds where the model is mostly sure, since nearly all images of a good head lie close to 1.
+    Attributes
+    ----------
+    bins : sequence of Bin
+        By rising confidence.
+    counts : list of int
+        Images by tenths of confidence.
     """
-    bins = [one for state in states for one in state]
-    if float(np.median([one.confidence for one in bins])) > SURE:
-        return odds([min(one.confidence, SUREST) for one in bins] + [share for one in bins for share in one[2:]])
-    return Scale(max(0.0, np.floor(10 * min(min(one[1:4]) for one in bins) - 1e-9) / 10), 1.0)
+
+    bins: Sequence[Bin]
+    counts: list[int]
 
 
-def reliability(panels: Mapping[str, Sequence[Bin]], path: Path, title: str) -> None:
-    """Draw accuracy over confidence, a panel a state; what holds lies on the diagonal.
+def reliable(bins: Sequence[Bin], confidences: NDArray[np.float64]) -> Reliability:
+    """Return what is drawn of bins and of the confidence of each image, (n,)."""
+    return Reliability(bins, np.histogram(confidences, bins=TENTHS, range=(0, 1))[0].tolist())
+
+
+def reliability(panels: Mapping[str, Reliability], path: Path, title: str) -> None:
+    """Draw accuracy over confidence, a panel a state, and below it the images by their confidence.
 
     Parameters
     ----------
-    panels : mapping of title to sequence of Bin
-        The panels share their axes, whose scale is `reliability_scale`.
+    panels : mapping of title to Reliability
     path : Path
         The PNG file to publish.
     title : str
         Stands above the panels.
     """
-    scale = reliability_scale(panels.values())
-    with drawing(path, width=0.8 + 3.9 * len(panels), height=4.9) as figure:
+    with drawing(path, width=0.8 + 3.9 * len(panels), height=6.2) as figure:
         figure.suptitle(short(title, 110), x=0.01, ha="left", fontsize=10)
-        for axes, (state, bins) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels.items(), strict=True):
-            scaled(axes, "x", scale)
-            scaled(axes, "y", scale)
-            even = np.linspace(scale.low, scale.high, 500)
-            axes.plot(even, even, color=FAINT, linewidth=0.9, linestyle=":", zorder=1)
-            x, y, low, high = np.vectorize(scale.clip)(np.array([one[1:] for one in bins])).T
-            axes.vlines(x, low, high, color=BLUE, linewidth=2, alpha=0.45)
-            axes.plot(x, y, "o", color=BLUE, markersize=5)
-            axes.set(xlabel="mean confidence of a bin", ylabel="accuracy")
-            axes.set_title("\n".join(plain(line) for line in state.splitlines()))
-            axes.tick_params(labelsize=8)
-            axes.tick_params(axis="x", labelrotation=90)
-            axes.grid(visible=True)
+        grid = figure.subplots(2, len(panels), squeeze=False, sharex=True, height_ratios=(4, 1))
+        for upper, lower, (state, found) in zip(*grid, panels.items(), strict=True):
+            scaled(upper, "x", SHARES, most=5)
+            scaled(upper, "y", SHARES, most=5)
+            upper.plot((0, 1), (0, 1), color=FAINT, linewidth=0.9, linestyle=":", zorder=1)
+            upper.text(0.1, 0.11, "as often right as it is sure", fontsize=8, rotation=45, **ALONG)
+            x, y, low, high = np.array([one[1:] for one in found.bins]).T
+            upper.vlines(x, low, high, color=BLUE, linewidth=2, alpha=0.45, clip_on=False)
+            upper.plot(x, y, "o", color=BLUE, markersize=5, alpha=0.8, clip_on=False, zorder=3)
+            upper.set(ylabel="share that is right", box_aspect=1)
+            upper.set_title("\n".join(plain(line) for line in state.splitlines()))
+            upper.grid(visible=True)
+            lower.bar(np.arange(TENTHS) / TENTHS, found.counts, width=0.9 / TENTHS, align="edge", color=BLUE, alpha=0.6)
+            lower.yaxis.set_major_locator(integers(3))
+            lower.yaxis.set_major_formatter(thousands())
+            lower.set(xlabel="confidence", ylabel="images", box_aspect=0.25)
+            for axes in (upper, lower):
+                axes.tick_params(labelsize=8)
 
 
 def _write_counts(axes: "Axes", matrix: NDArray[np.integer[Any]], shares: NDArray[np.float64]) -> None:

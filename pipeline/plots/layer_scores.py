@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from pipeline.plots.scales import Scale, odds
-from pipeline.plots.style import INK, LINES, drawing, plain, scaled, short, thousands
+from pipeline.plots.style import FAINT, INK, LINES, drawing, integers, plain, scaled, short, thousands
 from pipeline.wording import duration, interval
 
 
@@ -23,8 +23,8 @@ class Rung(NamedTuple):
     cut, pooling : str
     accuracy, low, high : float
         Of a quick head, with its interval.
-    multiply_adds, bytes : int
-        Of an image: up to the cut, and as stored.
+    multiply_adds : float
+        Of an image, up to the cut.
     """
 
     depth: int
@@ -34,7 +34,6 @@ class Rung(NamedTuple):
     low: float
     high: float
     multiply_adds: float
-    bytes: int
 
 
 @dataclass(frozen=True)
@@ -52,7 +51,7 @@ class LayerScores:
     lines : dict of str to list of Rung
         One a pooling, from below.
     chosen : Rung or None
-        The one to mark.
+        The one to mark and to name.
     """
 
     accuracy: Scale
@@ -60,6 +59,12 @@ class LayerScores:
     work: dict[int, float]
     lines: dict[str, list[Rung]]
     chosen: Rung | None
+
+    @property
+    def words(self) -> str:
+        """What stands beside the chosen one."""
+        one = self.chosen
+        return "" if one is None else f"chosen: {one.cut}, {one.pooling}\n{interval(one.accuracy, one.low, one.high)}"
 
 
 def scored_layers(rungs: Sequence[Rung], chosen: tuple[str, str]) -> LayerScores:
@@ -74,7 +79,7 @@ def scored_layers(rungs: Sequence[Rung], chosen: tuple[str, str]) -> LayerScores
     )
 
 
-def layers(found: LayerScores, path: Path, title: str) -> None:
+def layers(found: LayerScores, path: Path, base: str, why: str) -> None:
     """Draw accuracy over depth, a line a pooling, and below it what the cuts cost.
 
     Parameters
@@ -82,46 +87,50 @@ def layers(found: LayerScores, path: Path, title: str) -> None:
     found : LayerScores
     path : Path
         The PNG file to publish.
-    title : str
-        Stands above, in as many lines as it needs.
+    base : str
+        What is cut.
+    why : str
+        Why the chosen cut was chosen, in as many lines as it needs.
     """
     width = max(7.5, 1.8 + 0.4 * len(found.cuts))
     clip = found.accuracy.clip
+    seen = f"How well your photos can be told apart at each layer of {base}, from the first layers to the last"
+    words = textwrap.fill(seen, int(width * 11.5)), textwrap.fill(why, int(width * 15))
     with drawing(path, width=width, height=6.0) as figure:
-        figure.suptitle(plain("\n".join(textwrap.wrap(title, int(width * 13)))), x=0.01, ha="left", fontsize=10)
-        upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(2.2, 1))
-        right = lower.twinx()
+        figure.suptitle(plain(words[0]), x=0.01, ha="left", fontsize=12)
+        upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(6, 1))
+        upper.set_title(plain(words[1]), fontsize=8, color=FAINT)
         scaled(upper, "y", found.accuracy)
         for place, (pooling, rungs) in enumerate(found.lines.items()):
             colour, marker = LINES[place % len(LINES)]
             x = np.array([rung.depth for rung in rungs]) + 0.13 * (place - (len(found.lines) - 1) / 2)
             value = [clip(rung.accuracy) for rung in rungs]
             low, high = [clip(rung.low) for rung in rungs], [clip(rung.high) for rung in rungs]
-            upper.vlines(x, low, high, color=colour, linewidth=1.4, alpha=0.5)
+            upper.vlines(x, low, high, color=colour, linewidth=1.4, alpha=0.35)
             upper.plot(x, value, color=colour, marker=marker, markersize=4, linewidth=1, label=pooling)
-            right.plot(x, [rung.bytes for rung in rungs], color=colour, marker=marker, markersize=4, linewidth=0.6)
-            for ring, height, rung in zip(x, value, rungs, strict=True):
+            for at, height, rung in zip(x, value, rungs, strict=True):
                 if rung == found.chosen:
-                    upper.plot(ring, height, "o", markersize=13, fillstyle="none", color=INK, label="chosen")
-                    right.plot(ring, rung.bytes, "o", markersize=11, fillstyle="none", color=INK)
+                    upper.plot(at, height, "o", markersize=13, fillstyle="none", color=INK)
+                    upper.annotate(
+                        found.words,
+                        (at, height),
+                        xytext=(0.98, 0.05),  # below the end of lines that rise to the last layers
+                        textcoords="axes fraction",
+                        ha="right",
+                        fontweight="bold",
+                        arrowprops={"arrowstyle": "-", "color": INK, "linewidth": 0.8, "shrinkB": 7},
+                    )
         upper.set_ylabel("accuracy, 95 % interval")
         upper.grid(visible=True)
-        handles, labels = upper.get_legend_handles_labels()
-        order = sorted(range(len(labels)), key=lambda place: labels[place] == "chosen")
-        upper.legend([handles[k] for k in order], [labels[k] for k in order], fontsize=8, loc="lower right")
-        work = [value / 1e6 for value in found.work.values()]
-        lower.bar(list(found.work), work, width=0.8, color="#D9D9D9", zorder=0)
-        lower.set_ylabel("bars: multiply-adds\nan image, millions", fontsize=8)
+        upper.legend(title="pooling", fontsize=8, title_fontsize=8, loc="upper left")
+        lower.bar(list(found.work), [value / 1e6 for value in found.work.values()], width=0.7, color="#D9D9D9")
+        lower.set_ylabel("million\nmultiply-adds", fontsize=8, rotation=0, ha="right", va="center")
+        lower.tick_params(axis="y", labelsize=8)
+        lower.yaxis.set_major_locator(integers(2))
         lower.yaxis.set_major_formatter(thousands())
-        right.set_yscale("log")
-        right.set_ylabel("lines: bytes\nan image", fontsize=8)
-        right.spines["right"].set_visible(True)
-        right.yaxis.set_major_formatter(thousands())
         names = [short(cut, 24) for cut in found.cuts.values()]
-        lower.set_xticks(list(found.cuts), names, rotation=45, ha="right", fontsize=8)
-        for label in lower.get_xticklabels():
-            label.set_rotation_mode("anchor")
-        lower.set_xlabel("cut, from the image upwards")
+        lower.set_xticks(list(found.cuts), names, rotation=45, ha="right", fontsize=8, rotation_mode="anchor")
+        lower.set_xlabel("layer where the base is cut")
 
 
 class Contender(NamedTuple):

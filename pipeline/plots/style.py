@@ -5,6 +5,9 @@ picture relies on colour alone.
 """
 
 import contextlib
+import logging
+import re
+import unicodedata
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,6 +25,7 @@ INK, FAINT, PAPER = "#222222", "#8A8A8A", "#F0F0F0"
 LINES = ((BLUE, "o"), (ORANGE, "s"), (GREEN, "^"), (VERMILION, "D"))  # colour and marker
 SPLIT_COLOURS = {"train": BLUE, "val": ORANGE, "test": GREEN}
 CURVES = ((BLUE, "o"), (VERMILION, "s"), (GREEN, "^"), (ORANGE, "D"), (INK, "v"), (FAINT, "P"))
+ALONG: dict[str, Any] = {"color": FAINT, "backgroundcolor": "white", "zorder": 1}  # words upon a line
 DPI = 120
 STYLE: dict[Any, Any] = {
     "axes.axisbelow": True,
@@ -42,6 +46,9 @@ STYLE: dict[Any, Any] = {
     "xtick.color": INK,
     "ytick.color": INK,
 }
+LOGGER = logging.getLogger(__name__)
+_MISSING = r"Glyph (\d+) .* missing from"  # as matplotlib warns
+_named: set[str] = set()  # scripts whose letters are missing, of which a user was told
 # The bundled font knows Latin, Greek and Cyrillic. Labels in other scripts are drawn where the system has one of these.
 FALLBACK_FONTS = ("Noto Sans CJK JP", "Hiragino Sans", "Microsoft YaHei", "Arial Unicode MS", "Noto Sans", "Unifont")
 
@@ -56,8 +63,7 @@ def drawing(path: Path, *, width: float, height: float) -> "Iterator[Figure]":
 
     installed = set(fontManager.get_font_names())
     fonts = ["DejaVu Sans", *(name for name in FALLBACK_FONTS if name in installed)]
-    with matplotlib.rc_context(), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Glyph .* missing from")  # a box stands for it; no reason to worry
+    with matplotlib.rc_context(), _missing_glyphs_named():
         matplotlib.rcdefaults()  # a user's own style would change the bytes, a style with TeX would stop the run
         matplotlib.rcParams.update({**STYLE, "font.family": fonts})
         figure = Figure(figsize=(width, height), layout="constrained")
@@ -66,6 +72,38 @@ def drawing(path: Path, *, width: float, height: float) -> "Iterator[Figure]":
         with published(path) as temporary:
             # Without its own metadata, since these would name the version of the drawing library.
             figure.savefig(temporary, format="png", dpi=DPI, metadata={"Software": None})
+
+
+@contextlib.contextmanager
+def _missing_glyphs_named() -> Iterator[None]:
+    """Log which script has no font, once, where matplotlib would warn of each letter; other warnings pass."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("always", message=_MISSING)
+        others = warnings.showwarning
+
+        def show(message: Warning | str, *where: Any, **more: Any) -> None:
+            if found := re.match(_MISSING, str(message)):
+                _name_missing(chr(int(found[1])))
+            else:
+                others(message, *where, **more)
+
+        warnings.showwarning = show
+        yield
+
+
+def _name_missing(letter: str) -> None:
+    import matplotlib
+
+    script = unicodedata.name(letter, "unknown").split()[0]
+    if script not in _named:
+        _named.add(script)
+        LOGGER.warning(
+            "pictures show boxes for letters such as %s: no font has them; install one of %s, and delete %s, where "
+            "matplotlib lists the fonts it knows",
+            letter,
+            ", ".join(FALLBACK_FONTS),
+            matplotlib.get_cachedir(),
+        )
 
 
 def undrawn(path: Path) -> None:
@@ -95,11 +133,11 @@ def plain(text: str) -> str:
     return printable.replace("$", r"\$")
 
 
-def integers() -> Any:
+def integers(most: int | Literal["auto"] = "auto") -> Any:
     """Return a locator of ticks at whole numbers."""
     from matplotlib.ticker import MaxNLocator
 
-    return MaxNLocator(nbins="auto", integer=True, min_n_ticks=1)
+    return MaxNLocator(nbins=most, integer=True, min_n_ticks=1)
 
 
 def thousands() -> Any:

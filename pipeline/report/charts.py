@@ -9,7 +9,7 @@ from markupsafe import Markup
 from numpy.typing import NDArray
 
 from pipeline.plots.dataset import Sizes
-from pipeline.plots.evaluation import Bin, reliability_scale
+from pipeline.plots.evaluation import SHARES, Bin, Reliability
 from pipeline.plots.layer_scores import LayerScores
 from pipeline.plots.scales import Scale, number
 from pipeline.plots.training_curves import Curves, SearchPath
@@ -17,7 +17,6 @@ from pipeline.report.svg import Axis, axes, box, chart, dot, line, rule, tag, te
 from pipeline.wording import counted, interval
 
 WIDTH, HEIGHT = 400.0, 280.0  # a phone shows it whole, and its letters at four fifths of their size
-WIDE: Final = 800.0
 LEFT, TOP, BOTTOM = 48.0, 30.0, 44.0
 COLOURS: Final = 10
 PLANE: Final = 1000.0  # side of the map
@@ -44,23 +43,34 @@ def _diagonal(x: Axis, y: Axis) -> Markup:
 
 
 def layers(found: LayerScores) -> Markup:
-    """Draw accuracy over depth, a line a pooling, and below it the work up to each cut."""
-    x = Axis(Scale(min(found.cuts) - 0.5, max(found.cuts) + 0.5), LEFT, WIDE - 70)
-    y = Axis(found.accuracy, 262, TOP)
-    parts: list[Markup] = [axes(x, y, x_title="", y_title="accuracy of a quick head, on the scale of odds", x_ticks=())]
-    ends: list[tuple[float, str, str]] = []
+    """Draw a row a cut, the last layer on top: its accuracy with each pooling, and beside it the work up to there.
+
+    So a phone shows it whole, however many cuts there are.
+    """
+    top, row, left = 34.0, 18.0, min(110.0, 14 + 6 * max(map(len, found.cuts.values())))
+    heights = {depth: top + row * (place + 0.5) for place, depth in enumerate(sorted(found.cuts, reverse=True))}
+    bottom = top + row * len(heights)
+    x, work = Axis(found.accuracy, left, 310), Axis(Scale(0.0, max(found.work.values()) or 1.0), 326, 396)
+    parts = [text(x.start, 16, "accuracy of a quick head", kind="title"), text(396, 16, "work", at="end", kind="title")]
+    for tick, words in found.accuracy.named(5):
+        parts.append(rule(x(tick), top, x(tick), bottom, "grid"))
+        parts.append(text(x(tick), bottom + 16, words, at="middle", kind="tick"))
+    for depth, y in heights.items():
+        cut, adds = found.cuts[depth], found.work[depth]
+        parts.append(text(left - 8, y + 4, cut, at="end", kind="tick"))
+        title = f"{cut}: {adds / 1e6:,.0f} million multiply-adds an image"
+        parts.append(box(work.start, y - 5, work(adds) - work.start, 10, "bar", title))
     for place, (pooling, rungs) in enumerate(found.lines.items()):
-        parts.append(line([(x(rung.depth), y(rung.accuracy)) for rung in rungs], f"line {colour(place)}"))
-        for rung in rungs:
+        points = [(x(rung.accuracy), heights[rung.depth]) for rung in rungs]
+        parts.append(line(points, f"line {colour(place)}"))
+        for rung, point in zip(rungs, points, strict=True):
             title = f"{rung.cut}, {pooling}: {interval(rung.accuracy, rung.low, rung.high)}"
-            parts.append(dot(x(rung.depth), y(rung.accuracy), title, f"dot {colour(place)}"))
+            parts.append(dot(*point, title, f"dot {colour(place)}"))
             if rung == found.chosen:
-                parts.append(rule(x(rung.depth), y(rung.low), x(rung.depth), y(rung.high), f"span {colour(place)}"))
-                parts.append(tag("circle", cx=x(rung.depth), cy=y(rung.accuracy), r=7.0, class_="ring"))
-        ends.append((y(rungs[-1].accuracy), pooling, colour(place)))
-    parts += _named_ends(ends, WIDE - 62)
-    parts += _work(found, x)
-    return chart(WIDE, 420, *parts, label="Accuracy of a quick head at every layer of the base, for each pooling")
+                parts.append(rule(x(rung.low), point[1], x(rung.high), point[1], f"span {colour(place)}"))
+                parts.append(tag("circle", cx=point[0], cy=point[1], r=7.0, class_="ring"))
+    label = "Accuracy of a quick head at every layer of the base, for each pooling"
+    return chart(WIDTH, bottom + 24, *parts, label=label)
 
 
 def _named_ends(ends: Sequence[tuple[float, str, str]], left: float) -> list[Markup]:
@@ -69,20 +79,6 @@ def _named_ends(ends: Sequence[tuple[float, str, str]], left: float) -> list[Mar
     for y, name, kind in sorted(ends):
         last = max(y + 4, last + 15)
         parts.append(text(left, last, name, kind=f"name {kind}"))
-    return parts
-
-
-def _work(found: LayerScores, x: Axis) -> list[Markup]:
-    top, bottom = 296.0, 340.0
-    most = max(found.work.values()) or 1.0
-    parts = [text(0, top - 12, "multiply-adds of an image up to here", kind="title")]
-    parts.append(rule(x.start, bottom, x.end, bottom, "axis"))
-    step = (x.end - x.start) / len(found.cuts)
-    for depth, cut in found.cuts.items():
-        tall = (bottom - top) * found.work[depth] / most
-        title = f"{cut}: {found.work[depth] / 1e6:,.0f} million"
-        parts.append(box(x(depth) - step * 0.3, bottom - tall, step * 0.6, tall, "bar", title))
-        parts.append(text(x(depth) + 4, bottom + 14, cut, at="end", turned=-40, kind="tick"))
     return parts
 
 
@@ -132,29 +128,33 @@ def search(found: SearchPath, losses: Sequence[float], *, limit: float, chosen: 
     return chart(WIDTH, HEIGHT, *parts, label=f"Losses of {len(losses)} candidates; the chosen one is ringed")
 
 
-def reliability(bins: Sequence[Bin], before: Sequence[Bin]) -> Markup:
-    """Draw how often the model is right over how sure it is, a dot a bin, its area the share of the images in it.
+def reliability(found: Reliability, before: Sequence[Bin]) -> Markup:
+    """Draw how often the model is right over how sure it is, a dot a bin, and below it the images by their confidence.
 
     Parameters
     ----------
-    bins : sequence of Bin
-        By rising confidence.
+    found : Reliability
     before : sequence of Bin
-        The same before calibration; maybe none.
+        By rising confidence, before calibration; maybe none.
     """
-    scale = reliability_scale([bins, before])
-    total = sum(one.images for one in bins)
-    x, y = Axis(scale, LEFT, WIDTH - 14), Axis(scale, HEIGHT - BOTTOM, TOP)
-    title = "share that is right" + (", on the scale of odds" if scale.kind == "odds" else "")
-    parts: list[Markup] = [axes(x, y, x_title="confidence", y_title=title), _diagonal(x, y)]
+    side, bars, most = 240.0, 40.0, max(found.counts)
+    x, y = Axis(SHARES, LEFT, LEFT + side), Axis(SHARES, TOP + side, TOP)
+    floor = y.start + 16 + bars
+    parts: list[Markup] = [axes(x, y, x_title="", y_title="share that is right", x_ticks=()), _diagonal(x, y)]
     if before:
         parts.append(line([(x(one.confidence), y(one.accuracy)) for one in before], "line c9 dashed"))
-    parts += [rule(x(one.confidence), y(one.low), x(one.confidence), y(one.high), "span c0") for one in bins]
-    for one in bins:
-        title = f"sure to {one.confidence:.3f}, right in {one.accuracy:.3f} of {one.images:,.0f}"
-        radius = 2.5 + 7 * math.sqrt(one.images / total)
-        parts.append(dot(x(one.confidence), y(one.accuracy), title, "dot c0", radius=radius))
-    return chart(WIDTH, HEIGHT, *parts, label="How often the model is right, over how sure it is")
+    parts += [rule(x(one.confidence), y(one.low), x(one.confidence), y(one.high), "span c0") for one in found.bins]
+    for one in found.bins:
+        right = interval(one.accuracy, one.low, one.high)
+        title = f"sure to {one.confidence:.3f}, right in {right} of {one.images:,.0f}"
+        parts.append(dot(x(one.confidence), y(one.accuracy), title, "dot c0"))
+    parts.append(axes(x, Axis(Scale(0.0, most), floor, floor - bars), x_title="confidence", y_title="", y_ticks=()))
+    for place, count in enumerate(found.counts):
+        tall, wide = bars * count / most, side / len(found.counts)
+        title = f"{counted(count, 'image')}, sure to {place / 10:.1f} to {(place + 1) / 10:.1f}"
+        parts.append(box(x.start + wide * (place + 0.05), floor - tall, wide * 0.9, tall, "bar", title))
+    parts.append(text(LEFT - 6, floor, "images", at="end", kind="tick"))
+    return chart(LEFT + side + 12, floor + BOTTOM, *parts, label="How often the model is right, over how sure it is")
 
 
 def strip(value: float, low: float, high: float, scale: Scale) -> Markup:

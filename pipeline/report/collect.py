@@ -25,6 +25,9 @@ EXTRACTION: Final = json_files.Document(
         "engine": TEXT,
     },
 )
+GROWTH: Final = json_files.Document(
+    "a learning curve", "`hs.growth`", dict.fromkeys(("gain", "gain_low", "gain_high"), number(-1))
+)
 
 
 @dataclass(frozen=True)
@@ -51,6 +54,8 @@ class Inputs:
         Folder written by `compare`, of these evaluations.
     reports : Path or None
         Folder of ``NAME.json``: what each training took.
+    growth : Path or None
+        Folder written by `growth`.
     """
 
     images: Root
@@ -63,6 +68,7 @@ class Inputs:
     trained: Sequence[Path] = ()
     comparison: Path | None = None
     reports: Path | None = None
+    growth: Path | None = None
 
     @classmethod
     def of(
@@ -93,6 +99,8 @@ class Read:
         ``comparison.json``.
     extraction : dict or None
         The report of `extract`.
+    growth : dict or None
+        ``growth.json``.
     """
 
     everything: Manifest
@@ -104,6 +112,7 @@ class Read:
     audited: Audited | None
     compared: Document | None
     extraction: Document | None
+    growth: Document | None
 
 
 def read(inputs: Inputs) -> Read:
@@ -134,6 +143,7 @@ def read(inputs: Inputs) -> Read:
         audited=artefacts.audited(inputs.audit) if inputs.audit else None,
         compared=compared,
         extraction=EXTRACTION.read(inputs.extraction) if inputs.extraction else None,
+        growth=GROWTH.read(inputs.growth / "growth.json") if inputs.growth else None,
     )
 
 

@@ -8,11 +8,11 @@ from typing import Any, Final
 import numpy as np
 
 from pipeline.evaluation.predictions_file import PREDICTIONS
-from pipeline.photos.remote import Root
+from pipeline.features import spec
 from pipeline.photos.splits import SPLITS
 from pipeline.report import charts
 from pipeline.report.collect import Inputs, Read
-from pipeline.report.sections import data, feature_map, models, overview
+from pipeline.report.sections import data, feature_map, models, next_steps, overview
 from pipeline.report.sections.feature_map import Mapped
 from pipeline.report.sections.layers import layers
 from pipeline.report.sections.models import Explain
@@ -43,7 +43,7 @@ def _wrong(read: Read, place: int) -> list[bytes]:
 
 
 def shown(
-    root: Root,
+    inputs: Inputs,
     title: str,
     read: Read,
     found: Mapped,
@@ -55,17 +55,22 @@ def shown(
     """Return what the templates show; `told` is what they say of the origin."""
     return {
         "title": title,
-        "overview": overview.overview(read.models, read.compared, read.audited, looks),
+        "overview": overview.overview(
+            read.models, read.compared, read.audited, looks, random_base=bool(spec.random_base(found.spec))
+        ),
         "ranking": overview.ranking(read.models, read.compared),
         "data_section": data.data(read.everything, read.quarantine, read.audited, found.gallery, read.digests),
         "layers": layers(read.probed),
         "made": [models.made(one) for one in read.models],
         "unknown": [one.name for one in read.models if one.record is None],
-        "panels": [models.errors(one, found.gallery, root, explain) for one in read.models[:PANELS]],
+        "panels": [models.errors(one, found.gallery, inputs.images, explain) for one in read.models[:PANELS]],
         "unpanelled": [one.name for one in read.models[PANELS:]],
         "explains": explain is not None,
         "map": feature_map.section(found, read.everything.classes, set(_wrong(read, 0)), len(read.distinct)),
         "provenance": told,
+        "next_steps": next_steps.steps(
+            next_steps.facts(read, found.spec), **next_steps.places(inputs, read, found.spec)
+        ),
     }
 
 

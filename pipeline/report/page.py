@@ -10,7 +10,7 @@ from typing import Any, Final
 from markupsafe import Markup
 
 from pipeline.report.thumbnails import Atlas, address
-from pipeline.wording import counted, interval, number
+from pipeline.wording import counted, interval
 
 TEMPLATES: Final = Path(__file__).parent / "templates"
 
@@ -50,6 +50,7 @@ def render(context: Mapping[str, Any], data: Mapping[str, Any], pictures: Markup
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.globals |= {"counted": counted, "interval": interval}
     style, script = (Markup(_text(name)) for name in ("page.css", "page.js"))  # noqa: S704, our own files
     policy = {
         "default-src": "'none'",
@@ -59,7 +60,6 @@ def render(context: Mapping[str, Any], data: Mapping[str, Any], pictures: Markup
         "base-uri": "'none'",
         "form-action": "'none'",
     }
-    environment.globals |= {"counted": counted, "interval": interval, "number": number}
     written = "; ".join(f"{name} {value}" for name, value in policy.items())
     shown = {"policy": written, "style": style, "script": script, "pictures": pictures, "data": data_block(data)}
     return environment.get_template("page.html").render(**context, **shown)

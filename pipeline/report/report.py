@@ -99,7 +99,7 @@ def report(
     )
     title = settings.title or inputs.images.absolute().stem
     shown = contents.shown(
-        inputs.images,
+        inputs,
         title,
         found,
         laid,

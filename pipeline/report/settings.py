@@ -22,6 +22,7 @@ class ReportSettings:
     )
     comparison: Path | None = setting(None, "Folder that `hs.compare` wrote: the verdict.")
     reports: Path | None = setting(None, "Folder with NAME.json of `train --report`: what each training took.")
+    growth: Path | None = setting(None, "Folder that `hs.growth` wrote: what more photos would bring.")
     heat_maps: bool = setting(
         False,
         "Show which part of a mistaken picture led a model to its label; the model is run for that. Needs `trained`.",

@@ -85,7 +85,15 @@ def box(x: float, y: float, width: float, height: float, kind: str, title: str |
     return tag("rect", *inside, x=float(x), y=float(y), width=float(width), height=float(height), class_=kind)
 
 
-def axes(x: Axis, y: Axis, *, x_title: str, y_title: str, x_ticks: Sequence[tuple[float, str]] | None = None) -> Markup:
+def axes(
+    x: Axis,
+    y: Axis,
+    *,
+    x_title: str,
+    y_title: str,
+    x_ticks: Sequence[tuple[float, str]] | None = None,
+    y_ticks: Sequence[tuple[float, str]] | None = None,
+) -> Markup:
     """Return both axes with their titles, and a faint rule at each tick of the ordinate.
 
     Parameters
@@ -94,11 +102,11 @@ def axes(x: Axis, y: Axis, *, x_title: str, y_title: str, x_ticks: Sequence[tupl
         That of the ordinate goes upwards: it starts below.
     x_title, y_title : str
         The first stands below the abscissa's numbers, the second above the chart.
-    x_ticks : sequence of (number, words), optional
+    x_ticks, y_ticks : sequence of (number, words), optional
         Instead of round numbers.
     """
     parts: list[Markup] = []
-    for tick, words in y.scale.named():
+    for tick, words in y_ticks if y_ticks is not None else y.scale.named():
         parts.append(rule(x.start, y(tick), x.end, y(tick), "grid"))
         parts.append(text(x.start - 6, y(tick) + 4, words, at="end", kind="tick"))
     for place, words in x_ticks if x_ticks is not None else x.scale.named():

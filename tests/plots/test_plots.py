@@ -55,7 +55,11 @@ def draw(path, kind, labels, seed=0):
     elif kind == "reliability":
         bins = [evaluation.Bin(9, value, (value + 1) / 2, value / 2, 1.0) for value in np.sort(rng.random(min(k, 10)))]
         sure = [evaluation.Bin(9, 1.0, 1.0, 0.9, 1.0), evaluation.Bin(9, 0.0, 0.0, 0.0, 0.3)]
-        panels = {"before $x$\nof one": bins, "after": sure}
+        sureties = rng.random(50)
+        panels = {
+            "before $x$\nof one": evaluation.reliable(bins, sureties),
+            "after": evaluation.reliable(sure, np.ones(3)),
+        }
         evaluation.reliability(panels, path, "bins")
     return path
 
@@ -192,13 +196,12 @@ def draw_layers(path, *, depths=17, accuracy=0.9, chosen=(3, "avg")):
             0.9 * accuracy,
             (1 + 9 * accuracy) / 10,
             1e6 * depth,
-            depth,
         )
         for pooling in ("avg", "max", "grid2", "grid3")
         for depth in range(1, depths + 1)
     ]
     found = layer_scores.scored_layers(rungs, (f"block-{depths - chosen[0]}", chosen[1]))
-    layer_scores.layers(found, path, "a base at 224 px: $why$, in a sentence " * 4)
+    layer_scores.layers(found, path, "a base at 224 px", "$why$, in a sentence " * 12)
     return path
 
 
@@ -213,8 +216,42 @@ def test_layers_are_drawn_whatever_their_accuracy_without_a_warning(depths, accu
 def test_the_layer_that_was_chosen_shows(tmp_path):
     one, other = (pixels(draw_layers(tmp_path / f"{name}.png", chosen=(3, name))) for name in ("avg", "grid3"))
     columns = np.flatnonzero((one != other).any(axis=(0, 2)))
-    assert 0 < np.ptp(columns) < one.shape[1] / 10  # the ring is about the third of seventeen cuts, and nowhere else
-    assert columns.max() < one.shape[1] / 2
+    assert columns.min() < one.shape[1] / 3  # the ring is about the third of seventeen cuts, its name at the right
+    assert columns.max() > 2 * one.shape[1] / 3
+
+
+def test_the_layer_that_was_chosen_is_named_with_its_interval():
+    rung = layer_scores.Rung(1, "block-1", "avg", 0.9, 0.8765, 0.95, 1e6)
+    assert layer_scores.scored_layers([rung], ("block-1", "avg")).words == "chosen: block-1, avg\n0.900 [0.876, 0.950]"
+    assert layer_scores.scored_layers([rung], ("top", "avg")).words == ""
+
+
+def test_images_are_counted_by_tenths_of_confidence():
+    assert evaluation.reliable([], np.array([0.05, 0.5, 0.95, 0.99, 1.0])).counts == [1, 0, 0, 0, 0, 1, 0, 0, 0, 3]
+
+
+def test_a_model_that_is_nearly_right_looks_nearly_right(tmp_path):
+    """Its only bin lies in the corner of axes from 0 to 1, at the dotted line's end."""
+    one, other = (evaluation.reliable([evaluation.Bin(50, 0.99, y, y, y)], np.full(50, 0.99)) for y in (0.99, 0.0))
+    evaluation.reliability({"": one}, tmp_path / "one.png", "")
+    evaluation.reliability({"": other}, tmp_path / "other.png", "")
+    drawn, below = pixels(tmp_path / "one.png"), pixels(tmp_path / "other.png")
+    rows, columns = np.nonzero((drawn != below).any(axis=2))
+    assert columns.min() > 0.85 * drawn.shape[1]
+    assert rows.min() < 0.2 * drawn.shape[0]
+
+
+def test_a_font_that_is_missing_is_named_once_for_each_script(tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(style, "FALLBACK_FONTS", ("A Font",))
+    monkeypatch.setattr(style, "_named", set())
+    counts = {label: {"train": 1} for label in ("\u732b", "\u72ac", "\u0e41\u0e21\u0e27")}
+    for name in ("a.png", "b.png"):
+        dataset.class_counts(counts, tmp_path / name)
+    cjk, thai = (record.getMessage() for record in caplog.records)
+    assert cjk.startswith(
+        "pictures show boxes for letters such as \u732b: no font has them; install one of A Font, and"
+    )
+    assert "such as \u0e41:" in thai
 
 
 @pytest.mark.parametrize("rates", [[100.0], [3.0, 250.0, 40.0], [0.2, 0.21]])

@@ -214,6 +214,17 @@ def test_it_follows_the_system_and_the_button_turns_it(open_page, scheme):
     assert bright() == (scheme == "dark")
 
 
+def test_a_phone_shows_the_whole_navigation_and_the_whole_chart_of_layers(open_page):
+    page = open_page(viewport={"width": 360, "height": 740})
+    shown = page.locator(".top a, #layers .chart").evaluate_all(
+        "all => all.map(one => one.getBoundingClientRect().toJSON())"
+    )
+    assert len(shown) == 9
+    assert all(one["left"] >= 0 and one["right"] <= 360 for one in shown)
+    assert page.locator(".top nav").evaluate("one => one.scrollWidth - one.clientWidth") == 0
+    assert page.locator(".top").bounding_box()["height"] < 80
+
+
 @pytest.mark.parametrize("width", [360, 768])
 def test_a_narrow_screen_is_scrolled_in_one_direction_only(open_page, width):
     page = open_page(viewport={"width": width, "height": 740})

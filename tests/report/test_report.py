@@ -23,7 +23,7 @@ from pipeline.errors import ArtefactError, InputError
 from pipeline.evaluation import compare, evaluate
 from pipeline.evaluation.compare_settings import CompareSettings
 from pipeline.evaluation.settings import EvaluateSettings
-from pipeline.features import features_file
+from pipeline.features import features_file, spec
 from pipeline.features.probe import cut_file
 from pipeline.features.spec import canonical
 from pipeline.heads import train, training_time
@@ -35,10 +35,10 @@ from pipeline.heads.store import HISTORY_COLUMNS
 from pipeline.photos import decode, manifest
 from pipeline.plots.dataset import sizes
 from pipeline.plots.scales import Scale
-from pipeline.report import charts, page, projection, report, svg, thumbnails
+from pipeline.report import charts, collect, page, projection, report, svg, thumbnails
 from pipeline.report.collect import Inputs
 from pipeline.report.report import LARGEST
-from pipeline.report.sections import gallery
+from pipeline.report.sections import gallery, next_steps
 from pipeline.report.sections.heatmaps import HeatMaps
 from pipeline.report.sections.overview import Looks
 from pipeline.report.sections.provenance import Commit
@@ -232,7 +232,7 @@ def test_the_verdict_comes_first_and_is_that_of_the_comparison(world, made):
 def test_every_part_is_there(made):
     _, text = made
     sections = re.findall(r'<section id="(\w+)"', text)
-    assert sections == ["verdict", "data", "layers", "heads", "errors", "map", "provenance"]
+    assert sections == ["verdict", "data", "layers", "heads", "errors", "map", "provenance", "next"]
     words = told(text)
     assert "1 file was not accepted" in words
     assert "damaged: <i>cut</i> off" in words
@@ -324,7 +324,43 @@ def test_reliability_is_drawn_where_an_evaluation_left_it(world, tmp_path):
     _, text = written(replace(world.bare(), evaluations=[tmp_path / "logistic"]), tmp_path / "report.html")
     words = told(text)
     assert "calibration error is 0.010 [0.000, 0.020], at a temperature of 1.500; before (dashed) it was 0.200" in words
-    assert "sure to 0.600, right in 0.600 of 6" in words
+    assert "sure to 0.600, right in 0.600 [0.400, 0.800] of 6" in words
+
+
+def test_labels_that_are_doubtful_are_shown_behind_those_that_are_likely_wrong(world, tmp_path):
+    rows = [[f"0-0{n}.png", "train", CLASSES[0], CLASSES[2], 0.9 - n / 10, n % 2] for n in range(4)]
+    columns = ("path", "split", "label", "suggested", "p_suggested", "confident")
+    publish_csv(copied(world.root / "audit", tmp_path / "audit") / "label_issues.csv", columns, rows)
+    counts = json.loads((tmp_path / "audit/audit.json").read_text()) | {"label_issues": 2, "doubtful_labels": 14}
+    (tmp_path / "audit/audit.json").write_text(json.dumps(counts))
+    _, text = written(world.inputs(audit=tmp_path / "audit"), tmp_path / "report.html")
+    wrong, doubtful = text.split("<h4>Labels that are doubtful: the first 2 of 14</h4>")
+    wrong = wrong.split("<h4>Labels that are likely wrong</h4>")[1]
+    doubtful = doubtful.split("</ul>")[0]
+    assert re.findall(r"0-0\d\.png", wrong) == ["0-01.png", "0-03.png"]
+    assert re.findall(r"0-0\d\.png", doubtful) == ["0-00.png", "0-02.png"]
+    assert doubtful.count("data-picture=") == 2
+    assert 'labelled dark , perhaps grey & "light" (0.90)' in told(doubtful)
+
+
+def test_the_headline_says_that_a_base_was_never_trained(made, world, tmp_path, monkeypatch):
+    said = "test images right, on a base with random weights The base was never trained ( weights: none )"
+    assert said in told(made[1])
+    monkeypatch.setattr(spec, "random_base", lambda described: [])
+    _, text = written(world.bare(), tmp_path / "report.html")
+    assert "random weights" not in told(text)
+
+
+def test_the_page_ends_with_what_next_and_the_commands_to_type(world, made):
+    at, last = world.root, told(made[1].split('<section id="next"')[1])
+    assert f"headstart extract '{at}/photos' '{at}/manifest.csv' '{at}/features.h5' --backbone tiny" in last
+
+
+def test_what_more_photos_would_bring_is_read_from_the_learning_curve(world, tmp_path):
+    (tmp_path / "growth.json").write_text('{"gain": 0.021, "gain_low": 0.004, "gain_high": 0.03}')
+    found = next_steps.facts(collect.read(world.inputs(growth=tmp_path)), SPEC)
+    assert found.gain == pytest.approx((2.1, 0.4, 3.0))
+    assert next_steps.facts(collect.read(world.inputs()), SPEC).gain is None
 
 
 def copied(source, target):

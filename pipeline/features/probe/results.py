@@ -117,17 +117,14 @@ def write(cut_path: Path, finding: Finding) -> None:
     found, spec = finding.recommendation, finding.plan.spec
     publish_csv(cut_path.with_name("layers.csv"), LAYERS, map(_row, finding.judged, found.differences))
     rungs = [
-        layer_scores.Rung(
-            one.depth, one.cut, one.pooling, judged.accuracy, *judged.interval, one.multiply_adds, one.bytes
-        )
+        layer_scores.Rung(one.depth, one.cut, one.pooling, judged.accuracy, *judged.interval, one.multiply_adds)
         for judged in finding.judged
         for one in [judged.candidate]
     ]
     chosen = found.chosen.candidate
-    title = f"{finding.plan.backbone.name} at {finding.plan.size} px: {found.why}"
-    layer_scores.layers(
-        layer_scores.scored_layers(rungs, (chosen.cut, chosen.pooling)), plot(cut_path, "layers"), title
-    )
+    scored = layer_scores.scored_layers(rungs, (chosen.cut, chosen.pooling))
+    base = f"{finding.plan.backbone.name} at {finding.plan.size} px"
+    layer_scores.layers(scored, plot(cut_path, "layers"), base, found.why)
     measured_at = {"size": spec["size"], "resize": spec["resize"], "weights": spec["weights"]}
     cut_file.write(
         cut_path,

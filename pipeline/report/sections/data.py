@@ -1,6 +1,6 @@
 """The data: how many images of what, their sizes, samples, what was refused, and what an audit found."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -30,6 +30,7 @@ _COUNTED: Final = (
     ("outliers", "Images far from all others"),
     ("inseparable_classes", "Pairs of classes that are not told apart"),
 )
+_CONFIDENT: Final = {"label_issues": "1", "doubtful_labels": "0"}
 
 
 def samples(images: Manifest) -> dict[str, list[bytes]]:
@@ -109,19 +110,20 @@ def wanted(audited: Audited | None, digests: Mapping[str, bytes]) -> list[bytes]
     """Return the digests of images that the audit's findings show."""
     if audited is None:
         return []
-    paths = [row[key] for row in _pairs(audited) for key in ("path_a", "path_b")]
-    paths += [row["path"] for row in (*_issues(audited), *_outliers(audited))]
+    pairs = [row for alike in (False, True) for row in _pairs(audited, alike=alike)[:LISTED]]
+    paths = [row[key] for row in pairs for key in ("path_a", "path_b")]
+    paths += [row["path"] for row in (*_issues(audited), *_issues(audited, "0"), *_outliers(audited))]
     return [digests[path] for path in paths if path in digests]
 
 
-def _pairs(audited: Audited) -> list[Row]:
-    """Return the pairs that matter most: leaks, contradictions, then copies as the table has them."""
-    found = [row for row in audited.duplicates if row["kind"] != "alike"]
-    return sorted(found, key=lambda row: (row["leakage"] != "1", row["conflict"] != "1"))[:LISTED]
+def _pairs(audited: Audited, *, alike: bool) -> list[Row]:
+    """Return pairs that are merely alike, or those that matter more: leaks, contradictions, then other copies."""
+    found = [row for row in audited.duplicates if (row["kind"] == "alike") == alike]
+    return sorted(found, key=lambda row: (row["leakage"] != "1", row["conflict"] != "1"))
 
 
-def _issues(audited: Audited) -> list[Row]:
-    return [row for row in audited.label_issues if row["confident"] == "1"][:LISTED]
+def _issues(audited: Audited, confident: str = "1") -> list[Row]:
+    return [row for row in audited.label_issues if row["confident"] == confident][:LISTED]
 
 
 def _outliers(audited: Audited) -> list[Row]:
@@ -135,17 +137,31 @@ def _audit(audited: Audited, gallery: Gallery, digests: Mapping[str, bytes]) -> 
     return {
         "counts": [(audited.counts[key], words) for key, words in _COUNTED if audited.counts.get(key)],
         "pairs": [
-            {
-                "sides": [{"path": row[f"path_{s}"], "picture": picture(row[f"path_{s}"])} for s in "ab"],
-                "labels": [row.get(f"label_{side}", "") for side in "ab"],
-                "splits": [row.get(f"split_{side}", "") for side in "ab"],
-                "leakage": row["leakage"] == "1",
-                "conflict": row["conflict"] == "1",
-            }
-            for row in _pairs(audited)
+            (title, len(found), [_pair(row, picture) for row in found[:LISTED]])
+            for title, alike in (("Copies", False), ("Pairs that merely look alike", True))
+            for found in [_pairs(audited, alike=alike)]
         ],
         "issues": [
-            dict(row, picture=picture(row["path"]), sure=numeric(row, "p_suggested")) for row in _issues(audited)
+            (
+                words,
+                audited.counts.get(kind, 0),
+                [
+                    dict(row, picture=picture(row["path"]), sure=numeric(row, "p_suggested"))
+                    for row in _issues(audited, confident)
+                ],
+            )
+            for kind, words in _COUNTED
+            if (confident := _CONFIDENT.get(kind))
         ],
         "outliers": [dict(row, picture=picture(row["path"]), far=numeric(row, "score")) for row in _outliers(audited)],
+    }
+
+
+def _pair(row: Row, picture: Callable[[str], int | None]) -> dict[str, Any]:
+    return {
+        "sides": [{"path": row[f"path_{side}"], "picture": picture(row[f"path_{side}"])} for side in "ab"],
+        "labels": [row.get(f"label_{side}", "") for side in "ab"],
+        "splits": [row.get(f"split_{side}", "") for side in "ab"],
+        "leakage": row["leakage"] == "1",
+        "conflict": row["conflict"] == "1",
     }

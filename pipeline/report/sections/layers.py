@@ -21,14 +21,16 @@ def layers(probed: Probed | None) -> dict[str, Any] | None:
             row["pooling"],
             *_estimate(row),
             multiply_adds=numeric(row, "multiply_adds"),
-            bytes=int(row["bytes"]),
         )
         for row in probed.layers
     ]
+    found = scored_layers(rungs, chosen) if rungs else None
     return {
         "why": cut["why"],
         "backbone": cut["backbone"],
-        "chart": charts.layers(scored_layers(rungs, chosen)) if rungs else None,
+        "chart": found and charts.layers(found),
+        "poolings": list(found.lines) if found else [],
+        "chosen": found.words if found else "",
         "rows": [
             {
                 "cut": row["cut"],

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from pipeline.features.spec import flat
 from pipeline.photos.remote import Root
-from pipeline.plots import training_curves
+from pipeline.plots import evaluation, training_curves
 from pipeline.plots.evaluation import Bin
 from pipeline.report import charts, thumbnails
 from pipeline.report.artefacts import Evaluated, Row, numeric
@@ -250,8 +250,9 @@ def _reliability(one: Evaluated) -> dict[str, Any] | None:
     if not states:
         return None
     *before, (temperature, bins) = states.items()
+    found = evaluation.reliable(bins, one.predictions.probabilities.max(axis=1))
     return {
-        "chart": charts.reliability(bins, before[0][1] if before else []),
+        "chart": charts.reliability(found, before[0][1] if before else []),
         "temperature": float(temperature) if before else None,
         "error": estimate(one.metrics, "ece"),
         "before": estimate(one.metrics, "uncalibrated_ece") if before else None,

@@ -18,11 +18,11 @@ TITLES: Final = {
 }
 PAIRS: Final = 30
 
-_MINDED: Final = (
-    ("leakage", "test image is a copy of one that was learned from", "test images are copies of ones learned from"),
-    ("conflicts", "picture has two labels", "pictures have two labels"),
-    ("label_issues", "label is likely wrong", "labels are likely wrong"),
-)
+_MINDED: Final = {
+    "leakage": ("test image is a copy of one that was learned from", "test images are copies of ones learned from"),
+    "conflicts": ("picture has two labels", "pictures have two labels"),
+    "label_issues": ("label is likely wrong", "labels are likely wrong"),
+}
 
 
 class Looks(NamedTuple):
@@ -33,7 +33,12 @@ class Looks(NamedTuple):
 
 
 def overview(
-    judged: Sequence[Evaluated], compared: Document | None, audited: Audited | None, looks: Looks | None
+    judged: Sequence[Evaluated],
+    compared: Document | None,
+    audited: Audited | None,
+    looks: Looks | None,
+    *,
+    random_base: bool,
 ) -> dict[str, Any]:
     """Return what the page says first.
 
@@ -45,6 +50,8 @@ def overview(
         ``comparison.json``.
     audited : Audited or None
     looks : Looks or None
+    random_base : bool
+        Whether the base that made the features was never trained.
     """
     best = judged[0]
     right = sum(a == b for a, b in zip(best.predictions.labels, best.predictions.predicted, strict=True))
@@ -56,21 +63,15 @@ def overview(
         "sentences": [] if compared is None else [compared["verdict"], *compared["fine_tuning"]],
         "compared": compared is not None,
         "models": len(judged),
-        "minded": minded(audited),
+        "minded": minded(audited.counts if audited else {}),
         "looks": looks,
+        "random_base": random_base,
     }
 
 
-def minded(audited: Audited | None) -> list[str]:
-    """Say which findings of the audit touch the numbers."""
-    if audited is None:
-        return []
-    found = []
-    for key, one, several in _MINDED:
-        count = audited.counts.get(key, 0)
-        if count:
-            found.append(counted(count, one, several))
-    return found
+def minded(counts: Mapping[str, int], kinds: Sequence[str] = tuple(_MINDED)) -> str:
+    """Say which findings of the audit touch the numbers, of these kinds; nothing where there are none."""
+    return "; ".join(counted(counts[kind], *_MINDED[kind]) for kind in kinds if counts.get(kind))
 
 
 def estimate(metrics: Mapping[str, float], name: str) -> tuple[float, float, float] | None:

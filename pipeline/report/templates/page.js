@@ -311,12 +311,6 @@ function dialogs() {
   }
 }
 
-/* Of a chart that is wider than the screen the end matters most. */
-
-function ends() {
-  for (const chart of all(".scroll > .chart")) chart.parentElement.scrollLeft = chart.parentElement.scrollWidth;
-}
-
 function printing() {
   let opened = [];
   addEventListener("beforeprint", () => {
@@ -333,5 +327,4 @@ tabs();
 legend();
 map();
 dialogs();
-ends();
 printing();
