@@ -9,7 +9,6 @@ colours away.
 import contextlib
 import logging
 import os
-import re
 import stat
 import sys
 import time
@@ -20,9 +19,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from pipeline.errors import NAMED, SETTING, HeadstartError, SettingError
+from pipeline.errors import HeadstartError, SettingError
 from pipeline.wording import Pace
 from stages.options import params_yaml
+from stages.options.as_typed import in_options
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Bar
@@ -36,7 +36,6 @@ LOGGER: Final = logging.getLogger("pipeline")  # above those of all modules of t
 TENSORFLOW: Final = logging.getLogger("tensorflow")
 LEVELS: Final = (logging.WARNING, logging.INFO, logging.DEBUG)  # by how often -v was given
 QUIET: Final = "stages.console.quiet"
-QUOTES: Final = "'\""
 BEGINS_AGAIN: Final = "The same command begins again."
 INTERRUPTED, PIPE_CLOSED = 130, 141  # what a shell makes of the signals SIGINT and SIGPIPE: 128 and their number
 
@@ -125,25 +124,6 @@ def _in_words(error: Exception) -> str:
         named = error.filename if error.filename2 is None else error.filename2
         return f"{os.fsdecode(named)}: {error.strerror}"
     return in_options(str(error))
-
-
-def in_options(text: str) -> str:
-    """Return what the library says, with settings as options and steps as commands: see `pipeline.errors`."""
-    return NAMED.sub(_as_typed, text)
-
-
-def _as_typed(found: "re.Match[str]") -> str:
-    if not found["step"]:
-        return _option(found)
-    options = re.sub(SETTING, _option, found["arguments"] or "").replace(",", "")
-    return f"`{' '.join(('headstart', found['step'], options)).strip()}`"
-
-
-def _option(found: "re.Match[str]") -> str:
-    name, value = f"--{found['setting'].replace('_', '-')}", found["value"]
-    if value in (None, "True", "..."):
-        return name
-    return f"{name} {'none' if value == 'None' else value.strip(QUOTES)}"
 
 
 def _tell(ctx: click.Context, parameter: click.Parameter, count: int) -> None:

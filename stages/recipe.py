@@ -28,7 +28,6 @@ FOLDER: Final = "recipes"
 PARAMS: Final = "params.yaml"
 KEPT: Final = ".dvc/tmp/params.yaml"  # the user's own while a recipe runs
 HEADS: Final = "train"
-WEIGHTS: Final = ("imagenet", "none")
 STOPS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 Options = dict[str, Any]
@@ -77,7 +76,9 @@ def recipe(ctx: click.Context, name: str | None, listed: bool, weights: str | No
         raise click.UsageError(f"expected NAME or --list, received {'both' if listed else 'neither'}", ctx)
     root = project(Path.cwd())
     if name is None:
-        click.echo("\n".join(_table(root)))
+        found = [find(root, one) for one in names(root)]
+        width = max((len(one.name) for one in found), default=0)
+        click.echo("\n".join(f"{one.name:{width}}  {one.sentence}" for one in found))
         return
     chosen = find(root, name)
     require_git(root)
@@ -268,19 +269,13 @@ def _git(root: Path, *words: str) -> str | None:
 
 def _weights(given: str | None, root: Path) -> list[str]:
     """Return the changes that name the base's weights; fine-tuning must be told of a file, and finds the rest."""
-    if given is None or given in WEIGHTS:
-        return [] if given is None else [f"+base.weights={given}"]
+    if given in (None, "imagenet", "none"):
+        return [f"+base.weights={given}"] if given else []
     file = Path(given).resolve()
     if not file.is_file():
         raise InputError(f"--weights: expected imagenet, none or a file, received {given!r}")
     named = json.dumps(str(file.relative_to(root.resolve()) if file.is_relative_to(root.resolve()) else file))
     return [f"+base.weights={named}", f"+finetune.weights={named}"]
-
-
-def _table(root: Path) -> list[str]:
-    found = [find(root, name) for name in names(root)]
-    width = max((len(one.name) for one in found), default=0)
-    return [f"{one.name:{width}}  {one.sentence}" for one in found]
 
 
 def _mapping(path: Path) -> dict[str, Any]:

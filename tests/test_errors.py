@@ -5,7 +5,7 @@ import pickle
 import pytest
 
 from pipeline.errors import ArtefactError, InputError, SettingError
-from stages.console import in_options
+from stages.options.as_typed import in_options
 
 
 @pytest.mark.parametrize(

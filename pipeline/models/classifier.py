@@ -19,9 +19,8 @@ from numpy.typing import NDArray
 from pipeline.backbones.engines.engine import Engine, choose, open_engine
 from pipeline.errors import InputError
 from pipeline.features import resolve, spec
+from pipeline.heads import store as heads
 from pipeline.heads.calibration import calibrate, thresholds
-from pipeline.heads.store import HEAD_FILE
-from pipeline.heads.store import load as load_head
 from pipeline.models import store
 from pipeline.models.numpy_head import Readout
 from pipeline.models.outputs import Depth, Outputs, Probabilities
@@ -198,9 +197,9 @@ class HeadClassifier(Classifier):
     def __init__(self, directory: Path, runtime: Runtime | None) -> None:
         super().__init__(runtime)
         self.path = directory
-        self._head, record = load_head(directory)
+        self._head, record = heads.load(directory)
         self._spec: spec.Spec = record["spec"]
-        self.identity = self.head = of_file(directory / HEAD_FILE)
+        self.identity = self.head = of_file(directory / heads.HEAD_FILE)
         if runtime:
             resolve.SPEC.require(self._spec, f"{directory}: the spec of its features")
         self.classes, self.history = record["classes"], self._head.history_

@@ -22,7 +22,7 @@ from pipeline.models.finetuning.settings import FinetuneSettings
 from pipeline.photos.settings import PrepareSettings
 from pipeline.report.settings import ReportSettings
 from pipeline.setting import build, check, described
-from stages.console import in_options
+from stages.options.as_typed import in_options
 from stages.options.of_settings import settings_of
 
 # Of each command its settings, and the options that are the command line's own: where results go, and what to do.
