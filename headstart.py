@@ -88,6 +88,7 @@ __all__ = [
     "Predictions",
     "Trained",
     "audit",
+    "backbones",
     "compare",
     "evaluate",
     "export",
@@ -120,6 +121,17 @@ class Loaded:
         files = expand([Path(photo) for photo in photos])
         with _progress("images") as advance:
             return Predictions(list(files.predictions(self._predictor, progress=advance)))
+
+
+def backbones(backbone: str | None = None) -> list[str]:
+    """Return the names of the pretrained bases; of the base `backbone`, those of the layers where it can be cut."""
+    from pipeline.backbones import cutting, table, weights
+
+    if backbone is None:
+        return list(table.BACKBONES)
+    base = table.find(backbone)
+    random = weights.find_weights(base, "none", size=base.size, alpha=1.0, seed=0)
+    return list(cutting.cut_points(weights.load(base, size=base.size, alpha=1.0, weights=random)))
 
 
 @takes(PrepareSettings)

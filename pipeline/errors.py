@@ -3,7 +3,7 @@
 ::
 
     HeadstartError
-    ├── InputError          something the user gave is not what was expected: a folder, an option, a CSV
+    ├── InputError          something the user gave is not what was expected: a folder, a setting, a CSV
     │   ├── SettingError    a setting is out of its range, or does not go with another; nothing was done
     │   ├── CutError        the layer is no place where the network can be cut
     │   └── WeightsError    the weights are not there, or are not those of this network
@@ -19,8 +19,8 @@ speaks Python. In backticks stands a setting, with its value or without, or the 
 
     `val_fraction`    `folds=5`    `stratify=True`    `head="knn"`    `hs.prepare`    `hs.prepare(exclude=...)`
 
-So do warnings, and the help of settings. The command line translates these into ``--folds 5`` and ``headstart prepare
---exclude``; hence nothing else stands in backticks.
+So do warnings, and the help of settings. The command line translates these into its options and commands; hence nothing
+else stands in backticks.
 """
 
 import re

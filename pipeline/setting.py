@@ -55,7 +55,7 @@ class Need:
         if self.values == (None,):
             return f"no `{self.name}`"
         if self.values:
-            return " or ".join(f"`{self.name}={value}`" for value in self.values)
+            return " or ".join(f"`{self.name}={value!r}`" for value in self.values)
         if other.type is bool:
             return f"`{self.name}=True`"
         return f"`{self.name}` of {self.least} or more" if other.type is int else f"`{self.name}`"
@@ -189,8 +189,8 @@ class Described:
         about = self.about
         words = (
             ("of at least", about.least),
-            ("of at most", about.most),
             ("above", about.above),
+            ("of at most", about.most),
             ("below", about.below),
         )
         ends = [f"{word} {end:g}" for word, end in words if end is not None]
@@ -273,9 +273,9 @@ def require_effect(settings: Any, given: Collection[str] = ()) -> None:
         if changed or (name in given and not switched):
             wanted = " or ".join(need.words(known[need.name]) for need in needs)
             value = None if len(needs) > 1 else values[needs[0].name]
-            shown = value[0] if isinstance(value, tuple) and value else value
+            shown = value[0] if isinstance(value, tuple) and value else str(value) if isinstance(value, Path) else value
             none = shown is None or shown is False or shown == ()
-            raise SettingError.of(name, f"with {wanted}", None if none else f"`{needs[0].name}={shown}`")
+            raise SettingError.of(name, f"with {wanted}", None if none else f"`{needs[0].name}={shown!r}`")
 
 
 def _flat(settings: Any) -> Iterator[tuple[str, Any]]:

@@ -9,7 +9,7 @@ from pipeline.backbones.backbone import Backbone
 from pipeline.backbones.layer_table import LayerRow
 from pipeline.backbones.table import BACKBONES, find
 from pipeline.backbones.weights import find_weights, load, offline_path
-from pipeline.errors import SettingError
+from pipeline.errors import InputError, SettingError
 from stages.console import Stage, show_table
 from stages.options.of_settings import given
 
@@ -29,10 +29,17 @@ def backbones(name: str | None, size: int | None, alpha: float) -> None:
         header: Sequence[str] = ("backbone", "parameters", "size", "features", "width multipliers", "offline")
         right = {1, 2, 3}
     else:
-        rows = _layers(find(name), size, alpha)
+        rows = _layers(_found(name), size, alpha)
         header = ("layer", "kind", "output", "parameters", "trainable", "frozen", "cut", "multiply-adds", "bytes")
         right = {2, 3, 4, 5, 7, 8}
     show_table(header, list(rows), right=right)
+
+
+def _found(name: str) -> Backbone:
+    try:
+        return find(name)
+    except InputError as error:
+        raise InputError(f"NAME: expected {error.expected}, received {error.received}") from error
 
 
 def _summary(backbone: Backbone) -> Sequence[str]:

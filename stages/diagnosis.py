@@ -16,6 +16,7 @@ from pipeline.backbones.table import BACKBONES
 from pipeline.errors import HeadstartError
 from pipeline.features.cache import inventory
 from pipeline.wording import counted
+from stages.options.as_typed import in_options
 
 State = Literal["ok", "note", "wrong"]
 
@@ -167,7 +168,7 @@ def _rows(cache: Path) -> Iterator[Finding]:
     try:
         held = inventory.contents(cache)
     except HeadstartError as error:
-        yield Finding("rows", "wrong", str(error), "")
+        yield Finding("rows", "wrong", in_options(str(error)), "")
         return
     damaged = sum(len(one.damaged) for one in held)
     found = f"{sum(one.rows for one in held):,} under {counted(len(held), 'spec')}"

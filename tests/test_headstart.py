@@ -162,7 +162,7 @@ def test_a_value_out_of_range_is_refused_before_any_work(here: Path) -> None:
 
 def test_a_list_stands_for_several_values_and_none_for_no_value(here: Path) -> None:
     features = hs.extract(hs.prepare("photos", stratify=True, workers=1), **TINY)
-    with pytest.raises(hs.InputError, match="is an option of"):
+    with pytest.raises(hs.InputError, match="`hidden`: expected with `head='dense'`, received `head='logistic'`"):
         hs.train(features, head="logistic", hidden=[8])
     assert features.warnings[0] == RANDOM
     assert hs.train(features, calibrate="none").warnings == [RANDOM]

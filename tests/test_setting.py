@@ -88,8 +88,11 @@ class Needy:
         ({"rate": 0.1}, "`rate`: expected with `epochs` of 1 or more, received `epochs=0`"),
         ({"rate": 0.5, "epochs": 0}, "`rate`: expected with `epochs` of 1 or more, received `epochs=0`"),
         ({"flip": "both", "views": 1}, "`flip`: expected with `views` of 2 or more, received `views=1`"),
-        ({"quantize": True}, "`quantize`: expected with `format=tflite` or `format=keras`, received `format=onnx`"),
-        ({"file": Path("cut.json"), "cut": "top"}, "`cut`: expected with no `file`, received `file=cut.json`"),
+        (
+            {"quantize": True},
+            "`quantize`: expected with `format='tflite'` or `format='keras'`, received `format='onnx'`",
+        ),
+        ({"file": Path("cut.json"), "cut": "top"}, "`cut`: expected with no `file`, received `file='cut.json'`"),
         ({"images": Path("a")}, "`images`: expected with `search=True` or `file`, received none"),
     ],
 )

@@ -43,6 +43,7 @@ from pipeline.photos.duplicates import near_duplicates, perceptual_hash
 from pipeline.photos.duplicates.perceptual_hash import Signature, Signatures
 from pipeline.photos.manifest import Manifest
 from pipeline.photos.remote import Root, located
+from pipeline.setting import check
 from pipeline.stats.nearest_neighbours import Vectors, close_pairs, directions
 from pipeline.storage.atomic import published
 from pipeline.types import Progress
@@ -92,7 +93,7 @@ def audit(
     ArtefactError
         An image is gone or not what the manifest says, the features lack images, or a file is damaged.
     """
-    settings.check()
+    check(settings)
     head = head or unfitted(TrainSettings(C=settings.C, seed=settings.seed))
     everything = manifest.read(manifest_path)
     distinct, copies = _distinct(everything)
@@ -176,7 +177,7 @@ def _signatures(root: Root, distinct: Manifest, workers: int | None, progress: P
     if failed:
         raise ArtefactError(
             f"{root}: expected the images of the manifest, received {len(failed):,} that cannot be used, the first "
-            f"{failed[0]}; run `headstart prepare` again"
+            f"{failed[0]}; run `hs.prepare` again"
         )
     return perceptual_hash.as_columns(signed)
 
@@ -193,7 +194,7 @@ def _rows(features: Features, distinct: Manifest) -> Vectors:
     if row is not None:
         raise ArtefactError(
             f"{features.path}: expected finite features, received NaN or infinity for {distinct.paths[row]}: "
-            "run `headstart extract` again"
+            "run `hs.extract` again"
         )
     return X
 

@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 
-from pipeline.errors import SettingError
 from pipeline.heads.settings import TrainSettings
 from pipeline.photos.settings import decoders_setting, hash_distance_setting
 from pipeline.setting import setting
@@ -23,10 +22,3 @@ class AuditSettings:
     C: float = setting(TrainSettings.C, "Inverse strength of the penalty of the heads that judge labels.", above=0.0)
     seed: int = setting(0, "Seed of the folds.", least=0)
     workers: int | None = decoders_setting()
-
-    def check(self) -> None:
-        """Raise SettingError for a value out of its range; two are checked where they are used."""
-        if not 0 < self.min_cosine <= 1:
-            raise SettingError(f"--min-cosine: expected a number above 0, at most 1, received {self.min_cosine}")
-        if self.neighbours < 1:
-            raise SettingError(f"--neighbours: expected 1 or more, received {self.neighbours}")

@@ -52,9 +52,9 @@ def build(backbone: Backbone, *, size: int, alpha: float, seed: int) -> Any:
 def check_alpha(backbone: Backbone, alpha: float) -> None:
     """Raise InputError unless the backbone can have this width multiplier."""
     if not backbone.alphas and alpha != 1.0:
-        raise InputError(f"alpha: expected 1, since {backbone.name} has no width multiplier, received {alpha:g}")
+        raise InputError.of("alpha", f"1, since {backbone.name} has no width multiplier", f"{alpha:g}")
     if alpha <= 0.0:
-        raise InputError(f"alpha: expected a positive width multiplier, received {alpha:g}")
+        raise InputError.of("alpha", "a positive width multiplier", f"{alpha:g}")
 
 
 def name_layers(base: Any) -> None:

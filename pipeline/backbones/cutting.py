@@ -121,11 +121,11 @@ def _checked(base: Any, cut: str) -> str:
         near = sorted(points, key=lambda point: abs(order[point] - order[cut]))[:NEAREST]
         near = sorted(near, key=lambda point: order[point])
         raise CutError(
-            f"cut: expected a layer that all data passes through, received {cut!r}, which lies beside a branch; "
+            f"`cut`: expected a layer that all data passes through, received {cut!r}, which lies beside a branch; "
             f"the nearest such layers are {', '.join(near)}"
         )
     raise CutError(
-        f"cut: expected one of the {len(points)} layers where {base.name} can be cut, received {cut!r}; "
+        f"`cut`: expected one of the {len(points)} layers where {base.name} can be cut, received {cut!r}; "
         f"the topmost are {', '.join(points[-NEAREST:])}"
     )
 
@@ -155,20 +155,20 @@ def _leaving(model: Any, name: str) -> Any:
         if layer_graph.is_nested(node.operation) and name in {step.name for step in layer_graph.steps(node.operation)}:
             inner = layer_graph.functional(node.operation)
             return Model(inner.input, _leaving(inner, name))(node.input_tensors[0])
-    raise CutError(f"cut: expected a layer of {model.name}, received {name!r}")
+    raise CutError.of("cut", f"a layer of {model.name}", repr(name))
 
 
 def _pool(x: Any, pooling: str) -> Any:
     from keras import layers
 
     if pooling not in POOLINGS:
-        raise CutError(f"pooling: expected one of {', '.join(POOLINGS)}, received {pooling!r}")
+        raise CutError.of("pooling", f"one of {', '.join(POOLINGS)}", repr(pooling))
     if pooling == "none":
         return x
     if pooling == "flatten":
         return layers.Flatten()(x)
     if len(x.shape) != 4:
-        raise CutError(f"pooling: expected activations (B, H, W, C) for {pooling!r}, received shape {tuple(x.shape)}")
+        raise CutError(f"`pooling`: expected activations (B, H, W, C) for {pooling!r}, received shape {tuple(x.shape)}")
     if pooling == "avg":
         return layers.GlobalAveragePooling2D()(x)
     if pooling == "max":

@@ -1,4 +1,4 @@
-"""What each layer of a base is, holds and costs: the table behind ``headstart backbones NAME``."""
+"""What each layer of a base is, holds and costs."""
 
 import math
 from collections.abc import Iterable, Sequence

@@ -24,8 +24,8 @@ def find(name: str) -> Backbone:
     if name in BACKBONES:
         return BACKBONES[name]
     near = difflib.get_close_matches(name, BACKBONES, n=3, cutoff=0.5)
-    hint = f"; did you mean {' or '.join(near)}?" if near else "; `headstart backbones` lists them"
-    raise InputError(f"backbone: expected one of {len(BACKBONES)} names, received {name!r}{hint}")
+    hint = f"; did you mean {' or '.join(near)}?" if near else "; `hs.backbones` lists them"
+    raise InputError.of("backbone", f"one of {len(BACKBONES)} names", f"{name!r}{hint}")
 
 
 def resolve_cut(backbone: Backbone, cut: str) -> str:
@@ -40,7 +40,7 @@ def resolve_cut(backbone: Backbone, cut: str) -> str:
         If it is a word such as ``block-9`` that this backbone's table does not list.
     """
     if cut.startswith("block-") and cut not in backbone.cuts:
-        raise CutError(f"cut: expected one of {', '.join(backbone.cuts)} or a layer's name, received {cut!r}")
+        raise CutError.of("cut", f"one of {', '.join(backbone.cuts)} or a layer's name", repr(cut))
     return backbone.cuts.get(cut, cut)
 
 

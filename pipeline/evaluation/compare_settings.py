@@ -10,7 +10,9 @@ from pipeline.setting import setting
 class CompareSettings:
     """What training cost, and how sure the differences are."""
 
-    reports: Path | None = setting(None, "Folder with NAME.json from `train --report`: what each head or model cost.")
+    reports: Path | None = setting(
+        None, "Folder with NAME.json, the report of a training: what each head or model cost."
+    )
     seed: int = setting(0, "Seed of the bootstrap.", least=0)
     resamples: int = setting(
         2000, "Resamples of the bootstrap that gives the intervals of differences in log loss.", least=100

@@ -82,8 +82,8 @@ def evaluate(
     test = test.take(sorted(range(len(test)), key=test.paths.__getitem__))
     if not len(test):
         raise InputError(
-            f"{manifest_path}: expected images in the test split, received none: run `headstart prepare` with a "
-            "--test-fraction above 0, with --stratify if there are few images"
+            f"{manifest_path}: expected images in the test split, received none: run `hs.prepare` with a "
+            "`test_fraction` above 0, with `stratify=True` if there are few images"
         )
     trained = classifier.load(trained_dir, settings.runtime)
     classes = trained.classes

@@ -164,8 +164,7 @@ def read_predictions(out_dir: Path) -> Predictions:
         found = _parsed(header, rows)
     except (OSError, ValueError, csv.Error) as error:
         raise ArtefactError(
-            f"{path}: expected predictions written by this version of 'headstart evaluate', received: {error}; "
-            "evaluate again"
+            f"{path}: expected predictions written by this version of `hs.evaluate`, received: {error}; evaluate again"
         ) from error
     return found
 

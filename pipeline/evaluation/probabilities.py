@@ -81,4 +81,4 @@ def predict(
 
 def _check_tta(tta: bool, features: Features) -> None:
     if tta and not features.views:
-        raise InputError(f"--tta: expected features of several views, received {features.path} with one")
+        raise InputError.of("tta", "features of several views", f"{features.path} with one")

@@ -13,7 +13,7 @@ from pipeline.setting import setting
 class EvaluateSettings:
     """How a head or a model is judged; `engine`, `batch_size` and `cache` are how a model is run."""
 
-    tta: bool = setting(False, "Average the predictions over the views in FEATURES (test-time augmentation).")
+    tta: bool = setting(False, "Average the predictions over the views in the features (test-time augmentation).")
     seed: int = setting(0, "Seed of the bootstrap.", least=0)
     resamples: int = setting(2000, "Resamples of the bootstrap that gives the intervals.", least=100)
     engine: EngineName = engine_setting()

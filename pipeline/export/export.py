@@ -38,11 +38,11 @@ OPERATION: Final = re.compile(r"(?:tf\.|OpType: |operations?: |op \[\S+ )(\w+)")
 def rows_of(settings: ExportSettings) -> list[Format]:
     """Return the formats to write, those of TFLite for each kind; InputError if there is none of a name."""
     if odd := [name for name in settings.format if name not in NAMES]:
-        raise InputError(f"--format: expected among {', '.join(NAMES)}, received {', '.join(odd)}")
+        raise InputError.of("format", f"some of {', '.join(NAMES)}", ", ".join(odd))
     kinds = ["tflite" if kind == "none" else f"tflite-{kind}" for kind in settings.quantize]
     wanted = {name for name in settings.format if name != "tflite"} | set(kinds if "tflite" in settings.format else [])
     if not wanted:
-        raise InputError("--format: expected one format or more, received none")
+        raise InputError.of("format", "one format or more", None)
     return [row for name, row in FORMATS.items() if name in wanted]
 
 
@@ -102,7 +102,7 @@ def export(model_dir: Path, out_dir: Path, settings: ExportSettings, *, progress
     """
     rows, evaluation, cache = rows_of(settings), settings.evaluation, settings.cache
     if (settings.images is None) != (settings.manifest is None):
-        raise SettingError("expected --images and --manifest together, received one of them")
+        raise SettingError("expected `images` and `manifest` together, received one of them")
     data = Data(settings.images, settings.manifest) if settings.images and settings.manifest else None
     bundle.require_replaceable(out_dir)
     _require_installed(rows)
@@ -151,7 +151,7 @@ def _calibration(
     if not any(row.name == "tflite-int8" for row in rows):
         return None
     if data is None or table is None:
-        raise InputError("--quantize int8: expected --images and --manifest to calibrate on, received none")
+        raise InputError("`quantize='int8'`: expected `images` and `manifest` to calibrate on, received none")
     chosen = parity.chosen(table, "train", settings.calibration_images)
     if not len(chosen):
         raise InputError(f"{data.manifest}: expected training images to calibrate int8 on, received none")
@@ -162,7 +162,7 @@ def _require_installed(rows: Sequence[Format]) -> None:
     for row in rows:
         if missing := [name for name in row.needs if importlib.util.find_spec(name) is None]:
             raise InputError(
-                f"--format {row.name.partition('-')[0]}: expected {', '.join(row.needs)}, received no "
+                f"`format={row.name.partition('-')[0]!r}`: expected {', '.join(row.needs)}, received no "
                 f"{' and no '.join(missing)}: pip install 'headstart[export]'"
             )
 
@@ -177,7 +177,7 @@ def _write(row: Format, graph: Graph, path: Path, samples: Samples | None) -> No
         if "No space left" in text or "Disk quota" in text:
             raise StorageError(f"{path}: {text[:200]}") from error
         raise InputError(
-            f"--format {row.name.partition('-')[0]}: expected a network that its converter takes, received one with "
+            f"`format={row.name.partition('-')[0]!r}`: expected a network that its converter takes, received one with "
             f"{_part(text, graph)}: {type(error).__name__}: {text[:120]}"
         ) from error
 

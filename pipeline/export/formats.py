@@ -34,7 +34,7 @@ class Format:
     Attributes
     ----------
     name : str
-        As `headstart export --format` takes it; of a quantised TFLite file, with the kind behind a hyphen.
+        As a user writes it; of a quantised TFLite file, with the kind behind a hyphen.
     path : str
         Of the file, or the folder, in the folder of an export.
     files : tuple of str

@@ -124,9 +124,9 @@ def reference(model: Model, root: Root, table: Manifest, *, cache: Path | None) 
         There is no image, one cannot be read, or the model has other classes.
     """
     if not len(table):
-        raise InputError("--manifest: expected images in the test split to compare formats on, received none")
+        raise InputError.of("manifest", "images in the test split to compare formats on", None)
     if strangers := sorted(set(table.labels) - set(model.classes)):
-        raise InputError(f"--manifest: expected classes of {model.directory}, received {', '.join(strangers)[:200]}")
+        raise InputError.of("manifest", f"classes of {model.directory}", ", ".join(strangers)[:200])
     with tempfile.TemporaryDirectory(prefix="headstart-parity-") as name:
         work = Path(name)
         for kind in ("pixels", "squares", "files"):

@@ -22,6 +22,7 @@ from pipeline.features.workers.worker import job_of
 from pipeline.photos import manifest
 from pipeline.photos.augmentation import check_views
 from pipeline.photos.remote import Root
+from pipeline.setting import check
 from pipeline.storage.atomic import published
 from pipeline.types import Progress
 
@@ -134,6 +135,7 @@ def extract(
     StorageError
         The disk is full, fails or cannot be written. What was stored stays stored.
     """
+    check(settings)
     check_views(settings.views, settings.policy)
     part = part_of(settings.shard)
     with contextlib.nullcontext(by.executor) if by.executor else open_executor(settings.executing) as executor:
@@ -229,5 +231,5 @@ def _failed(named: list[str]) -> str:
     more = f"; and {len(named) - MOST_NAMED:,} more" if len(named) > MOST_NAMED else ""
     return (
         f"{len(named):,} images could not be read: {'; '.join(named[:MOST_NAMED])}{more}. All others are stored; mend "
-        "these, or list their paths in a file for `headstart prepare --exclude`"
+        "these, or list their paths in a file for `hs.prepare(exclude=...)`"
     )

@@ -271,7 +271,7 @@ class Features:
             first = digests[np.argmin(found)].tobytes().hex()
             raise ArtefactError(
                 f"{self.path}: {np.count_nonzero(~found):,} of {len(digests):,} images of the manifest have no row, "
-                f"the first with digest {first}; run `headstart extract` again"
+                f"the first with digest {first}; run `hs.extract` again"
             )
         return places
 

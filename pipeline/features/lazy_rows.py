@@ -84,5 +84,5 @@ class Selection:
 def not_finite(features: Features, name: Any) -> ArtefactError:
     """Return the error for an image whose features hold NaN or infinity."""
     return ArtefactError(
-        f"{features.path}: expected finite features, received NaN or infinity for {name}: run `headstart extract` again"
+        f"{features.path}: expected finite features, received NaN or infinity for {name}: run `hs.extract` again"
     )

@@ -41,7 +41,7 @@ class BaseSettings:
     At float32 `engine` changes speed only; below, it is part of the spec.
     """
 
-    backbone: str = setting("efficientnet_lite0", "Name of the pretrained base; `headstart backbones` lists them.")
+    backbone: str = setting("efficientnet_lite0", "Name of the pretrained base; `hs.backbones` lists them.")
     alpha: float = setting(1.0, "Width multiplier, for backbones that have one.")
     weights: str = setting("imagenet", "Weights of the base: imagenet, none (random), or a file.")
     weights_seed: int = setting(
@@ -59,7 +59,7 @@ class FeatureSettings(BaseSettings):
     """All that can change a feature's value."""
 
     cut: str = setting(
-        "top", "Layer whose output is kept; `headstart backbones NAME` lists them.", needs=(Need("cut_file", (None,)),)
+        "top", "Layer whose output is kept; `hs.backbones` lists those of a base.", needs=(Need("cut_file", (None,)),)
     )
     pooling: Pooling = setting(
         "avg", "How the layer's output becomes a row of features.", needs=(Need("cut_file", (None,)),)

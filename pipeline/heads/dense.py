@@ -97,7 +97,7 @@ class DenseHead:
     def check(self) -> None:
         """Raise InputError for a parameter that is out of its range."""
         if not isinstance(self.hidden, tuple):
-            raise InputError(f"hidden: expected a tuple of widths, received {self.hidden!r}")
+            raise InputError.of("hidden", "a tuple of widths", repr(self.hidden))
         for width in self.hidden:
             require_whole("hidden", width, least=1)
         require_choice("activation", self.activation, ACTIVATIONS)

@@ -98,7 +98,7 @@ class KnnHead(FittedSeparately):
         if not isinstance(X, np.ndarray):
             raise InputError(
                 f"knn: expected rows that fit in memory, since it keeps all of them, received {len(X):,} of "
-                f"{X.shape[1]:,} columns: raise --memory, or choose another --head"
+                f"{X.shape[1]:,} columns: raise `memory`, or choose another `head`"
             )
         mean, scale = learn_scale(X)
         votes = class_weights(y, self.class_weight)
@@ -147,7 +147,7 @@ class KnnHead(FittedSeparately):
         """Refuse: a vote is no stack of layers."""
         raise InputError(
             "knn: expected a head that is a map of the features, which can be joined with a network, received one that "
-            "compares them with its training rows: train another --head"
+            "compares them with its training rows: train another `head`"
         )
 
     def _place(self, X: Rows) -> tuple[Floats, Floats]:

@@ -193,6 +193,6 @@ def _row_weights(y: Codes, rows: NDArray[np.intp], n_classes: int, choice: Class
 
 def _not_converged(max_iter: int) -> str:
     return (
-        f"logistic: expected the solver to converge within max_iter={max_iter}, received its last step; "
-        "the coefficients are not at the optimum: raise max_iter or lower C"
+        f"logistic: expected the solver to converge within `max_iter={max_iter}`, received its last step; "
+        "the coefficients are not at the optimum: raise `max_iter` or lower `C`"
     )

@@ -21,7 +21,7 @@ def require_number(name: str, value: object, *, least: float, most: float = math
     inside = least < number < most if open_ended else least <= number <= most
     if not (inside and math.isfinite(number)):
         interval = f"({least}, {most})" if open_ended else f"[{least}, {most}]"
-        raise InputError(f"{name}: expected a number in {interval}, received {value!r}")
+        raise InputError.of(name, f"a number in {interval}", repr(value))
 
 
 def require_whole(name: str, value: object, *, least: int) -> None:
@@ -33,7 +33,7 @@ def require_whole(name: str, value: object, *, least: int) -> None:
         Names the parameter, the bound and the value.
     """
     if not isinstance(value, int) or isinstance(value, bool) or value < least:
-        raise InputError(f"{name}: expected a whole number of at least {least}, received {value!r}")
+        raise InputError.of(name, f"a whole number of at least {least}", repr(value))
 
 
 def require_choice(name: str, value: object, choices: Collection[str | None]) -> None:
@@ -45,4 +45,4 @@ def require_choice(name: str, value: object, choices: Collection[str | None]) ->
         Names the parameter, the choices and the value.
     """
     if not (value is None or isinstance(value, str)) or value not in choices:
-        raise InputError(f"{name}: expected one of {', '.join(map(str, choices))}, received {value!r}")
+        raise InputError.of(name, f"one of {', '.join(map(str, choices))}", repr(value))

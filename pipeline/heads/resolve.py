@@ -69,8 +69,7 @@ def _refuse_what_has_no_effect(settings: TrainSettings, given: Collection[str]) 
     own = set(registry.parameters_of(settings.head)) | ({"seed"} if settings.search else set())
     every = {name for kind in registry.HEADS for name in registry.parameters_of(kind)}
     for name in (field.name for field in fields(TrainSettings) if field.name in given):
-        option = f"--{name.replace('_', '-')}"
         if name in every - own:
-            owners = ", ".join(kind for kind in registry.HEADS if name in registry.parameters_of(kind))
-            raise SettingError(f"{option} is an option of --head {owners}, received --head {settings.head}")
+            owners = [f"`head={kind!r}`" for kind in registry.HEADS if name in registry.parameters_of(kind)]
+            raise SettingError.of(name, f"with {' or '.join(owners)}", f"`head={settings.head!r}`")
     require_effect(settings, given)

@@ -186,7 +186,7 @@ def _decompose(rows: Standardised, targets: Floats, weights: Floats, *, dual: bo
     if size > LARGEST_GRAM:
         raise InputError(
             f"ridge: expected at most {LARGEST_GRAM:,} rows or columns, since it holds the products of all pairs, "
-            f"received {n:,} rows of {d:,} columns: extract with --pooling avg, or train --head logistic"
+            f"received {n:,} rows of {d:,} columns: extract with `pooling='avg'`, or train `head='logistic'`"
         )
     total = weights.sum()
     centre, target = np.zeros(d), weights @ targets / total

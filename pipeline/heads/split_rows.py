@@ -33,7 +33,7 @@ def learned_classes(images: Manifest, path: Path) -> list[str]:
     if absent:
         raise InputError(
             f"{path}: expected images of each class in the train split, received none of {', '.join(absent)}: "
-            "add images, or run `headstart prepare` with --stratify"
+            "add images, or run `hs.prepare` with `stratify=True`"
         )
     return classes
 

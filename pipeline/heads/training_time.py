@@ -28,7 +28,7 @@ class Cost:
     head: str | None = None
 
 
-COST: Final = Document("a report of a training", "`hs.train(report=...)` or `hs.finetune(report=...)`", fields_of(Cost))
+COST: Final = Document("a report of a training", "`hs.train` or `hs.finetune` with a report", fields_of(Cost))
 
 
 def write(path: Path, cost: Cost, **more: float) -> None:

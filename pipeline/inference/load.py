@@ -49,7 +49,7 @@ class ExportClassifier(Classifier):
         self.path = path
         for option in ("weights", "engine", "precision"):
             if (given := getattr(runtime, option)) not in (None, "auto"):
-                raise InputError(f"--{option}: expected none, since {path} is an export, received {given!r}")
+                raise InputError.of(option, f"none, since {path} is an export", repr(given))
         self._exported, self._format = exported_model.chosen(path)
         self.classes, self.threshold = self._exported.classes, self._exported.threshold
 

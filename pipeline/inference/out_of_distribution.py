@@ -58,7 +58,7 @@ class TrainingPhotos:
     Parameters
     ----------
     features_path, manifest_path : Path
-        As `headstart extract` and `headstart prepare` wrote them. Of several views the first counts, the photo itself.
+        As `extract` and `prepare` wrote them. Of several views the first counts, the photo itself.
     described : mapping
         The spec of the features that will be compared with them.
     head : Path, optional
@@ -185,7 +185,7 @@ class TrainingPhotos:
 def _require_same(described: spec.Spec, features: Features, head: Path | None) -> list[str]:
     if "finetuned" in described.get("weights", {}):
         raise SpecError(
-            f"--features: expected features of the fine-tuned model, received {features.path}, which its base made "
+            f"`features`: expected features of the fine-tuned model, received {features.path}, which its base made "
             "before it was trained on: photos can be compared by the head that the model came from, not by the model"
         )
     return spec.require_compatible(described, features.spec, head=head, features=features.path)

@@ -209,8 +209,8 @@ def _done(prediction: Prediction, drawing: Future[None] | None) -> Prediction:
 
 def _training_photos(asked: Asked, used: Classifier) -> TrainingPhotos:
     if asked.features is None or asked.manifest is None:
-        missing = "--features" if asked.features is None else "--manifest"
-        raise InputError(f"{missing}: expected a file, since photos are to be compared with training photos")
+        missing = "features" if asked.features is None else "manifest"
+        raise InputError.of(missing, "a file, since photos are to be compared with training photos", None)
     return TrainingPhotos(asked.features, asked.manifest, used.spec, head=used.path)
 
 

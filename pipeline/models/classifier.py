@@ -181,7 +181,7 @@ def load(path: Path, runtime: Runtime | None) -> Classifier:
     if runtime is None:
         raise InputError(f"{path}: expected a head, since nothing says how to run a model, received a model")
     if runtime.weights is not None:
-        raise InputError(f"--weights: expected none, since {path} is a model, received {runtime.weights!r}")
+        raise InputError.of("weights", f"none, since {path} is a model", repr(runtime.weights))
     return ModelClassifier(path, runtime)
 
 

@@ -65,7 +65,7 @@ class Readout:
 
     def __init__(self, stack: Stack, pooling: str) -> None:
         if pooling not in POOLINGS:
-            raise InputError(f"pooling: expected one of {', '.join(POOLINGS)}, received {pooling!r}")
+            raise InputError.of("pooling", f"one of {', '.join(POOLINGS)}", repr(pooling))
         self._stack, self._pooling = stack, pooling
         self.linear = len(stack.kernels) == 1 and pooling != "max"
 

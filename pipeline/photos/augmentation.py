@@ -22,14 +22,11 @@ def view_key(policy: Policy, view: int) -> str:
 
 
 def check_views(count: int, policy: Policy) -> None:
-    """Raise InputError, naming the option, unless the policy is sound and can give that many different views."""
-    policy.check()
-    if count < 1:
-        raise InputError(f"--views: expected 1 or more, received {count}")
+    """Raise InputError, naming the settings, unless the policy can give that many different views."""
     if count > 1 and policy.is_empty:
         raise InputError(
-            f"--views: {count} views of one image differ only if something may happen to it; give --flip, --rotation, "
-            "--zoom, --shift, --brightness or --contrast"
+            f"`views`: {count} views of one image differ only if something may happen to it; give `flip`, `rotation`, "
+            "`zoom`, `shift`, `brightness` or `contrast`"
         )
 
 

@@ -57,7 +57,7 @@ class Photos:
         """
         data = decode.read_bytes(self.root / self.paths[place])
         if self.digests is not None and decode.digest(data) != self.digests[place].tobytes():
-            raise ImageError("it changed since `headstart prepare`; run that again")
+            raise ImageError("it changed since the manifest was made; run `hs.prepare` again")
         return data
 
     def views(self, place: int, fit: Fit, numbers: Sequence[int]) -> list[Pixels]:

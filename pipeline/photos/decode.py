@@ -273,4 +273,4 @@ def _square(image: Image.Image, size: int, geometry: Geometry) -> Image.Image:
         canvas = Image.new("RGB", (size, size))
         canvas.paste(inner, ((size - inner.width) // 2, (size - inner.height) // 2))
         return canvas
-    raise InputError(f"--resize: expected one of {', '.join(GEOMETRIES)}, received {geometry!r}")
+    raise InputError.of("resize", f"one of {', '.join(GEOMETRIES)}", repr(geometry))

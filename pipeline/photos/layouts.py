@@ -26,8 +26,8 @@ from pipeline.photos.remote import Root
 from pipeline.photos.source import SPLITS_BY_WORD, Candidate, Rejected, Source, Split, as_given, printable, split_word
 
 REMEDY: Final = (
-    r"expected one folder per class; where the names hold the class give --label-pattern (as '^([a-z]+)\.' for "
-    "cat.0.jpg), or give a CSV of path,label with --labels"
+    r"expected one folder per class; where the names hold the class give `label_pattern` (as '^([a-z]+)\.' for "
+    "cat.0.jpg), or give a CSV of path,label as `labels`"
 )
 
 
@@ -59,7 +59,7 @@ def discover(root: Root, *, labels_csv: Path | None, label_pattern: str | None) 
         received = "a file" if isinstance(root, Path) and root.is_file() else "nothing of that name"
         raise InputError(f"{root}: expected a folder of images, received {received}")
     if labels_csv is not None and label_pattern is not None:
-        raise InputError("--labels and --label-pattern both say where labels are: expected one of them, received both")
+        raise InputError("`labels` and `label_pattern` both say where labels are: expected one of them, received both")
     if labels_csv is not None:
         source = from_csv(labels_csv, root)
     else:
@@ -194,7 +194,7 @@ def _by_class_folder(tree: Tree, top: Folder, split: Split | None, warnings: lis
         if split == "test":
             raise InputError(
                 f"{tree.root / top.path}: {len(listing.images)} images lie in a flat folder: photos without a label "
-                "test nothing. Move the folder away from the others, and label them by `predict`"
+                "test nothing. Move the folder away from the others, and label them with a trained head"
             )
         raise InputError(f"{tree.root / top.path}: {len(listing.images)} images lie in a flat folder: {REMEDY}")
     _leave_out_strays(tree, top, "class folders")
@@ -219,10 +219,10 @@ def _compiled(pattern: str) -> re.Pattern[str]:
     try:
         compiled = re.compile(pattern)
     except re.error as error:
-        raise InputError(f"--label-pattern: expected a regular expression, received {pattern!r}: {error}") from error
+        raise InputError(f"`label_pattern`: expected a regular expression, received {pattern!r}: {error}") from error
     if compiled.groups != 1:
         raise InputError(
-            f"--label-pattern: expected exactly one group (in parentheses) that is the label, received {pattern!r} "
+            f"`label_pattern`: expected exactly one group (in parentheses) that is the label, received {pattern!r} "
             f"with {compiled.groups}"
         )
     return compiled

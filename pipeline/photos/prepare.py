@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from pipeline.errors import InputError
+from pipeline.errors import InputError, SettingError
 from pipeline.photos import layouts, source, splits
 from pipeline.photos.duplicates import near_duplicates, perceptual_hash
 from pipeline.photos.duplicates.perceptual_hash import Signature
@@ -19,6 +19,7 @@ from pipeline.photos.remote import Root
 from pipeline.photos.sample_sheet import draw
 from pipeline.photos.settings import PrepareSettings
 from pipeline.photos.source import Candidate, Rejected, Source
+from pipeline.setting import check
 from pipeline.storage.atomic import publish_csv
 from pipeline.types import Progress
 
@@ -87,9 +88,10 @@ def prepare(root: Root, manifest_path: Path, settings: PrepareSettings, *, progr
     StorageError
         The disk fails.
     """
-    splits.check_fractions(val_fraction=settings.val_fraction, test_fraction=settings.test_fraction)
-    if not 0 <= settings.max_quarantined <= 1:
-        raise InputError(f"--max-quarantined: expected a fraction from 0 to 1, received {settings.max_quarantined}")
+    check(settings)
+    val, test = settings.val_fraction, settings.test_fraction
+    if val + test >= 1:
+        raise SettingError(f"`val_fraction` and `test_fraction`: expected a sum below 1, received {val} and {test}")
     if isinstance(root, Path) and manifest_path.resolve().is_relative_to(root.resolve()):
         raise InputError(f"expected a manifest outside the image root {root}, received {manifest_path}")
     source = layouts.discover(root, labels_csv=settings.labels, label_pattern=settings.label_pattern)
@@ -142,11 +144,9 @@ def _listed(exclude: Path) -> set[str]:
     try:
         lines = exclude.read_text(encoding="utf-8-sig").split("\n")
     except (FileNotFoundError, IsADirectoryError):
-        raise InputError(f"--exclude: expected a file of paths, received {str(exclude)!r}, which is none") from None
+        raise InputError.of("exclude", "a file of paths", f"{str(exclude)!r}, which is none") from None
     except UnicodeDecodeError as error:
-        raise InputError(
-            f"--exclude: expected UTF-8 in {exclude}, received byte {error.object[error.start]:#x}"
-        ) from error
+        raise InputError.of("exclude", f"UTF-8 in {exclude}", f"byte {error.object[error.start]:#x}") from error
     paths = (line.strip() for line in lines)
     return {source.canonical(path) for path in paths if path and not path.startswith("#")}
 
@@ -156,12 +156,12 @@ def _check_quarantine(failed: Sequence[Rejected], accepted: int, limit: float, p
     if failed and (len(failed) > limit * total or not accepted):
         first = _some([f"{file.path} ({file.reason})" for file in failed], 3)
         raise InputError(
-            f"--max-quarantined: expected at most a fraction of {limit:g} to be unusable, received {len(failed):,} of "
+            f"`max_quarantined`: expected at most a fraction of {limit:g} to be unusable, received {len(failed):,} of "
             f"{total:,} files ({len(failed) / total:.3g}): {first}. All are in {path}: mend them, exclude them or "
             "raise the limit"
         )
     if not accepted:
-        raise InputError("--exclude: expected some images to remain, received a file that excludes them all")
+        raise InputError.of("exclude", "some images to remain", "a file that excludes them all")
 
 
 def _check_conflicts(accepted: Sequence[tuple[Candidate, Inspected]]) -> None:
@@ -177,7 +177,7 @@ def _check_conflicts(accepted: Sequence[tuple[Candidate, Inspected]]) -> None:
             named = [_some([f"{files[i].path} ({values[i]})" for i in group], 5, " = ") for group in groups]
             raise InputError(
                 f"identical files with different {kind}: expected none, received {len(groups):,}: {_some(named)}. "
-                "List the wrong ones, a path a line, in a file and give it with --exclude"
+                "List the wrong ones, a path a line, in a file and give it as `exclude`"
             )
 
 

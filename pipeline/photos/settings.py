@@ -4,9 +4,8 @@ import hashlib
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
-from pipeline.errors import InputError
 from pipeline.setting import Need, setting
 
 Geometry = Literal["squash", "crop", "pad"]
@@ -34,13 +33,15 @@ class PrepareSettings:
     """How a folder of photos becomes a manifest."""
 
     labels: Path | None = setting(
-        None, "CSV with the columns path, label and, if you like, split; paths are relative to IMAGES."
+        None, "CSV with the columns path, label and, if you like, split; paths are relative to the image folder."
     )
     label_pattern: str | None = setting(
         None, r"Regular expression whose group is the label: '^([a-z]+)\.' for cat.0.jpg."
     )
-    val_fraction: float = setting(0.1, "Share of the images to validate on.")
-    test_fraction: float = setting(0.2, "Share of the images to test on, unless IMAGES has a test split.")
+    val_fraction: float = setting(0.1, "Share of the images to validate on.", least=0.0, below=1.0)
+    test_fraction: float = setting(
+        0.2, "Share of the images to test on, unless the images have a test split.", least=0.0, below=1.0
+    )
     stratify: bool = setting(
         False, "Keep these shares within every class; images added later may then move others to another split."
     )
@@ -48,7 +49,9 @@ class PrepareSettings:
         False, "Keep copies of a picture in one split, also those that are re-encoded, resized or mirrored."
     )
     hash_distance: int = hash_distance_setting(needs=(Need("group_near_duplicates"),))
-    max_quarantined: float = setting(0.1, "Stop if more than this fraction of the files cannot be used.")
+    max_quarantined: float = setting(
+        0.1, "Stop if more than this fraction of the files cannot be used.", least=0.0, most=1.0
+    )
     exclude: Path | None = setting(None, "Text file of paths to leave out, one per line.")
     workers: int | None = decoders_setting()
 
@@ -62,19 +65,13 @@ class Policy:
     """
 
     flip: Flip = setting("none", "Mirror the copies, each way with probability one half.")
-    rotation: float = setting(0.0, "Turn the copies by at most this fraction of a full turn.")
-    zoom: float = setting(0.0, "Enlarge or shrink the copies by at most this fraction.")
-    shift: float = setting(0.0, "Move the copies by at most this fraction of their side.")
-    brightness: float = setting(0.0, "Brighten or darken the copies by at most this fraction of white.")
-    contrast: float = setting(0.0, "Change the contrast of the copies by at most this fraction.")
-
-    def check(self) -> None:
-        """Raise InputError, naming the option, unless every factor is in its range."""
-        if self.flip not in get_args(Flip):
-            raise InputError(f"--flip: expected one of {', '.join(get_args(Flip))}, received {self.flip!r}")
-        for name, value in asdict(self).items():
-            if name != "flip" and not (0.0 <= value < 1.0):
-                raise InputError(f"--{name}: expected a fraction from 0 to below 1, received {value}")
+    rotation: float = setting(0.0, "Turn the copies by at most this fraction of a full turn.", least=0.0, below=1.0)
+    zoom: float = setting(0.0, "Enlarge or shrink the copies by at most this fraction.", least=0.0, below=1.0)
+    shift: float = setting(0.0, "Move the copies by at most this fraction of their side.", least=0.0, below=1.0)
+    brightness: float = setting(
+        0.0, "Brighten or darken the copies by at most this fraction of white.", least=0.0, below=1.0
+    )
+    contrast: float = setting(0.0, "Change the contrast of the copies by at most this fraction.", least=0.0, below=1.0)
 
     @property
     def identity(self) -> str:

@@ -6,22 +6,10 @@ from typing import Final
 
 import numpy as np
 
-from pipeline.errors import InputError
 from pipeline.storage.digests import fractions
 
 SPLITS: Final = ("train", "val", "test")
 FEWEST_VAL: Final = 50  # validation images that can choose; fewer are learned from, and folds choose
-
-
-def check_fractions(*, val_fraction: float, test_fraction: float) -> None:
-    """Raise InputError unless both fractions are at least 0 and leave something to train on."""
-    for option, fraction in (("--val-fraction", val_fraction), ("--test-fraction", test_fraction)):
-        if not 0 <= fraction < 1:
-            raise InputError(f"{option}: expected a fraction from 0 to below 1, received {fraction}")
-    if val_fraction + test_fraction >= 1:
-        raise InputError(
-            f"--val-fraction and --test-fraction: expected a sum below 1, received {val_fraction} + {test_fraction}"
-        )
 
 
 def assign(

@@ -89,7 +89,7 @@ class Audited:
     confusable: list[Row]
 
 
-def rows(path: Path, columns: Sequence[str], command: str, *, optional: bool = False) -> list[Row]:
+def rows(path: Path, columns: Sequence[str], step: str, *, optional: bool = False) -> list[Row]:
     """Read a table.
 
     Parameters
@@ -98,7 +98,7 @@ def rows(path: Path, columns: Sequence[str], command: str, *, optional: bool = F
         UTF-8 CSV with a header.
     columns : sequence of str
         Those it must have.
-    command : str
+    step : str
         Who writes it, for the message.
     optional : bool
         Whether a missing file is a table without rows.
@@ -114,10 +114,10 @@ def rows(path: Path, columns: Sequence[str], command: str, *, optional: bool = F
         with path.open(encoding="utf-8", newline="") as file:
             header, *lines = [*csv.reader(file, strict=True)] or [[]]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise ArtefactError(f"{path}: expected a table written by 'headstart {command}', received: {error}") from error
+        raise ArtefactError(f"{path}: expected a table written by `hs.{step}`, received: {error}") from error
     if missing := [column for column in columns if column not in header]:
         raise ArtefactError(
-            f"{path}: expected the columns {', '.join(columns)} of 'headstart {command}', received none named "
+            f"{path}: expected the columns {', '.join(columns)} of `hs.{step}`, received none named "
             f"{', '.join(missing)}"
         )
     if any(len(line) != len(header) for line in lines):
@@ -179,7 +179,7 @@ def evaluated(folders: Sequence[Path], trained: Sequence[Path], reports: Path | 
     found, _ = compare.once_each(compare.expand(folders))
     names = [folder.name for folder in found]
     if twice := sorted({name for name in names if names.count(name) > 1}):
-        raise InputError(f"OUT_DIR: expected evaluations of different names, received {', '.join(twice)} twice")
+        raise InputError(f"expected evaluations of different names, received {', '.join(twice)} twice")
     made = records(trained)
     return [_evaluated(folder, made.get(folder.name), reports) for folder in found]
 

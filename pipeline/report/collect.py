@@ -18,7 +18,7 @@ from pipeline.storage.json_files import TEXT, number, whole
 
 EXTRACTION: Final = json_files.Document(
     "a report of an extraction",
-    "`hs.extract(report=...)`",
+    "`hs.extract` with a report",
     {
         **dict.fromkeys(("images", "distinct", "views", "computed", "reused", "quarantined"), whole()),
         "images_per_second": number(0),

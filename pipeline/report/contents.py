@@ -128,5 +128,5 @@ def warnings(failures: Sequence[str], atlas: Atlas) -> list[str]:
         more = f" and {len(failures) - 1:,} more" if len(failures) > 1 else ""
         found.append(f"no picture of {failures[0]}{more}")
     if not atlas.sheets and len(atlas.shapes) > len(failures):
-        found.append("no thumbnails: the rest of the page leaves no room for them; lower --pictures")
+        found.append("no thumbnails: the rest of the page leaves no room for them; lower `pictures`")
     return found

@@ -21,7 +21,7 @@ class ReportSettings:
         (), "Heads or models, or a folder of such: parameters and search. Repeatable.", metavar="PATH"
     )
     comparison: Path | None = setting(None, "Folder that `hs.compare` wrote: the verdict.")
-    reports: Path | None = setting(None, "Folder with NAME.json of `train --report`: what each training took.")
+    reports: Path | None = setting(None, "Folder with NAME.json, the report of a training: what it took.")
     growth: Path | None = setting(None, "Folder that `hs.growth` wrote: what more photos would bring.")
     heat_maps: bool = setting(
         False,
@@ -35,7 +35,7 @@ class ReportSettings:
         needs=(Need("heat_maps"),),
     )
     cache: Path | None = cache_setting()
-    title: str | None = setting(None, "Title of the page.", unset="the name of the folder IMAGES")
+    title: str | None = setting(None, "Title of the page.", unset="the name of the image folder")
     map: Method = setting(
         "auto",
         "How features are laid out in the plane; auto is t-SNE up to 5,000 images, principal components beyond.",

@@ -197,7 +197,7 @@ def text_attribute(file: h5py.File, name: str) -> str:
     try:
         value = file.attrs[name]
     except _DAMAGE as error:
-        raise ArtefactError(f"{file.filename}: expected a text attribute `{name}`: {error}") from error
+        raise ArtefactError(f"{file.filename}: expected a text attribute {name!r}: {error}") from error
     if not isinstance(value, str):
-        raise ArtefactError(f"{file.filename}: expected a text attribute `{name}`, received {type(value).__name__}")
+        raise ArtefactError(f"{file.filename}: expected a text attribute {name!r}, received {type(value).__name__}")
     return value

@@ -236,11 +236,11 @@ def test_an_image_that_changed_is_named(tmp_path):
 @pytest.mark.parametrize(
     ("rule", "message"),
     [
-        ({"min_cosine": 0.0}, "--min-cosine: expected a number above 0"),
-        ({"neighbours": 0}, "--neighbours: expected 1 or more"),
-        ({"folds": 1}, "--folds: expected 2 or more"),
+        ({"min_cosine": 0.0}, "`min_cosine`: expected a number above 0"),
+        ({"neighbours": 0}, "`neighbours`: expected a whole number of at least 1"),
+        ({"folds": 1}, "`folds`: expected a whole number of at least 2"),
         ({"folds": 21}, "received 21 folds for 20 images"),
-        ({"hash_distance": -1}, "--hash-distance: expected a number of bits"),
+        ({"hash_distance": -1}, "`hash_distance`: expected a whole number of at least 0"),
     ],
 )
 def test_a_rule_out_of_range_is_refused(tmp_path, rule, message):

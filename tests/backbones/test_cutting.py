@@ -167,7 +167,7 @@ def test_an_unknown_layer_is_refused_with_the_topmost_cuts():
 
 def test_an_unknown_pooling_is_refused():
     with pytest.raises(
-        CutError, match="pooling: expected one of avg, max, grid2, grid3, flatten, none, received 'grid4'"
+        CutError, match="`pooling`: expected one of avg, max, grid2, grid3, flatten, none, received 'grid4'"
     ):
         cutting.trunk(TINY, branching(), cut="top", pooling="grid4")
 

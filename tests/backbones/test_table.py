@@ -212,5 +212,5 @@ def test_a_size_too_small_is_an_input_error_with_keras_reason():
 
 
 def test_a_width_multiplier_that_the_builder_lacks_is_refused():
-    with pytest.raises(InputError, match=r"alpha: expected 1, since vgg16 has no width multiplier, received 0.5"):
+    with pytest.raises(InputError, match=r"`alpha`: expected 1, since vgg16 has no width multiplier, received 0.5"):
         random_base("vgg16", alpha=0.5)

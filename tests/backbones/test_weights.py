@@ -354,7 +354,7 @@ def test_imagenet_weights_that_cannot_be_fetched_are_named_with_their_place(kera
         found("vgg16", "imagenet")
     assert str(error.value) == (
         "vgg16: expected the ImageNet weights vgg16_weights_tf_dim_ordering_tf_kernels_notop.h5, "
-        f"received URL fetch failure: no network; put the file into {keras_home}, or give it with --weights FILE"
+        f"received URL fetch failure: no network; put the file into {keras_home}, or give it as `weights`"
     )
 
 
@@ -376,7 +376,7 @@ def test_imagenet_weights_are_fetched_by_keras_without_its_progress_bar(keras_ho
 
 
 def test_a_width_without_imagenet_weights_is_refused_with_those_that_have(keras_home):
-    with pytest.raises(InputError, match=r"alpha: expected one of 0.75, 1, for which .* received 0.6"):
+    with pytest.raises(InputError, match=r"`alpha`: expected one of 0.75, 1, for which .* received 0.6"):
         found("mobilenet_v3_large", "imagenet", alpha=0.6)
 
 

@@ -167,7 +167,7 @@ def test_a_folder_of_evaluations_stands_for_all_in_it(three, tmp_path):
 
 
 def test_one_evaluation_or_none_is_an_error(three, tmp_path):
-    with pytest.raises(InputError, match=r"OUT_DIR: expected two evaluations or more, received .*logistic"):
+    with pytest.raises(InputError, match=r"expected two evaluations or more, received .*logistic"):
         compared(three[:1], tmp_path / "result")
     with pytest.raises(ArtefactError, match=r"nowhere: expected predictions\.csv"):
         compared([tmp_path / "nowhere"], tmp_path / "result")

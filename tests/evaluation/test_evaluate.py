@@ -199,7 +199,7 @@ def test_a_head_is_judged_by_view_0_and_with_tta_by_the_mean_over_views(project)
 
 def test_tta_without_views_is_an_error_that_names_the_option(project):
     with pytest.raises(
-        InputError, match=r"--tta: expected features of several views, received .*features\.h5 with one"
+        InputError, match=r"`tta`: expected features of several views, received .*features\.h5 with one"
     ):
         project.write().evaluate(tta=True)
 
@@ -412,7 +412,7 @@ def test_a_class_without_test_images_is_a_warning(project):
 
 def test_an_empty_test_split_is_refused_with_the_remedy(project):
     project.rows = [row for row in project.rows if row[3] == "train"]
-    with pytest.raises(InputError, match=r"expected images in the test split, received none.*--test-fraction"):
+    with pytest.raises(InputError, match=r"expected images in the test split, received none.*`test_fraction`"):
         project.write().evaluate()
     assert not project.out.exists()
 
@@ -570,5 +570,5 @@ def test_tta_of_a_model_averages_over_the_views_that_the_features_have(judged_mo
 def test_a_test_image_that_changed_is_named(judged_model):
     project, _ = judged_model
     Image.new("RGB", (5, 5)).save(project.images / "3.png")
-    with pytest.raises(InputError, match=r"3\.png: expected an image: it changed since `headstart prepare`"):
+    with pytest.raises(InputError, match=r"3\.png: expected an image: it changed since the manifest was made"):
         judge(project)

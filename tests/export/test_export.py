@@ -351,7 +351,7 @@ def test_a_converter_that_cannot_take_a_layer_is_an_error_that_names_it(name: st
     rest = {"classes": CLASSES, "threshold": None, "new_conv": (), "layers": [], "history": [], "made": {}}
     store.save(tmp_path / "m", trunk, assemble.head_network(stack), stack, store.Record(spec=plan.spec, **rest))  # type: ignore[arg-type]
     with pytest.raises(
-        InputError, match=rf"--format {name}: .* layer shrink \(Resizing, operation ScaleAndTranslate\)"
+        InputError, match=rf"`format={name!r}`: .* layer shrink \(Resizing, operation ScaleAndTranslate\)"
     ):
         run(tmp_path / "m", tmp_path / "out", only(name))
     assert not (tmp_path / "out").exists()
@@ -374,9 +374,9 @@ def test_a_missing_package_is_named_with_its_extra(
 
 def test_what_cannot_be_exported_is_said_at_once(model_dir: Path, data: Data, tmp_path: Path) -> None:
     int8 = dataclasses.replace(ALL, format=("tflite",), quantize=("int8",))
-    with pytest.raises(InputError, match="--quantize int8: expected --images and --manifest"):
+    with pytest.raises(InputError, match="`quantize='int8'`: expected `images` and `manifest`"):
         run(model_dir, tmp_path / "out", int8)
-    with pytest.raises(InputError, match="--format: expected among keras"):
+    with pytest.raises(InputError, match="`format`: expected some of keras"):
         run(model_dir, tmp_path / "out", only("coreml"))
     with pytest.raises(ArtefactError, match="expected a model, received no such file"):
         run(tmp_path / "a head", tmp_path / "out", only("onnx"))

@@ -192,7 +192,10 @@ def test_the_shard_size_changes_no_byte(project: Project, tmp_path: Path, monkey
 
 def test_an_image_that_changed_since_prepare_is_named_and_all_others_are_stored(project: Project) -> None:
     write_photo(project.root / "003.png", 999)
-    with pytest.raises(InputError, match=r"1 images could not be read: 003.png \(it changed since `headstart prepare`"):
+    with pytest.raises(
+        InputError,
+        match=r"1 images could not be read: 003.png \(it changed since the manifest was made",
+    ):
         project.run()
     assert not project.features.exists()
     assert json.loads(project.report.read_text())["quarantined"] == 1
@@ -360,7 +363,7 @@ class Overflowing(CountingEngine):
 
 
 def test_a_feature_too_large_for_float16_is_an_error_that_names_the_option(project: Project) -> None:
-    with pytest.raises(InputError, match=r"--dtype: a feature of 1\.00.*does not fit float16.*--dtype float32"):
+    with pytest.raises(InputError, match=r"`dtype`: a feature of 1\.00.*does not fit float16.*`dtype='float32'`"):
         project.run(engine=Overflowing())
     assert project.run(engine=Overflowing(), dtype="float32").computed == 11
 

@@ -67,7 +67,7 @@ def test_a_missing_row_says_how_many_and_what_to_do(tmp_path: Path) -> None:
     digests, rows = digests_of(10), rows_of(10)
     with (
         Features(write(tmp_path / "f.h5", digests[1:], rows[1:])) as read,
-        pytest.raises(ArtefactError, match=r"1 of 10 images of the manifest have no row.*headstart extract"),
+        pytest.raises(ArtefactError, match=r"1 of 10 images of the manifest have no row.*`hs.extract`"),
     ):
         read.gather(digests)
 

@@ -227,7 +227,7 @@ class TestEveryHead:
 )
 def test_a_parameter_out_of_range_is_named_with_expected_and_received(name, change):
     (parameter,) = change
-    with pytest.raises(InputError, match=f"^{parameter}: expected .*, received "):
+    with pytest.raises(InputError, match=f"^`{parameter}`: expected .*, received "):
         make(name, **change).fit(*blobs(2), None)
 
 
@@ -291,7 +291,7 @@ class TestLogistic:
     def test_says_when_the_solver_did_not_converge_and_prints_nothing(self, capfd, recwarn):
         head = make("logistic", max_iter=1).fit(*blobs(3, separation=0.5), None)
         assert len(head.warnings_) == 1
-        assert "max_iter=1," in head.warnings_[0]
+        assert "`max_iter=1`," in head.warnings_[0]
         assert make("logistic").fit(*blobs(3, separation=0.5), None).warnings_ == []
         assert capfd.readouterr() == ("", "")
         assert not recwarn.list
@@ -412,7 +412,7 @@ class TestRidge:
 
     def test_more_columns_than_it_can_hold_products_of_is_an_error_with_a_remedy(self, monkeypatch):
         monkeypatch.setattr(ridge, "LARGEST_GRAM", 10)
-        with pytest.raises(InputError, match=r"ridge: expected at most 10 rows or columns.*--head logistic"):
+        with pytest.raises(InputError, match=r"ridge: expected at most 10 rows or columns.*`head='logistic'`"):
             make("ridge").fit(*blobs(2), None)
 
     def test_features_that_are_all_alike_leave_the_frequencies_of_the_classes(self):
@@ -577,9 +577,7 @@ class TestDense:
         assert restored == pytest.approx(min(losses), rel=1e-4)
 
     def test_early_stopping_without_validation_rows_says_the_remedy(self):
-        with pytest.raises(
-            InputError, match="expected validation rows to watch, received none: give it some, or a patience of 0"
-        ):
+        with pytest.raises(InputError, match=r"`patience`: expected validation rows .* give some, or `patience=0`"):
             make("dense", patience=3).fit(*blobs(2), None)
 
     def test_networks_trained_together_come_out_as_alone(self):
@@ -629,7 +627,7 @@ class TestDense:
         assert history[-1]["loss"] < history[0]["loss"]
 
     def test_divergence_is_an_error_that_names_the_learning_rate(self):
-        with pytest.raises(InputError, match="training diverged; lower learning_rate"):
+        with pytest.raises(InputError, match="training diverged; lower `learning_rate`"):
             make("dense", optimizer="sgd", learning_rate=1e30, hidden=(8, 8)).fit(*blobs(3), None)
 
     def test_predicting_from_files_does_not_load_tensorflow(self, tmp_path):
@@ -793,7 +791,7 @@ def test_a_head_json_with_missing_or_wrong_keys_is_refused(saved, changes):
 def test_a_parameter_out_of_range_in_head_json_is_refused(saved):
     params = json.loads((saved / "head.json").read_text())["params"]
     edit(saved, params=params | {"class_weight": -1})
-    with pytest.raises(ArtefactError, match=r"head\.json: class_weight: expected one of None, balanced"):
+    with pytest.raises(ArtefactError, match=r"head\.json: `class_weight`: expected one of None, balanced"):
         store.load(saved)
 
 

@@ -241,7 +241,7 @@ def test_progress_counts_epochs(tmp_path):
 
 def test_warnings_of_the_fit_reach_the_summary(tmp_path):
     (warning,) = project(tmp_path).write().train(logistic(max_iter=1, C=1e6)).warnings
-    assert "raise max_iter" in warning
+    assert "raise `max_iter`" in warning
 
 
 def test_an_image_without_features_says_to_run_extract_again(tmp_path):
@@ -256,7 +256,7 @@ def test_a_class_absent_from_train_is_named_with_the_remedy(tmp_path, elsewhere)
     work.splits = [
         elsewhere if label == "emu" else split for label, split in zip(work.labels, work.splits, strict=True)
     ]
-    with pytest.raises(InputError, match=r"manifest\.csv: expected images of each class .* none of emu: .*--stratify"):
+    with pytest.raises(InputError, match=r"manifest\.csv: expected .* received none of emu: .*`stratify=True`"):
         work.write().train()
 
 

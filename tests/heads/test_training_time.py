@@ -22,5 +22,5 @@ def test_what_else_a_report_tells_is_no_part_of_the_cost(tmp_path):
 def test_what_is_no_report_is_refused_by_name(tmp_path, text):
     path = tmp_path / "one.json"
     path.write_text(text)
-    with pytest.raises(ArtefactError, match=r"one\.json: expected .*; run `hs.train\(report=...\)` or"):
+    with pytest.raises(ArtefactError, match=r"one\.json: expected .*; run `hs.train` or `hs.finetune` with a report"):
         training_time.read(path)

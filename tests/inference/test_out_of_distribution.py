@@ -130,7 +130,7 @@ def test_features_of_another_base_are_refused_and_another_precision_is_a_warning
 
 def test_features_of_the_base_are_not_those_of_the_fine_tuned_model(tmp_path: Path) -> None:
     written(tmp_path, draw(4, 6), ["train"] * 4)
-    with pytest.raises(SpecError, match=r"--features: expected features of the fine-tuned model, received .*\.h5"):
+    with pytest.raises(SpecError, match=r"`features`: expected features of the fine-tuned model, received .*\.h5"):
         opened(tmp_path, SPEC | {"weights": {"sha256": "0", "finetuned": "1"}})
 
 

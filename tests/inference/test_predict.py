@@ -259,7 +259,7 @@ def test_the_answers_do_not_depend_on_where_the_training_features_are(
 
 @pytest.mark.parametrize("missing", ["features", "manifest"])
 def test_to_compare_photos_takes_features_and_manifest(head_dir: Path, training: dict[str, Path], missing: str) -> None:
-    with pytest.raises(InputError, match=f"--{missing}: expected a file"):
+    with pytest.raises(InputError, match=f"`{missing}`: expected a file"):
         predictor(head_dir, nearest=1, **{name: path for name, path in training.items() if name != missing})
 
 
@@ -568,5 +568,5 @@ def test_photos_are_compared_by_the_features_of_a_model_that_was_only_joined(tmp
 
 
 def test_a_model_takes_no_weights(model_dir: Path) -> None:
-    with pytest.raises(InputError, match=r"--weights: expected none, since .*model is a model, received 'imagenet'"):
+    with pytest.raises(InputError, match=r"`weights`: expected none, since .*model is a model, received 'imagenet'"):
         predictor(model_dir, weights="imagenet")

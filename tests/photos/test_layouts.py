@@ -274,13 +274,13 @@ def test_a_single_class_is_refused(tmp_path):
 @pytest.mark.parametrize("folder", ["", "wrapped/"])
 def test_a_flat_folder_without_a_pattern_is_refused_with_the_remedy(tmp_path, folder):
     put(tmp_path, f"{folder}cat.0.jpg", f"{folder}dog.0.jpg")
-    with pytest.raises(InputError, match=r"(single one: 'wrapped'|2 images lie in a flat folder): .*--label-pattern"):
+    with pytest.raises(InputError, match=r"(single one: 'wrapped'|2 images lie in a flat folder): .*`label_pattern`"):
         found(tmp_path)
 
 
 def test_flat_split_folders_without_a_pattern_are_refused_with_the_remedy(tmp_path):
     put(tmp_path, "train/cat.0.jpg", "train/dog.0.jpg", "test/1.jpg")
-    with pytest.raises(InputError, match=r"train: 2 images lie in a flat folder.*--label-pattern.*--labels"):
+    with pytest.raises(InputError, match=r"train: 2 images lie in a flat folder.*`label_pattern`.*`labels`"):
         found(tmp_path)
 
 
@@ -352,7 +352,7 @@ def test_names_that_do_not_match_the_pattern_are_rejected(tmp_path):
 @pytest.mark.parametrize("pattern", ["^cat", "(a)(b)", "(unclosed"])
 def test_a_pattern_must_be_valid_and_hold_one_group(tmp_path, pattern):
     put(tmp_path, "cat.0.jpg")
-    with pytest.raises(InputError, match="--label-pattern: expected"):
+    with pytest.raises(InputError, match="`label_pattern`: expected"):
         found(tmp_path, pattern=pattern)
 
 
@@ -468,5 +468,5 @@ def test_the_csv_of_predict_is_a_source_without_the_photos_that_got_no_label(tmp
 
 def test_a_flat_test_folder_beside_labelled_ones_is_for_predict(tmp_path):
     put(tmp_path, "train/a/1.jpg", "train/b/1.jpg", "test/1.jpg", "test/2.jpg")
-    with pytest.raises(InputError, match=r"test: 2 images lie in a flat folder: .*label them by `predict`"):
+    with pytest.raises(InputError, match=r"test: 2 images lie in a flat folder: .*label them with a trained head"):
         found(tmp_path)

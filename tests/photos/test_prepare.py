@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from pipeline.errors import InputError, StorageError
+from pipeline.errors import InputError, SettingError, StorageError
 from pipeline.photos.inspection import inspect
 from pipeline.photos.manifest import Manifest, read
 from pipeline.photos.prepare import prepare
@@ -227,7 +227,7 @@ def test_identical_files_with_different_labels_are_listed_with_the_remedy(tmp_pa
     message = str(caught.value)
     assert "identical files with different labels: expected none, received 12: " in message
     assert "cats/000.png (cats) = dogs/copy00.png (dogs); cats/001.png (cats) = dogs/copy01.png (dogs)" in message
-    assert "and 2 more. List the wrong ones, a path a line, in a file and give it with --exclude" in message
+    assert "and 2 more. List the wrong ones, a path a line, in a file and give it as `exclude`" in message
     assert not (tmp_path / "out/manifest.csv").exists()
 
     (tmp_path / "wrong.txt").write_text("".join(f"dogs/copy{i:02}.png\n" for i in range(12)))
@@ -428,7 +428,7 @@ def test_too_many_unusable_files_are_an_error_and_the_quarantine_is_still_writte
     with pytest.raises(InputError) as caught:
         run(root, tmp_path / "out", max_quarantined=0.19)
     assert str(caught.value).startswith(
-        "--max-quarantined: expected at most a fraction of 0.19 to be unusable, received 4 of 20 files (0.2): "
+        "`max_quarantined`: expected at most a fraction of 0.19 to be unusable, received 4 of 20 files (0.2): "
         "cats/bad0.jpg (an empty file); cats/bad1.jpg (an empty file); cats/bad2.jpg (an empty file); and 1 more. "
     )
     assert len(quarantine(tmp_path / "out")) == 5
@@ -452,10 +452,22 @@ def test_a_class_that_loses_every_file_is_a_warning_or_an_error(tmp_path):
         run(tmp_path / "two", tmp_path / "out", max_quarantined=0.5)
 
 
-@pytest.mark.parametrize("fraction", [-0.1, 1.1, float("nan")])
-def test_max_quarantined_is_a_fraction(tmp_path, fraction):
-    with pytest.raises(InputError, match="--max-quarantined: expected a fraction from 0 to 1"):
-        run(tmp_path, tmp_path / "out", max_quarantined=fraction)
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"val_fraction": -0.1}, "`val_fraction`: expected a number of at least 0 and below 1, received -0.1"),
+        ({"test_fraction": 1.0}, "`test_fraction`: expected a number of at least 0 and below 1, received 1.0"),
+        ({"max_quarantined": float("nan")}, "`max_quarantined`: expected a number of at least 0 and of at most 1, rec"),
+        ({"hash_distance": 257}, "`hash_distance`: expected a whole number of at least 0 and of at most 256, received"),
+        (
+            {"val_fraction": 0.5, "test_fraction": 0.5},
+            "`val_fraction` and `test_fraction`: expected a sum below 1, received 0.5 and 0.5",
+        ),
+    ],
+)
+def test_a_setting_out_of_range_is_refused_before_any_work(tmp_path, settings, message):
+    with pytest.raises(SettingError, match=message):
+        run(tmp_path / "nowhere", tmp_path / "out", **settings)
 
 
 def test_excluded_files_are_quarantined_and_do_not_count_towards_the_limit(tmp_path):
@@ -475,10 +487,10 @@ def test_excluded_files_are_quarantined_and_do_not_count_towards_the_limit(tmp_p
 
 def test_an_exclude_file_that_is_missing_or_excludes_all_is_refused(tmp_path):
     root = photos(tmp_path / "in", each=2)
-    with pytest.raises(InputError, match="--exclude: expected a file of paths"):
+    with pytest.raises(InputError, match="`exclude`: expected a file of paths"):
         run(root, tmp_path / "out", exclude=tmp_path / "none.txt")
     (tmp_path / "all.txt").write_text("".join(f"{c}/{i:03}.png\n" for c in ("cats", "dogs") for i in range(2)))
-    with pytest.raises(InputError, match="--exclude: expected some images to remain"):
+    with pytest.raises(InputError, match="`exclude`: expected some images to remain"):
         run(root, tmp_path / "out", exclude=tmp_path / "all.txt")
 
 

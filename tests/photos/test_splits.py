@@ -2,8 +2,7 @@ import hashlib
 
 import pytest
 
-from pipeline.errors import InputError
-from pipeline.photos.splits import assign, check_fractions, conflicts, filled
+from pipeline.photos.splits import assign, conflicts, filled
 
 
 def at(place: float, tail: int = 0) -> bytes:
@@ -106,9 +105,3 @@ def test_conflicts_are_digests_with_several_values():
     digests = [b"x", b"y", b"x", b"z", b"y"]
     assert conflicts(digests, ["a", "b", "c", "d", "b"]) == [[0, 2]]
     assert conflicts(digests, ["a", "b", "a", "d", "b"]) == []
-
-
-@pytest.mark.parametrize(("val", "test"), [(-0.1, 0.2), (0.1, 1.0), (0.5, 0.5), (float("nan"), 0.1)])
-def test_fractions_that_leave_nothing_to_train_on_are_refused(val, test):
-    with pytest.raises(InputError, match="expected"):
-        check_fractions(val_fraction=val, test_fraction=test)

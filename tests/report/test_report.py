@@ -246,12 +246,12 @@ def test_every_part_is_there(made):
     assert text.count('class="chart"') == 7  # sizes, layers, the search, loss and accuracy, calibration twice
 
 
-def test_what_was_not_given_is_left_out_and_the_command_named(world, tmp_path):
+def test_what_was_not_given_is_left_out_and_the_step_named(world, tmp_path):
     _, text = written(world.bare(), tmp_path / "report.html", commit=None, looks=None)
     words = told(text)
-    for command_of in ("headstart probe", "headstart audit", "headstart extract --report", "headstart train --report"):
-        assert command_of in words
-    assert "--trained" in words
+    for step in ("a quick head by probe", "for by audit", "by the report of extract", "by the report of train"):
+        assert step in words
+    assert "heads and models as trained" in words
     assert "One model was judged: there is nothing to compare it with." in words
     assert "No commit is known" in words
     assert "Looked at" not in words
@@ -381,7 +381,7 @@ def test_heat_maps_stand_beside_the_mistakes_they_are_of(world, tmp_path):
     assert one[0] == "logistic"
     assert dict(zip(one[1], one[2], strict=True)) == said
     assert text.count("laid over it") == 1
-    assert "--heat-maps" not in told(text)
+    assert "heat_maps" not in told(text)
 
 
 class Upper:
@@ -677,7 +677,7 @@ def test_the_command_names_what_is_wrong_in_one_line(world, tmp_path):
     arguments = [at / "photos", at / "manifest.csv", at / "features.h5", tmp_path, tmp_path / "report.html"]
     result = CliRunner().invoke(command, list(map(str, arguments)))
     assert result.exit_code == 1
-    assert "expected predictions.csv of 'headstart evaluate'" in result.stderr
+    assert "expected predictions.csv of `headstart evaluate`" in result.stderr
 
 
 def test_previews_of_large_photos_are_decoded_small_and_keep_their_shape():

@@ -55,6 +55,4 @@ def test_columns_are_aligned():
 def test_an_unknown_backbone_is_one_line_and_status_one():
     result = run("vgg_16")
     assert result.exit_code == 1
-    assert (
-        result.output == "Error: backbone: expected one of 41 names, received 'vgg_16'; did you mean vgg16 or vgg19?\n"
-    )
+    assert result.output == "Error: NAME: expected one of 41 names, received 'vgg_16'; did you mean vgg16 or vgg19?\n"

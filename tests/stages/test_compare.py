@@ -118,7 +118,7 @@ def test_the_command_prints_ranking_pairs_verdict_and_count(folders, tmp_path, m
 def test_a_foreseen_error_is_one_line_and_status_1(folders):
     result = CliRunner().invoke(compare, [str(folders[0]), "result"])
     assert result.exit_code == 1
-    assert result.output.startswith("Error: OUT_DIR: expected two evaluations or more")
+    assert result.output.startswith("Error: expected two evaluations or more")
     assert result.output.count("\n") == 1
 
 

@@ -94,7 +94,7 @@ def test_a_cut_file_and_a_cut_are_a_usage_error(tmp_path: Path, cut: Path, comma
 def test_a_cut_file_of_another_backbone_is_refused_by_both_names(tmp_path: Path, cut: Path, command) -> None:
     result = command(tmp_path, "--backbone", "vgg16", "--weights", "none", "--cut-file", cut)
     assert result.exit_code == 1
-    assert "expected a cut of --backbone vgg16, received one of mobilenet_v2" in result.stderr
+    assert "expected a cut of the backbone vgg16, received one of mobilenet_v2" in result.stderr
 
 
 def test_extract_takes_cut_and_pooling_from_the_file_and_explain_finds_the_rows(tmp_path: Path, cut: Path) -> None:

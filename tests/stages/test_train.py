@@ -133,8 +133,10 @@ def test_every_parameter_of_every_head_has_an_option_with_a_default():
 def test_an_option_of_another_head_is_a_usage_error_that_names_both(work, kind, option, value):
     result = run(work.manifest, work.features, work.head, "--head", kind, option, value)
     assert result.exit_code == 2
-    owners = ", ".join(name for name in HEADS if option[2:].replace("-", "_") in registry.parameters_of(name))
-    assert f"{option} is an option of --head {owners}, received --head {kind}" in result.output
+    owners = " or ".join(
+        f"--head {name}" for name in HEADS if option[2:].replace("-", "_") in registry.parameters_of(name)
+    )
+    assert f"{option}: expected with {owners}, received --head {kind}" in result.output
     assert not work.head.exists()
 
 
@@ -198,5 +200,5 @@ def test_foreseen_errors_are_one_line_and_status_one(work):
 def test_a_solver_that_gave_up_is_a_warning_on_stderr(work):
     result = run(work.manifest, work.features, work.head, "--max-iter", 1, "--C", 1e6)
     assert result.exit_code == 0
-    assert " Warning: logistic: expected the solver to converge within max_iter=1" in result.stderr
+    assert " Warning: logistic: expected the solver to converge within --max-iter 1" in result.stderr
     assert result.stdout.startswith("logistic: ")

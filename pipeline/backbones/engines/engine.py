@@ -53,9 +53,9 @@ def choose(name: str) -> EngineName:
     if name == "auto":
         return "openvino" if version_of("openvino") and not _has_gpu() else "tensorflow"
     if name not in NAMES:
-        raise InputError(f"--engine: expected auto, {' or '.join(NAMES)}, received {name}")
+        raise InputError.of("engine", f"auto, {' or '.join(NAMES)}", name)
     if not version_of(name):
-        raise InputError(f"--engine: {name} is not installed here; the extra `cpu` brings OpenVINO, `gpu` does not")
+        raise InputError(f"`engine`: {name} is not installed here; the extra cpu brings OpenVINO, gpu does not")
     return cast(EngineName, name)
 
 
@@ -116,7 +116,7 @@ def open_engine(
     """
     if precision != "float32" and precision not in (known := precisions(name)):
         raise InputError(
-            f"--precision: this processor has no {precision} arithmetic for {name}: expected {' or '.join(known)}"
+            f"`precision`: this processor has no {precision} arithmetic for {name}: expected {' or '.join(known)}"
         )
     started = time.monotonic()
     if name == "openvino":

@@ -74,14 +74,14 @@ class Shelf:
 def _as_stored(computed: NDArray[np.float32], dtype: str) -> NDArray[Any]:
     if not np.isfinite(computed).all():
         raise InputError(
-            "the network gave a value that is no number (NaN or infinite); check --weights and --precision"
+            "the network gave a value that is no number (NaN or infinite); check `weights` and `precision`"
         )
     with np.errstate(over="ignore"):
         stored: NDArray[Any] = computed.astype(dtype)
     if not np.isfinite(stored).all():
         raise InputError(
-            f"--dtype: a feature of {float(np.abs(computed).max()):.4g} does not fit {dtype} "
-            f"(at most {float(np.finfo(dtype).max):.4g}); use --dtype float32"
+            f"`dtype`: a feature of {float(np.abs(computed).max()):.4g} does not fit {dtype} "
+            f"(at most {float(np.finfo(dtype).max):.4g}); use `dtype='float32'`"
         )
     largest, least = float(np.abs(computed).max(initial=0.0)), float(np.finfo(dtype).smallest_normal)
     if 0.0 < largest < least:

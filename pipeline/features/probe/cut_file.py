@@ -72,7 +72,6 @@ def read(path: Path, *, backbone: str) -> tuple[str, str]:
     its_backbone = chosen["backbone"]
     if its_backbone != backbone:
         raise InputError(
-            f"{path}: expected a cut of --backbone {backbone}, received one of {its_backbone}; run "
-            "`headstart probe` again"
+            f"{path}: expected a cut of the backbone {backbone}, received one of {its_backbone}; run `hs.probe` again"
         )
     return chosen["cut"], chosen["pooling"]

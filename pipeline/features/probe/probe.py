@@ -167,7 +167,7 @@ def bases_of(settings: ProbeSettings) -> list[BaseSettings]:
     for text in settings.compare:
         parts = re.fullmatch(r"([^@=]+)(?:@([1-9][0-9]*))?(?:=(.+))?", text)
         if not parts:
-            raise SettingError(f"--compare: expected NAME, NAME@SIZE, NAME=WEIGHTS or both, received {text!r}")
+            raise SettingError.of("compare", "NAME, NAME@SIZE, NAME=WEIGHTS or both", repr(text))
         name, size, weights = parts.groups()
         standard = BaseSettings(backbone=name)
         found.append(
@@ -187,10 +187,8 @@ def poolings_of(settings: ProbeSettings) -> tuple[str, ...]:
     if settings.pooling == AUTO:
         return POOLINGS
     if settings.pooling not in POOLINGS:
-        raise SettingError(
-            f"--pooling: expected auto, {', '.join(POOLINGS[:-1])} or {POOLINGS[-1]} with --cut auto, received "
-            f"{settings.pooling}"
-        )
+        expected = f"auto, {', '.join(POOLINGS[:-1])} or {POOLINGS[-1]} with `cut='auto'`"
+        raise SettingError.of("pooling", expected, settings.pooling)
     return (settings.pooling,)
 
 
@@ -218,11 +216,11 @@ def _find(plan: Plan, bench: Bench, sample: Sample, proof: Proof, progress: Call
         more = f"; and {len(sample.failures) - MOST_NAMED:,} more" if len(sample.failures) > MOST_NAMED else ""
         raise InputError(
             f"{len(sample.failures):,} images could not be read: {named}{more}. Mend these, or list their paths in a "
-            "file for `headstart prepare --exclude`"
+            "file for `hs.prepare(exclude=...)`"
         )
     judged = judge(bench.candidates, features, sample.drawn.labels)
     if not judged:
-        raise InputError(f"{plan.backbone.name}: expected features that fit float16, received none; check --weights")
+        raise InputError(f"{plan.backbone.name}: expected features that fit float16, received none; check `weights`")
     top = next(one for one in judged if one.candidate.depth == judged[-1].candidate.depth)
     return Finding(plan, judged, recommend(judged, sample.drawn.labels, top=top, proof=proof))
 

@@ -137,7 +137,7 @@ def part_of(text: str | None) -> Part:
         return EVERYTHING
     number, _, of = text.partition("/")
     if not (number.isdecimal() and of.isdecimal() and int(number) < int(of)):
-        raise SettingError(f"--shard: expected I/N with I from 0 to N - 1, received {text!r}")
+        raise SettingError.of("shard", "I/N with I from 0 to N - 1", repr(text))
     return Part(int(number), int(of))
 
 

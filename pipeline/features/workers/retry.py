@@ -188,7 +188,7 @@ class Completion:
                     Shard.open(path)
             except FileNotFoundError:
                 raise StorageError(
-                    f"{path}: process {done.pid} on {done.host} stored this and it is not here: expected --cache to be "
+                    f"{path}: process {done.pid} on {done.host} stored this and it is not here: expected `cache` to be "
                     "one folder that all workers share"
                 ) from None
 
@@ -198,5 +198,5 @@ class Completion:
             raise WorkersError(
                 f"{self.lost:,} tasks were lost with their workers, {len(self.done):,} ended: the last one, of "
                 f"{len(task):,} images from {task.paths[0]} on, as {lost.reason}. Is memory short? Give fewer "
-                "--workers or a smaller --batch-size. What was computed is kept"
+                "`workers` or a smaller `batch_size`. What was computed is kept"
             )

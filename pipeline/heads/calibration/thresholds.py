@@ -61,24 +61,22 @@ def choose(
     InputError
         There are not two classes, no image of the positive one, or no threshold fulfils the wish.
     """
-    option = f"--{wish.metric}-at-least"
+    wished = f"{wish.metric}_at_least"
     if len(classes) != 2:
-        raise InputError(f"{option}: expected two classes, received {len(classes)}")
+        raise InputError.of(wished, "two classes", len(classes))
     positive = wish.positive if wish.positive is not None else classes[1]
     if positive not in classes:
-        raise InputError(f"--positive: expected {' or '.join(classes)}, received {positive}")
+        raise InputError.of("positive", " or ".join(classes), positive)
     code = list(classes).index(positive)
     actual = y == code
     if not actual.any():
-        raise InputError(f"{option}: expected images of {positive} held out, received none: add images of it")
+        raise InputError.of(wished, f"images of {positive} held out", None, "add images of it")
     values, recall, precision = _curve(probabilities[:, code], actual)
     reached, other = (precision, recall) if wish.metric == "precision" else (recall, precision)
     fits = np.flatnonzero(reached >= wish.at_least)
     if not len(fits):
-        raise InputError(
-            f"{option}: expected a threshold with a {wish.metric} of {wish.at_least} on the {len(y):,} images held "
-            f"out, received {reached.max():.4f} at most"
-        )
+        expected = f"a threshold with a {wish.metric} of {wish.at_least} on the {len(y):,} images held out"
+        raise InputError.of(wished, expected, f"{reached.max():.4f} at most")
     place = max(fits.tolist(), key=lambda at: (other[at], reached[at], values[at]))
     given = int(np.count_nonzero(probabilities[:, code] >= values[place]))
     of = given if wish.metric == "precision" else int(actual.sum())
@@ -105,7 +103,7 @@ def unshown(threshold: dict[str, Any]) -> list[str]:
     if threshold["low"] >= wished:
         return []
     return [
-        f"--{metric}-at-least {wished:g}: reached on the images held out ({threshold[metric]:.3f}), but not shown: "
+        f"`{metric}_at_least={wished:g}`: reached on the images held out ({threshold[metric]:.3f}), but not shown: "
         f"the 95 % interval begins at {threshold['low']:.3f}. More images would narrow it"
     ]
 

@@ -98,10 +98,8 @@ def assign_groups(codes: NDArray[np.int64], groups: NDArray[np.int64], *, folds:
     from sklearn.model_selection import StratifiedGroupKFold
 
     if folds < 2 or len(np.unique(groups)) < folds:
-        raise InputError(
-            f"--folds: expected 2 or more, and no more than there are different images, received {folds} folds for "
-            f"{len(np.unique(groups)):,} images"
-        )
+        expected, images = "2 or more, and no more than there are different images", len(np.unique(groups))
+        raise InputError.of("folds", expected, f"{folds} folds for {images:,} images")
     folds = min(folds, int(np.bincount(codes).max()))
     if folds < 2:
         raise InputError("expected a class of two images or more, received one image of each")

@@ -96,7 +96,7 @@ def candidates(head: Head, search: Search) -> list[dict[str, Any]]:
     if not grid:
         known = ", ".join(head.grid()) or "none"
         raise InputError(
-            f"--search: expected a parameter of --head {registry.name_of(head)} that is left open, received none: "
+            f"`search`: expected a parameter of `head` {registry.name_of(head)} that is left open, received none: "
             f"searched are {known}, unless they are given a value"
         )
     every = [dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())]

@@ -31,6 +31,7 @@ from pipeline.heads.settings import GrowthSettings, TrainSettings
 from pipeline.photos import manifest
 from pipeline.photos.manifest import Manifest
 from pipeline.plots import training_curves
+from pipeline.setting import check
 from pipeline.stats import power_law
 from pipeline.stats.intervals import wilson
 from pipeline.storage.atomic import publish_csv, published
@@ -104,7 +105,7 @@ def grow(
     out_dir : Path
         Made if it is missing.
     settings : GrowthSettings
-        Of the training split there are at least 3 sizes and 2 orders. Folds are over training and validation images.
+        Folds are over training and validation images.
     progress : callable
         Called with (fits done, fits in all).
     head : Head, optional
@@ -113,14 +114,13 @@ def grow(
     Raises
     ------
     InputError
-        An option is out of its range, or there are too few images.
+        A setting is out of its range, or there are too few images.
     ArtefactError
         The features lack images of the manifest, or a file is damaged.
     """
+    check(settings)
     parts, seeds = settings.parts, settings.seeds
     head = head or unfitted(TrainSettings(C=settings.C))
-    if parts < 3 or seeds < 2:
-        raise InputError(f"--parts, --seeds: expected at least 3 and 2, received {parts} and {seeds}")
     images = manifest.read(manifest_path)
     train, val = images.distinct("train"), images.distinct("val")
     most = max(Counter(train.labels + val.labels).values(), default=FOLDS)
@@ -154,7 +154,7 @@ def _trials(y: Codes, n_train: int, *, seeds: int, folds: int) -> list[Trial]:
     """Return for each seed the rows to train on, in order, and those that judge: once, or once a fold."""
     most = int(np.bincount(y).max())
     if folds == 0 and len(y) == n_train:
-        raise InputError("--folds 0: expected a validation split to judge on, received none: give --folds 5")
+        raise InputError("`folds=0`: expected a validation split to judge on, received none: give `folds=5`")
     if most < 2:
         raise InputError("expected a class of two images or more, to learn from and to judge, received one of each")
     if folds and not 2 <= folds <= most:

@@ -66,7 +66,7 @@ class Network:
             if not math.isfinite(value):
                 self.diverged = (
                     f"dense: expected a finite {name}, received {value} in epoch {row['epoch']:.0f}: training "
-                    f"diverged; lower learning_rate ({self.head.learning_rate})"
+                    f"diverged; lower `learning_rate` ({self.head.learning_rate})"
                 )
                 self.stopped, self._best = True, self._initial
                 return
@@ -169,12 +169,10 @@ def train_together(
 
 
 def _state(model: Any) -> list[Any]:
-    """Return all that a step changes, as tensors: weights, the optimizer's numbers, what dropout draws next."""
-    import tensorflow as tf
-
+    """Return all that a step changes, as arrays: weights, the optimizer's numbers, what dropout draws next."""
     if not model.optimizer.built:
         model.optimizer.build(model.trainable_variables)
-    return [tf.identity(variable.value) for variable in (*model.variables, *model.optimizer.variables)]
+    return [variable.numpy() for variable in (*model.variables, *model.optimizer.variables)]
 
 
 def _restore(model: Any, state: Sequence[Any]) -> None:
@@ -193,10 +191,7 @@ def _begun(
     if validation is not None:
         check_labelled(*validation, n_features, n_classes)
     elif heads[0].patience:
-        raise InputError(
-            f"patience: early stopping after {heads[0].patience} epochs expected validation rows to watch, received "
-            "none: give it some, or a patience of 0"
-        )
+        raise InputError.of("patience", "validation rows to watch", None, "give some, or `patience=0`")
     scaled = heads[0].standardize == "standard"
     scale = learn_scale(X) if scaled else (np.zeros(n_features), np.ones(n_features))
     networks = [Network(head, scale, n_classes) for head in heads]

@@ -212,13 +212,13 @@ class Service:
 
 
 def _training_photos(used: Classifier, settings: ServeSettings) -> TrainingPhotos | None:
-    given: dict[str, Any] = {"--features": settings.features, "--manifest": settings.manifest}
+    given: dict[str, Any] = {"features": settings.features, "manifest": settings.manifest}
     missing = [name for name, path in given.items() if path is None]
     if len(missing) == 2:
         return None
     if missing:
-        raise InputError(f"{missing[0]}: expected a file, since the other of --features and --manifest is given")
-    return TrainingPhotos(given["--features"], given["--manifest"], used.spec, head=used.path)
+        raise InputError.of(missing[0], "a file, since the other of `features` and `manifest` is given", None)
+    return TrainingPhotos(given["features"], given["manifest"], used.spec, head=used.path)
 
 
 def jpeg(pixels: Pixels) -> bytes:

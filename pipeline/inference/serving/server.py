@@ -77,7 +77,7 @@ def _listening(host: str, port: int) -> socket.socket:
     except OSError as error:
         listening.close()
         raise InputError(
-            f"--host, --port: expected an address to listen on, received {host}, {port}: {error}"
+            f"`host`, `port`: expected an address to listen on, received {host}, {port}: {error}"
         ) from error
     return listening
 

@@ -176,7 +176,7 @@ def _epoch(tuner: Tuner, train: Split, val: Split, settings: TuningSettings, epo
         if not math.isfinite(value):
             raise InputError(
                 f"expected a finite {name}, received {value} in epoch {epoch}: training diverged; lower "
-                f"--learning-rate ({settings.learning_rate})"
+                f"`learning_rate` ({settings.learning_rate})"
             )
     return row
 

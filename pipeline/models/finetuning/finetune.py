@@ -182,7 +182,7 @@ def finetune(
 
 def _require_kind(head_dir: Path, kind: str | None) -> None:
     if kind is not None and (found := registry.name_of(store.load(head_dir)[0])) != kind:
-        raise SettingError(f"--head: expected a head of kind {kind} in {head_dir}, received {found}")
+        raise SettingError.of("head", f"a head of kind {kind} in {head_dir}", found)
 
 
 def _require_same_classes(table: Manifest, classes: list[str], manifest_path: Path, head_dir: Path) -> None:

@@ -69,14 +69,11 @@ class TuningSettings:
         """Raise InputError, naming the parameter, unless all are in their ranges and belong together."""
         check(self)
         if not all(isinstance(width, int) and width > 0 for width in self.new_conv):
-            raise InputError(f"new_conv: expected whole numbers of at least 1, received {self.new_conv}")
-        self.policy.check()
+            raise InputError.of("new_conv", "whole numbers of at least 1", self.new_conv)
         if self.new_conv and self.cut == "image":
-            raise InputError("--new-conv: expected with a --cut at a layer whose activations it takes, received image")
+            raise InputError.of("new_conv", "a `cut` at a layer whose activations it takes", "image")
         if self.warmup_epochs > self.epochs:
-            raise InputError(
-                f"--warmup-epochs: expected at most the {self.epochs} of --epochs, received {self.warmup_epochs}"
-            )
+            raise InputError.of("warmup_epochs", f"at most the {self.epochs} of `epochs`", self.warmup_epochs)
 
     @property
     def starts_new(self) -> bool:
@@ -103,7 +100,7 @@ class TuningSettings:
 class FinetuneSettings:
     """What trains, how the network is run, and where activations and checkpoints are kept."""
 
-    head: str | None = setting(None, "The kind that HEAD_DIR must hold.", unset="any")
+    head: str | None = setting(None, "The kind that the head must be.", unset="any")
     tuning: TuningSettings = group(TuningSettings)
     weights: str | None = weights_setting()
     engine: EngineName = engine_setting()

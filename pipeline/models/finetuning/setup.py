@@ -284,8 +284,8 @@ def _labelled(
     counted = codes if like is None else like.codes
     if len(np.unique(counted)) < len(classes):
         raise InputError(
-            "expected images of each class in the train split, received none of some: run `headstart prepare` with "
-            "--stratify"
+            "expected images of each class in the train split, received none of some: run `hs.prepare` with "
+            "`stratify=True`"
         )
     return Split(source, codes, class_weights(counted, weighting)[codes].astype(np.float32))
 

@@ -177,7 +177,7 @@ class Tuner:
                 near = difflib.get_close_matches(name, tail, n=3, cutoff=0.4)
                 known = f"; did you mean {' or '.join(near)}?" if near else ""
                 raise InputError(
-                    f"--freeze: expected layers with weights above the cut, of which there are {len(tail)}, received "
+                    f"`freeze`: expected layers with weights above the cut, of which there are {len(tail)}, received "
                     f"{name!r}{known}"
                 )
         for layer in weighted_layers(self.trunk):

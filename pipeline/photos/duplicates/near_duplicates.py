@@ -20,7 +20,6 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.errors import InputError
 from pipeline.photos.duplicates.perceptual_hash import BITS, Signatures
 from pipeline.stats.nearest_neighbours import Indices, Vectors, close_pairs
 from pipeline.types import Progress
@@ -111,8 +110,6 @@ def same_pictures(
     limit : int
         The distance that was asked for in the end, in bits.
     """
-    if not 0 <= hash_distance <= BITS:
-        raise InputError(f"--hash-distance: expected a number of bits from 0 to {BITS}, received {hash_distance}")
     identical, kept = _identical(signatures.pixels)
     distinct = signatures.take(kept)
     limit = min(hash_distance, _unrelated(distinct, [labels[index] for index in kept]) // SHARE)

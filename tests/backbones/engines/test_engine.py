@@ -153,7 +153,7 @@ def test_a_precision_that_would_silently_run_as_another_is_refused(name: str) ->
     if "float16" in precisions(name):
         pytest.skip("this device has float16 arithmetic")
     with pytest.raises(
-        InputError, match=rf"--precision: this processor has no float16 arithmetic for {name}: expected f"
+        InputError, match=rf"`precision`: this processor has no float16 arithmetic for {name}: expected f"
     ):
         open_engine(name, no_trunk, batch_size=BATCH, precision="float16", kept=None)
 
@@ -170,7 +170,7 @@ def reported(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
 
 def test_a_precision_that_the_processor_lacks_is_refused_before_the_network_is_built(reported: list[str]) -> None:
     assert precisions("openvino") == ("float32",)
-    message = "^--precision: this processor has no bfloat16 arithmetic for openvino: expected float32$"
+    message = "^`precision`: this processor has no bfloat16 arithmetic for openvino: expected float32$"
     with pytest.raises(InputError, match=message):
         open_engine("openvino", no_trunk, batch_size=BATCH, precision="bfloat16", kept=None)
 
@@ -259,7 +259,7 @@ def test_auto_is_openvino_on_a_cpu_and_tensorflow_on_a_gpu_or_without_openvino(m
     monkeypatch.setattr("pipeline.backbones.engines.engine.version_of", lambda name: "" if name == "openvino" else "2")
     monkeypatch.setattr("pipeline.backbones.engines.engine._has_gpu", lambda: False)
     assert choose("auto") == "tensorflow"
-    with pytest.raises(InputError, match="--engine: openvino is not installed here"):
+    with pytest.raises(InputError, match="`engine`: openvino is not installed here"):
         choose("openvino")
 
 

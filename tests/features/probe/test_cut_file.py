@@ -33,7 +33,7 @@ def test_the_same_choice_gives_the_same_bytes(tmp_path: Path) -> None:
 
 
 def test_a_cut_of_another_backbone_is_refused_by_both_names(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"cut\.json: expected a cut of --backbone xception, received one of vgg16"):
+    with pytest.raises(InputError, match=r"cut\.json: expected a cut of the backbone xception, received one of vgg16"):
         cut_file.read(written(tmp_path / "cut.json"), backbone="xception")
 
 

@@ -43,7 +43,7 @@ def test_a_wish_for_recall_keeps_as_much_precision_as_it_can():
 def test_what_few_images_reach_but_do_not_show_is_a_warning():
     found = choose("recall", 0.9)
     assert thresholds.unshown(found) == [
-        "--recall-at-least 0.9: reached on the images held out (1.000), but not shown: the 95 % interval begins at "
+        "`recall_at_least=0.9`: reached on the images held out (1.000), but not shown: the 95 % interval begins at "
         "0.439. More images would narrow it"
     ]
     many = choose("recall", 0.9, dog=np.tile(DOG, 50), actual=np.tile(IS_DOG, 50))
@@ -80,7 +80,7 @@ def test_without_a_threshold_the_most_probable_class_is_given():
 
 
 def test_a_wish_that_no_threshold_fulfils_says_what_can_be_reached():
-    with pytest.raises(InputError, match=r"--precision-at-least: .* received 0\.5000 at most"):
+    with pytest.raises(InputError, match=r"`precision_at_least`: .* received 0\.5000 at most"):
         choose("precision", 0.9, dog=np.array([0.5, 0.5]), actual=np.array([0, 1]))
 
 
@@ -88,7 +88,7 @@ def test_a_wish_that_no_threshold_fulfils_says_what_can_be_reached():
     ("classes", "y", "positive", "message"),
     [
         (["a", "b", "c"], [0, 1], None, "expected two classes, received 3"),
-        (["a", "b"], [0, 1], "c", "--positive: expected a or b, received c"),
+        (["a", "b"], [0, 1], "c", "`positive`: expected a or b, received c"),
         (["a", "b"], [0, 0], None, "expected images of b held out, received none"),
     ],
 )

@@ -103,7 +103,7 @@ def test_a_value_that_is_given_is_not_searched():
 
 @pytest.mark.parametrize(("name", "fixed"), [("centroid", ()), ("ridge", ("alpha",))])
 def test_nothing_to_search_is_an_error(name, fixed):
-    with pytest.raises(InputError, match=f"expected a parameter of --head {name} that is left open"):
+    with pytest.raises(InputError, match=f"expected a parameter of `head` {name} that is left open"):
         grid_search.candidates(make(name), search(fixed=frozenset(fixed)))
 
 

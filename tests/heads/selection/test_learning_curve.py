@@ -153,8 +153,8 @@ def test_tables_and_picture_hold_what_was_returned_and_are_the_same_again(projec
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"parts": 2}, "--parts, --seeds: expected at least 3 and 2, received 2 and 3"),
-        ({"seeds": 1}, "--parts, --seeds: expected"),
+        ({"parts": 2}, "`parts`: expected a whole number of at least 3, received 2"),
+        ({"seeds": 1}, "`seeds`: expected a whole number of at least 2, received 1"),
         ({"folds": 1}, "`folds`: expected 0, or 2 to"),
         ({"folds": 1000}, "`folds`: expected 0, or 2 to"),
     ],
@@ -168,7 +168,7 @@ def test_too_few_images_are_refused(tmp_path):
     with pytest.raises(InputError, match="expected training images for three sizes or more"):
         Project(tmp_path, 12, noise=1.0, val=0.2).grow(folds=2)
     (tmp_path / "without").mkdir()
-    with pytest.raises(InputError, match="--folds 0: expected a validation split"):
+    with pytest.raises(InputError, match="`folds=0`: expected a validation split"):
         Project(tmp_path / "without", 90, noise=1.0, val=0.0).grow(folds=0)
 
 

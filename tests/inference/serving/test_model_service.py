@@ -125,8 +125,8 @@ def test_a_head_that_cannot_be_explained_is_served_without_maps(tmp_path: Path) 
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
-        ({"features": None}, "--features: expected a file"),
-        ({"manifest": None}, "--manifest: expected a file"),
+        ({"features": None}, "`features`: expected a file"),
+        ({"manifest": None}, "`manifest`: expected a file"),
     ],
 )
 def test_what_belongs_together_is_given_together(folder: Path, changes: dict[str, Any], reason: str) -> None:

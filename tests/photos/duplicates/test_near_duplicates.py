@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from pipeline.errors import InputError
 from pipeline.photos.duplicates import near_duplicates, perceptual_hash
 from tests.photos.duplicates.test_perceptual_hash import coded, picture
 
@@ -78,9 +77,3 @@ def test_groups_fall_to_the_test_split_no_more_often_than_single_pictures():
     chosen = set(near_duplicates.representatives(digests, numbers))
     share = np.mean([digest[0] / 256 < 0.2 for digest in chosen])
     assert share == pytest.approx(0.2, abs=0.02)  # 0.59 if the smallest digest stood for its group
-
-
-@pytest.mark.parametrize("distance", [-1, 257])
-def test_a_distance_out_of_range_is_refused(distance):
-    with pytest.raises(InputError, match="--hash-distance: expected a number of bits from 0 to 256"):
-        found([picture(0), picture(1)], distance=distance)

@@ -172,7 +172,7 @@ class Dask:
 
     @property
     def _name(self) -> str:
-        return f"--scheduler {self._address}" if self._address else "--executor dask"
+        return f"`scheduler={self._address!r}`" if self._address else "`executor='dask'`"
 
     def _sound(self) -> set[str]:
         with self._connected() as client:
@@ -201,7 +201,7 @@ class Dask:
         try:
             from distributed import Client
         except ImportError:
-            raise InputError("--executor dask: Dask is not installed: pip install 'headstart[dask]'") from None
+            raise InputError("`executor='dask'`: Dask is not installed: pip install 'headstart[dask]'") from None
         if self._address is None:
             self._cluster = self._local_cluster()
         try:

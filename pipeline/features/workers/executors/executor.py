@@ -86,9 +86,9 @@ def open_executor(settings: ExecutorSettings) -> Executor:
     name, workers, scheduler = settings.executor, settings.workers, settings.scheduler
     require_effect(settings)
     if scheduler is not None and workers is not None:
-        raise InputError("--workers: expected none with --scheduler, whose workers are there already")
+        raise InputError.of("workers", "none with `scheduler`, whose workers are there already", workers)
     if name == "local":
         return Local()
     if name == "dask":
         return Dask(workers, scheduler=scheduler, patience=settings.task_timeout)
-    raise InputError(f"--executor: expected one of {', '.join(NAMES)}, received {name!r}")
+    raise InputError.of("executor", f"one of {', '.join(NAMES)}", repr(name))

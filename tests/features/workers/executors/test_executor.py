@@ -191,7 +191,8 @@ def test_an_image_that_kills_every_worker_is_found_and_named_and_all_others_are_
     faulty.write_killer(site.photos / "bad.png")
     site.prepare()
     with pytest.raises(
-        InputError, match=r"^1 images could not be read: bad\.png \(its worker was killed, whoever tried\).*--exclude"
+        InputError,
+        match=r"^1 images could not be read: bad\.png \(its worker was killed.*`hs\.prepare\(exclude",
     ):
         site.extract(crew)
     assert not site.features.exists()
@@ -205,13 +206,13 @@ def test_an_image_that_kills_every_worker_is_found_and_named_and_all_others_are_
 
 def test_an_image_that_cannot_be_read_is_named_by_whichever_worker_reads_it(site: Site, crew: Executor) -> None:
     write_photo(site.photos / "07.png", 999)
-    with pytest.raises(InputError, match=r"07\.png \(it changed since `headstart prepare`"):
+    with pytest.raises(InputError, match=r"07\.png \(it changed since the manifest was made"):
         site.extract(crew)
     assert site.kept() == COUNT - 1
 
 
 def test_an_error_in_a_worker_names_its_process(site: Site, crew: Executor) -> None:
-    with pytest.raises(InputError, match=r"--dtype: a feature of .* \(process \d+ on .*\)$"):
+    with pytest.raises(InputError, match=r"`dtype`: a feature of .* \(process \d+ on .*\)$"):
         site.extract(crew, engine=faulty.overflowing)
 
 
@@ -223,7 +224,7 @@ def test_workers_that_are_always_killed_end_the_run_with_a_clear_error(
         faulty.write_killer(path)
         path.write_bytes(path.read_bytes() + path.name.encode())  # the same picture, another digest
     site.prepare()
-    with pytest.raises(WorkersError, match=r"2 tasks were lost with their workers, 0 ended.*--batch-size"):
+    with pytest.raises(WorkersError, match=r"2 tasks were lost with their workers, 0 ended.*`batch_size`"):
         site.extract(crew)
 
 
@@ -280,7 +281,7 @@ def test_a_row_that_a_worker_says_it_stored_and_that_is_not_here_is_a_clear_erro
             for task in wanted:
                 yield task, Done("node7", 12, "fake", len(task), 1.0, ["view-0/ab.rows"], [])
 
-    with pytest.raises(StorageError, match=r"ab\.rows: process 12 on node7 stored this and it is not here.*--cache"):
+    with pytest.raises(StorageError, match=r"ab\.rows: process 12 on node7 stored this and it is not here.*`cache`"):
         completed(site, Elsewhere()).complete()
 
 
@@ -384,7 +385,7 @@ def test_a_lost_scheduler_is_a_clear_error_everything_is_kept_and_running_again_
 
     with (
         dask(scheduler=scheduler.address) as crew,
-        pytest.raises(WorkersError, match=rf"--scheduler {scheduler.address}: the connection is lost.*is kept"),
+        pytest.raises(WorkersError, match=rf"`scheduler='{scheduler.address}'`: the connection is lost.*is kept"),
     ):
         site.extract(crew, progress=kill)
     kept = site.kept()
@@ -400,7 +401,7 @@ def test_a_scheduler_that_is_not_there_is_a_clear_error(site: Site, monkeypatch:
     monkeypatch.setattr("pipeline.features.workers.executors.dask.CONNECT_SECONDS", 0.2)
     with (
         dask(scheduler="tcp://127.0.0.1:9") as crew,
-        pytest.raises(WorkersError, match=r"--scheduler tcp://127\.0\.0\.1:9: expected a scheduler there"),
+        pytest.raises(WorkersError, match=r"`scheduler='tcp://127\.0\.0\.1:9'`: expected a scheduler there"),
     ):
         site.extract(crew)
 
@@ -481,10 +482,13 @@ def row_cache_of(site: Site) -> row_cache.RowCache:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"executor": "local", "workers": 2}, "`workers`: expected with `executor=dask`, received `executor=local`"),
-        ({"executor": "local", "scheduler": "tcp://a:1"}, "`scheduler`: expected with `executor=dask`"),
-        ({"executor": "dask", "workers": 2, "scheduler": "tcp://a:1"}, "--workers: expected none with --scheduler"),
-        ({"executor": "ray"}, "--executor: expected one of local, dask, received 'ray'"),
+        (
+            {"executor": "local", "workers": 2},
+            "`workers`: expected with `executor='dask'`, received `executor='local'`",
+        ),
+        ({"executor": "local", "scheduler": "tcp://a:1"}, "`scheduler`: expected with `executor='dask'`"),
+        ({"executor": "dask", "workers": 2, "scheduler": "tcp://a:1"}, "`workers`: expected none with `scheduler`"),
+        ({"executor": "ray"}, "`executor`: expected one of local, dask, received 'ray'"),
     ],
 )
 def test_options_that_do_not_go_together_are_refused(options: dict[str, Any], message: str) -> None:
