@@ -269,8 +269,10 @@ def _git(root: Path, *words: str) -> str | None:
 
 def _weights(given: str | None, root: Path) -> list[str]:
     """Return the changes that name the base's weights; fine-tuning must be told of a file, and finds the rest."""
-    if given in (None, "imagenet", "none"):
-        return [f"+base.weights={given}"] if given else []
+    if given in (None, "imagenet"):
+        return ["+base.weights=imagenet"] if given else []
+    if given == "none":  # features of random weights may be smaller than float16 can tell from 0
+        return ["+base.weights=none", "+extract.dtype=float32"]
     file = Path(given).resolve()
     if not file.is_file():
         raise InputError(f"--weights: expected imagenet, none or a file, received {given!r}")

@@ -219,7 +219,7 @@ class Chain:
         options = ("--backbone", backbone, "--weights", weights, "--size", SIZE, "--cache", root / "cache")
         succeeded("extract", photos, manifest, features, *options, "--dtype", "float32")
         epochs = ("--epochs", 3) if head == "dense" else ()
-        succeeded("train", manifest, features, self.head_dir, "--head", head, *epochs)
+        succeeded("train", manifest, features, self.head_dir, "--head", head, *epochs, "--calibrate", "none")
         succeeded("evaluate", photos, manifest, features, self.head_dir, root / "out", "--resamples", 100)
 
     def predict(self, *arguments: object) -> Result:
