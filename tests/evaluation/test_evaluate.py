@@ -29,7 +29,18 @@ from pipeline.stats import metrics
 from stages.evaluate import evaluate as command
 from tests.fakes import plan, register_tiny
 
-SPEC = {"cut": "top", "decoder": {"version": "1"}, "weights": {"sha256": "0"}}
+SPEC = {
+    "backbone": {"name": "efficientnet_lite0", "alpha": 1.0},
+    "cut": "top",
+    "decoder": {"version": "1"},
+    "dtype": "float32",
+    "pooling": "avg",
+    "precision": "float32",
+    "preprocessing": "none",
+    "resize": "squash",
+    "size": 224,
+    "weights": {"sha256": "0"},
+}
 HISTORY = [
     {"epoch": 1, "loss": 0.9, "accuracy": 0.5, "val_loss": 1.0, "val_accuracy": 0.4},
     {"epoch": 2, "loss": 0.5, "accuracy": 0.8, "val_loss": 0.7, "val_accuracy": 0.6},

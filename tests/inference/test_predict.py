@@ -295,7 +295,7 @@ def test_another_decoder_is_a_warning_not_an_error(tmp_path: Path) -> None:
 
 def test_a_spec_that_does_not_say_how_is_refused(tmp_path: Path) -> None:
     save_head(tmp_path / "head", {"backbone": {"name": "mobilenet_v2"}})
-    with pytest.raises(ArtefactError, match="does not say how the features were made"):
+    with pytest.raises(ArtefactError, match="the spec of its features: expected size"):
         predictor(tmp_path / "head")
 
 
@@ -424,7 +424,8 @@ def test_what_is_asked_for_gets_its_columns(
 
 def test_all_sound_is_status_0(tmp_path: Path, head_dir: Path, engine: CountingEngine) -> None:
     result = run(head_dir, files(tmp_path, "oo"), "--output", str(tmp_path / "labels.csv"))
-    assert (result.exit_code, result.stderr) == (0, "")
+    assert (result.exit_code, result.stderr.count("\n")) == (0, 1)
+    assert result.stderr.endswith(f"2 images -> {tmp_path / 'labels.csv'}\n")
     assert len((tmp_path / "labels.csv").read_text().splitlines()) == 3
 
 

@@ -63,7 +63,7 @@ def save(
             new_conv=(),
             layers=layers,
             history=history,
-            made={"finetuning": None},
+            made={"finetuning": None, "best_epoch": len(history)},
             calibration=calibrated,
         ),
     )

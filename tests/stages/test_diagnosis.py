@@ -50,7 +50,7 @@ def test_rows_and_who_is_adding_some_are_told(tmp_path: Path) -> None:
     with cache.writer(0.0, 1.0):
         cache.add(np.zeros((1, 32), np.uint8), np.zeros((1, 4), np.float32))
         found = findings(tmp_path)
-    assert found["rows"].found == "1 under 1 specs"
+    assert found["rows"].found == "1 under 1 spec"
     assert found["locks"].state == "note"
     assert f"process {os.getpid()} on " in found["locks"].found
     assert findings(tmp_path)["locks"].state == "ok"
