@@ -200,7 +200,6 @@ def ordinary(
     [
         ("mobilenet_v2", "block-2", 0.05, {"alpha": 0.35}),
         ("efficientnet_lite0", "block-2", 0.05, {}),
-        ("mobilenet_v3_small", "block-2", 0.05, {"alpha": 0.75}),
     ],
 )
 def test_cached_and_ordinary_training_give_the_same_losses_and_weights(
