@@ -174,7 +174,7 @@ def test_a_worker_that_hangs_is_replaced_and_the_bytes_are_the_same(
 ) -> None:
     def hung() -> None:
         faulty.until(site.faults / faulty.SEEN)
-        crew.patience = 0.5  # type: ignore[attr-defined]
+        crew.patience = 5.0  # type: ignore[attr-defined]
 
     monkeypatch.setattr(crew, "patience", PATIENCE)
     site.fault(faulty.HANG_ONCE)
