@@ -228,7 +228,7 @@ class Chain:
 
 
 @pytest.fixture(
-    scope="module", params=[("efficientnet_lite0", "imagenet", "logistic"), ("mobilenet_v2", "none", "dense")]
+    scope="module", params=[("efficientnet_lite0", "imagenet", "logistic"), ("efficientnet_lite0", "imagenet", "dense")]
 )
 def chain(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Chain:
     return Chain(tmp_path_factory.mktemp("a chain"), *request.param)
