@@ -53,7 +53,7 @@ def measure(vectors: Vectors, codes: NDArray[np.int64], *, neighbours: int) -> D
     Parameters
     ----------
     vectors : ndarray of shape (N, d), float32
-        Of length 1: `neighbours.directions`.
+        Of length 1: `nearest_neighbours.directions`.
     codes : ndarray of shape (N,), int
         Classes.
     neighbours : int

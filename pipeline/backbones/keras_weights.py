@@ -189,7 +189,7 @@ def _nested(name: str, weights: Sequence[tuple[str, h5py.Dataset]], base: Any) -
 
 
 def _renumbered(owners: dict[str, list[h5py.Dataset]], prefixes: set[str]) -> dict[str, list[h5py.Dataset]]:
-    """Count automatic names from 0, as `building.name_layers` does for the base."""
+    """Count automatic names from 0, as `builder.name_layers` does for the base."""
     renamed = dict(owners)
     for prefix in prefixes:
         numbers = {name: automatic_number(name, prefix) for name in owners}

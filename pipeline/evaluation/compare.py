@@ -93,12 +93,12 @@ def compare(out_dirs: Sequence[Path], result_dir: Path, settings: CompareSetting
     Parameters
     ----------
     out_dirs : sequence of Path
-        Folders written by `evaluation.evaluate`, two at least; a folder without an evaluation of its own stands for
+        Folders written by `evaluate.evaluate`, two at least; a folder without an evaluation of its own stands for
         all that lie in it.
     result_dir : Path
         Made if it is missing.
     settings : CompareSettings
-        The reports are ``NAME.json``, as `costs.write` makes them, for those evaluations whose cost is known.
+        The reports are ``NAME.json``, as `training_time.write` makes them, for those evaluations whose cost is known.
 
     Raises
     ------

@@ -42,7 +42,7 @@ class Format:
     needs : tuple of str
         Modules that write it and run it, besides TensorFlow.
     runtime : str
-        What runs it: a name in `pipeline.export.runtimes.RUNTIMES`.
+        What runs it: a name in `pipeline.export.runtimes.MODULES`.
     size : {"any", "model"}
         Whether it takes images of any size or only squares of the model's.
     exact : bool

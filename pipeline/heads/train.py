@@ -70,7 +70,7 @@ class TrainResult:
         Passes over the rows; 0 for a head without epochs.
     warnings : list of str
         What the user should know, one line each.
-    searched : searching.Outcome or None
+    searched : grid_search.Outcome or None
         None without a search.
     calibrated : dict or None
         As `calibrate.describe` returns it; None if it was not asked for, or there were too few images.
@@ -143,10 +143,10 @@ def fit(
     features_path : Path
         Rows of any shape; all but the first axis are flattened.
     head_dir : Path
-        Where `heads.save` writes; its record holds ``classes``, ``spec``, ``views``, ``feature_shape``, ``train`` and
+        Where `store.save` writes; its record holds ``classes``, ``spec``, ``views``, ``feature_shape``, ``train`` and
         ``val`` (rows, accuracy, loss; ``val`` may be null), ``calibration`` (or null), and ``out_of_fold`` (the same,
         and ``folds``), ``search`` and ``threshold`` where there are any.
-        With a search, `searching.write` leaves its table and picture there.
+        With a search, `grid_search.write` leaves its table and picture there.
     training : Training
     progress : callable or None
         Called with (done, total): fits of a search, epochs of a head that has them.

@@ -98,7 +98,7 @@ class Classifier(ABC):
 
     @abstractmethod
     def open(self, depth: Depth, *, prompt: bool = False) -> Engine:
-        """Load the network that gives as much as is wanted; `prompt` as for `engines.open_engine`."""
+        """Load the network that gives as much as is wanted; `prompt` as for `engine.open_engine`."""
 
     @abstractmethod
     def outputs(self, rows: NDArray[np.float32], depth: Depth) -> Outputs:

@@ -49,7 +49,7 @@ class Manifest:
     widths, heights : ndarray of shape (N,), int32
         In px, of the upright image.
     formats : list of str, N
-        One of `images.FORMATS`.
+        One of `decode.FORMATS`.
     """
 
     paths: list[str]

@@ -64,11 +64,11 @@ def prepare(root: Root, manifest_path: Path, settings: PrepareSettings, *, progr
     Parameters
     ----------
     root : Path or Address
-        The image root; `sources.discover` says how it may be laid out.
+        The image root; `layouts.discover` says how it may be laid out.
     manifest_path : Path
         The CSV to write. Not below `root`, where the next run would take the pictures beside it for data.
     settings : PrepareSettings
-        `sources.discover` says of labels where they are, and `splits.assign` how to split what the source leaves open.
+        `layouts.discover` says of labels where they are, and `splits.assign` how to split what the source leaves open.
         Near duplicates are images whose perceptual hashes differ in at most `hash_distance` bits of 256 and that
         `near_duplicates` takes for the same picture; unless they are grouped, only identical files stay together.
         `exclude` is a text file of paths relative to `root`, one a line, that go to the quarantine undecoded; ``#``

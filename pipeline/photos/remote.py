@@ -1,6 +1,6 @@
 """Where images lie: a folder of this machine, or an address that fsspec understands, as ``s3://bucket/photos``.
 
-An `Address` is used as a `Path` is: joined with ``/`` to a path of the manifest, and handed to `images.read_bytes`. A
+An `Address` is used as a `Path` is: joined with ``/`` to a path of the manifest, and handed to `decode.read_bytes`. A
 request that fails for no reason of the file's is made again, a few times.
 """
 

@@ -21,7 +21,7 @@ from pipeline.backbones.engines.engine import Engine, version_of
 from pipeline.errors import HeadstartError, InputError
 from pipeline.features import resolve, spec
 from pipeline.features.cache.row_cache import RowCache
-from pipeline.features.cache.shard_writer import Shelf
+from pipeline.features.cache.shard_writer import ShardWriter
 from pipeline.features.resolve import Plan
 from pipeline.features.settings import ExtractSettings
 from pipeline.features.workers.partition import Done, Task
@@ -45,7 +45,7 @@ class Job:
     root : Path or Address
         The image root.
     plan : Plan
-        From `plans.plan`.
+        From `resolve.plan`.
     views : int
         Rows an image.
     policy : Policy
@@ -57,7 +57,7 @@ class Job:
     run : str
         Names the run; its writers do not bar one another.
     open_engine : callable or None
-        Makes the engine from the plan; None is `plans.open_engine`.
+        Makes the engine from the plan; None is `resolve.open_engine`.
     """
 
     root: Root
@@ -123,11 +123,11 @@ def compute(job: Job, engine: Engine, task: Task, advance: Advance) -> Done:
     started = time.monotonic()
     computed = 0
     feed = _Feed(job, task)
-    with _shelves(job, task) as shelves:
+    with _writers(job, task) as writers:
         for rows in engine.run(feed.batches()):
             places, views = feed.in_flight.popleft()
             for view in np.unique(views):
-                shelves[view].put(task.digests[places[views == view]], rows[views == view])
+                writers[view].put(task.digests[places[views == view]], rows[views == view])
             computed += len(places)
             advance(len(places))
     return Done(
@@ -136,20 +136,20 @@ def compute(job: Job, engine: Engine, task: Task, advance: Advance) -> Done:
         engine=f"{job.plan.engine} {version_of(job.plan.engine)}",
         computed=computed,
         seconds=time.monotonic() - started,
-        shards=[f"{path.parent.name}/{path.name}" for shelf in shelves for path in shelf.shards],
+        shards=[f"{path.parent.name}/{path.name}" for writer in writers for path in writer.shards],
         failures=feed.failures,
     )
 
 
 @contextlib.contextmanager
-def _shelves(job: Job, task: Task) -> Iterator[Sequence[Shelf]]:
+def _writers(job: Job, task: Task) -> Iterator[Sequence[ShardWriter]]:
     """Hold the range of a task in each view that it adds rows to, and gather the rows of every view."""
     needed: NDArray[np.bool_] = np.any(task.missing, axis=0)
     with contextlib.ExitStack() as opened:
         for rows, wanted in zip(job.rows, needed, strict=True):
             if wanted:
                 opened.enter_context(rows.writer(task.low, task.high, job.run))
-        yield [opened.enter_context(Shelf(rows)) for rows in job.rows]
+        yield [opened.enter_context(ShardWriter(rows)) for rows in job.rows]
 
 
 def images_per_second(job: Job, engine: Engine, task: Task) -> float:

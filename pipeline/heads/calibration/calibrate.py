@@ -122,7 +122,7 @@ def describe(before: Floats, y: NDArray[np.int64], temperature: float) -> dict[s
     -------
     dict
         JSON-able: ``method``, ``temperature``, ``rows``, and ``before`` and ``after`` with ``log_loss`` and ``ece`` (as
-        `reliability.calibration_error` returns it) on those rows, which chose the temperature.
+        `calibration_error.calibration_error` returns it) on those rows, which chose the temperature.
     """
     return {
         "method": "temperature",

@@ -71,7 +71,7 @@ class Objective:
             Share of the L1 penalty.
         start : ndarray of shape (folds, size)
         tolerance, max_iter
-            As for `lockstep.minimise`.
+            As for `batched_lbfgs.minimise`.
         """
         folds = np.repeat(np.arange(len(start)), len(strength))
         strength, ratio = (np.tile(values, len(start)) for values in (strength, ratio))
