@@ -15,10 +15,14 @@ TITLES: Final = {"accuracy": "accuracy", "macro_f1": "macro F1", "log_loss": "lo
 @click.command(cls=Stage)
 @click.argument("out_dirs", type=click.Path(path_type=Path), nargs=-1, required=True)
 def results(out_dirs: tuple[Path, ...]) -> None:
-    """Print a table of the test results in OUT_DIRS, folders that `evaluate` wrote, with their 95 % intervals."""
-    from pipeline.evaluation import predictions_file
+    """Print a table of the test results in OUT_DIRS, folders that `evaluate` wrote, with their 95 % intervals.
 
-    measured = {path: predictions_file.read_metrics(path) for path in out_dirs}
+    A model that is one of the heads, joined to its base, is named below the table instead.
+    """
+    from pipeline.evaluation import compare, predictions_file
+
+    folders, joined = compare.once_each(out_dirs)
+    measured = {path: predictions_file.read_metrics(path) for path in folders}
     images = dict.fromkeys(f"{numbers['images']:,.0f}" for numbers in measured.values())  # most often one number
     click.echo(f"test images: {', '.join(images)}; in brackets 95 % intervals\n")
     names = [path.name for path in measured]
@@ -27,7 +31,8 @@ def results(out_dirs: tuple[Path, ...]) -> None:
         for path, numbers in measured.items()
     ]
     show_table(("", *TITLES.values()), rows, right=())
-    click.echo("\n" + "\n".join(_where_to_go_on(measured)))
+    told = [f"{model} is {head}, joined to its base" for model, head in joined.items()]
+    click.echo("\n" + "\n".join([*told, *_where_to_go_on(measured)]))
 
 
 def _cell(numbers: Mapping[str, float], metric: str) -> str:

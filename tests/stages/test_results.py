@@ -41,3 +41,14 @@ def test_what_can_be_done_next_is_named_where_it_lies_beside_the_results(tmp_pat
 def test_what_is_not_there_is_not_named(tmp_path: Path) -> None:
     result = CliRunner().invoke(results, [str(evaluated(tmp_path / "judged", 0.7))])
     assert result.stdout.splitlines()[-1].startswith("Other metrics, predictions and pictures: ")
+
+
+def test_a_head_that_was_joined_to_its_base_stands_once_in_the_table(tmp_path: Path) -> None:
+    folders = [evaluated(tmp_path / name, 0.8) for name in ("logistic", "model")]
+    for folder, identity in zip(folders, ("a" * 64, "b" * 64), strict=True):
+        document = {"identity": identity, "head": "a" * 64}
+        (folder / predictions_file.EVALUATED).write_text(json.dumps(document))
+    result = CliRunner().invoke(results, [str(folder) for folder in folders])
+    lines = result.stdout.splitlines()
+    assert [line.split()[0] for line in lines if "0.800 [" in line] == ["logistic"]
+    assert "model is logistic, joined to its base" in lines
