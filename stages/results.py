@@ -1,5 +1,6 @@
 """``headstart results``: the test results of several heads, side by side."""
 
+import shlex
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Final
@@ -50,7 +51,7 @@ def _where_to_go_on(measured: Mapping[Path, Mapping[str, float]]) -> Iterator[st
         yield f"All on one page: {root / 'report.html'}"
     for trained in (root / "heads" / best.name, root / "models" / best.name, root / best.name):
         if trained.is_dir():
-            yield f"To label photos: headstart predict {trained} PHOTOS"
+            yield f"To label photos: headstart predict {shlex.quote(str(trained))} PHOTOS"
             return
 
 

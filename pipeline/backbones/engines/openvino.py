@@ -204,6 +204,10 @@ def converted(function: Any) -> Any:
     utils.get_environment_setup = lambda _: {"tensorflow": tf.__version__}
     try:
         model = openvino.convert_model(function)
+    except RuntimeError as error:
+        if "KeyboardInterrupt" in str(error):  # that of a user; OpenVINO takes it for a fault of the network
+            raise KeyboardInterrupt from None
+        raise
     finally:
         utils.get_environment_setup = looked_up
     # Activations with a gradient of their own (swish) leave outputs behind: keep the one the function returns.

@@ -21,7 +21,7 @@ from pipeline.backbones.engines.engine import (
     precisions,
     version_of,
 )
-from pipeline.backbones.engines.openvino import _threads
+from pipeline.backbones.engines.openvino import _threads, converted
 from pipeline.backbones.engines.tensorflow import TensorFlowEngine
 from pipeline.backbones.weights import find_weights, load
 from pipeline.errors import InputError
@@ -338,3 +338,20 @@ def test_the_version_is_that_of_the_installed_package() -> None:
     assert version_of("openvino") == importlib.metadata.version("openvino")
     assert version_of("tensorflow").startswith("2.")
     assert version_of("nothing of that name") == ""
+
+
+def test_ctrl_c_while_openvino_converts_is_no_fault_of_the_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    import openvino as runtime
+
+    def stopped(function: object) -> None:
+        raise RuntimeError("Check 'false' failed: Converting input model KeyboardInterrupt: <EMPTY MESSAGE> At: ...")
+
+    def failed(function: object) -> None:
+        raise RuntimeError("Check 'false' failed: no rule for Foo")
+
+    monkeypatch.setattr(runtime, "convert_model", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        converted(None)
+    monkeypatch.setattr(runtime, "convert_model", failed)
+    with pytest.raises(RuntimeError, match="no rule for Foo"):
+        converted(None)
