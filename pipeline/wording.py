@@ -1,8 +1,13 @@
-"""How a number is written, the same in a terminal, on the page, in a picture and on a card."""
+"""How a number is written, the same in a terminal, on the page, in a picture and on a card; and a table's columns."""
 
 import math
-from typing import Final
+from collections.abc import Collection, Sequence
+from typing import TYPE_CHECKING, Final
 
+if TYPE_CHECKING:
+    from rich.table import Table
+
+WIDEST: Final = 10_000  # characters of a line that no terminal breaks
 UNDEFINED = "not defined"
 
 
@@ -57,3 +62,34 @@ class Pace:
         rate = (done - self._first[1]) / (now - self._first[0])
         left = f", {duration((total - done) / rate)} left" if done < total else ""
         return f"{text}, {rate:,.1f} a second{left}"
+
+
+def aligned(header: Sequence[str], rows: Sequence[Sequence[str]], right: Collection[int]) -> str:
+    """Return titles and rows as lines, each column as wide as its widest cell."""
+    from rich.console import Console
+
+    console = Console(width=WIDEST, color_system=None)
+    with console.capture() as captured:
+        console.print(rich_table(header, rows, right))
+    return "\n".join(line.rstrip() for line in captured.get().splitlines())
+
+
+def rich_table(
+    header: Sequence[str], rows: Sequence[Sequence[str]], right: Collection[int], *, ruled: bool = False
+) -> "Table":
+    """Return what rich prints: a line below the titles if `ruled`, and every cell as it stands, without markup."""
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(
+        box=box.SIMPLE_HEAD if ruled else None,
+        show_edge=False,
+        pad_edge=False,
+        padding=(0, 1, 0, 0) if ruled else (0, 2, 0, 0),
+    )
+    for place, title in enumerate(header):
+        table.add_column(Text(title), justify="right" if place in right else "left", overflow="fold", vertical="bottom")
+    for row in rows:
+        table.add_row(*map(Text, row))
+    return table

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from pipeline.errors import HeadstartError, SettingError
-from pipeline.wording import Pace
+from pipeline.wording import Pace, aligned, rich_table
 from stages.options import params_yaml
 from stages.options.as_typed import in_options
 
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from pipeline.types import Progress
 
 SECONDS_BETWEEN_LINES = 10.0
-WIDEST: Final = 10_000  # characters of a line that is not for a terminal
 TIME: Final = "%Y-%m-%d %H:%M:%S"
 LOGGER: Final = logging.getLogger("pipeline")  # above those of all modules of the library
 TENSORFLOW: Final = logging.getLogger("tensorflow")
@@ -269,26 +268,9 @@ def show_table(header: Sequence[str], rows: Sequence[Sequence[str]], *, right: C
     right : collection of int
         Places of the columns that are aligned to the right, as numbers are.
     """
-    from rich import box
     from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
 
-    on_terminal = sys.stdout.isatty()
-    table = Table(
-        box=box.SIMPLE_HEAD if on_terminal else None,
-        show_edge=False,
-        pad_edge=False,
-        padding=(0, 1, 0, 0) if on_terminal else (0, 2, 0, 0),
-    )
-    for place, title in enumerate(header):
-        table.add_column(Text(title), justify="right" if place in right else "left", overflow="fold", vertical="bottom")
-    for row in rows:
-        table.add_row(*map(Text, row))
-    if on_terminal:
-        Console().print(table)
-        return
-    console = Console(width=WIDEST, color_system=None)
-    with console.capture() as captured:
-        console.print(table)
-    click.echo("\n".join(line.rstrip() for line in captured.get().splitlines()))
+    if sys.stdout.isatty():
+        Console().print(rich_table(header, rows, right, ruled=True))
+    else:
+        click.echo(aligned(header, rows, right))

@@ -1,11 +1,16 @@
 """What holds for all tests."""
 
+import signal
 from collections.abc import Iterator
 
 import pytest
 
 from pipeline.backbones.table import BACKBONES
 from tests import NO_CHROMIUM
+
+# A shell's background jobs ignore Ctrl-C, and so would every command that a test starts.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True, scope="module")

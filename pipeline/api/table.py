@@ -3,9 +3,8 @@
 import html
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Final
 
-GAP: Final = "  "  # between the columns
+from pipeline.wording import aligned
 
 
 @dataclass(frozen=True)
@@ -32,7 +31,7 @@ class Table:
 
     def __str__(self) -> str:
         """Return aligned text."""
-        lines = list(aligned([self.header, *self.rows], self.right)) if self.rows else []
+        lines = [aligned(self.header, self.rows, self.right)] if self.rows else []
         return "\n".join([self.title, *lines, *self.notes])
 
     def _repr_html_(self) -> str:
@@ -47,14 +46,3 @@ class Table:
         for place, cell in enumerate(row):
             align = "right" if place in self.right else "left"
             yield f'<td style="text-align: {align}">{html.escape(cell)}</td>'
-
-
-def aligned(rows: Sequence[Sequence[str]], right: Collection[int]) -> Iterator[str]:
-    """Yield the rows as lines, each column padded to its widest cell."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        cells = (
-            cell.rjust(width) if place in right else cell.ljust(width)
-            for place, (cell, width) in enumerate(zip(row, widths, strict=True))
-        )
-        yield GAP.join(cells).rstrip()
