@@ -31,6 +31,17 @@ from pipeline.report.settings import ReportSettings
 
 CLASSES, WIDTH = 20, 64
 SIDE = 128  # px
+SPEC = {  # of a base that is not opened
+    "size": SIDE,
+    "resize": "squash",
+    "backbone": {"name": "mobilenet_v2", "alpha": 1.0},
+    "preprocessing": "keras.applications.mobilenet_v2:preprocess_input",
+    "cut": "top",
+    "pooling": "avg",
+    "weights": {"seed": 0},
+    "precision": "float32",
+    "dtype": "float32",
+}
 LONG = "a/rather/long/path/as/collections/of/photographs/have/them"
 
 
@@ -67,7 +78,7 @@ def write(root: Path, count: int, kind: str) -> None:
     manifest.write(manifest.from_rows(rows), root / "manifest.csv")
     digests = sorted(vectors)
     block = np.stack([vectors[digest] for digest in digests]).astype(np.float32)
-    kept = {"spec": canonical({"cut": "top"}), "row_shape": (WIDTH,), "dtype": "float32", "blocks": [block]}
+    kept = {"spec": canonical(SPEC), "row_shape": (WIDTH,), "dtype": "float32", "blocks": [block]}
     features_file.write(
         root / "features.h5", digests=np.frombuffer(b"".join(digests), np.uint8).reshape(-1, 32), **kept
     )

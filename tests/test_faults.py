@@ -485,13 +485,21 @@ def test_verify_and_prune_while_a_writer_is_at_work_neither_disturb_nor_are_dist
 
     with ThreadPoolExecutor(1) as pool, started(tmp_path) as writer:
         administration = pool.submit(administer)
-        awaited(site.trial / "working")
-        faulty.until(lambda: administration.done() or any(seen[-20:]))
-        (site.trial / "go").touch()
-        faulty.until(lambda: writer.poll() is not None)
-        stop.set()
+        try:
+            faulty.until(
+                lambda: (
+                    administration.done()
+                    or writer.poll() is not None
+                    or ((site.trial / "working").exists() and any(seen[-20:]))
+                )
+            )
+            (site.trial / "go").touch()
+            told = writer.communicate(timeout=300)[1]
+        finally:
+            writer.kill()
+            stop.set()
         administration.result()
-        assert writer.returncode == 0, writer.stderr.read() if writer.stderr else ""
+    assert writer.returncode == 0, told
     assert site.extract().computed in (0, COUNT)  # pruned after the writer had gone, or not
 
 

@@ -21,6 +21,7 @@ from pipeline.errors import ArtefactError
 from pipeline.storage.json_files import Document, fields_of
 
 _MUTEX: Final = "mutex"
+_TRIES: Final = 100  # for a folder that others remove
 
 
 @dataclass(frozen=True)
@@ -66,10 +67,21 @@ def mutex(folder: Path) -> Iterator[None]:
 
 
 def _lock_mutex(folder: Path) -> TextIO:
-    folder.mkdir(parents=True, exist_ok=True)
-    file = (folder / _MUTEX).open("a")
+    file = _opened(folder)
     fcntl.flock(file, fcntl.LOCK_EX)
     return file
+
+
+def _opened(folder: Path) -> TextIO:
+    tries = 0
+    while True:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            return (folder / _MUTEX).open("a")
+        except FileNotFoundError:  # somebody removed the folder as soon as it was made
+            tries += 1
+            if tries == _TRIES:
+                raise
 
 
 def _stands(file: TextIO, folder: Path) -> bool:

@@ -132,7 +132,7 @@ def test_one_bar_shows_what_moved_last(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_where_results_go_through_a_pipe_there_is_no_bar_among_them() -> None:
-    status, (screen,) = screens(["bash", "-c", f'{sys.executable} -c "{BAR_AND_RESULT}" | cat'])
+    status, (screen,) = screens(["bash", "-c", f'"{sys.executable}" -c "{BAR_AND_RESULT}" | cat'])
     assert (status, screen) == (0, ["the result"])
 
 
@@ -147,7 +147,7 @@ def test_who_stops_a_command_is_told_what_is_kept() -> None:
 
 @pytest.mark.parametrize("command", ["backbones", "backbones mobilenet_v2", "cache list", "doctor"])
 def test_a_reader_who_has_enough_ends_a_command_without_a_word(command: str) -> None:
-    line = f"{sys.executable} -m stages {command} | true; exit ${{PIPESTATUS[0]}}"
+    line = f'"{sys.executable}" -m stages {command} | true; exit ${{PIPESTATUS[0]}}'
     run = subprocess.run(["bash", "-c", line], capture_output=True, text=True, cwd=ROOT)
     assert (run.returncode in (0, 141), run.stdout, run.stderr) == (True, "", "")
 

@@ -49,6 +49,22 @@ def test_a_writer_is_seen_while_it_is_at_work_and_leaves_no_file(tmp_path: Path)
     assert [path.name for path in tmp_path.iterdir()] == ["mutex"]
 
 
+def test_a_folder_that_is_removed_as_soon_as_it_is_made_is_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, mkdir, made = tmp_path / "locks", Path.mkdir, []
+
+    def made_and_removed(path: Path, *arguments: int, **named: bool) -> None:
+        mkdir(path, *arguments, **named)
+        made.append(path)
+        if len(made) < 3:
+            path.rmdir()
+
+    monkeypatch.setattr(Path, "mkdir", made_and_removed)
+    with locks.mutex(folder):
+        assert made == [folder] * 3
+
+
 def test_a_killed_writer_is_not_living_and_its_file_is_cleared(tmp_path: Path) -> None:
     with holder(tmp_path) as process:
         assert [writer.pid for writer in locks.living(tmp_path)] == [process.pid]
