@@ -35,7 +35,7 @@ CALLS: Final = {
     "tensorflow": (
         "import json, tensorflow as tf",
         'model = tf.saved_model.load("{path}")',
-        'photo = tf.constant([open("photo.jpg", "rb").read()])  # upright: its EXIF orientation is not looked at',
+        'photo = tf.constant([open("photo.jpg", "rb").read()])',
         'probabilities = model.signatures["image_bytes"](image_bytes=photo)["probabilities"][0].numpy()',
     ),
     "litert": (
@@ -225,15 +225,15 @@ def _limits(model: Model, formats: Sequence[Format]) -> list[str]:
         "The metrics hold for images like those of the test split, taken in the same way.",
         f"Large JPEGs were decoded at a reduced scale in training, down to {2 * model.size} px; decoded in full and "
         "resized by the graph, they differ by a fraction of a grey level.",
-        "Images must be upright, and of 8 bits a channel. Transparency was composited on white in training; "
+        "Pixels must be upright, and of 8 bits a channel. Transparency was composited on white in training; "
         '`convert("RGB")` drops it instead.',
     ]
     runtimes = {row.runtime for row in formats}
     if "tensorflow" in runtimes:
         limits.append(
             "SavedModel: the signature `pixels` takes one image (height, width, 3) or several of one size "
-            "(n, height, width, 3), uint8; `image_bytes` takes n whole JPEG or PNG files, and composites transparency. "
-            "It does not look at EXIF's orientation."
+            "(n, height, width, 3), uint8; `image_bytes` takes n whole JPEG or PNG files, turns them upright by "
+            "EXIF's orientation and composites transparency. It refuses PNGs of fewer than 8 bits a channel."
         )
     if "openvino" in runtimes:
         limits.append(

@@ -9,6 +9,7 @@ import io
 import json
 import re
 import shutil
+import struct
 import subprocess
 import sys
 import zipfile
@@ -201,6 +202,14 @@ def encoded(image: Image.Image, kind: str, **options: Any) -> bytes:
     return buffer.getvalue()
 
 
+def turned(number: int, order: str = "<", kind: str = "H") -> bytes:
+    """A block of EXIF: the maker's name, then an orientation, short or long."""
+    head = (b"II*\0" if order == "<" else b"MM\0*") + struct.pack(f"{order}IH", 8, 2)
+    maker = struct.pack(f"{order}HHI4s", 0x010F, 2, 2, b"a\0\0\0")
+    value = struct.pack(f"{order}{kind}", number).ljust(4, b"\0")
+    return b"Exif\0\0" + head + maker + struct.pack(f"{order}HHI", 0x0112, 3 if kind == "H" else 4, 1) + value
+
+
 @pytest.mark.parametrize(
     "data",
     [
@@ -209,8 +218,34 @@ def encoded(image: Image.Image, kind: str, **options: Any) -> bytes:
         encoded(Image.fromarray(photo(3, (60, 50))).convert("L"), "JPEG"),
         encoded(Image.fromarray(np.dstack([photo(3, (60, 50)), photo(4, (60, 50))[..., :1]])), "PNG"),
         encoded(Image.fromarray(photo(3, (60, 50))).convert("P"), "PNG"),
+        encoded(Image.fromarray(photo(3, (60, 50))).convert("CMYK"), "JPEG"),
+        encoded(Image.fromarray(photo(3, (60, 50)).astype(np.uint16)[..., 0] * 251), "PNG"),
+        *[encoded(Image.fromarray(photo(3, (60, 50))), "JPEG", exif=turned(number)) for number in range(10)],
+        encoded(Image.fromarray(photo(3, (500, 333))), "JPEG", exif=turned(8)),
+        encoded(Image.fromarray(photo(3, (60, 50))), "JPEG", exif=turned(6, ">")),
+        encoded(Image.fromarray(photo(3, (60, 50))), "JPEG", exif=turned(6, ">", "L")),
+        encoded(Image.fromarray(photo(3, (60, 50))), "JPEG", exif=turned(6)[:-8]),
+        encoded(Image.fromarray(photo(3, (60, 50))), "JPEG", exif=turned(6)[:10] + b"\xff" * 8),
+        encoded(Image.fromarray(photo(3, (60, 50))), "JPEG", xmp=b'<a tiff:Orientation="6"/>'),
+        encoded(Image.fromarray(photo(3, (60, 50))), "PNG", exif=turned(5)),
     ],
-    ids=["large JPEG", "progressive JPEG", "grey JPEG", "PNG with alpha", "PNG with a palette"],
+    ids=[
+        "large JPEG",
+        "progressive JPEG",
+        "grey JPEG",
+        "PNG with alpha",
+        "PNG with a palette",
+        "CMYK JPEG",
+        "PNG of 16 bits",
+        *[f"orientation {number}" for number in range(10)],
+        "large turned JPEG",
+        "big-endian EXIF",
+        "EXIF with a long number",
+        "EXIF that is cut off",
+        "EXIF that leads nowhere",
+        "XMP",
+        "turned PNG",
+    ],
 )
 def test_files_decode_in_the_graph_as_they_do_here(data: bytes) -> None:
     from pipeline.export.in_graph_decoding import decoded
@@ -225,7 +260,8 @@ def test_a_graph_refuses_what_is_no_image_and_what_is_too_large() -> None:
 
     small = encoded(Image.new("RGB", (4, 4)), "PNG")
     bomb = small[:16] + (20_000).to_bytes(4, "big") * 2 + small[24:]
-    for hostile in (b"", b"GIF", b"no image at all, but longer than the head of a PNG", small[:40], bomb):
+    dark = encoded(Image.new("1", (4, 4), 1), "PNG")
+    for hostile in (b"", b"GIF", b"no image at all, but longer than the head of a PNG", small[:40], bomb, dark):
         with pytest.raises(tf.errors.InvalidArgumentError):
             decoded(hostile, SIZE)
     with pytest.raises(tf.errors.InvalidArgumentError, match="too many pixels"):
