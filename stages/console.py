@@ -34,6 +34,7 @@ TIME: Final = "%Y-%m-%d %H:%M:%S"
 LOGGER: Final = logging.getLogger("pipeline")  # above those of all modules of the library
 TENSORFLOW: Final = logging.getLogger("tensorflow")
 LEVELS: Final = (logging.WARNING, logging.INFO, logging.DEBUG)  # by how often -v was given
+ADVICE: Final = ("tf.function retracing", "\nInstructions for updating:")  # in messages of TensorFlow
 QUIET: Final = "stages.console.quiet"
 BEGINS_AGAIN: Final = "The same command begins again."
 INTERRUPTED, PIPE_CLOSED = 130, 141  # what a shell makes of the signals SIGINT and SIGPIPE: 128 and their number
@@ -106,8 +107,8 @@ class Stage(click.Command):
 
 
 def _is_news(record: logging.LogRecord) -> bool:
-    """Whether a message is more than advice on TensorFlow's use: many networks in a search are as many graphs."""
-    return "tf.function retracing" not in record.getMessage()
+    """Whether a message is more than advice to programmers: many networks in a search are as many graphs."""
+    return not any(advice in record.getMessage() for advice in ADVICE)
 
 
 class _Handler(logging.Handler):

@@ -264,18 +264,22 @@ console.LOGGER.warning("logged after")
     assert lines == ["told", "logged", "after", "logged after"]
 
 
-def test_advice_on_many_graphs_is_kept_from_the_user_and_nothing_else_and_only_while_a_command_runs() -> None:
+def test_advice_to_programmers_is_kept_from_the_user_and_nothing_else_and_only_while_a_command_runs() -> None:
     log = logging.getLogger("tensorflow")
-    advice, news = (
+    many, old, news = (
         logging.LogRecord("tensorflow", logging.WARNING, "", 0, text, None, None)
-        for text in ("5 out of the last 5 calls to f triggered tf.function retracing.", "the disk is full")
+        for text in (
+            "5 out of the last 5 calls to f triggered tf.function retracing.",
+            "From tf2onnx: f is deprecated.\nInstructions for updating:\nUse g.",
+            "the disk is full",
+        )
     )
     seen = []
 
     @click.command(cls=Stage)
     def command() -> None:
-        seen.extend(bool(log.filter(record)) for record in (advice, news))
+        seen.extend(bool(log.filter(record)) for record in (many, old, news))
 
     assert CliRunner().invoke(command).exit_code == 0
-    assert seen == [False, True]
-    assert log.filter(advice)
+    assert seen == [False, False, True]
+    assert log.filter(many)
