@@ -7,6 +7,8 @@ from typing import Any
 
 import click
 
+from stages import process
+
 COMMANDS = {
     "digits": "Write scikit-learn's handwritten digits as PNG files, one folder a class.",
     "prepare": "Read a folder of labelled photos: manifest, splits, quarantine and pictures of the data.",
@@ -31,7 +33,7 @@ COMMANDS = {
 }
 
 
-class LazyGroup(click.Group):
+class LazyGroup(process.Program, click.Group):
     """A group whose commands live in modules of the same name, so that ``--help`` loads none of them."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -49,6 +51,11 @@ class LazyGroup(click.Group):
             hint = f"Did you mean {' or '.join(near)}?" if near else f"See `{ctx.command_path} --help`."
             raise click.UsageError(f"No such command {args[0]!r}. {hint}")
         return super().resolve_command(ctx, args)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command that is named."""
+        with process.leaving_when_interrupted():
+            return super().invoke(ctx)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Import the module of a command and return the command."""

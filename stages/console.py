@@ -21,6 +21,7 @@ import click
 
 from pipeline.errors import HeadstartError, SettingError
 from pipeline.wording import Pace, aligned, rich_table
+from stages import process
 from stages.options import params_yaml
 from stages.options.as_typed import in_options
 
@@ -37,7 +38,7 @@ LEVELS: Final = (logging.WARNING, logging.INFO, logging.DEBUG)  # by how often -
 ADVICE: Final = ("tf.function retracing", "\nInstructions for updating:")  # in messages of TensorFlow
 QUIET: Final = "stages.console.quiet"
 BEGINS_AGAIN: Final = "The same command begins again."
-INTERRUPTED, PIPE_CLOSED = 130, 141  # what a shell makes of the signals SIGINT and SIGPIPE: 128 and their number
+PIPE_CLOSED: Final = 141  # what a shell makes of the signal SIGPIPE: 128 and its number
 
 _bars: "Final[list[Bar]]" = []  # that of the running command, if it shows one
 
@@ -47,7 +48,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 os.environ.setdefault("DASK_LOGGING__DISTRIBUTED", "critical")
 
 
-class Stage(click.Command):
+class Stage(process.Program):
     """A click command with ``-v`` and ``-q``, whose foreseen errors are one line on stderr and exit status 1.
 
     `kept` says what stays of the work when a user stops it.
@@ -84,8 +85,9 @@ class Stage(click.Command):
         handler = _Handler()
         LOGGER.addHandler(handler)
         TENSORFLOW.addFilter(_is_news)
+        received: list[int] = []
         try:
-            with warnings.catch_warnings():
+            with process.stoppable() as received, warnings.catch_warnings():
                 # Odd metadata of a sound image is nobody's concern, and `decode` has a limit of its own on pixels.
                 warnings.filterwarnings("ignore", module=r"PIL\.")
                 result = super().invoke(ctx)
@@ -94,12 +96,14 @@ class Stage(click.Command):
         except SettingError as error:
             raise click.UsageError(_in_words(error), ctx) from error
         except BrokenPipeError:  # whoever read the results has enough
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python complains as it ends
+            process.drop_stdout()
             ctx.exit(PIPE_CLOSED)
         except KeyboardInterrupt:
             click.echo(f"Stopped. {self.kept}", err=True)
-            ctx.exit(INTERRUPTED)
+            ctx.exit(128 + received[0] if received else process.INTERRUPTED)
         except (HeadstartError, OSError) as error:
+            if isinstance(error, OSError) and error.filename == str(process.STDOUT):
+                process.drop_stdout()
             raise click.ClickException(" ".join(_in_words(error).split())) from error
         finally:
             TENSORFLOW.removeFilter(_is_news)

@@ -77,10 +77,13 @@ def app_of(service: Any, *, batch_size: int = 4, batch_wait: float = 0.0, **limi
 
 if __name__ == "__main__":
     seconds = float(sys.argv[1])
-    server.serve(
-        app_of(Brightness(float(sys.argv[2])), seconds=seconds),
-        host="127.0.0.1",
-        port=0,
-        seconds=seconds,
-        told=click.echo,
-    )
+    try:
+        server.serve(
+            app_of(Brightness(float(sys.argv[2])), seconds=seconds),
+            host="127.0.0.1",
+            port=0,
+            seconds=seconds,
+            told=click.echo,
+        )
+    except KeyboardInterrupt:
+        sys.exit(130)

@@ -32,7 +32,7 @@ from pipeline.features.cache import inventory, row_cache, shard, shard_files
 from pipeline.features.cache.row_cache import RowCache
 from pipeline.features.extract import ExtractResult
 from pipeline.photos import manifest
-from pipeline.storage import hdf5
+from pipeline.storage import atomic, hdf5
 from tests import ROOT, faulty
 from tests.fakes import CountingEngine, settings, write_photo
 
@@ -46,7 +46,6 @@ INTERRUPTED = 130
 def as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
     """What `Site.extract` sets, here and in the processes that are killed, ends with the test."""
     monkeypatch.setattr(row_cache, "SHARD_ROWS", row_cache.SHARD_ROWS)
-    monkeypatch.setattr(features_file, "LEFTOVER_SECONDS", features_file.LEFTOVER_SECONDS)
 
 
 class Site:
@@ -85,7 +84,7 @@ class Site:
 
     def extract(self, engine: CountingEngine | None = None) -> ExtractResult:
         row_cache.SHARD_ROWS = SHARD  # type: ignore[misc]
-        features_file.LEFTOVER_SECONDS = -1  # type: ignore[misc]
+        atomic._clear.cache_clear()  # as in a process of its own
         return extract.extract(
             self.photos,
             self.manifest,

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from pipeline.audit import outliers
 from pipeline.audit.findings import Findings
 from pipeline.errors import ImageError
-from pipeline.photos.batches import Photos, previews
+from pipeline.photos.batches import of_manifest, previews
 from pipeline.photos.duplicates.near_duplicates import Pairs
 from pipeline.photos.remote import Root
 from pipeline.plots import image_grid
@@ -100,6 +100,6 @@ def _title(drawn: int, total: int, what: str) -> str:
 
 
 def _thumbnails(found: Findings, root: Root, images: Sequence[int]) -> list[Thumbnail]:
-    """Read pictures; of a file that went away since it was read, a minute ago, there is none."""
-    pictures = previews(Photos(root, found.images.paths), THUMBNAIL_SIDE, images)
+    """Read pictures; of a file that changed or went away since the manifest was made there is none."""
+    pictures = previews(of_manifest(root, found.images), THUMBNAIL_SIDE, images)
     return [None if isinstance(picture, ImageError) else picture for picture in pictures]

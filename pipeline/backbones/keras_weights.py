@@ -33,7 +33,7 @@ from numpy.typing import NDArray
 
 from pipeline.backbones import layer_graph
 from pipeline.backbones.builder import automatic_number, snake_case
-from pipeline.errors import WeightsError
+from pipeline.errors import StorageError, WeightsError
 
 ARCHIVE_MEMBER = "model.weights.h5"
 MAX_EXPANSION = 100  # an archive member larger than this many times its compressed size is no weights file
@@ -112,8 +112,14 @@ def _extract(archive: zipfile.ZipFile, target: Any) -> None:
     member = archive.getinfo(ARCHIVE_MEMBER)
     if member.file_size > MAX_EXPANSION * member.compress_size:
         raise WeightsError(f"expected weights, received a member that expands {MAX_EXPANSION}-fold and more")
-    with archive.open(member) as compressed:
-        shutil.copyfileobj(compressed, target)
+    try:
+        with archive.open(member) as compressed:
+            shutil.copyfileobj(compressed, target)
+            target.flush()
+    except OSError as error:
+        raise StorageError(
+            f"{tempfile.gettempdir()}: cannot unpack weights there: {error.strerror or error}"
+        ) from error
 
 
 def _refuse_references(file: h5py.File) -> None:

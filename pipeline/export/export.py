@@ -1,9 +1,11 @@
 """Write a model as files that run without this project, in each format asked for, and compare each with the model."""
 
+import contextlib
 import hashlib
 import importlib.util
 import re
 import sys
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -112,7 +114,7 @@ def export(model_dir: Path, out_dir: Path, settings: ExportSettings, *, progress
     table = manifest.read(data.manifest) if data else None
     calibration = _calibration(model, rows, settings, data, table)
     steps = len(rows) * (2 if data else 1)
-    with published_folder(out_dir) as new:
+    with published_folder(out_dir) as new, _temporary_files_in(new.parent):
         graph = Graph(model)
         for done, row in enumerate(rows, start=1):
             _write(row, graph, new / row.path, calibration.samples if calibration else None)
@@ -125,6 +127,16 @@ def export(model_dir: Path, out_dir: Path, settings: ExportSettings, *, progress
         made = {"versions": _versions(rows), "calibrated_on": used}
         bundle.write_document(new, model, {row.name: row for row in rows}, made)
     return ExportResult({row.name: row.path for row in rows}, found)
+
+
+@contextlib.contextmanager
+def _temporary_files_in(folder: Path) -> Iterator[None]:
+    """Let converters write aside where the export is written: on the disk that errors name, and not left by a kill."""
+    before, tempfile.tempdir = tempfile.tempdir, str(folder)
+    try:
+        yield
+    finally:
+        tempfile.tempdir = before
 
 
 @dataclass(frozen=True)
@@ -174,7 +186,7 @@ def _write(row: Format, graph: Graph, path: Path, samples: Samples | None) -> No
         raise
     except Exception as error:  # converters raise anything
         text = " ".join(str(error).split())
-        if "No space left" in text or "Disk quota" in text:
+        if any(words in text for words in ("No space left", "Disk quota", "File too large")):
             raise StorageError(f"{path}: {text[:200]}") from error
         raise InputError(
             f"`format={row.name.partition('-')[0]!r}`: expected a network that its converter takes, received one with "

@@ -4,11 +4,8 @@
 is in it. The same rows give the same bytes. Chunks carry a checksum: a reader notices bit rot, which DVC does not.
 """
 
-import contextlib
-import glob
 import json
 import threading
-import time
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -30,7 +27,6 @@ ATTRIBUTES: Final = {
     "views": Document("the views of features", "`hs.extract`", {"count": whole(1)}),
 }
 READ_BYTES: Final = 2**25
-LEFTOVER_SECONDS: Final = 3600
 SAMPLED: Final = 64  # images whose features are compared
 ONE_LINE: Final = 1e-6  # of the variance: what float16 leaves beside the line is less
 
@@ -72,7 +68,6 @@ def write(
         The disk is full or fails; nothing is published.
     """
     rows = len(digests)
-    _remove_leftovers(path)
     texts = {"spec": spec} | ({"views": views} if views else {})
     interrupted = threading.Event()
 
@@ -115,14 +110,6 @@ def _fill(
             features[place:start] = block
             require_written()
     return start
-
-
-def _remove_leftovers(path: Path) -> None:
-    """Remove what a killed process left beside `path` in its place: nobody has written to it for long."""
-    for left in path.parent.glob(f".{glob.escape(path.stem)}-????????{path.suffix}"):
-        with contextlib.suppress(OSError):
-            if time.time() - left.stat().st_mtime > LEFTOVER_SECONDS:
-                left.unlink()
 
 
 def holds(path: Path, *, spec: str, digests: NDArray[np.uint8], views: str | None) -> bool:

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from pipeline.backbones.engines.engine import Engine
-from pipeline.errors import InputError
+from pipeline.errors import ImageError, InputError
 from pipeline.inference.load import load
 from pipeline.models.numpy_head import Readout
 from pipeline.models.settings import Runtime
@@ -211,19 +211,29 @@ def shown(pixels: Pixels, heat: Heat, *, geometry: Geometry) -> Pixels:
     return overlay(small, placed(heat, width=width, height=height, geometry=geometry))
 
 
-def draw(photo: Path, heat: Heat, path: Path, *, geometry: Geometry) -> None:
+def draw(photo: Path, digest: bytes, heat: Heat, path: Path, *, geometry: Geometry) -> None:
     """Write a photo with a map over it as PNG; see `shown`.
 
     Parameters
     ----------
     photo : Path
         An image file.
+    digest : bytes
+        Its sha256 when the heat was computed.
     heat : ndarray of shape (h, w), float32
     path : Path
         The name to publish under.
     geometry : {"squash", "crop", "pad"}
+
+    Raises
+    ------
+    ImageError
+        The file cannot be read any more, or is another.
     """
-    picture = shown(decode.decode(decode.read_bytes(photo))[0], heat, geometry=geometry)
+    data = decode.read_bytes(photo)
+    if decode.digest(data) != digest:
+        raise ImageError("the file changed meanwhile")
+    picture = shown(decode.decode(data)[0], heat, geometry=geometry)
     with published(path) as temporary:
         Image.fromarray(picture).save(temporary, compress_level=COMPRESSION)
 

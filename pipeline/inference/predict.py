@@ -4,12 +4,13 @@ Besides, of each photo: whether to abstain, the training photos it is most like,
 evidence for its label lies.
 """
 
+import errno
 import os
 import re
 from collections import deque
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -28,13 +29,15 @@ from pipeline.inference.prediction import LABELS_ONLY, Asked, Prediction
 from pipeline.models import forward
 from pipeline.models.classifier import Classifier
 from pipeline.models.settings import Runtime
+from pipeline.photos import decode
 from pipeline.photos.batches import Photos
 from pipeline.photos.folder_tree import Tree
 from pipeline.types import Progress
 
 SEARCH_BYTES: Final = 2**25  # of features that are held for one search through training features on disk
 ADDRESS: Final = re.compile(r"[a-z][a-z0-9+.-]+:/")  # a path has lost one of the two slashes
-LONGEST_STEM: Final = 80  # characters of a photo's name in that of its heat map
+LONGEST_STEM: Final = 80  # bytes of a photo's name in that of its heat map
+REFUSED_NAMES: Final = (errno.ENAMETOOLONG, errno.EILSEQ, errno.EINVAL)
 
 
 class Predictor:
@@ -98,9 +101,9 @@ class Predictor:
             self._engine = self._used.open(self.asked.depth, prompt=self.batch_size == 1)
             if self.asked.explain:
                 class_activation.require_places(self._engine.row_shape)
-        photos = Photos(Path(), [str(path) for path in paths])
+        photos = _Noted(Path(), [str(path) for path in paths])
         outcomes = forward.rows(self._engine, photos, self._used.fit, batch_size=self.batch_size, finish=self._finished)
-        found = self._drawn(self._compared(zip(paths, outcomes, strict=True)), len(paths))
+        found = self._drawn(self._compared(zip(paths, outcomes, strict=True)), photos)
         for done, prediction in enumerate(found, start=1):
             yield prediction
             progress(done, len(paths))
@@ -155,7 +158,7 @@ class Predictor:
             familiar = training.familiarity(found, asked.familiarity).tolist()
         return list(zip(named, familiar, strict=True))
 
-    def _drawn(self, made: Iterable["_Made"], total: int) -> Iterator[Prediction]:
+    def _drawn(self, made: Iterable["_Made"], photos: "_Noted") -> Iterator[Prediction]:
         """Draw heat maps, in threads, a few photos ahead of whoever takes the predictions."""
         folder = self.asked.explain
         if folder is None:
@@ -166,12 +169,13 @@ class Predictor:
         pool = ThreadPoolExecutor(workers)
         try:
             for number, (prediction, heat) in enumerate(made, start=1):
-                drawing = None
+                drawing, digest = None, photos.noted.pop(number - 1, b"")
                 if heat is not None:
-                    name = f"{number:0{len(str(total))}}-{prediction.path.stem[:LONGEST_STEM]}.png"
-                    prediction = replace(prediction, heat_map=folder / name)
+                    stem = os.fsencode(prediction.path.stem)[:LONGEST_STEM].decode("utf-8", "ignore")
+                    path = folder / f"{number:0{len(str(len(photos)))}}-{stem}.png"
+                    prediction = replace(prediction, heat_map=path)
                     drawing = pool.submit(
-                        class_activation.draw, prediction.path, heat, folder / name, geometry=self._used.geometry
+                        class_activation.draw, prediction.path, digest, heat, path, geometry=self._used.geometry
                     )
                 waiting.append((prediction, drawing))
                 if len(waiting) > 2 * workers:
@@ -180,6 +184,18 @@ class Predictor:
                 yield _done(*waiting.popleft())
         finally:
             pool.shutdown(cancel_futures=True)
+
+
+@dataclass(frozen=True)
+class _Noted(Photos):
+    """Photos of which the digests are noted as they are read."""
+
+    noted: dict[int, bytes] = field(default_factory=dict)
+
+    def read(self, place: int) -> bytes:
+        data = super().read(place)
+        self.noted[place] = decode.digest(data)
+        return data
 
 
 class _Seen(NamedTuple):
@@ -204,6 +220,10 @@ def _done(prediction: Prediction, drawing: Future[None] | None) -> Prediction:
             drawing.result()
     except ImageError as error:  # the file has changed since it was predicted
         return replace(prediction, heat_map=None, error=f"no heat map: {error}")
+    except OSError as error:
+        if error.errno not in REFUSED_NAMES:
+            raise
+        return replace(prediction, heat_map=None, error=f"no heat map: {prediction.heat_map}: {error.strerror}")
     return prediction
 
 

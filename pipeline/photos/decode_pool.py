@@ -3,6 +3,7 @@
 import contextlib
 import itertools
 import signal
+import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -17,6 +18,7 @@ Result = TypeVar("Result")
 LONGEST_CHUNK: Final = 64  # a call to a worker costs about a millisecond, an image about five
 CHUNKS_IN_FLIGHT: Final = 2  # a worker: the one it works at and the next
 IDLE_SECONDS: Final = 10  # until a worker whose parent was killed ends
+UNHEARD: Final = "ignore:resource_tracker"
 
 
 def each(
@@ -89,7 +91,12 @@ def _executor(workers: int) -> Any:
     """Return an executor of its own: joblib's reusable one is joblib's, which breaks where others have used it."""
     from joblib.externals.loky import ProcessPoolExecutor
 
-    return ProcessPoolExecutor(max_workers=workers, timeout=IDLE_SECONDS)
+    # Where this process is stopped, the one that cleans up after it would complain of what it cleans up.
+    sys.warnoptions.append(UNHEARD)
+    try:
+        return ProcessPoolExecutor(max_workers=workers, timeout=IDLE_SECONDS)
+    finally:
+        sys.warnoptions.remove(UNHEARD)
 
 
 @contextlib.contextmanager
@@ -129,4 +136,4 @@ def _alone(function: Callable[[Item], Result], items: list[Item]) -> Iterator[Re
                 yield None
     finally:
         if executor is not None:
-            executor.shutdown()
+            executor.shutdown(kill_workers=True)  # it has nothing to do, or this process is being stopped

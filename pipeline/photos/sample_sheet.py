@@ -19,19 +19,21 @@ SAMPLES: Final = 40  # pictures in the grid
 SAMPLE_SIDE: Final = 200  # px, a little more than a cell of the grid has
 
 
-def thumbnail(path: str) -> NDArray[np.uint8] | None:
-    """Return a small picture of a file, of shape (height, width, 3); None if it cannot be used any more."""
+def thumbnail(photo: tuple[str, bytes]) -> NDArray[np.uint8] | None:
+    """Return a small picture of a file, of shape (height, width, 3); None if it is no longer what its digest says."""
+    path, digest = photo
     try:
-        pixels, _ = _decode(decode.read_bytes(located(path)))
+        data = decode.read_bytes(located(path))
+        return decode.thumbnail(_decode(data)[0], SAMPLE_SIDE) if decode.digest(data) == digest else None
     except ImageError:
         return None
-    return decode.thumbnail(pixels, SAMPLE_SIDE)
 
 
 def draw(root: Root, manifest: Manifest, folder: Path, workers: int | None) -> None:
     """Draw samples, the number of images of each class, and their sizes into a folder."""
     shown, title = _samples(manifest)
-    thumbnails = decode_pool.each(thumbnail, full(root, shown.paths), workers=workers, progress=lambda *_: None)
+    photos = list(zip(full(root, shown.paths), map(bytes, shown.digests), strict=True))
+    thumbnails = decode_pool.each(thumbnail, photos, workers=workers, progress=lambda *_: None)
     captions = [f"{label}\n{path.rpartition('/')[2]}" for label, path in zip(shown.labels, shown.paths, strict=True)]
     image_grid.sample_grid(thumbnails, captions, folder / "samples.png", title)
     dataset.class_counts(manifest.counts(), folder / "class_counts.png")

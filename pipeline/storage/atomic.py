@@ -1,14 +1,23 @@
-"""Write aside, rename: no reader ever sees half a file."""
+"""Write aside, rename: no reader ever sees half a file.
+
+What is written aside is held with ``flock`` until it is renamed. So whoever first writes into a folder can tell what
+killed processes left there, which nobody holds, and removes it.
+"""
 
 import contextlib
 import csv
+import fcntl
+import functools
 import os
 import secrets
 import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TextIO
+from typing import Final, TextIO
+
+MARK: Final = ".headstart"  # in the names of what is written aside, so that nothing of a user's is taken for it
+LONGEST_STEM: Final = 100  # bytes of a name in that of its file aside: a system allows 255, some only 143
 
 
 @contextlib.contextmanager
@@ -25,9 +34,8 @@ def published(path: Path) -> Iterator[Path]:
         some writers choose their format by it.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.stem}-{secrets.token_urlsafe(6)}{path.suffix}")
-    # The system applies the umask, which cannot be read without setting it for all threads of the process.
-    os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
+    _clear(os.path.abspath(path.parent))  # noqa: PTH100 -- without following links
+    temporary, held = _new_file(path)
     try:
         yield temporary
         _fsync(temporary)
@@ -36,7 +44,21 @@ def published(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
         _name(error, path)
         raise
+    finally:
+        os.close(held)
     _fsync(path.parent)
+
+
+def _new_file(path: Path) -> tuple[Path, int]:
+    """Return an empty file beside `path`, and the descriptor that holds it."""
+    while True:
+        token = f"{secrets.token_urlsafe(6)}{MARK}"
+        temporary = path.with_name(f".{_short(path.stem)}-{token}{_short(path.suffix)}")
+        # The system applies the umask, which cannot be read without setting it for all threads of the process.
+        descriptor = os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o666)
+        if _holds(descriptor, fcntl.LOCK_SH, temporary):
+            return temporary, descriptor
+        os.close(descriptor)
 
 
 @contextlib.contextmanager
@@ -44,8 +66,8 @@ def published_folder(path: Path) -> Iterator[Path]:
     """Yield an empty folder beside `path`; when the block ends without an error, it takes the name `path`.
 
     Its files are fsynced first. A folder that stood at `path` steps aside and is removed, in two renames: a kill
-    between them leaves nothing at `path`, and the old folder whole under a hidden name beside it. If the block raises,
-    the new folder is removed and the old one was never touched.
+    between them leaves nothing at `path`, until the next that writes beside it brings the old folder back. If the block
+    raises, the new folder is removed and the old one was never touched.
 
     Parameters
     ----------
@@ -53,15 +75,15 @@ def published_folder(path: Path) -> Iterator[Path]:
         The name to publish under. Its parent is made if it is missing.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    aside = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
-    new, old = aside / "new", aside / "old"
-    try:
+    with naming(path), _new_folder(path.parent, path.name) as aside:
+        new, old = aside / "new", aside / "old" / path.name
         new.mkdir()
         yield new
         for file in new.rglob("*"):
             _fsync(file)
         _fsync(new)
         if path.exists():
+            old.parent.mkdir()
             path.replace(old)
         try:
             new.replace(path)
@@ -70,11 +92,66 @@ def published_folder(path: Path) -> Iterator[Path]:
                 old.replace(path)
             raise
         _fsync(path.parent)
-    except OSError as error:
-        _name(error, path)
-        raise
+
+
+@contextlib.contextmanager
+def _new_folder(parent: Path, name: str) -> Iterator[Path]:
+    """Yield an empty folder that is held, and removed with all that is in it when the block ends."""
+    _clear(os.path.abspath(parent))  # noqa: PTH100
+    aside = Path(tempfile.mkdtemp(prefix=f".{_short(name)}-", suffix=MARK, dir=parent))
+    descriptor = os.open(aside, os.O_RDONLY)
+    try:
+        _holds(descriptor, fcntl.LOCK_SH, aside)
+        yield aside
     finally:
         shutil.rmtree(aside, ignore_errors=True)
+        os.close(descriptor)
+
+
+@functools.lru_cache(maxsize=256)
+def _clear(folder: str) -> None:
+    """Remove, once a process, what killed processes left aside in a folder."""
+    with contextlib.suppress(OSError):
+        for left in Path(folder).glob(f".*-????????{MARK}*"):
+            with contextlib.suppress(OSError):  # not ours to remove: it harms nobody
+                _remove_abandoned(left)
+
+
+def _remove_abandoned(left: Path) -> None:
+    """Remove what was written aside, unless somebody holds it; a folder that had stepped aside comes back."""
+    descriptor = os.open(left, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    try:
+        if not _holds(descriptor, fcntl.LOCK_EX, left):
+            return
+        if not left.is_dir():
+            left.unlink()
+            return
+        for old in (left / "old").glob("*"):
+            if not (left.parent / old.name).exists():
+                old.replace(left.parent / old.name)
+        shutil.rmtree(left)
+    finally:
+        os.close(descriptor)
+
+
+def _holds(descriptor: int, how: int, path: Path) -> bool:
+    """Lock an open file; tell whether it is locked now and still stands at `path`.
+
+    A writer's lock is shared: HDF5 locks what it reads, too.
+    """
+    try:
+        fcntl.flock(descriptor, how | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:  # no locks on this file system: a writer goes on, and nothing is taken for abandoned
+        return how == fcntl.LOCK_SH
+    with contextlib.suppress(FileNotFoundError):
+        return os.path.samestat(os.fstat(descriptor), path.lstat())
+    return False
+
+
+def _short(name: str) -> str:
+    return name.encode("utf-8", "ignore")[:LONGEST_STEM].decode("utf-8", "ignore")
 
 
 def publish_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
@@ -108,9 +185,19 @@ def row_writer(file: TextIO) -> Callable[[Sequence[object]], object]:
     return write
 
 
-def _name(error: BaseException, path: Path) -> None:
+@contextlib.contextmanager
+def naming(path: Path) -> Iterator[None]:
     """Let an error of the file system that names no file, as a write to a full disk, name the one it was for."""
-    if isinstance(error, OSError) and error.errno is not None and error.filename is None:
+    try:
+        yield
+    except OSError as error:
+        _name(error, path)
+        raise
+
+
+def _name(error: BaseException, path: Path) -> None:
+    if isinstance(error, OSError) and error.filename is None:
+        error.strerror = error.strerror or str(error)  # NumPy and Pillow say what failed in words alone
         error.filename = os.fspath(path)
 
 

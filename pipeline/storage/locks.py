@@ -11,17 +11,19 @@ import fcntl
 import json
 import os
 import socket
+import time
 import uuid
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final, TextIO
 
-from pipeline.errors import ArtefactError
+from pipeline.errors import ArtefactError, BusyError
 from pipeline.storage.json_files import Document, fields_of
 
 _MUTEX: Final = "mutex"
 _TRIES: Final = 100  # for a folder that others remove
+PATIENCE_SECONDS: Final = 10.0  # the mutex is held for milliseconds: who holds it for longer is stopped, or hangs
 
 
 @dataclass(frozen=True)
@@ -55,6 +57,8 @@ def mutex(folder: Path) -> Iterator[None]:
 
     Raises
     ------
+    BusyError
+        Another process holds it and does not go on; the message says which.
     OSError
         The folder cannot be written.
     """
@@ -68,7 +72,11 @@ def mutex(folder: Path) -> Iterator[None]:
 
 def _lock_mutex(folder: Path) -> TextIO:
     file = _opened(folder)
-    fcntl.flock(file, fcntl.LOCK_EX)
+    try:
+        _wait_for(file, fcntl.LOCK_EX)
+    except BaseException:
+        file.close()
+        raise
     return file
 
 
@@ -82,6 +90,33 @@ def _opened(folder: Path) -> TextIO:
             tries += 1
             if tries == _TRIES:
                 raise
+
+
+def _wait_for(file: TextIO, how: int) -> None:
+    """Lock an open mutex; BusyError if whoever holds it does not let go."""
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while True:
+        try:
+            fcntl.flock(file, how | fcntl.LOCK_NB)
+            return
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                raise BusyError(
+                    f"{file.name}: {_holder(file)} holds it and does not go on: let it go on, or end it"
+                ) from None
+        time.sleep(0.01)
+
+
+def _holder(file: TextIO) -> str:
+    """Say who has locked a file, as far as this system tells."""
+    # Linux lists "7: FLOCK  ADVISORY  WRITE 4711 fe:00:16073100 0 EOF"; of a file in layers, device numbers differ.
+    inode = f":{os.fstat(file.fileno()).st_ino}"
+    with contextlib.suppress(OSError):
+        held = [line.split() for line in Path("/proc/locks").read_text(encoding="ascii").splitlines()]
+        pids = [line[4] for line in held if line[1] == "FLOCK" and line[5].endswith(inode) and int(line[4]) > 0]
+        if pids:
+            return f"process {', '.join(pids)} on {socket.gethostname()}"
+    return "a process that this system does not tell"
 
 
 def _stands(file: TextIO, folder: Path) -> bool:
@@ -104,7 +139,7 @@ def abandoned(folder: Path) -> list[Path]:
 def _looked_at(folder: Path) -> list[tuple[Path, Writer | None]]:
     try:
         with (folder / _MUTEX).open() as file:
-            fcntl.flock(file, fcntl.LOCK_SH)
+            _wait_for(file, fcntl.LOCK_SH)
             return _entries(folder)
     except FileNotFoundError:
         return []  # nobody ever wrote there

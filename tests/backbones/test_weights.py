@@ -2,6 +2,7 @@
 
 import hashlib
 import pickle
+import tempfile
 import zipfile
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from keras.src.legacy.saving import legacy_h5_format
 from pipeline.backbones import efficientnet_lite, keras_weights
 from pipeline.backbones.table import BACKBONES, find
 from pipeline.backbones.weights import IMAGENET_STDDEV, Weights, find_weights, load, offline_path
-from pipeline.errors import InputError, WeightsError
+from pipeline.errors import InputError, StorageError, WeightsError
 
 SIZE = 32
 MEAN = np.array([0.485, 0.456, 0.406], np.float32)
@@ -413,3 +414,15 @@ def test_every_row_can_say_whether_it_is_offline(keras_home):
 def test_weights_files_are_told_by_their_first_bytes(tmp_path):
     (tmp_path / "text.h5").write_text("no HDF5")
     assert not keras_weights.is_weights_file(tmp_path / "text.h5")
+
+
+def test_a_full_disk_for_temporary_files_is_named_and_not_the_weights(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with zipfile.ZipFile(tmp_path / "model.keras", "w") as archive:
+        archive.writestr("model.weights.h5", b"w" * 100_000)
+    named = f"^{tempfile.gettempdir()}: cannot unpack weights there: No space left"
+    with Path("/dev/full").open("w+b", buffering=0) as full:
+        monkeypatch.setattr(tempfile, "TemporaryFile", lambda: full)
+        with pytest.raises(StorageError, match=named):
+            loaded("vgg16", tmp_path / "model.keras")

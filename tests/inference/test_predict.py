@@ -1,12 +1,14 @@
 """Prediction: one answer a path, in order, whatever the files are; and never with another trunk than the head's."""
 
 import csv
+import errno
 import io
 import json
 import os
+import re
 import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +27,7 @@ from pipeline.heads.logistic import LogisticHead
 from pipeline.heads.registry import Head
 from pipeline.heads.store import load as load_head
 from pipeline.heads.store import save
-from pipeline.inference import out_of_distribution, predict
+from pipeline.inference import class_activation, out_of_distribution, predict
 from pipeline.inference.predict import Predictor
 from pipeline.inference.prediction import Asked, Prediction
 from pipeline.models import assemble, store
@@ -534,6 +536,65 @@ def test_a_model_gives_the_same_whatever_else_is_asked(tmp_path: Path, model_dir
     assert [one.heat_map and one.heat_map.name for one in explained] == ["1-00.png", None, "3-02.png"]
     assert sorted(path.name for path in (tmp_path / "maps").iterdir()) == ["1-00.png", "3-02.png"]
     assert Image.open(tmp_path / "maps" / "1-00.png").size == (240, 180)
+
+
+def test_a_heat_map_of_a_photo_with_the_longest_of_names_has_a_name_too(tmp_path: Path, model_dir: Path) -> None:
+    paths = files(tmp_path / "photos", "...")
+    paths[1] = paths[1].rename(paths[1].with_name("\N{SNOWMAN}" * 83 + ".png"))
+    explained = predicted(predictor(model_dir, explain=tmp_path / "maps"), paths)
+    assert [one.error for one in explained] == [None] * 3
+    assert all(one.heat_map and one.heat_map.exists() for one in explained)
+
+
+def replacing(photo: Path) -> None:
+    write_photo(photo, 99)
+
+
+def refusing(photo: Path) -> None:
+    raise OSError(errno.ENAMETOOLONG, "File name too long")
+
+
+def full(photo: Path) -> None:
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+@pytest.mark.parametrize(
+    ("happens", "error"),
+    [
+        (replacing, "no heat map: the file changed meanwhile"),
+        (refusing, r"no heat map: .*2-01\.png: File name too long"),
+    ],
+)
+def test_a_heat_map_that_cannot_be_drawn_is_an_error_in_its_row_alone(
+    tmp_path: Path, model_dir: Path, happens: Callable[[Path], None], error: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paths = files(tmp_path / "photos", "...")
+    happening(happens, to=paths[1], monkeypatch=monkeypatch)
+    explained = predicted(predictor(model_dir, explain=tmp_path / "maps"), paths)
+    assert [one.error is None for one in explained] == [True, False, True]
+    assert re.fullmatch(error, explained[1].error or "")
+    assert explained[1].heat_map is None
+
+
+def test_a_full_disk_for_heat_maps_stops_the_run(
+    tmp_path: Path, model_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paths = files(tmp_path / "photos", "...")
+    happening(full, to=paths[1], monkeypatch=monkeypatch)
+    with pytest.raises(OSError, match="No space left"):
+        predicted(predictor(model_dir, explain=tmp_path / "maps"), paths)
+
+
+def happening(happens: Callable[[Path], None], *, to: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let something happen to a photo between its prediction and its heat map."""
+    draw = class_activation.draw
+
+    def late(photo: Path, *arguments: Any, **named: Any) -> None:
+        if photo == to:
+            happens(photo)
+        draw(photo, *arguments, **named)
+
+    monkeypatch.setattr(class_activation, "draw", late)
 
 
 def test_photos_are_compared_by_the_features_of_a_model_that_was_only_joined(tmp_path: Path, model_dir: Path) -> None:

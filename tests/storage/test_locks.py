@@ -5,10 +5,12 @@ import subprocess
 import sys
 import textwrap
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from pipeline.errors import BusyError
 from pipeline.storage import locks
 from pipeline.storage.locks import Writer
 from tests import ROOT
@@ -104,6 +106,24 @@ def test_only_one_at_a_time_is_within_the_mutex(tmp_path: Path) -> None:
     for thread in threads:
         thread.join()
     assert most == [1] * 200
+
+
+@pytest.mark.parametrize("ask", [locks.living, locks.abandoned, lambda folder: locks.mutex(folder).__enter__()])
+def test_a_stopped_process_that_holds_the_mutex_is_named_after_a_while(
+    tmp_path: Path, ask: Callable[[Path], object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(locks, "PATIENCE_SECONDS", 0.05)
+    hold = "import fcntl, signal, sys; held = open(sys.argv[1], 'a'); fcntl.flock(held, fcntl.LOCK_EX)"
+    command = [sys.executable, "-c", f"{hold}; print(flush=True); signal.pause()", str(tmp_path / "mutex")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        process.send_signal(signal.SIGSTOP)
+        who = f"process {process.pid} on" if Path("/proc/locks").exists() else "a process that"
+        with pytest.raises(BusyError, match=f"mutex: {who} .* holds it and does not go on"):
+            ask(tmp_path)
+        process.kill()
+    assert locks.living(tmp_path) == []
 
 
 def test_who_waited_for_a_folder_that_was_removed_meanwhile_holds_the_new_one(tmp_path: Path) -> None:

@@ -4,7 +4,6 @@ import contextlib
 import json
 import os
 import shutil
-import tempfile
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -17,6 +16,7 @@ from numpy.typing import NDArray
 from pipeline.backbones import without_telemetry
 from pipeline.errors import HeadstartError
 from pipeline.storage import digests
+from pipeline.storage.atomic import published_folder
 from pipeline.storage.json_files import SHA256, Document
 
 HINTS: Final = {"float32": "f32", "bfloat16": "bf16", "float16": "f16"}
@@ -220,14 +220,10 @@ def converted(function: Any) -> Any:
 def _keep(model: Any, folder: Path) -> None:
     openvino = without_telemetry.openvino()
 
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".", dir=folder.parent) as aside:
-        written = Path(aside) / "graph"
-        written.mkdir()
+    with published_folder(folder) as written:
         openvino.save_model(model, written / GRAPH_FILES[0], compress_to_fp16=False)
         found = {name: digests.of_file(written / name) for name in GRAPH_FILES}
         (written / DIGESTS_FILE).write_text(json.dumps(found))
-        written.rename(folder)
 
 
 def _read(folder: Path) -> Any:

@@ -57,11 +57,11 @@ class Guard:
             await self._app(scope, receive, send)
             return
         if self._under_way >= self._limits.at_once:
-            await _refused(429, f"expected at most {self._limits.at_once} requests at once")(scope, receive, send)
+            await refused(429, f"expected at most {self._limits.at_once} requests at once")(scope, receive, send)
             return
         announced = _announced(scope["headers"])
         if announced is not None and announced > self._limits.body_bytes:
-            await _refused(413, self._too_large(f"{announced:,}"))(scope, receive, send)
+            await refused(413, self._too_large(f"{announced:,}"))(scope, receive, send)
             return
         self._under_way += 1
         try:
@@ -70,7 +70,7 @@ class Guard:
             self._under_way -= 1
 
     async def _in_time(self, scope: Any, receive: Receive, send: Send) -> None:
-        received, complete, answering = 0, False, False
+        received, complete = 0, False
 
         async def counted() -> Message:
             nonlocal received, complete
@@ -82,54 +82,26 @@ class Guard:
             return message
 
         async def noticed(message: Message) -> None:
-            nonlocal answering
-            answering = True
+            clock.reschedule(None)  # the protocol watches how an answer is read
             await send(message)
 
         try:
             async with asyncio.timeout(self._limits.seconds) as clock:
                 await self._app(scope, counted, noticed)
         except TimeoutError:
-            if not clock.expired() or answering:
+            if not clock.expired():
                 raise
             if complete:
                 text = f"no answer within {self._limits.seconds:g} seconds"
-                await _refused(504, text)(scope, receive, send)
+                await refused(504, text)(scope, receive, send)
             else:
                 text = (
                     f"expected the whole request within {self._limits.seconds:g} seconds, received {received:,} bytes"
                 )
-                await _refused(408, text)(scope, receive, send)
+                await refused(408, text)(scope, receive, send)
 
     def _too_large(self, received: str) -> str:
         return f"expected at most {self._limits.body_bytes:,} bytes, received {received}"
-
-
-class KnownHosts:
-    """Refuses requests that call the server by a name it does not have.
-
-    A page from elsewhere could reach a server on its reader's machine by letting its own name lead there.
-
-    Parameters
-    ----------
-    app : ASGI application
-    hosts : frozenset of str
-        Names without ports; an IPv6 address without brackets.
-    """
-
-    def __init__(self, app: App, hosts: frozenset[str]) -> None:
-        self._app, self._hosts = app, hosts
-
-    async def __call__(self, scope: Any, receive: Receive, send: Send) -> None:
-        """Answer a request, or let the application answer it."""
-        if scope["type"] == "http":
-            called = dict(scope["headers"]).get(b"host", b"").decode("latin-1")
-            host = called[1:].partition("]")[0] if called.startswith("[") else called.partition(":")[0]
-            if host.lower() not in self._hosts:
-                expected = ", ".join(sorted(self._hosts))
-                await _refused(421, f"Host: expected {expected}, received {host!r}")(scope, receive, send)
-                return
-        await self._app(scope, receive, send)
 
 
 def _announced(headers: Iterable[tuple[bytes, bytes]]) -> int | None:
@@ -140,8 +112,9 @@ def _announced(headers: Iterable[tuple[bytes, bytes]]) -> int | None:
     return None
 
 
-def _refused(status: int, text: str) -> JSONResponse:
+def refused(status: int, text: str, *, close: bool = False) -> JSONResponse:
+    """Return an answer that says why there is no other; with `close`, or where the body is too much, the last one."""
     headers = {"Retry-After": str(RETRY_SECONDS)} if status in (429, 503) else {}
-    if status in (408, 413, 429):
+    if close or status in (408, 413, 429):
         headers["Connection"] = "close"  # the rest of the request is not worth waiting for
     return JSONResponse({"error": text}, status, headers)

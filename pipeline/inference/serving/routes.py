@@ -11,11 +11,14 @@ from fastapi import APIRouter, FastAPI, HTTPException, Query, Request, Response,
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse, JSONResponse
 from starlette.exceptions import HTTPException as AnyHTTPException
+from starlette.formparsers import MultiPartParser
+from starlette.requests import ClientDisconnect
 
 from pipeline.errors import ImageError
 from pipeline.inference.serving import schemas
 from pipeline.inference.serving.desk import Desk
-from pipeline.inference.serving.limits import RETRY_SECONDS, Guard, KnownHosts, Limits
+from pipeline.inference.serving.headers import SAFE, Headers
+from pipeline.inference.serving.limits import RETRY_SECONDS, Guard, Limits
 from pipeline.inference.serving.model_service import Answering
 from pipeline.inference.serving.prometheus import Measured
 
@@ -30,7 +33,6 @@ PAGE_HEADERS: Final = {
         "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
     ),
     "Referrer-Policy": "no-referrer",
-    "X-Content-Type-Options": "nosniff",
     "Cache-Control": "no-cache",
 }
 FAILURES: Final[dict[int | str, dict[str, Any]]] = {
@@ -74,11 +76,12 @@ def create_app(
         app.include_router(router)
     app.add_exception_handler(AnyHTTPException, _http_error)  # type: ignore[arg-type]
     app.add_exception_handler(RequestValidationError, _not_as_expected)  # type: ignore[arg-type]
+    app.add_exception_handler(ClientDisconnect, _gone)  # type: ignore[arg-type]
     app.add_exception_handler(Exception, _failed)
     app.add_middleware(Guard, limits=limits)
-    if hosts is not None:
-        app.add_middleware(KnownHosts, hosts=frozenset(hosts))
+    app.add_middleware(Headers, hosts=None if hosts is None else frozenset(hosts))
     app.add_middleware(Measured, measures=desk.measures, routes=ROUTES)
+    MultiPartParser.spool_max_size = limits.body_bytes  # what fits there is never written to the disk
     return app
 
 
@@ -167,8 +170,7 @@ def _tensorflow_serving(desk: Desk, served: str) -> APIRouter:
     async def predict(request: Request, name: str, version: str = schemas.VERSION) -> schemas.PredictResponse:
         """Label photos, as TensorFlow Serving's REST predict call: its body is JSON, whatever its type is called."""
         require(name, version)
-        asked = schemas.parsed(await request.body())
-        files = asked.files(most=desk.limits.instances)
+        asked, files = await desk.in_thread(schemas.parsed, await request.body(), desk.limits.instances)
         schemas.response(asked, [], desk.service.classes)  # another signature is refused before anything runs
         answers = await asyncio.gather(*(desk.answer(data, f"instance {place}") for place, data in enumerate(files)))
         return JSONResponse(schemas.response(asked, answers, desk.service.classes))  # type: ignore[return-value]
@@ -258,5 +260,9 @@ async def _not_as_expected(request: Request, error: RequestValidationError) -> J
     return JSONResponse({"error": schemas.told(error.errors())}, 400)
 
 
+async def _gone(request: Request, error: ClientDisconnect) -> JSONResponse:
+    return JSONResponse({"error": "the client went away"}, 499)  # nobody reads it; the measures count it
+
+
 async def _failed(request: Request, error: Exception) -> JSONResponse:
-    return JSONResponse({"error": f"the server failed: {type(error).__name__}"}, 500)
+    return JSONResponse({"error": f"the server failed: {type(error).__name__}"}, 500, SAFE)

@@ -161,6 +161,7 @@ def _mistakes(
     files = [root / found.paths[row] for row in rows]
     overlaid = explain(one.name, files, [found.predicted[row] for row in rows]) if explain else [None] * len(rows)
     digests = [bytes.fromhex(found.digests[row]) for row in rows]
+    images = [thumbnails.one(file, digest, PICTURE_SIDE) for file, digest in zip(files, digests, strict=True)]
     return [
         {
             "picture": gallery.number(digest),
@@ -168,10 +169,10 @@ def _mistakes(
             "label": found.labels[row],
             "predicted": found.predicted[row],
             "confidence": confidence(one, row),
-            "image": _image(thumbnails.one(file, digest, PICTURE_SIDE)),
-            "heat": None if heat is None else _image(heat),
+            "image": _image(image),
+            "heat": None if image is None else _image(heat),  # of a photo that changed there is neither
         }
-        for row, file, digest, heat in zip(rows, files, digests, overlaid, strict=True)
+        for row, digest, image, heat in zip(rows, digests, images, overlaid, strict=True)
     ]
 
 

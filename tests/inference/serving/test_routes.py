@@ -3,10 +3,12 @@
 import asyncio
 import base64
 import io
+import json
 import re
 import struct
+import threading
 import zlib
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -18,7 +20,8 @@ from PIL import Image
 
 from pipeline.errors import InputError
 from pipeline.inference import serving
-from pipeline.inference.serving import requirements, routes
+from pipeline.inference.serving import requirements, routes, schemas
+from pipeline.inference.serving.model_service import Answer, Ask
 from pipeline.inference.serving.requirements import NEEDED
 from tests.fake_service import Brightness, app_of
 
@@ -69,6 +72,69 @@ def said(app: FastAPI, method: str, path: str, **request: Any) -> tuple[int, Any
 
 def uploaded(data: bytes, query: str = "", service: Brightness | None = None) -> tuple[int, Any]:
     return said(app_of(service or Brightness()), "POST", f"/predict{query}", files={"image": ("a.png", data)})
+
+
+# --- every answer
+
+
+class Failing(Brightness):
+    def answer(self, asks: Sequence[Ask]) -> list[Answer]:
+        raise RuntimeError("out of order")
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        ("GET", "/", 200),
+        ("HEAD", "/", 200),
+        ("GET", "/page/page.js", 200),
+        ("GET", "/page/page.py", 404),
+        ("GET", "/training/bright/0.png", 200),
+        ("GET", "/training/../secret", 404),
+        ("GET", "/about", 200),
+        ("GET", "/healthz", 200),
+        ("GET", "/metrics", 200),
+        ("GET", "/openapi.json", 200),
+        ("GET", "/v1/models/light", 200),
+        ("GET", "/v1/models/other", 404),
+        ("PUT", "/predict", 405),
+        ("POST", "/predict", 400),
+        ("POST", PREDICT, 500),
+        ("GET", "/nowhere", 404),
+    ],
+)
+def test_no_answer_is_taken_for_another_type_or_by_another_sites_page(method: str, path: str, status: int) -> None:
+    body = json.dumps({"instances": [b64(png(9))]}) if path == PREDICT else None
+    response = talk(app_of(Failing()), lambda client: client.request(method, path, content=body))
+    assert response.status_code == status
+    assert response.headers["x-content-type-options"] == "nosniff"
+    assert response.headers["cross-origin-resource-policy"] == "same-origin"
+
+
+@pytest.mark.parametrize(
+    ("host", "status"),
+    [
+        ("localhost", 200),
+        ("LOCALHOST:80", 200),
+        ("127.0.0.1:", 200),
+        ("[::1]", 200),
+        ("[::1]:8501", 200),
+        ("[::1].evil.com", 421),
+        ("[::1]evil", 421),
+        ("::1", 421),
+        ("localhost.evil.com", 421),
+        ("localhost:80:80", 421),
+        ("localhost:evil", 421),
+        ("evil@localhost", 421),
+        ("localhost/", 421),
+        ("localhost ", 421),
+        ("", 421),
+    ],
+)
+def test_only_a_host_that_is_wholly_a_name_of_the_server_reaches_it(host: str, status: int) -> None:
+    response = talk(app_of(Brightness()), lambda client: client.get("/healthz", headers={"Host": host}))
+    assert response.status_code == status
+    assert response.headers["cross-origin-resource-policy"] == "same-origin"
 
 
 # --- an upload
@@ -220,6 +286,8 @@ def test_the_body_is_read_as_json_whatever_its_type_is_called() -> None:
         ('{"instances": [{"b64": "a"}]}', "instance 0: expected base64"),
         ('{"instances": [{"b64": "AAAA"}]}', "instance 0: not an image"),
         ('{"instances": [{}, {}, {}, {}, {}, {}]}', "expected at most 5 images, received 6"),
+        (f'{{"instances": [{"[]," * 200}[]]}}', "expected at most 96 brackets and commas, received 403"),
+        (f'{{"other": [{"0," * 200}0]}}', "expected at most 96 brackets and commas, received 202"),
         (
             '{"instances": [], "signature_name": "x"}',
             "signature_name: expected serving_default or labels, received 'x'",
@@ -457,3 +525,23 @@ def test_a_missing_package_is_named_with_the_extra_that_brings_it(monkeypatch: p
     with pytest.raises(InputError, match=r"serve: expected Nothing to be installed: .*headstart\[serve\]"):
         requirements.require_installed()
     assert (Path(serving.__file__).parent / "page" / "index.html").is_file()
+
+
+def test_json_is_parsed_beside_the_event_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    threads: list[str] = []
+    parsed = schemas.parsed
+
+    def noted(body: bytes, most: int) -> Any:
+        threads.append(threading.current_thread().name)
+        return parsed(body, most)
+
+    monkeypatch.setattr(schemas, "parsed", noted)
+    assert said(app_of(Brightness()), "POST", PREDICT, content=b'{"instances": []}') == (200, {"predictions": []})
+    assert [name.partition("_")[0] for name in threads] == ["decoding"]
+
+
+def test_an_upload_as_large_as_allowed_is_not_written_to_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tempfile.TemporaryFile", lambda **_: pytest.fail("an upload was written to the disk"))
+    app = app_of(Brightness(), body_bytes=4_000_000)
+    files = {"image": ("a.png", png(9) + b"\0" * 3_000_000)}
+    assert said(app, "POST", "/predict", files=files)[0] == 200

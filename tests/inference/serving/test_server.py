@@ -7,13 +7,14 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
 
 import pytest
 
-from tests import ROOT
+from tests import ROOT, faulty
 from tests.inference.serving.test_routes import bomb, png
 
 SECONDS = 1.0  # for a request to arrive and be answered
@@ -24,9 +25,11 @@ HEAD = f"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: multipart/fo
 class Running:
     """The fake service, served."""
 
-    def __init__(self, seconds: float, delay: float) -> None:
+    def __init__(self, seconds: float, delay: float, descriptors: int = 256) -> None:
         command = [sys.executable, "-m", "tests.fake_service", str(seconds), str(delay)]
-        self.process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+        limited = ["sh", "-c", f'ulimit -n {descriptors} && exec "$0" "$@"', *command]
+        self.told = tempfile.TemporaryFile("w+")  # noqa: SIM115 -- as long as the process
+        self.process = subprocess.Popen(limited, cwd=ROOT, stdout=subprocess.PIPE, stderr=self.told, text=True)
         assert self.process.stdout is not None
         address = self.process.stdout.readline().strip()
         self.port = int(address.rstrip("/").rpartition(":")[2])
@@ -63,6 +66,14 @@ class Running:
                 parts.append(part)
             return b"".join(parts)
 
+    def open_descriptors(self) -> int:
+        return int(self.measure("process_open_fds"))
+
+    def complaints(self) -> str:
+        """What it has told on stderr so far."""
+        self.told.seek(0)
+        return self.told.read()
+
     def stop(self, number: int) -> int:
         self.process.send_signal(number)
         return self.process.wait(20)
@@ -78,6 +89,7 @@ def server() -> Iterator[Running]:
     running = Running(SECONDS, 0.0)
     yield running
     assert running.stop(signal.SIGTERM) == 0
+    assert "Traceback" not in running.complaints()
 
 
 def test_a_photo_gets_its_label(server: Running) -> None:
@@ -151,8 +163,75 @@ def test_hostile_requests_leave_nothing_behind(server: Running) -> None:
     assert server.measure("headstart_requests_under_way") == 1
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_what_is_under_way_is_finished_before_it_stops(number: int) -> None:
+GET = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n"
+CHUNKED = "POST {} HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nabcde\r\n"
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        pytest.param(GET + b"Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", id="two lengths"),
+        pytest.param(GET + b"Content-Length: 3, 4\r\n\r\n", id="two values of a length"),
+        pytest.param(GET + b"Host: localhost\r\n\r\n", id="two hosts"),
+        pytest.param(GET.replace(b"Host", b"Toast") + b"\r\n", id="no host"),
+        pytest.param(CHUNKED.format("/predict").encode() + b"zz\r\n", id="an upload of broken chunks"),
+        pytest.param(CHUNKED.format("/v1/models/light:predict").encode() + b"zz\r\n", id="JSON of broken chunks"),
+        pytest.param(CHUNKED.format("/nope").encode() + b"zz\r\n", id="broken chunks for nobody"),
+        pytest.param(b"no HTTP\r\n\r\n", id="no HTTP"),
+    ],
+)
+def test_what_could_be_taken_in_two_ways_is_refused_and_the_connection_closed(server: Running, request_: bytes) -> None:
+    answer = server.said(request_ + GET + b"\r\n")
+    assert re.match(rb"HTTP/1.1 40[04] ", answer)
+    assert answer.count(b"HTTP/1.1 ") == 1
+    assert b"x-content-type-options: nosniff" in answer
+    assert b"cross-origin-resource-policy: same-origin" in answer
+
+
+@pytest.mark.parametrize("path", ["/predict", "/v1/models/light:predict", "/nope"])
+def test_a_client_that_goes_away_in_the_middle_of_a_body_is_no_failure(server: Running, path: str) -> None:
+    failures = 'headstart_requests_total{method="POST",route="%s",status="500"}'
+    for _ in range(3):
+        server.send(CHUNKED.format(path).encode()).close()
+    faulty.until(lambda: server.measure("headstart_requests_under_way") == 1)
+    assert server.measure(failures % path.partition(":")[0].replace("/light", "")) == 0
+
+
+def test_who_does_not_read_the_answer_is_hung_up_on(server: Running) -> None:
+    before = server.open_descriptors()
+    slow = []
+    for _ in range(8):
+        connection = socket.socket()
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1024)
+        connection.connect(("127.0.0.1", server.port))
+        connection.sendall(b"GET /openapi.json HTTP/1.1\r\nHost: localhost\r\n\r\n" * 500)
+        slow.append(connection)
+    faulty.until(lambda: server.open_descriptors() >= before + 8)
+    faulty.until(lambda: server.open_descriptors() <= before)
+    for connection in slow:
+        connection.close()
+
+
+def test_more_idle_connections_than_descriptors_keep_nobody_from_an_answer_and_are_not_complained_of() -> None:
+    running = Running(10.0, 0.0, descriptors=64)
+    idle = []
+    for _ in range(120):
+        connection = socket.socket()
+        connection.setblocking(False)
+        connection.connect_ex(("127.0.0.1", running.port))
+        idle.append(connection)
+    try:
+        assert running.upload(png(255))[1]["label"] == "bright"
+        assert running.open_descriptors() < 64
+    finally:
+        for connection in idle:
+            connection.close()
+    assert running.stop(signal.SIGTERM) == 0
+    assert running.complaints() == ""
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 0), (signal.SIGHUP, 0), (signal.SIGINT, 130)])
+def test_what_is_under_way_is_finished_before_it_stops(number: int, status: int) -> None:
     running = Running(10.0, 1.0)
     answers: list[tuple[int, dict[str, object]]] = []
     asking = [threading.Thread(target=lambda: answers.append(running.upload(png(255)))) for _ in range(3)]
@@ -160,7 +239,7 @@ def test_what_is_under_way_is_finished_before_it_stops(number: int) -> None:
         thread.start()
     while running.measure("headstart_requests_under_way") < 4:
         time.sleep(0.02)
-    assert running.stop(number) == 0
+    assert running.stop(number) == status
     for thread in asking:
         thread.join()
     assert [(status, answer["label"]) for status, answer in answers] == [(200, "bright")] * 3
