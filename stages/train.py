@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from pipeline.heads import training_time
+from pipeline.heads.selection.grid_search import NOT_TRIED
 from pipeline.heads.settings import TrainSettings
 from pipeline.heads.train import Score, TrainResult
 from pipeline.photos.splits import FEWEST_VAL
@@ -83,8 +84,9 @@ def _searched(summary: TrainResult) -> list[str]:
     best = trials[summary.searched.best]
     params = ", ".join(f"{name} {value}" for name, value in chosen.params.items())
     candidates, images = counted(len(trials), "candidate"), counted(summary.searched.rows, "image")
+    losing = f" ({len(summary.searched.losing):,} more {NOT_TRIED})" if summary.searched.losing else ""
     return [
-        f"searched {candidates} on {images} held out: {params}, "
+        f"searched {candidates}{losing} on {images} held out: {params}, "
         f"accuracy {chosen.accuracy:.3f}, loss {chosen.loss:.4f}, the simplest within a standard error of the least, "
         f"{best.loss:.4f} ± {best.error:.4f}"
     ]

@@ -2,16 +2,19 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Final, Self
+from typing import Any, Final, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.heads.linear import AffineHead
 from pipeline.heads.parameter_checks import require_choice, require_number, require_whole
-from pipeline.heads.selection.cross_validation import Fold
+from pipeline.heads.selection.cross_validation import FittedSeparately, Fold
 from pipeline.heads.settings import ClassWeight
-from pipeline.heads.solvers.logistic_objective import Objective
+from pipeline.heads.solvers.curvature import Points, Spectrum, spectrum
+from pipeline.heads.solvers.logistic_objective import Objective, Penalty, optimum
+from pipeline.heads.solvers.regularisation_path import Path, Tried, walk
+from pipeline.heads.solvers.row_blocks import Workers, one_blas_thread
 from pipeline.heads.standardise import (
     Candidates,
     Table,
@@ -20,22 +23,24 @@ from pipeline.heads.standardise import (
     count_classes,
     learn_scale,
     outputs,
-    take,
+    standardise,
 )
 from pipeline.types import Codes, Floats, Progress
 
-# The objective is a mean of nats. Coefficients of candidates are then within 1e-3 of the optimum, relative, at any
-# strength, and those of a head that is kept within 1e-5.
-COMPARED: Final = 1e-5
-KEPT: Final = 1e-7
-# Strengths that are solved side by side; each such stride of the path starts where the last one ended.
-STRIDE: Final = 5
-SIDE_BY_SIDE: Final = 2**22  # numbers in the points of all problems at once, 32 MB; the solver keeps some 25 times that
 SEARCHED_C: Final = tuple(float(f"{C:.3g}") for C in np.logspace(-5, 2, 22))
+SPECTRUM_ROWS: Final = 4096
+SPECTRUM_VALUES: Final = 2**24  # of these rows at most, 64 MB
+
+
+class Near(NamedTuple):
+    """Where a search ended, from which the last fit starts: the folds' mean (size,), and the spectrum of the rows."""
+
+    point: Points
+    spectrum: Spectrum
 
 
 @dataclass(kw_only=True, eq=False)
-class LogisticHead(AffineHead):
+class LogisticHead(AffineHead, FittedSeparately):
     """Logistic regression over standardised columns, kept as four arrays.
 
     The objective is scikit-learn's: C times the sum of the weighted losses, plus l1_ratio · ‖w‖₁ and
@@ -62,6 +67,8 @@ class LogisticHead(AffineHead):
     history_ : list
         Empty: there are no epochs.
     warnings_ : list of str
+    near : Near or None
+        From where to start. It changes how long a fit takes, and the head by no more than the solver's tolerance.
     """
 
     C: float
@@ -72,6 +79,7 @@ class LogisticHead(AffineHead):
     arrays_: dict[str, NDArray[Any]] = field(init=False, repr=False)
     history_: list[dict[str, float]] = field(init=False, repr=False)
     warnings_: list[str] = field(init=False, repr=False)
+    near: Near | None = field(init=False, repr=False, default=None)
 
     def check(self) -> None:
         """Raise InputError for a parameter that is out of its range."""
@@ -96,9 +104,20 @@ class LogisticHead(AffineHead):
         InputError
             A parameter, the rows or the codes are not as expected.
         """
-        everything = Fold(np.arange(len(X)), (X, y))
-        ((learned,),) = self._fit_side_by_side(X, y, [everything], [{}], KEPT, progress=None)
-        self.arrays_, self.history_, self.warnings_ = learned.arrays_, learned.history_, learned.warnings_
+        self.check()
+        n_classes = count_classes(y)
+        check_labelled(X, y, X.shape[1], n_classes)
+        scale = learn_scale(X)
+        weights = class_weights(y, self.class_weight)[y] / len(y)
+        k = outputs(n_classes)
+        with one_blas_thread():
+            near = self.near
+            if near is None or near.point.shape != (k * (X.shape[1] + 1),):
+                near = Near(_start(X, y, weights), _spectrum(X, scale))
+            penalty = Penalty.of(np.array([self.C]), np.array([self.l1_ratio]), np.array([float(len(y))]))
+            point, reached = optimum(X, y, k, scale, weights, penalty, near.point, near.spectrum, self.max_iter)
+        self._keep(point[:-k].reshape(k, -1), point[-k:], *scale)
+        self.history_, self.warnings_ = [], [] if reached else [_not_converged(self.max_iter)]
         return self
 
     @staticmethod
@@ -106,17 +125,19 @@ class LogisticHead(AffineHead):
         """Return the values that a search tries, the simplest first; C more than l1_ratio makes a fit simple."""
         return {"C": SEARCHED_C, "l1_ratio": (1.0, 0.5, 0.0)}
 
-    def fit_grid(
+    def search(
         self,
         X: Table,
         y: Codes,
         folds: Sequence[Fold],
         candidates: Candidates,
-        *,
-        jobs: int,
+        weights: Floats,
         progress: Progress | None,
-    ) -> list[list[Self]]:
-        """Fit each candidate on the rows of each fold: a path over C for each l1_ratio, all folds side by side.
+    ) -> tuple[list[Tried | None], Spectrum]:
+        """Judge each candidate on what the folds hold out: a path over C for each l1_ratio, all folds side by side.
+
+        All folds share one standardised copy of the rows, so that rows held out lend their mean and scale, and nothing
+        of their labels. The mean loss moves by less than a tenth of its standard error.
 
         Parameters
         ----------
@@ -125,70 +146,81 @@ class LogisticHead(AffineHead):
         folds : sequence of Fold
         candidates : sequence of dict
             Parameters to replace: C, l1_ratio or none.
-        jobs
-            Not used: the folds share each pass over the rows, and its matrix products share the processor.
+        weights : ndarray of shape (K,)
+            Of the classes, in the means.
         progress : callable or None
             Called with (fits done, fits).
 
         Returns
         -------
-        list (a fold) of list (a candidate) of LogisticHead
+        tried : list of Tried or None
+            None for a candidate that was not tried, since its path was losing.
+        spectrum : Spectrum
+            Of the rows, for a fit on all of them.
         """
-        return self._fit_side_by_side(X, y, folds, candidates, COMPARED, progress)
-
-    def _fit_side_by_side(
-        self,
-        X: Table,
-        y: Codes,
-        folds: Sequence[Fold],
-        candidates: Candidates,
-        tolerance: float,
-        progress: Progress | None,
-    ) -> list[list[Self]]:
         heads = [replace(self, **candidate) for candidate in candidates]
         for head in heads:
             head.check()
         n_classes = count_classes(y)
         check_labelled(X, y, X.shape[1], n_classes)
-        scales = [learn_scale(take(X, fold.rows)) for fold in folds]
-        weights = [_row_weights(y, fold.rows, n_classes, self.class_weight) for fold in folds]
-        objective = Objective(X, y, outputs(n_classes), scales, np.array(weights))
-        fitted: list[list[Self]] = [[] for _ in folds]
-        by_path = sorted(range(len(heads)), key=lambda place: (heads[place].l1_ratio, heads[place].C))
-        size = objective.size * len(folds)
-        stride = max(1, min(STRIDE, SIDE_BY_SIDE // size))
-        start, path = np.zeros((len(folds), objective.size)), None
-        for first in range(0, len(by_path), stride):
-            chosen = [heads[place] for place in by_path[first : first + stride]]
-            if chosen[0].l1_ratio != path:
-                start, path = np.zeros_like(start), chosen[0].l1_ratio
-            found = objective.minimise(
-                np.array([1 / head.C for head in chosen]),
-                np.array([head.l1_ratio for head in chosen]),
-                start,
-                tolerance=tolerance,
-                max_iter=self.max_iter,
-            )
-            points = found.points.reshape(len(folds), len(chosen), objective.size)
-            converged = found.converged.reshape(len(folds), len(chosen))
-            start = points[:, [head.l1_ratio for head in chosen].count(path) - 1]
-            for fold, kept in enumerate(fitted):
-                for head, point, reached in zip(chosen, points[fold], converged[fold], strict=True):
-                    one = replace(head)
-                    one._keep(*objective.split(point), *scales[fold])
-                    one.history_, one.warnings_ = [], [] if reached else [_not_converged(self.max_iter)]
-                    kept.append(one)
-            if progress is not None:
-                progress(len(folds) * len(fitted[0]), len(folds) * len(heads))
-        back = np.argsort(by_path)
-        return [[kept[place] for place in back] for kept in fitted]
+        scale = learn_scale(X)
+        tables, codes, held = _with_held_out(X, y, folds, weights)
+        inside = np.zeros((len(folds), len(codes)))
+        for row, fold in zip(inside, folds, strict=True):
+            row[fold.rows] = class_weights(y[fold.rows], self.class_weight)[y[fold.rows]] / len(fold.rows)
+        tried: list[Tried | None] = [None] * len(heads)
+        with one_blas_thread(), Workers() as workers:
+            k, found = outputs(n_classes), _spectrum(X, scale)
+            objective = Objective(tables, codes, k, *scale, inside, held=held, dtype=np.float32, workers=workers)
+            counts = np.array([float(len(fold.rows)) for fold in folds])
+            start = _start(X, y, inside[:, : len(y)].sum(axis=0))
+            path = Path(objective, counts, held, start, found, k)
+            done = 0
+            for ratio in sorted({head.l1_ratio for head in heads}):
+                chosen = sorted((head.C, place) for place, head in enumerate(heads) if head.l1_ratio == ratio)
+
+                def told(walked: int, before: int = done) -> None:
+                    if progress is not None:
+                        progress(len(folds) * (before + walked), len(folds) * len(heads))
+
+                walked = walk(path, [C for C, _ in chosen], ratio, max_iter=self.max_iter, progress=told)
+                for (_, place), one in zip(chosen, walked, strict=True):
+                    tried[place] = one
+                done += len(chosen)
+                told(0, done)
+        return tried, found
 
 
-def _row_weights(y: Codes, rows: NDArray[np.intp], n_classes: int, choice: ClassWeight | None) -> Floats:
-    """Return the weight of each row in the mean loss of a fold, (n,); 0 for rows outside of it."""
-    weights = np.zeros(len(y))
-    weights[rows] = class_weights(y[rows], choice)[y[rows]] / len(rows)
-    return weights
+def _with_held_out(X: Table, y: Codes, folds: Sequence[Fold], weights: Floats) -> tuple[list[Table], Codes, Floats]:
+    """Return the rows, those held out that are not among them, the codes (n,) of all, and weights (F, n) held out."""
+    tables, codes, places = [X], [y], []
+    total = len(y)
+    for fold in folds:
+        if fold.places is None:
+            tables.append(fold.held[0])
+            codes.append(fold.held[1])
+            places.append(np.arange(total, total + len(fold.held[1])))
+            total += len(fold.held[1])
+        else:
+            places.append(fold.places)
+    held = np.zeros((len(folds), total))
+    for row, fold, place in zip(held, folds, places, strict=True):
+        row[place] = weights[fold.held[1]]
+    return tables, np.concatenate(codes), held
+
+
+def _start(X: Table, y: Codes, weights: Floats) -> Points:
+    """Return no coefficients and the intercepts of the classes' weights, (size,) float32."""
+    share = np.log(np.bincount(y, weights=weights))
+    intercept = share[1:] - share[:1] if len(share) == 2 else share - share.mean()
+    return np.concatenate([np.zeros(len(intercept) * X.shape[1]), intercept]).astype(np.float32)
+
+
+def _spectrum(X: Table, scale: tuple[Floats, Floats]) -> Spectrum:
+    """Return the spectrum of some thousand rows: of those on disk the first, which by their digests are any."""
+    count = max(1, min(len(X), SPECTRUM_ROWS, SPECTRUM_VALUES // X.shape[1]))
+    every = len(X) // count if isinstance(X, np.ndarray) else 1
+    return spectrum(standardise(X[: count * every : every], *scale).astype(np.float32))
 
 
 def _not_converged(max_iter: int) -> str:

@@ -180,7 +180,7 @@ def standardise(X: Rows, mean: Floats, scale: Floats) -> Floats:
 
 
 class Standardised:
-    """Rows as float64, standardised as they are read; those in memory once, those on disk at each reading.
+    """Rows, standardised as they are read; those in memory once, those on disk at each reading.
 
     Parameters
     ----------
@@ -189,29 +189,23 @@ class Standardised:
     piece : int
         Of those on disk, about so many numbers are handed out at a time: few, where they are multiplied with a few
         columns and should stay near the processor meanwhile; many, where with a matrix. It changes speed only.
+    dtype : float64 or float32
+        Of what is handed out.
     """
 
-    def __init__(self, X: Table, mean: Floats, scale: Floats, *, piece: int = 2**21) -> None:
+    def __init__(self, X: Table, mean: Floats, scale: Floats, *, piece: int = 2**21, dtype: Any = np.float64) -> None:
         self._piece = max(1, piece // X.shape[1])
         self.shape: tuple[int, ...] = X.shape
-        self._mean, self._scale = mean, scale
-        self._X: Table = standardise(X, mean, scale) if isinstance(X, np.ndarray) else X
+        self._mean, self._scale, self._dtype = mean, scale, dtype
+        self._X: Table = X
+        if isinstance(X, np.ndarray):
+            self._X = held = np.empty(X.shape, dtype)
+            for rows in blocks(len(X)):
+                held[rows] = standardise(X[rows], mean, scale)
 
-    @property
-    def in_memory(self) -> bool:
-        """Whether a pass over the rows reads no file."""
-        return isinstance(self._X, np.ndarray)
-
-    def first(self, count: int) -> "Standardised":
-        """Return the first rows, read once."""
-        held = np.empty((count, *self.shape[1:]))
-        for rows, block in self.blocks(count):
-            held[rows] = block
-        return Standardised(held, np.zeros_like(self._mean), np.ones_like(self._scale))
-
-    def blocks(self, count: int | None = None, *, every: int = 1) -> Iterator[tuple[slice, Floats]]:
-        """Yield each block's place and its rows (n, d), of all rows or the first `count`, or one block of `every`."""
-        for rows in islice(blocks(self.shape[0] if count is None else count), 0, None, every):
+    def blocks(self, *, every: int = 1) -> Iterator[tuple[slice, Rows]]:
+        """Yield each block's place and its rows (n, d); or one block of `every`."""
+        for rows in islice(blocks(self.shape[0]), 0, None, every):
             block = self._X[rows]
             if isinstance(self._X, np.ndarray):
                 yield rows, block
@@ -219,7 +213,7 @@ class Standardised:
             for start in range(rows.start, rows.stop, self._piece):
                 stop = min(start + self._piece, rows.stop)
                 read = block[start - rows.start : stop - rows.start]
-                yield slice(start, stop), standardise(read, self._mean, self._scale)
+                yield slice(start, stop), standardise(read, self._mean, self._scale).astype(self._dtype, copy=False)
 
 
 def class_weights(y: Codes, choice: ClassWeight | None) -> Floats:

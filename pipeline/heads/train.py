@@ -238,11 +238,13 @@ def _store(
     if search and summary.searched:
         grid_search.write(summary.searched, head_dir)
         record["search"] = {
-            "candidates": len(summary.searched.trials),
+            "candidates": len(summary.searched.trials) + len(summary.searched.losing),
             "folds": summary.folds or search.folds,
             "rows": summary.searched.rows,
             "seed": search.seed,
         }
+        if summary.searched.losing:
+            record["search"]["not_tried"] = len(summary.searched.losing)
     store.save(head, head_dir, record)
 
 

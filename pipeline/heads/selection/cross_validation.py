@@ -30,10 +30,13 @@ class Fold(NamedTuple):
         The rows to fit on.
     held : (Table, ndarray of int64)
         The rows to judge on, with their codes. Heads that stop early watch them.
+    places : ndarray of intp, or None
+        Which of the training rows these are; None if they are none of them.
     """
 
     rows: NDArray[np.intp]
     held: tuple[Table, Codes]
+    places: NDArray[np.intp] | None = None
 
 
 def assign(digests: NDArray[np.uint8], y: Codes, *, folds: int, seed: int) -> NDArray[np.int64]:

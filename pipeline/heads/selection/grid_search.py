@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from pipeline.errors import InputError
 from pipeline.heads import registry
+from pipeline.heads.logistic import LogisticHead, Near
 from pipeline.heads.registry import Head
 from pipeline.heads.selection.cross_validation import Fold
 from pipeline.heads.standardise import Table
@@ -27,6 +28,7 @@ from pipeline.types import Codes, Progress
 
 TABLE_FILE: Final = "search.csv"
 PLOT_FILE: Final = "search.png"
+NOT_TRIED: Final = "not tried: losing"
 
 Kind = TypeVar("Kind", bound=Head)
 
@@ -76,12 +78,16 @@ class Trial(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """All trials from the simplest on, the places of the `best` and of the `chosen`, and how many rows were judged."""
+    """All trials from the simplest on, the places of the `best` and of the `chosen`, and how many rows were judged.
+
+    `losing` are candidates that were not tried, since the loss along their path rises far above the least.
+    """
 
     trials: list[Trial]
     best: int
     chosen: int
     rows: int
+    losing: Sequence[dict[str, Any]] = ()
 
 
 def candidates(head: Head, search: Search) -> list[dict[str, Any]]:
@@ -142,24 +148,38 @@ def run(
         There is nothing to search, or a candidate cannot be fitted.
     """
     grid = candidates(head, search)
-    fitted = head.fit_grid(X, y, folds, grid, jobs=search.jobs, progress=progress)
     codes = np.concatenate([fold.held[1] for fold in folds])
+    if isinstance(head, LogisticHead):
+        tried, spectrum = head.search(X, y, folds, grid, weights, progress)
+        judged = [(Trial(params, *one[:3]), one.point) for params, one in zip(grid, tried, strict=True) if one]
+        outcome = _choose([trial for trial, _ in judged], len(codes))
+        chosen = replace(head, **outcome.trials[outcome.chosen].params)
+        chosen.near = Near(judged[outcome.chosen][1], spectrum)
+        losing = [params for params, one in zip(grid, tried, strict=True) if one is None]
+        return chosen, outcome._replace(losing=losing)
+    fitted = head.fit_grid(X, y, folds, grid, jobs=search.jobs, progress=progress)
     probability = [
         np.vstack([registry.predict(one[place], fold.held[0]) for one, fold in zip(fitted, folds, strict=True)])
         for place in range(len(grid))
     ]
     trials = [_judge(params, found, codes, weights[codes]) for params, found in zip(grid, probability, strict=True)]
+    outcome = _choose(trials, len(codes))
+    return replace(head, **grid[outcome.chosen]), outcome  # type: ignore[type-var]
+
+
+def _choose(trials: list[Trial], rows: int) -> Outcome:
     best = min(range(len(trials)), key=lambda place: trials[place].loss)
     limit = trials[best].loss + trials[best].error
     chosen = next(place for place, trial in enumerate(trials) if trial.loss <= limit)
-    return replace(head, **grid[chosen]), Outcome(trials, best, chosen, len(codes))  # type: ignore[type-var]
+    return Outcome(trials, best, chosen, rows)
 
 
 def write(outcome: Outcome, directory: Path) -> None:
     """Write all trials as a table and as a picture.
 
     ``search.csv``: a row a candidate, from the simplest: its parameters, loss, loss_low and loss_high (one standard
-    error either way), accuracy, and choice (best, chosen, both with a space, or nothing).
+    error either way), accuracy, and choice (best, chosen, both with a space, or nothing). Last come the candidates that
+    were not tried: no numbers, and the choice says why.
     """
     names = list(outcome.trials[0].params)
     rows = []
@@ -168,6 +188,7 @@ def write(outcome: Outcome, directory: Path) -> None:
         low, high = trial.loss - trial.error, trial.loss + trial.error
         numbers = [f"{number:.6g}" for number in (trial.loss, low, high, trial.accuracy)]
         rows.append([*(_text(trial.params[name]) for name in names), *numbers, " ".join(marks)])
+    rows += [[*(_text(params[name]) for name in names), *[""] * 4, NOT_TRIED] for params in outcome.losing]
     publish_csv(directory / TABLE_FILE, [*names, "loss", "loss_low", "loss_high", "accuracy", "choice"], rows)
     training_curves.search_path(
         [trial.params for trial in outcome.trials],
@@ -175,7 +196,8 @@ def write(outcome: Outcome, directory: Path) -> None:
         best=outcome.best,
         chosen=outcome.chosen,
         path=directory / PLOT_FILE,
-        title=f"{len(outcome.trials):,} candidates on {outcome.rows:,} images held out",
+        title=f"{len(outcome.trials):,} candidates on {outcome.rows:,} images held out"
+        + (f"; {len(outcome.losing):,} {NOT_TRIED}" if outcome.losing else ""),
     )
 
 

@@ -45,11 +45,13 @@ def most_folds(y: Codes) -> int:
 def divide(fit: SplitRows, digests: NDArray[np.uint8], *, folds: int, seed: int) -> list[Fold]:
     """Return folds of images, whose rows to fit on are all views of those that are not held out."""
     fold_of = assign(digests, fit.codes, folds=folds, seed=seed)
-    of_rows = np.repeat(fold_of, len(fit.rows) // len(fold_of))
+    views = len(fit.rows) // len(fold_of)
+    of_rows = np.repeat(fold_of, views)
     found = []
     for fold in range(folds):
         held = np.flatnonzero(fold_of == fold)
-        found.append(Fold(np.flatnonzero(of_rows != fold), (standardise.take(fit.images, held), fit.codes[held])))
+        judged = standardise.take(fit.images, held), fit.codes[held]
+        found.append(Fold(np.flatnonzero(of_rows != fold), judged, held * views))
     return found
 
 

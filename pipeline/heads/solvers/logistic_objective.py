@@ -1,146 +1,142 @@
 """The penalised mean loss of several logistic regressions, and how it is minimised on rows that memory may not hold."""
 
-from collections.abc import Callable, Sequence
-from copy import copy
-from typing import Final
+from collections.abc import Iterator, Sequence
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.heads.solvers import batched_lbfgs
+from pipeline.heads.solvers.batched_lbfgs import Ended, Evaluated, Found
+from pipeline.heads.solvers.curvature import Dense, LowRank, Points, Spectrum, Which
+from pipeline.heads.solvers.row_blocks import Workers
 from pipeline.heads.standardise import Standardised, Table, probabilities
 from pipeline.types import Codes, Floats
 
-# In coordinates in which the curvature is about one, a gradient is as far from zero as the point is from the optimum.
-CURVED: Final = 3e-6
-PIECE: Final = 2**17  # numbers of rows on disk at a time: 1 MB
+PIECE: Final = 2**19  # numbers of rows on disk at a time: 2 MB in float32
 # Of rows on disk so many numbers are fitted in memory first, and the curvature is learned of at most so many columns.
 SAMPLED_VALUES: Final = 2**25
 LARGEST_CURVATURE: Final = 4096
+# Gaps of the head that is kept: in nats where the curvature is about one, else the largest entry of the gradient. In
+# float32 first, for a few steps, then in float64: its coefficients are within 1e-5 of the optimum, relative.
+ROUGH, KEPT = 1e-6, 1e-12
+ROUGH_L1, KEPT_L1 = 1e-3, 1e-7
+ROUGH_STEPS: Final = 30
+ROUNDED: Final = 1000  # where rounding lets no step lower the value, a gradient so many times larger will do
+
+
+class Penalty(NamedTuple):
+    """Weights of the penalties of problems, (P,): of the absolute values and of half the squares of coefficients."""
+
+    l1: Floats
+    l2: Floats
+
+    @classmethod
+    def of(cls, C: Floats, ratio: Floats, rows: Floats) -> "Penalty":
+        """Return those of scikit-learn's objective, divided by C n: its gradient is then of one size whatever n."""
+        return cls(ratio / (C * rows), (1 - ratio) / (C * rows))
 
 
 class Objective:
     """The penalised mean loss of several fits, as a function of points: coefficients (1 or K, d), then intercepts.
 
-    scikit-learn's objective is divided by C n, with n the number of rows of the fold: its optimum is the same, and its
-    gradient is of one size whatever n.
-
     Parameters
     ----------
-    X : Table of shape (n, d)
+    tables : sequence of Table of shape (n_i, d)
+        The rows, one table after another; n in all.
     y : ndarray of shape (n,)
     n_outputs : int
         1 for two classes, else K.
-    scales : list of (mean, scale)
-        Of each fold: its coefficients are those of columns that are standardised on its rows.
+    mean, scale : ndarrays of shape (d,)
     weights : ndarray of shape (folds, n)
         Of the rows; those of a fold sum to about 1.
+    held : ndarray of shape (folds, n), or None
+        Weights of the rows that a fold holds out, 0 for all others. Every pass tells how it does on them, for nothing.
+    dtype : float32 or float64
+        Of rows and points.
+    workers : Workers
     """
 
     def __init__(
-        self, X: Table, y: Codes, n_outputs: int, scales: Sequence[tuple[Floats, Floats]], weights: Floats
+        self,
+        tables: Sequence[Table],
+        y: Codes,
+        n_outputs: int,
+        mean: Floats,
+        scale: Floats,
+        weights: Floats,
+        *,
+        workers: Workers,
+        held: Floats | None = None,
+        dtype: Any = np.float64,
     ) -> None:
-        # The rows are standardised once, by the first fold's numbers. What differs in another is left to its weights.
-        mean, scale = scales[0]
-        self.rows, self.y, self.weights, self.n_outputs = (
-            Standardised(X, mean, scale, piece=PIECE),
-            y,
-            weights,
-            n_outputs,
-        )
-        self.n_classes = n_outputs if n_outputs > 1 else 2
-        self.stretch = np.array([scale / own for _, own in scales])
-        self.shift = np.array([(own_mean - mean) / own for own_mean, own in scales])
-        self.counts = np.count_nonzero(weights, axis=1)
-        self.size = n_outputs * (X.shape[1] + 1)
-
-    def split(self, point: Floats) -> tuple[Floats, Floats]:
-        """Return coefficients (1 or K, d) and intercepts (1 or K,)."""
-        return point[: -self.n_outputs].reshape(self.n_outputs, -1), point[-self.n_outputs :]
+        self._rows = [Standardised(table, mean, scale, piece=PIECE, dtype=dtype) for table in tables]
+        self._y, self._n_outputs, self._dtype, self._workers = y, n_outputs, dtype, workers
+        self._weights, self._held = weights.T.astype(dtype), None if held is None else held.T.astype(dtype)
+        self.size = n_outputs * (tables[0].shape[1] + 1)
 
     def minimise(
-        self, strength: Floats, ratio: Floats, start: Floats, *, tolerance: float, max_iter: int
-    ) -> batched_lbfgs.Found:
-        """Return the optimum of each penalty on each fold, folds first.
+        self,
+        start: Points,
+        folds: NDArray[np.intp],
+        penalty: Penalty,
+        known: Spectrum | Dense,
+        *,
+        ended: Ended,
+        max_iter: int,
+    ) -> Found:
+        """Minimise problems (P,), each on one of the folds.
 
         Parameters
         ----------
-        strength : ndarray of shape (q,)
-            1 / C of each penalty.
-        ratio : ndarray of shape (q,)
-            Share of the L1 penalty.
-        start : ndarray of shape (folds, size)
-        tolerance, max_iter
-            As for `batched_lbfgs.minimise`.
+        start : ndarray of shape (P, size)
+        folds : ndarray of shape (P,)
+        penalty : Penalty
+            An L1 penalty is one in the original coordinates only, which then stay.
+        known : Spectrum or Dense
+            Of the rows, or the coordinates in which their curvature is about one.
+        ended, max_iter
+            As for `batched_lbfgs.minimise`; held out are, of each problem, the sums over rows of weight · loss,
+            weight² · loss, (weight · loss)², and of the weights of rows whose most probable class is theirs.
         """
-        folds = np.repeat(np.arange(len(start)), len(strength))
-        strength, ratio = (np.tile(values, len(start)) for values in (strength, ratio))
-        strength = strength / self.counts[folds]
-        l1 = np.zeros((len(folds), self.size))
-        l1[:, : -self.n_outputs] = (strength * ratio)[:, None]
-        l2 = strength * (1 - ratio)
 
-        def smooth(points: Floats, which: NDArray[np.intp]) -> tuple[Floats, Floats]:
-            return self._evaluate(points, folds[which], l2[which])
+        def smooth(points: Points, which: Which) -> Evaluated:
+            return self._evaluate(points, folds[which], penalty.l2[which])[0]
 
-        return self._solve(smooth, start[folds], l1, l2, tolerance, max_iter)
+        start = start.astype(self._dtype)
+        if penalty.l1.any():
+            l1 = np.zeros_like(start)
+            l1[:, : -self._n_outputs] = penalty.l1[:, None]
+            return batched_lbfgs.minimise(smooth, start, l1, ended=ended, max_iter=max_iter)
+        first, spread = self._evaluate(start, folds, penalty.l2)
+        at = LowRank(known, spread, penalty.l2, self._dtype) if isinstance(known, Spectrum) else known
 
-    def _solve(
-        self,
-        smooth: batched_lbfgs.Smooth,
-        start: Floats,
-        l1: Floats,
-        l2: Floats,
-        tolerance: float,
-        max_iter: int,
-    ) -> batched_lbfgs.Found:
-        """Minimise; a single fit on rows of a file is first made on a sample that fits in memory.
+        def curved(points: Points, which: Which) -> Evaluated:
+            here = smooth(at.point(points, which), which)
+            return here._replace(gradients=at.slope(here.gradients, which))
 
-        A pass over a file is dear. The optimum of the sample is near the one of all rows, and in the coordinates in
-        which the sample's curvature is one, that of all rows is nearly so, too: a few passes are left to make, and the
-        objective that they minimise is that of all rows.
-        """
-        n_sampled = min(len(self.y), SAMPLED_VALUES // self.rows.shape[1])
-        if len(start) > 1 or self.rows.in_memory or len(np.unique(self.y[:n_sampled])) < self.n_classes:
-            return batched_lbfgs.minimise(smooth, start, l1, tolerance=tolerance, max_iter=max_iter)
-        sample = self._first(n_sampled)
-        near = batched_lbfgs.minimise(
-            lambda points, which: sample._evaluate(points, which, l2[which]),
-            start,
-            l1,
-            tolerance=1e-3,
+        every = np.arange(len(start))
+        ends = batched_lbfgs.minimise(
+            curved,
+            at.coordinates(start, every),
+            None,
+            ended=ended,
             max_iter=max_iter,
-        ).points
-        if l1.any() or self.rows.shape[1] > LARGEST_CURVATURE:  # an L1 penalty is one in these coordinates only
-            return batched_lbfgs.minimise(smooth, near, l1, tolerance=tolerance, max_iter=max_iter)
-        curvature = _Curvature(sample._hessians(near[0], float(l2[0])), self)
-
-        def curved(points: Floats, which: NDArray[np.intp]) -> tuple[Floats, Floats]:
-            values, gradients = smooth(curvature.point(points), which)
-            return values, curvature.slope(gradients)
-
-        found = batched_lbfgs.minimise(
-            curved, curvature.coordinates(near), l1, tolerance=CURVED, max_iter=max_iter, unit_curvature=True
+            first=first._replace(gradients=at.slope(first.gradients, every)),
+            unit_curvature=True,
         )
-        return found._replace(points=curvature.point(found.points))
+        return ends._replace(points=at.point(ends.points, every))
 
-    def _first(self, count: int) -> "Objective":
-        """Return the objective of the first rows, in memory; by their digests they are a sample of all."""
-        sample = copy(self)
-        sample.rows, sample.y = self.rows.first(count), self.y[:count]
-        sample.weights = self.weights[:, :count] / self.weights[:, :count].sum(axis=1, keepdims=True)
-        sample.weights *= self.weights.sum(axis=1, keepdims=True)
-        return sample
-
-    def _hessians(self, point: Floats, l2: float) -> Floats:
+    def hessians(self, point: Points, l2: float) -> Floats:
         """Return for each output the second derivatives by its coefficients and intercept, (1 or K, d + 1, d + 1)."""
-        coef, intercept = self.split(point)
-        k, d = coef.shape
+        k = self._n_outputs
+        coef, intercept = point[:-k].reshape(k, -1), point[-k:]
+        d = coef.shape[1]
         hessians = np.zeros((k, d + 1, d + 1))
-        for rows, block in self.rows.blocks():
+        for rows, block in self._pieces():
             one = np.hstack([block, np.ones((len(block), 1))])
             probability = probabilities(block @ coef.T + intercept)[:, -k:]
-            spread = self.weights[0, rows, None] * probability * (1 - probability)
+            spread = self._weights[rows] * probability * (1 - probability)
             for output in range(k):
                 half = one * np.sqrt(spread[:, output, None])
                 hessians[output] += half.T @ half
@@ -149,76 +145,128 @@ class Objective:
         hessians[:, -1, -1] += l2 + np.finfo(np.float64).eps
         return hessians
 
-    def _evaluate(self, points: Floats, folds: NDArray[np.intp], l2: Floats) -> tuple[Floats, Floats]:
-        """Return values (p,) and gradients (p, size) of the smooth part, in one pass over the rows."""
-        p, k = len(points), self.n_outputs
-        coef = points[:, :-k].reshape(p, k, -1)
-        stretch, shift = self.stretch[folds][:, None, :], self.shift[folds][:, None, :]
-        kernel = (coef * stretch).reshape(p * k, -1)
-        bias = points[:, -k:] - (coef * shift).sum(axis=2)
-        values, by_kernel, by_bias = np.zeros(p), np.zeros_like(kernel), np.zeros((p, k))
-        for rows, block in self.rows.blocks():
-            logits = (block @ kernel.T).reshape(-1, p, k) + bias
-            weights = self.weights[folds, rows].T
-            losses, residuals = _softmax_loss(logits, self.y[rows])
-            values += np.einsum("np,np->p", weights, losses)
+    def _pieces(self) -> Iterator[tuple[slice, Points]]:
+        before = 0
+        for table in self._rows:
+            for rows, block in table.blocks():
+                yield slice(before + rows.start, before + rows.stop), block
+            before += table.shape[0]
+
+    def _evaluate(self, points: Points, folds: NDArray[np.intp], l2: Floats) -> tuple[Evaluated, Floats]:
+        """Return what one pass over the rows says of points (p, size), and the mean p (1 - p) of outputs (p, k)."""
+        p, k = len(points), self._n_outputs
+        coef, bias = points[:, :-k].reshape(p * k, -1), points[:, -k:].reshape(-1)
+        squares = np.einsum("pd,pd->p", points[:, :-k], points[:, :-k], dtype=np.float64)
+
+        def part(piece: tuple[slice, Points]) -> tuple[Floats, Points, Floats, Floats, Floats]:
+            rows, block = piece
+            logits = block @ coef.T
+            logits += bias
+            said = _softmax_loss(logits.reshape(-1, p, k), self._y[rows])
+            weights = self._weights[rows][:, folds]
+            value = np.einsum("np,np->p", weights, said.losses, dtype=np.float64)
+            spread = np.einsum("np,npk->pk", weights, said.spread, dtype=np.float64)
+            aside = np.zeros((p, 0)) if self._held is None else _held_out(self._held[rows][:, folds], said)
+            residuals = said.residuals
             residuals *= weights[:, :, None]
-            by_kernel += residuals.reshape(len(block), -1).T @ block
-            by_bias += residuals.sum(axis=0)
-        slope = by_kernel.reshape(coef.shape) * stretch - by_bias[:, :, None] * shift + l2[:, None, None] * coef
-        values += l2 / 2 * np.einsum("pkd,pkd->p", coef, coef)
-        return values, np.hstack([slope.reshape(p, -1), by_bias])
+            by_bias = residuals.sum(axis=0, dtype=np.float64)
+            return value, residuals.reshape(len(block), -1).T @ block, by_bias, spread, aside
+
+        parts = self._workers.in_order(part, self._pieces())
+        values, by_coef, by_bias, spread, aside = next(parts)
+        for more in parts:
+            values += more[0]
+            by_coef += more[1]
+            by_bias += more[2]
+            spread += more[3]
+            aside += more[4]
+        slope = by_coef.reshape(p, -1)
+        slope += l2[:, None].astype(self._dtype) * points[:, :-k]
+        gradients = np.hstack([slope, by_bias.astype(self._dtype)])
+        return Evaluated(values + l2 / 2 * squares, gradients, aside), spread
 
 
-class _Curvature:
-    """Coordinates in which given second derivatives are one: those of each output's coefficients and intercept."""
+def optimum(
+    X: Table,
+    y: Codes,
+    n_outputs: int,
+    scale: tuple[Floats, Floats],
+    weights: Floats,
+    penalty: Penalty,
+    start: Points,
+    known: Spectrum,
+    max_iter: int,
+) -> tuple[Floats, bool]:
+    """Return the optimum of one penalty on all rows, (size,) float64, and whether the solver got there.
 
-    def __init__(self, hessians: Floats, objective: Objective) -> None:
-        self._roots = np.linalg.cholesky(hessians)
-        self._objective = objective
+    A pass over a file is dear, so that rows on disk are first fitted on a sample in memory. Its optimum is near the one
+    of all rows, and in the coordinates in which the sample's curvature is one, that of all rows is nearly so, too: a
+    few passes are left to make, and the objective that they minimise is that of all rows.
+    """
+    lasso = bool(penalty.l1.any())
+    rough, kept = (ROUGH_L1, KEPT_L1) if lasso else (ROUGH, KEPT)
+    only = np.zeros(1, np.intp)
+    at = start[None]
+    curvature: Spectrum | Dense = known
+    with Workers() as workers:
 
-    def coordinates(self, points: Floats) -> Floats:
-        """Return where points (p, size) lie in these coordinates."""
-        return self._map(points, lambda root, columns: root.T @ columns)
+        def objective(count: int, dtype: Any) -> Objective:
+            share = weights[:count] * (weights.sum() / weights[:count].sum())
+            rows = X if count == len(y) else X[:count]
+            return Objective([rows], y[:count], n_outputs, *scale, share[None], workers=workers, dtype=dtype)
 
-    def point(self, coordinates: Floats) -> Floats:
-        """Return the points (p, size) at these coordinates."""
-        from scipy.linalg import solve_triangular
+        def minimise(one: Objective, least: float, steps: int) -> Found:
+            return one.minimise(
+                at, only, penalty, curvature, ended=lambda _, gaps, aside: gaps <= least, max_iter=steps
+            )
 
-        return self._map(coordinates, lambda root, columns: solve_triangular(root, columns, lower=True, trans="T"))
-
-    def slope(self, gradients: Floats) -> Floats:
-        """Return gradients (p, size) by the coordinates."""
-        from scipy.linalg import solve_triangular
-
-        return self._map(gradients, lambda root, columns: solve_triangular(root, columns, lower=True))
-
-    def _map(self, points: Floats, change: Callable[[Floats, Floats], Floats]) -> Floats:
-        mapped = []
-        for point in points:
-            coef, intercept = self._objective.split(point)
-            columns = np.hstack([coef, intercept[:, None]])
-            new = np.array([change(root, column) for root, column in zip(self._roots, columns, strict=True)])
-            mapped.append(np.concatenate([new[:, :-1].ravel(), new[:, -1]]))
-        return np.array(mapped)
+        sampled = len(y) if isinstance(X, np.ndarray) else min(len(y), SAMPLED_VALUES // X.shape[1])
+        if len(np.unique(y[:sampled])) == max(2, n_outputs):
+            at = minimise(objective(sampled, np.float32), rough, min(ROUGH_STEPS, max_iter)).points
+            if not isinstance(X, np.ndarray) and not lasso and X.shape[1] <= LARGEST_CURVATURE:
+                near = at[0].astype(np.float64)
+                curvature = Dense(objective(sampled, np.float64).hessians(near, float(penalty.l2[0])))
+        found = minimise(objective(len(y), np.float64), kept, max_iter)
+    # Where rounding lets no step lower the value, the gradient tells whether that is the optimum.
+    return found.points[0], bool(found.gaps[0] <= kept * (ROUNDED if found.stalled[0] else 1))
 
 
-def _softmax_loss(logits: Floats, y: Codes) -> tuple[Floats, Floats]:
-    """Return the losses (n, p) in nats, and their derivatives by the logits (n, p, 1 or K)."""
+class _Said(NamedTuple):
+    """Losses (n, p) in nats, their derivatives by the logits and p (1 - p) (n, p, 1 or K), and which rows are right."""
+
+    losses: Points
+    residuals: Points
+    spread: Points
+    right: NDArray[np.bool_]
+
+
+def _held_out(weights: Points, said: _Said) -> Floats:
+    """Return the four sums of `Objective.minimise`, (p, 4)."""
+    weighted = weights * said.losses
+    pairs = ((weights, said.losses), (weights, weighted), (weighted, weighted), (weights, said.right))
+    return np.stack([np.einsum("np,np->p", one, other, dtype=np.float64) for one, other in pairs], axis=1)
+
+
+def _softmax_loss(logits: Points, y: Codes) -> _Said:
     n, _, k = logits.shape
     if k == 1:
         # Of the true class against the other: neither loss nor derivative cancels, however sure the fit.
-        sign = np.where(y == 1, 1.0, -1.0)[:, None]
+        sign = np.where(y == 1, 1, -1).astype(logits.dtype)[:, None]
+        right = (logits[:, :, 0] > 0) == (y == 1)[:, None]
         margin = logits[:, :, 0] * sign
         small = np.exp(-np.abs(margin))
-        losses = np.log1p(small) - np.minimum(margin, 0.0)
-        wrong = np.where(margin > 0, small, 1.0) / (1.0 + small)
-        return losses, (-sign * wrong)[:, :, None]
-    top = logits.max(axis=2, keepdims=True)
-    odds = np.exp(logits - top)
-    total = odds.sum(axis=2, keepdims=True)
+        losses = np.log1p(small) - np.minimum(margin, 0)
+        wrong = np.where(margin > 0, small, 1) / (1 + small)
+        return _Said(losses, (-sign * wrong)[:, :, None], (wrong * (1 - wrong))[:, :, None], right)
     own = np.arange(n), slice(None), y
-    losses = (np.log(total) + top)[:, :, 0] - logits[own]
-    residuals = odds / total
-    residuals[own] -= 1.0
-    return losses, residuals
+    top = logits.max(axis=2)
+    losses = top - logits[own]
+    right = logits.argmax(axis=2) == y[:, None]
+    logits -= top[:, :, None]
+    odds = np.exp(logits, out=logits)
+    total = odds.sum(axis=2)
+    losses += np.log(total)
+    odds /= total[:, :, None]
+    spread = odds * (1 - odds)
+    odds[own] -= 1
+    return _Said(losses, odds, spread, right)

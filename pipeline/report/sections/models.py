@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.features.spec import flat
+from pipeline.heads.selection.grid_search import NOT_TRIED
 from pipeline.photos.remote import Root
 from pipeline.plots import evaluation, training_curves
 from pipeline.plots.evaluation import Bin
@@ -85,6 +86,8 @@ def _written(value: Any) -> str:
 def _search(rows: Sequence[Row]) -> dict[str, Any] | None:
     if not rows:
         return None
+    losing = sum(row["choice"] == NOT_TRIED for row in rows)
+    rows = [row for row in rows if row["choice"] != NOT_TRIED]
     params = [{name: _typed(text) for name, text in row.items() if name not in _SEARCHED} for row in rows]
     losses, highs = ([numeric(row, name) for row in rows] for name in ("loss", "loss_high"))
     best, chosen = (
@@ -94,6 +97,7 @@ def _search(rows: Sequence[Row]) -> dict[str, Any] | None:
     return {
         "chart": charts.search(found, losses, limit=highs[best], chosen=chosen),
         "candidates": len(rows),
+        "losing": f"{losing:,} more {NOT_TRIED}" if losing else "",
         "chosen": ", ".join(f"{name} {rows[chosen][name]}" for name in params[0]),
         "legend": list(enumerate(found.curves)) if len(found.curves) > 1 else [],
     }

@@ -145,6 +145,102 @@ def test_progress_counts_fits():
     assert told == [(22, 22)]
 
 
+@pytest.fixture(scope="module")
+def noisy():
+    """Rows (n, d) of two or three classes that overlap, and folds of them: weak penalties lose far."""
+
+    def drawn(n_classes, n=600, d=200):
+        X, y = blobs(n_classes, n=n, d=d, separation=0.06)
+        folds = assign(digests(n), y, folds=4, seed=0)
+        held = [np.flatnonzero(folds == k) for k in range(4)]
+        return X, y, [Fold(np.flatnonzero(folds != k), (X[held[k]], y[held[k]]), held[k]) for k in range(4)]
+
+    return drawn
+
+
+def alone(X, y, folds, **params):
+    """Mean loss of heads that were fitted to their optimum, each on its fold alone, and its standard error."""
+    losses = np.concatenate(
+        [
+            -np.log(make("logistic", **params).fit(X[fold.rows], y[fold.rows], None).predict_proba(X[fold.places]))[
+                np.arange(len(fold.places)), y[fold.places]
+            ]
+            for fold in folds
+        ]
+    )
+    return losses.mean(), losses.std() / np.sqrt(len(losses))
+
+
+@pytest.mark.parametrize("n_classes", [2, 3])
+@pytest.mark.parametrize("ratio", [0.0, 0.5])
+def test_a_logistic_search_judges_as_fits_of_each_fold_do_and_chooses_the_same(noisy, n_classes, ratio):
+    X, y, folds = noisy(n_classes)
+    fixed = frozenset({"l1_ratio"})
+    _, outcome = grid_search.run(
+        make("logistic", l1_ratio=ratio), X, y, folds, search(fixed=fixed), np.ones(n_classes), None
+    )
+    expected = [alone(X, y, folds, l1_ratio=ratio, **trial.params) for trial in outcome.trials[::3]]
+    for trial, (loss, error) in zip(outcome.trials[::3], expected, strict=True):
+        assert abs(trial.loss - loss) < 0.2 * error + 1e-6
+        assert trial.error == pytest.approx(error, rel=0.05, abs=1e-6)
+    least = min(range(len(expected)), key=lambda place: expected[place][0])
+    assert abs(least - outcome.best / 3) <= 1
+
+
+def test_a_path_that_loses_is_left_and_said_so_without_a_number(noisy, tmp_path):
+    X, y, folds = noisy(2)
+    fixed, told = frozenset({"l1_ratio"}), []
+    grid = grid_search.candidates(make("logistic"), search(fixed=fixed))
+    _, outcome = grid_search.run(
+        make("logistic"), X, y, folds, search(fixed=fixed), np.ones(2), lambda *done: told.append(done)
+    )
+    assert outcome.losing
+    assert [trial.params for trial in outcome.trials] + list(outcome.losing) == grid
+    best, last = outcome.trials[outcome.best], outcome.trials[-1]
+    assert last.loss > outcome.trials[-2].loss > best.loss + 2 * best.error
+    loss, _ = alone(X, y, folds, **outcome.losing[-1])
+    assert loss > last.loss
+    assert told[-1] == (4 * len(grid), 4 * len(grid))
+    grid_search.write(outcome, tmp_path)
+    with (tmp_path / "search.csv").open() as file:
+        rows = list(csv.DictReader(file))[len(outcome.trials) :]
+    assert {(row["loss"], row["loss_low"], row["accuracy"], row["choice"]) for row in rows} == {
+        ("", "", "", "not tried: losing")
+    }
+    assert len(rows) == len(outcome.losing)
+
+
+def test_rows_held_out_count_the_same_among_the_rows_and_beside_them(noisy):
+    X, y, folds = noisy(2)
+    one, other = (
+        grid_search.run(make("logistic"), X, y, parts, search(trials=6), np.array([1.0, 3.0]), None)[1].trials
+        for parts in (folds, [fold._replace(places=None) for fold in folds])
+    )
+    np.testing.assert_allclose(
+        [trial[1:] for trial in one], [trial[1:] for trial in other], rtol=0, atol=0.1 * one[0].error
+    )
+
+
+@pytest.mark.parametrize("n_classes", [2, 3])
+def test_a_search_and_the_fit_after_it_have_the_same_bits_whatever_the_number_of_threads(noisy, n_classes, monkeypatch):
+    monkeypatch.setattr("pipeline.heads.standardise.BLOCK_ROWS", 50)
+    X, y, folds = noisy(n_classes)
+    found = []
+    for threads in (1, 2, 5):
+        monkeypatch.setattr("os.cpu_count", lambda threads=threads: threads)
+        head, outcome = grid_search.run(make("logistic"), X, y, folds, search(trials=9), np.ones(n_classes), None)
+        found.append((outcome.trials, head.fit(X, y, None).arrays_["coef_"].tobytes()))
+    assert found[0] == found[1] == found[2]
+
+
+def test_the_head_that_a_search_chose_is_the_optimum_wherever_the_fit_starts(noisy):
+    X, y, folds = noisy(3)
+    head, _ = grid_search.run(make("logistic"), X, y, folds, search(trials=9), np.ones(3), None)
+    assert head.near is not None
+    warm, cold = head.fit(X, y, None), make("logistic", C=head.C, l1_ratio=head.l1_ratio).fit(X, y, None)
+    np.testing.assert_allclose(warm.predict_proba(X), cold.predict_proba(X), rtol=0, atol=1e-6)
+
+
 def test_the_table_has_a_row_a_candidate_and_marks_the_choice(tmp_path):
     trials = [
         Trial({"hidden": (), "l2": 0.1}, 0.5, 0.02, 0.8),
