@@ -3,7 +3,8 @@
 First how often the interval of the expected calibration error holds the truth, on simulated test splits of two classes:
 the share that is right, and how sure the probabilities are of it, are known. Then, given a manifest and features, each
 head on the test split before and after its temperature; and the log loss on other images of a temperature from few
-images, by how certain the labels are taken for, over random divisions of validation and test images together.
+images, by what the temperature is held to be beforehand, over random divisions of validation and test images together;
+numbers of images that would leave fewer others than themselves are left out.
 """
 
 import argparse
@@ -17,7 +18,7 @@ from pipeline.evaluation import probabilities
 from pipeline.features.features_file import Features
 from pipeline.heads import registry, store, train
 from pipeline.heads.calibration import calibrate
-from pipeline.heads.calibration.temperature import certainty, fit_factor
+from pipeline.heads.calibration.temperature import CENTRE, DEVIATION, fit_temperature
 from pipeline.heads.resolve import Training
 from pipeline.models import classifier
 from pipeline.photos import manifest
@@ -28,7 +29,9 @@ Floats = NDArray[np.float64]
 # images, accuracy, temperature that would make the probabilities hold
 SETTINGS = [(n, accuracy, t) for accuracy in (0.9, 0.97, 0.99) for t in (1.0, 3.0, 0.5) for n in (200, 400, 1000)]
 ROWS = (20, 50, 100, 180)
-DRAWS = 100
+DRAWS = 40
+# Mean and deviation of the normal prior on the temperature's logarithm; the last is next to none.
+PRIORS = ((0.0, 0.3), (0.0, 0.5), (CENTRE, DEVIATION), (0.2, 0.5), (0.0, 1.0), (0.0, 100.0))
 HEADS = {
     "logistic": {"C": 0.01, "l1_ratio": 0.0, "class_weight": None, "max_iter": 1000, "seed": 0},
     "ridge": {"alpha": 1000.0, "class_weight": None},
@@ -112,7 +115,8 @@ def measure(manifest_path: Path, features_path: Path) -> None:
             chosen = Training(head=head, calibrate="temperature")
             train.fit(manifest_path, features_path, Path(folder) / name, chosen)
             evaluated(name, Path(folder) / name, table, features_path)
-        print(f"\nlog loss on other images, {DRAWS} draws; labels certain, by class, by all (1), by all (1/2), no fit")
+        columns = ", ".join(f"N({centre:g}, {deviation:g})" for centre, deviation in PRIORS)
+        print(f"\nlog loss on other images, {DRAWS} draws; no temperature, {columns}")
         for name in HEADS:
             few(name, Path(folder) / name, table, features_path)
 
@@ -136,16 +140,15 @@ def few(name: str, folder: Path, table: manifest.Manifest, features_path: Path) 
     with Features(features_path) as features:
         given = np.vstack([head.predict_proba(features.gather_views(part.digests)[:, 0]) for part in parts])
     y = np.array([record["classes"].index(label) for part in parts for label in part.labels])
-    for n in ROWS:
+    logits = np.log(np.maximum(given, np.finfo(np.float64).tiny))
+    for n in (rows for rows in ROWS if 2 * rows <= len(y)):
         losses = []
         for draw in range(DRAWS):
             order = np.random.default_rng([n, draw]).permutation(len(y))
             own, other = order[:n], order[n:]
-            logits = np.log(np.maximum(given[own], np.finfo(np.float64).tiny))
-            ways = [np.full(n, 1 - 1e-9), certainty(y[own], given.shape[1]), np.full(n, (n + 1) / (n + 2))]
-            factors = [fit_factor(logits, y[own], np.ones(n), np.zeros(given.shape[1]), sure) for sure in ways]
-            temperatures = [np.clip(1 / factor, 0.01, 100) for factor in factors]
-            temperatures += [calibrate.fit(given[own], y[own]), 1.0]
+            temperatures = [1.0] + [
+                fit_temperature(logits[own], y[own], centre=centre, deviation=deviation) for centre, deviation in PRIORS
+            ]
             losses.append([calibrate.log_loss(calibrate.apply(given[other], t), y[other]) for t in temperatures])
         print(f"{name:9} {n:4} images: {'  '.join(f'{loss:.4f}' for loss in np.mean(losses, axis=0))}", flush=True)
 

@@ -107,7 +107,7 @@ class Job:
 
 def ways(job: Job) -> Iterator[tuple[str, Callable[[], float]]]:
     """Yield what takes turns; extraction first."""
-    compared = {"nearest": 5, "familiarity": 10, "features": job.features, "manifest": job.manifest}
+    compared = {"nearest": 5, "familiarity": True, "features": job.features, "manifest": job.manifest}
     yield "extract", job.again
     yield "predict, a head", job.predictor(job.head)
     yield "  with --nearest 5 --familiarity", job.predictor(job.head, **compared)

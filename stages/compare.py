@@ -31,7 +31,8 @@ def compare(out_dirs: tuple[Path, ...], result_dir: Path, **chosen: Any) -> None
     folders = compare.expand(out_dirs)
     summary = compare.compare(folders, result_dir, settings_of(CompareSettings, chosen))
     pairs = counted(len(summary.pairs), "pair")
-    click.echo(f"{counted(summary.images, 'test image')}; in brackets 95 % intervals; p is corrected for {pairs}\n")
+    told = f"p, and those of differences, are corrected for {pairs}"
+    click.echo(f"{counted(summary.images, 'test image')}; in brackets 95 % intervals; {told}\n")
     rows = [_row(place) for place in summary.ranking]
     show_table(("rank", "", "accuracy", "log loss", "training"), rows, right={0, 4})
     click.echo()

@@ -92,7 +92,7 @@ def _extra_columns(asked: "Asked") -> list[str]:
     names = ["abstained"] if asked.min_confidence is not None else []
     for place in range(1, asked.nearest + 1):
         names += [f"nearest_{place}", f"similarity_{place}"]
-    return names + ["familiarity"] * bool(asked.familiarity) + ["heat_map"] * bool(asked.explain)
+    return names + ["familiarity", "kind"] * asked.familiarity + ["heat_map"] * bool(asked.explain)
 
 
 def _extra_fields(found: "Prediction", asked: "Asked") -> list[str]:
@@ -103,7 +103,8 @@ def _extra_fields(found: "Prediction", asked: "Asked") -> list[str]:
         fields += [one.path, f"{one.similarity:.6f}"]
     fields += [""] * (2 * (asked.nearest - len(found.nearest)))
     if asked.familiarity:
-        fields.append("" if found.familiarity is None else f"{found.familiarity:.6f}")
+        told = found.familiarity
+        fields += ["", ""] if told is None else [f"{told.score:.6f}", told.kind]
     if asked.explain:
         fields.append(_name(found.heat_map) if found.heat_map else "")
     return fields
@@ -122,7 +123,8 @@ def _json_lines(predictions: "Iterable[Prediction]", classes: Sequence[str], ask
         if asked.nearest:
             row["nearest"] = [one._asdict() for one in found.nearest]
         if asked.familiarity:
-            row["familiarity"] = found.familiarity
+            told = found.familiarity
+            row |= {"familiarity": told and told.score, "kind": told and told.kind}
         if asked.explain:
             row["heat_map"] = _name(found.heat_map) if found.heat_map else None
         target.write(json.dumps(row | {"error": found.error}, ensure_ascii=False) + "\n")
@@ -139,7 +141,8 @@ def _table(predictions: "Iterable[Prediction]", classes: Sequence[str], asked: "
             target.write(f"{'-':{width}}         {_name(found.path)}: {found.error}\n")
             continue
         best = max(found.probabilities.values()) if found.label is None else found.probabilities[found.label]
-        familiar = "" if found.familiarity is None else f"  familiarity {found.familiarity:.3f}"
+        told = found.familiarity
+        familiar = "" if told is None else f"  familiarity {told.score:.3f}, {told.kind}"
         target.write(f"{found.label or ABSTAINED:{width}}  {best:6.3f}  {_name(found.path)}{familiar}\n")
         for one in found.nearest:
             target.write(f"{'':{width}}  {one.similarity:6.3f}    like {one.path} ({one.label})\n")

@@ -15,7 +15,7 @@ from fastapi import FastAPI
 from numpy.typing import NDArray
 
 from pipeline.inference import class_activation
-from pipeline.inference.out_of_distribution import Neighbour
+from pipeline.inference.out_of_distribution import Familiarity, Neighbour
 from pipeline.inference.serving import server
 from pipeline.inference.serving.limits import Limits
 from pipeline.inference.serving.model_service import Answer, Ask, jpeg
@@ -52,7 +52,8 @@ class Brightness:
         bright = float(ask.pixels.mean() / 255)
         nearest = tuple(Neighbour(f"bright/{place}.png", "bright", 1 - place / 10) for place in range(ask.nearest))
         heat = ask.pixels.mean(axis=-1, dtype=np.float32) if ask.explain else None
-        return Answer(int(bright < 0.5), [bright, 1 - bright], heat, nearest, bright if ask.compare else None)
+        told = Familiarity(round(100 * bright), 100) if ask.compare else None
+        return Answer(int(bright < 0.5), [bright, 1 - bright], heat, nearest, told)
 
     def drawn(self, data: bytes, heat: NDArray[np.float32]) -> bytes:
         return jpeg(class_activation.overlay(decode.decode(data)[0], heat))

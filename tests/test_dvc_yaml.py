@@ -74,7 +74,7 @@ def test_every_option_of_params_yaml_is_one_of_its_stage() -> None:
 
     params = yaml.safe_load((ROOT / "params.yaml").read_text())
     sections = {stage: [params[stage]] for stage in ("prepare", "probe", "extract", "audit", "finetune", "evaluate")}
-    sections |= {stage: [params[stage]] for stage in ("compare", "export", "report")}
+    sections |= {stage: [params[stage]] for stage in ("export", "report")}
     for stage in ("probe", "extract"):
         sections[stage].append(params["base"])
     sections["train"] = list(params["train"].values())

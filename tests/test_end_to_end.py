@@ -44,7 +44,6 @@ def first_run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Project, set[st
         probe__cut="top",
         train__dense__epochs=3,
         evaluate__resamples=100,
-        compare__resamples=100,
         export__format="keras",
         export__sample=4,
     )

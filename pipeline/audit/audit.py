@@ -44,7 +44,7 @@ from pipeline.photos.duplicates.perceptual_hash import Signature, Signatures
 from pipeline.photos.manifest import Manifest
 from pipeline.photos.remote import Root, located
 from pipeline.setting import check
-from pipeline.stats.nearest_neighbours import Vectors, close_pairs, directions
+from pipeline.stats.nearest_neighbours import Vectors, close_pairs, directions, unit
 from pipeline.storage.atomic import published
 from pipeline.types import Progress
 
@@ -122,7 +122,7 @@ def audit(
         issues=replace(issues, images=np.flatnonzero(judged)[issues.images]),
         probabilities=probabilities,
         judged=judged,
-        distances=outliers.measure(vectors, codes, neighbours=settings.neighbours),
+        distances=outliers.measure(unit(rows), codes, neighbours=settings.neighbours),
         confusable=confusable.find(codes[judged], probabilities[judged]),
     )
     tables.write(found, out_dir)

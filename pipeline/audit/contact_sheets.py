@@ -47,7 +47,7 @@ def _joined(one: Pairs, other: Pairs) -> Pairs:
         np.concatenate([one.second, other.second]),
         np.concatenate([one.distances, other.distances]),
         np.concatenate([one.likeness, other.likeness]),
-        np.concatenate([one.mirrored, other.mirrored]),
+        np.concatenate([one.orientations, other.orientations]),
     )
 
 
@@ -57,7 +57,7 @@ def _draw_pairs(found: Findings, pairs: Pairs, cosines: NDArray[np.float32], roo
     pictures = list(zip(_thumbnails(found, root, firsts), _thumbnails(found, root, seconds), strict=True))
     for place, (a, b) in enumerate(zip(firsts, seconds, strict=True)):
         kind = "same" if place < len(found.duplicates.same) else "alike"
-        turned = ", mirrored" if pairs.mirrored[place] else ""
+        turned = ", turned or mirrored" if pairs.orientations[place] else ""
         measured = f"{pairs.distances[place]} bits, likeness {pairs.likeness[place]:.3f}, cosine {cosines[place]:.3f}"
         captions.append("\n".join([_named(found, a), _named(found, b), f"{kind}{turned}", measured]))
     image_grid.pairs_grid(pictures, captions, path, _title(len(pictures), len(pairs), what))

@@ -25,7 +25,7 @@ def write(found: Findings, out_dir: Path) -> None:
     """Publish the four tables in a folder."""
     publish_csv(
         out_dir / DUPLICATES,
-        ["kind", *PAIR, "bits", "likeness", "cosine", "mirrored", "leakage", "conflict"],
+        ["kind", *PAIR, "bits", "likeness", "cosine", "turned", "leakage", "conflict"],
         [*_copies(found), *_same(found), *_alike(found)],
     )
     publish_csv(out_dir / ISSUES, [*ONE, "suggested", "p_label", "p_suggested", "margin", "confident"], _issues(found))
@@ -64,7 +64,7 @@ def _pairs(images: Manifest, pairs: Pairs, cosines: np.ndarray) -> Iterator[Fiel
     for place in range(len(pairs)):
         sides = [*_one(images, pairs.first[place]), *_one(images, pairs.second[place])]
         measured = _rounded(pairs.likeness[place], cosines[place])
-        yield [*sides, int(pairs.distances[place]), *measured, int(pairs.mirrored[place])]
+        yield [*sides, int(pairs.distances[place]), *measured, int(pairs.orientations[place] != 0)]
 
 
 def _issues(found: Findings) -> Iterator[Fields]:

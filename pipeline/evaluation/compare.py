@@ -113,7 +113,7 @@ def compare(out_dirs: Sequence[Path], result_dir: Path, settings: CompareSetting
     judged = _read(folders)
     known = _costs(settings.reports, [one.name for one in judged])
     ordered = sorted(judged, key=lambda one: (-one.correct.sum(), float(one.losses.mean()), one.name))
-    pairs = _pairs(ordered, seed=settings.seed, resamples=settings.resamples)
+    pairs = _pairs(ordered)
     ranking = [_place(one, pairs, known.get(one.name)) for one in ordered]
     summary = CompareResult(
         len(ordered[0].correct),
@@ -220,26 +220,25 @@ def _costs(reports: Path | None, names: Sequence[str]) -> dict[str, Cost]:
     return {name: training_time.read(path) for name, path in found.items() if path.exists()}
 
 
-def _pairs(ordered: Sequence[_Judged], *, seed: int, resamples: int) -> list[Pair]:
+def _pairs(ordered: Sequence[_Judged]) -> list[Pair]:
     places = list(combinations(range(len(ordered)), 2))
     n = len(ordered[0].correct)
     losses = np.stack([one.losses for one in ordered], axis=1)
-    of_loss = paired_tests.loss_differences(losses, places, seed=seed, resamples=resamples)
+    of_loss = paired_tests.loss_differences(losses, places)
     alone = []
     for i, j in places:
         first, second = ordered[i].correct, ordered[j].correct
         alone.append((int(np.count_nonzero(first & ~second)), int(np.count_nonzero(second & ~first))))
     p_values = [paired_tests.mcnemar(*counts) for counts in alone]
+    corrected = zip(p_values, paired_tests.holm(p_values), paired_tests.multiplicities(p_values), strict=True)
     pairs = []
-    for (i, j), counts, loss, p, p_holm in zip(
-        places, alone, of_loss, p_values, paired_tests.holm(p_values), strict=True
-    ):
-        name = ordered[i].name
+    for (i, j), counts, loss, (p, p_holm, times) in zip(places, alone, of_loss, corrected, strict=True):
+        name, z = ordered[i].name, paired_tests.quantile(times)
         pair = Pair(
             name,
             ordered[j].name,
             *counts,
-            *_rounded(paired_tests.accuracy_difference(*counts, n)),
+            *_rounded(paired_tests.accuracy_difference(*counts, n, z=z)),
             *_rounded(loss),
             p=_figures(p),
             p_holm=_figures(p_holm),

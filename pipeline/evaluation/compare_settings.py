@@ -8,12 +8,8 @@ from pipeline.setting import setting
 
 @dataclass(frozen=True, kw_only=True)
 class CompareSettings:
-    """What training cost, and how sure the differences are."""
+    """What training cost."""
 
     reports: Path | None = setting(
         None, "Folder with NAME.json, the report of a training: what each head or model cost."
-    )
-    seed: int = setting(0, "Seed of the bootstrap.", least=0)
-    resamples: int = setting(
-        2000, "Resamples of the bootstrap that gives the intervals of differences in log loss.", least=100
     )

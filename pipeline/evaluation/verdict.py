@@ -22,11 +22,11 @@ class Pair:
     first_alone, second_alone : int
         Images that one gets right and the other wrong.
     accuracy, accuracy_low, accuracy_high : float
-        Difference of accuracy, a fraction, and its 95 % interval.
+        Difference of accuracy, a fraction, and its 95 % interval, corrected for the number of pairs.
     log_loss, log_loss_low, log_loss_high : float
-        Difference of log loss, in nats, and its 95 % interval: below 0 the first is better.
+        Difference of log loss, in nats, and its interval, corrected likewise: below 0 the first is better.
     p, p_holm : float
-        Of McNemar's exact test; corrected for the number of pairs.
+        Of McNemar's test, mid-p; corrected for the number of pairs.
     better : str
         The name of the better one, or ``no difference shown``.
     """

@@ -6,7 +6,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.heads.calibration.temperature import certainty, fit_factor
+from pipeline.heads.calibration.temperature import fit_factor
 from pipeline.heads.linear import AffineHead
 from pipeline.heads.parameter_checks import require_choice
 from pipeline.heads.selection.cross_validation import FittedSeparately
@@ -107,4 +107,4 @@ def _factor(scores: Floats, y: Codes, counts: NDArray[np.int64], prior: Floats) 
     weights = (counts[y] > 1).astype(np.float64)
     if not weights.any():
         return float(1 / max(-scores.mean(), np.finfo(np.float64).tiny))
-    return fit_factor(scores, y, weights, prior, certainty(y, len(prior)))
+    return fit_factor(scores, y, weights, prior)

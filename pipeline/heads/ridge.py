@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.errors import InputError
-from pipeline.heads.calibration.temperature import certainty, fit_factor
+from pipeline.heads.calibration.temperature import fit_factor
 from pipeline.heads.linear import AffineHead
 from pipeline.heads.parameter_checks import require_choice, require_number
 from pipeline.heads.selection.cross_validation import Fold, each_fold
@@ -143,7 +143,7 @@ class RidgeHead(AffineHead):
         judged, left_out = _left_out(rows, targets, weights, normal, alphas)
         for head, scores in zip(heads, left_out, strict=True):
             both = scores if n_classes > 2 else np.hstack([-scores, scores]) / 2
-            factor = fit_factor(both, y[judged], weights[judged], np.zeros(n_classes), certainty(y[judged], n_classes))
+            factor = fit_factor(both, y[judged], weights[judged], np.zeros(n_classes))
             coef = factor * normal.coefficients(head.alpha).T
             head._keep(coef, factor * normal.target - coef @ normal.centre, mean, scale)
             head.history_, head.warnings_ = [], []

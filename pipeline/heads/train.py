@@ -22,7 +22,6 @@ from pipeline.heads.selection.out_of_fold import HeldOut
 from pipeline.heads.settings import TrainSettings
 from pipeline.heads.split_rows import SplitRows, learned_classes, read_split
 from pipeline.photos import manifest
-from pipeline.photos.splits import FEWEST_VAL
 from pipeline.stats.score_intervals import log_losses
 from pipeline.types import Codes, Progress
 
@@ -189,8 +188,7 @@ def fit(
         warnings += head.warnings_
         probabilities, codes = judged
         score = _score(probabilities, codes) if len(codes) else None
-        fewest = out_of_fold.FEWEST_CALIBRATED if few else FEWEST_VAL
-        calibrated = _calibrated(probabilities, codes, fewest, warnings) if training.calibrate else None
+        calibrated = _calibrated(probabilities, codes, warnings) if training.calibrate else None
         if calibrated:
             probabilities = apply(probabilities, calibrated["temperature"])
         threshold = _threshold(probabilities, codes, classes, wish) if wish else None
@@ -264,10 +262,9 @@ def _folds(
     return out_of_fold.divide(fit, digests, folds=folds, seed=seed) if folds else []
 
 
-def _calibrated(
-    probabilities: NDArray[np.float64], codes: Codes, fewest: int, warnings: list[str]
-) -> dict[str, Any] | None:
+def _calibrated(probabilities: NDArray[np.float64], codes: Codes, warnings: list[str]) -> dict[str, Any] | None:
     """Return what a record keeps of a calibration; None, and one more warning, if there are too few rows."""
+    fewest = out_of_fold.FEWEST_CALIBRATED
     if len(codes) < fewest:
         warnings.append(
             f"not calibrated: that takes {fewest} images that are held out, received {len(codes)}: add images, or "

@@ -3,17 +3,23 @@
 Photos are compared by the cosine of their features. Which training photos one lies near is for people to look at. How
 far its k-th nearest one is tells photos of another kind: among detectors that need no training, Sun et al. found that
 distance to do best, on features of length one [1]_. As a bare number it says little, so it is read on the scale of the
-training photos: the fraction of them that lie at least as far from their own k-th neighbour. Photos of the kind that
-was learned from have anything from 0 to 1, evenly; those of another kind have 0, or hardly more.
+training photos: the fraction of them, and of the photo itself, that lie at least as far from their own k-th neighbour
+[2]_. Photos of the kind that was learned from have anything up to 1, evenly; those of another kind hardly any.
+
+How small that fraction can be depends on how many training photos there are: of 20, none can show that a photo is of
+another kind. So beside the number stands a word, by the interval of the fraction: whether it is clearly below, or
+clearly above `RARE`, or cannot be told.
 
 References
 ----------
 .. [1] Y. Sun, Y. Ming, X. Zhu, Y. Li, "Out-of-distribution detection with deep nearest neighbors", ICML 2022.
+.. [2] V. Vovk, A. Gammerman, G. Shafer, "Algorithmic learning in a random world", Springer 2005: the p-value of
+   conformal prediction.
 """
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,9 +29,13 @@ from pipeline.features import spec
 from pipeline.features.features_file import Features
 from pipeline.photos import manifest
 from pipeline.stats import nearest_neighbours
+from pipeline.stats.intervals import proportion
 
 MEMORY: Final = 2**29  # bytes of training features that are held; more are read again for each search
 BLOCK_BYTES: Final = 2**25
+RARE: Final = 0.05  # of training photos: what lies farther off than most of these is of another kind
+PHOTOS_A_RANK: Final = 30  # among fewer, a neighbour of higher rank is already one of another kind
+HIGHEST_RANK: Final = 10
 SCALE_PHOTOS: Final = 2000  # training photos that make the scale: more would move a fraction by 0.01 at most, mostly
 
 
@@ -50,6 +60,35 @@ class Neighbour(NamedTuple):
     path: str
     label: str
     similarity: float
+
+
+Kind = Literal["familiar", "uncertain", "unlike"]
+
+
+class Familiarity(NamedTuple):
+    """How an image stands among the training photos.
+
+    Attributes
+    ----------
+    farther : int
+        Of the photos, those that lie at least as far from the others as the image does.
+    photos : int
+        That were looked at.
+    """
+
+    farther: int
+    photos: int
+
+    @property
+    def score(self) -> float:
+        """The out-of-distribution score: the fraction at least as far, the image itself counted; above 0, at most 1."""
+        return (self.farther + 1) / (self.photos + 1)
+
+    @property
+    def kind(self) -> Kind:
+        """Whether the fraction is shown to be above or below `RARE`, by its 95 % interval, or neither."""
+        low, high = proportion(self.farther, self.photos)
+        return "unlike" if high < RARE else "familiar" if low > RARE else "uncertain"
 
 
 class TrainingPhotos:
@@ -128,8 +167,13 @@ class TrainingPhotos:
             for row in zip(found.places[:, :k], found.similarities[:, :k], strict=True)
         ]
 
-    def familiarity(self, found: Neighbours, k: int) -> NDArray[np.float64]:
-        """Return the fraction of training photos that lie at least as far from their own k-th nearest as an image does.
+    def rank(self, neighbours: int | None) -> int:
+        """Return k, which neighbour's distance counts: as asked, or by default a thirtieth of the photos, 1 to 10."""
+        k = min(HIGHEST_RANK, max(1, len(self) // PHOTOS_A_RANK)) if neighbours is None else neighbours
+        return min(k, len(self) - 1)
+
+    def familiarity(self, found: Neighbours, k: int) -> list[Familiarity]:
+        """Count the training photos that lie at least as far from their own k-th nearest as an image does.
 
         A training photo is not its own neighbour; an image that is one of them finds itself, and is more familiar.
 
@@ -138,18 +182,18 @@ class TrainingPhotos:
         found : Neighbours
             At least `k` of them, or all that there are.
         k : int
-            At least 1. Of no more than `SCALE_PHOTOS` training photos, drawn evenly, the distances make the scale.
+            From `rank`. Of no more than `SCALE_PHOTOS` training photos, drawn evenly, the distances make the scale.
 
         Returns
         -------
-        ndarray of shape (n,), float64
-            From 0, farther off than any training photo, to 1.
+        list of Familiarity
+            One an image.
         """
-        k = min(k, len(self) - 1)
         if k not in self._scales:
             self._scales[k] = self._scale(k)
         scale = self._scales[k]
-        return np.searchsorted(scale, found.similarities[:, k - 1], side="right") / len(scale)
+        farther = np.searchsorted(scale, found.similarities[:, k - 1], side="right")
+        return [Familiarity(int(count), len(scale)) for count in farther]
 
     def _scale(self, k: int) -> NDArray[np.float32]:
         """Return the similarity of training photos to their own k-th nearest, ascending."""

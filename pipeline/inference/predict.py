@@ -24,7 +24,7 @@ from pipeline.errors import ImageError, InputError
 from pipeline.heads.calibration import thresholds
 from pipeline.inference import class_activation
 from pipeline.inference.load import load
-from pipeline.inference.out_of_distribution import Neighbour, TrainingPhotos
+from pipeline.inference.out_of_distribution import Familiarity, Neighbour, TrainingPhotos
 from pipeline.inference.prediction import LABELS_ONLY, Asked, Prediction
 from pipeline.models import forward
 from pipeline.models.classifier import Classifier
@@ -145,17 +145,16 @@ class Predictor:
         abstained = least is not None and named[label] < least
         return Prediction(path, None if abstained else label, named, None, abstained)
 
-    def _likeness(self, seen: Sequence["_Seen"]) -> list[tuple[tuple[Neighbour, ...], float | None]]:
+    def _likeness(self, seen: Sequence["_Seen"]) -> list[tuple[tuple[Neighbour, ...], Familiarity | None]]:
         """Return the nearest training photos of each image, and how familiar it is."""
         training, asked = self._training, self.asked
         if training is None or not seen:
             return [((), None)] * len(seen)
         rows = np.stack([one.features for one in seen if one.features is not None])
-        found = training.nearest(rows, max(asked.nearest, asked.familiarity))
+        k = training.rank(asked.neighbours) if asked.familiarity else 0
+        found = training.nearest(rows, max(asked.nearest, k))
         named = training.named(found, asked.nearest)
-        familiar: Sequence[float | None] = [None] * len(seen)
-        if asked.familiarity:
-            familiar = training.familiarity(found, asked.familiarity).tolist()
+        familiar: Sequence[Familiarity | None] = training.familiarity(found, k) if k else [None] * len(seen)
         return list(zip(named, familiar, strict=True))
 
     def _drawn(self, made: Iterable["_Made"], photos: "_Noted") -> Iterator[Prediction]:

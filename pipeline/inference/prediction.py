@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from pipeline.inference.out_of_distribution import Neighbour
+from pipeline.inference.out_of_distribution import Familiarity, Neighbour
 from pipeline.inference.settings import PredictSettings
 from pipeline.models.outputs import Depth
 
@@ -19,8 +19,10 @@ class Asked:
         Below this probability of the label that it would be given, a photo gets none.
     nearest : int
         So many of the training photos most like it.
-    familiarity : int
-        k: which of its nearest training photos tells how familiar it is; 0 does not ask.
+    familiarity : bool
+        How familiar it is.
+    neighbours : int or None
+        k: which of its nearest training photos tells; None is that of `TrainingPhotos.rank`.
     features, manifest : Path or None
         Where the training photos' features and names are, if one of these two is asked for.
     explain : Path or None
@@ -29,7 +31,8 @@ class Asked:
 
     min_confidence: float | None = None
     nearest: int = 0
-    familiarity: int = 0
+    familiarity: bool = False
+    neighbours: int | None = None
     features: Path | None = None
     manifest: Path | None = None
     explain: Path | None = None
@@ -53,7 +56,8 @@ def asked_of(settings: PredictSettings) -> Asked:
     return Asked(
         min_confidence=settings.min_confidence,
         nearest=settings.nearest,
-        familiarity=settings.neighbours if settings.familiarity else 0,
+        familiarity=settings.familiarity,
+        neighbours=settings.neighbours,
         features=settings.features,
         manifest=settings.manifest,
         explain=settings.explain,
@@ -79,8 +83,8 @@ class Prediction:
         Whether there is no label because none was probable enough.
     nearest : tuple of Neighbour
         The most similar training photos, as many as were asked for, the nearest first.
-    familiarity : float or None
-        The fraction of training photos that lie at least as far from the others: `TrainingPhotos.familiarity`.
+    familiarity : Familiarity or None
+        How many training photos lie at least as far from the others.
     heat_map : Path or None
         Where the evidence for its most probable label is drawn.
     """
@@ -91,5 +95,5 @@ class Prediction:
     error: str | None
     abstained: bool = False
     nearest: tuple[Neighbour, ...] = ()
-    familiarity: float | None = None
+    familiarity: Familiarity | None = None
     heat_map: Path | None = None

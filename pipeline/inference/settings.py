@@ -42,13 +42,14 @@ class PredictSettings:
     )
     familiarity: bool = setting(
         False,
-        "Tell which fraction of the training photos lies at least as far from the others; near 0, a photo is of "
-        "another kind. Needs `features` and `manifest`.",
+        "Tell which fraction of the training photos lies at least as far from the others, and whether that shows a "
+        "photo to be of another kind. Needs `features` and `manifest`.",
     )
-    neighbours: int = setting(
-        10,
+    neighbours: int | None = setting(
+        None,
         "`familiarity` measures the distance to the training photo of this rank; 1 is the nearest.",
         least=1,
+        unset="a thirtieth of the training photos, from 1 to 10",
         needs=(Need("familiarity"),),
     )
     features: Path | None = features_setting("Features that the head was trained on.", needs=COMPARED)

@@ -15,7 +15,7 @@ Flip = Literal["none", "horizontal", "vertical", "both"]
 def hash_distance_setting(**more: Any) -> Any:
     """Return the setting that says what is a copy, of all stages that look for copies."""
     return setting(
-        31,
+        60,
         "Take images for the same picture if their perceptual hashes differ in at most so many of 256 bits.",
         least=0,
         most=256,
@@ -46,7 +46,8 @@ class PrepareSettings:
         False, "Keep these shares within every class; images added later may then move others to another split."
     )
     group_near_duplicates: bool = setting(
-        False, "Keep copies of a picture in one split, also those that are re-encoded, resized or mirrored."
+        False,
+        "Keep copies of a picture in one split, also those that are re-encoded, resized, cropped a little or turned.",
     )
     hash_distance: int = hash_distance_setting(needs=(Need("group_near_duplicates"),))
     max_quarantined: float = setting(

@@ -4,14 +4,15 @@ The intervals answer: had other test images been drawn from the same population,
 
 * **Proportions** (accuracy, precision, recall): the score interval of Wilson (1927), modified for few mistakes as
   `intervals.proportion` says.
-* **The rest** (balanced accuracy, macro F1, F1, ROC AUC, log loss): the bias-corrected and accelerated bootstrap (BCa)
-  of Efron (1987) over the test images.
+* **ROC AUC**: the variance of DeLong et al. (1988) on the scale of log odds; see `score_intervals.auc_interval`.
+* **The rest** (balanced accuracy, macro F1, F1, log loss): the bias-corrected and accelerated bootstrap (BCa) of Efron
+  (1987) over the test images.
 * A bootstrap cannot draw an error that the test split does not hold: without any error the interval of F1 would be
   [1, 1], and with few it would be far too short. So each bootstrap interval is **widened to cover a score interval**,
   which knows of errors unseen: for F1 Wilson's, by way of the Jaccard index; for balanced accuracy and macro F1
-  Wilson's with the effective number of images of Korn and Graubard (1998); for AUC the pseudo-score interval of
-  Newcombe (2006); for log loss, at its upper end, as many errors as Wilson allows. With many errors the two agree, and
-  widening changes little. With few the interval errs on the long side.
+  Wilson's with the effective number of images of Korn and Graubard (1998); for log loss, at its upper end, as many
+  errors as Wilson allows. With many errors the two agree, and widening changes little. With few the interval errs on
+  the long side.
 
 How often these intervals held the truth in simulated test splits is in docs/measurements.md; `benchmarks/coverage.py`
 counts again. Counts of mistakes are whole, so with few of them no interval of accuracy holds the truth in just 0.95 of
@@ -34,11 +35,11 @@ import numpy as np
 
 from pipeline.stats.intervals import bca, proportion, weights
 from pipeline.stats.score_intervals import (
+    auc_interval,
     balanced_accuracy,
     effective_wilson,
     log_losses,
     macro_f1,
-    score_auc,
     score_f1,
     score_log_loss,
 )
@@ -95,8 +96,8 @@ def measure(
     given = probabilities.argmax(axis=1) if predicted is None else predicted
     matrix = confusion(actual, given, len(classes))
     support, correct, taken = matrix.sum(axis=1), np.diagonal(matrix), matrix.sum(axis=0)
-    columns, areas = _columns(actual, probabilities, given)
-    bootstrap = _Bootstrap(columns, lambda sums: _statistics(sums, areas), seed=seed, resamples=resamples)
+    columns = _columns(actual, probabilities, given)
+    bootstrap = _Bootstrap(columns, lambda sums: _statistics(sums, len(classes)), seed=seed, resamples=resamples)
 
     absent = [label for label, images in zip(classes, support, strict=True) if not images]
     no_area = f"no test image of {', '.join(absent)}" if absent else ""
@@ -106,14 +107,14 @@ def measure(
         "balanced_accuracy": bootstrap.estimate(0, effective_wilson(matrix, balanced_accuracy)),
         "macro_f1": bootstrap.estimate(1, effective_wilson(matrix, macro_f1)),
         "log_loss": bootstrap.estimate(2, score_log_loss(actual, probabilities)),
-        "roc_auc": _undefined(no_area) if absent else bootstrap.estimate(3, score_auc(areas, support)),
+        "roc_auc": _undefined(no_area) if absent else _auc(actual, probabilities),
     }
     per_class = {
         label: {
             "n": int(support[k]),
             "precision": _proportion(int(correct[k]), int(taken[k]), "no image was given this class"),
             "recall": _proportion(int(correct[k]), int(support[k]), "no test image of this class"),
-            "f1": bootstrap.estimate(4 + k, score_f1(correct[k], support[k] + taken[k]))
+            "f1": bootstrap.estimate(3 + k, score_f1(correct[k], support[k] + taken[k]))
             if support[k] + taken[k]
             else _undefined("no test image of this class, and none was given it"),
         }
@@ -166,31 +167,33 @@ class _Bootstrap:
         return {"value": value, "low": float(min(low, score[0], value)), "high": float(max(high, score[1], value))}
 
 
-def _columns(actual: Codes, probabilities: Floats, predicted: Codes) -> tuple[Floats, Floats]:
-    """Return what each image adds to the sums, (n, 5 K + 1), and the AUC of each class against the rest, (K,).
+def _columns(actual: Codes, probabilities: Floats, predicted: Codes) -> Floats:
+    """Return what each image adds to the sums, (n, 3 K + 1).
 
-    The columns: is of class k (K of them), is rightly given class k, is given class k, its log loss, and the two
-    components of AUC [6]_ (of an image of class k the share of the others that it outranks; of another image the share
-    of class k that outranks it).
+    The columns: is of class k (K of them), is rightly given class k, is given class k, its log loss.
+    """
+    k = probabilities.shape[1]
+    of_class, given = np.eye(k)[actual], np.eye(k)[predicted]
+    return np.hstack([of_class, of_class * given, given, log_losses(actual, probabilities)[:, None]])
+
+
+def _auc(actual: Codes, probabilities: Floats) -> dict[str, Any]:
+    """Return the estimate of AUC; every class has an image.
+
+    An image's placement under a class is, if it is of the class, the share of the others that it outranks, else the
+    share of the class that outranks it. Their mean over the images of the class is its AUC.
     """
     n, k = probabilities.shape
-    of_class = np.eye(k)[actual]
-    given = np.eye(k)[predicted]
-    loss = log_losses(actual, probabilities)[:, None]
-    wins = np.zeros((n, k))
-    losses = np.zeros((n, k))
+    placements, areas = np.full((n, k), np.nan), np.full(k, np.nan)
     # The two AUC of two classes are one and the same, but for rounding.
     for label in range(k) if k > 2 else (1,):
         inside = actual == label
         ours, theirs = probabilities[inside, label], probabilities[~inside, label]
-        if len(ours) and len(theirs):
-            wins[inside, label] = _outranked(ours, theirs)
-            losses[~inside, label] = 1 - _outranked(theirs, ours)
-    with np.errstate(invalid="ignore"):
-        areas = wins.sum(axis=0) / of_class.sum(axis=0)
-    if k == 2:
-        areas[0] = np.nan
-    return np.hstack([of_class, of_class * given, given, loss, wins, losses]), areas
+        placements[inside, label] = _outranked(ours, theirs)
+        placements[~inside, label] = 1 - _outranked(theirs, ours)
+        areas[label] = placements[inside, label].mean()
+    low, high = auc_interval(areas, actual, placements)
+    return {"value": float(np.nanmean(areas)), "low": float(low), "high": float(high)}
 
 
 def _outranked(scores: Floats, others: Floats) -> Floats:
@@ -199,22 +202,16 @@ def _outranked(scores: Floats, others: Floats) -> Floats:
     return (np.searchsorted(ordered, scores, "left") + np.searchsorted(ordered, scores, "right")) / (2 * len(others))
 
 
-def _statistics(sums: Floats, areas: Floats) -> Floats:
-    """Return balanced accuracy, macro F1, log loss, AUC and each F1, (…, 4 + K), from sums (…, 5 K + 1).
+def _statistics(sums: Floats, k: int) -> Floats:
+    """Return balanced accuracy, macro F1, log loss and each F1, (…, 3 + K), from sums (…, 3 K + 1).
 
     What is not defined is NaN.
-
-    AUC is that of the sample plus the change of its components: first order in the weights, which leaves out a term
-    smaller by the square root of the number of images, and spares a sort for each class and resample.
     """
-    k = len(areas)
-    support, correct, predicted, loss, wins, losses = np.split(sums, [k, 2 * k, 3 * k, 3 * k + 1, 4 * k + 1], axis=-1)
-    n = support.sum(axis=-1, keepdims=True)
+    support, correct, predicted, loss = np.split(sums, [k, 2 * k, 3 * k], axis=-1)
+    n = support.sum(axis=-1)
     with np.errstate(divide="ignore", invalid="ignore"):
-        recall = correct / support
         f1 = 2 * correct / (support + predicted)
-        area = wins / support + losses / (n - support) - areas
-        means = [_mean(recall), _mean(f1), loss[..., 0] / n[..., 0], np.clip(_mean(area), 0, 1)]
+        means = [_mean(correct / support), _mean(f1), loss[..., 0] / n]
     return np.concatenate([np.stack(means, axis=-1), f1], axis=-1)
 
 

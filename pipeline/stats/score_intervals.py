@@ -21,6 +21,8 @@ from pipeline.stats.intervals import Z, farthest, wilson
 from pipeline.types import Codes, Floats
 
 _SMALLEST: Final = float(np.finfo(np.float64).eps)  # a probability of 0 counts as this in log loss, as in scikit-learn
+LARGEST_LOSS: Final = float(-np.log(_SMALLEST))
+RARE: Final = 0.5  # of an even share of the images: DeLong's variance of AUC is too small where a class has fewer
 
 
 def log_losses(actual: Codes, probabilities: Floats) -> Floats:
@@ -96,6 +98,39 @@ def macro_f1(counts: Floats) -> tuple[float, Floats]:
     part = f1 / both
     slopes = (2 * np.eye(len(counts)) / both - part[:, None] - part[None, :]) / len(counts)
     return float(f1.mean()), slopes
+
+
+def auc_interval(areas: Floats, actual: Codes, placements: Floats) -> tuple[float, float]:
+    """Return the interval of the mean AUC over classes: DeLong's variance [4]_ on the scale of log odds.
+
+    Each image counts once, with the mean over the classes of its influence on their AUC, so that what the K one-vs-rest
+    AUC have in common is counted, too. Log odds keep the interval within 0 and 1, and let it be lopsided near 1. The
+    AUC is drawn towards 1/2 by half a pair of images. Where every AUC is 1, or a class is rare (`RARE`), the images do
+    not tell how far the AUC can vary, and the interval is Newcombe's (`score_auc`), which is long there.
+
+    Parameters
+    ----------
+    areas : ndarray of shape (K,)
+        AUC of each class against the rest; NaN where it does not count.
+    actual : ndarray of shape (n,)
+        Codes of the true classes; each has an image.
+    placements : ndarray of shape (n, K)
+        Of an image of class k the share of the others that it outranks; of another image the share of class k that
+        outranks it.
+    """
+    n, here = len(actual), np.isfinite(areas)
+    value, support = float(areas[here].mean()), np.bincount(actual, minlength=len(areas))
+    of_class = actual[:, None] == np.arange(len(areas))
+    share = np.where(of_class, support, n - support)
+    influence = ((placements - areas) / share)[:, here].mean(axis=1)
+    variance = float(influence @ influence) * n / max(n - 1, 1)
+    if not variance or support.min() < RARE * n / len(areas):
+        return score_auc(areas, support)
+    pairs = float((support * (n - support))[here].sum())
+    drawn = (value * pairs + 0.5) / (pairs + 1)
+    log_odds, half = np.log(drawn / (1 - drawn)), Z * np.sqrt(variance) / (drawn * (1 - drawn))
+    low, high = 1 / (1 + np.exp(half - log_odds)), 1 / (1 + np.exp(-half - log_odds))
+    return min(low, value), max(high, value)
 
 
 def score_auc(areas: Floats, support: Codes) -> tuple[float, float]:

@@ -82,8 +82,8 @@ def test_familiarity_is_the_fraction_that_lies_as_far_from_its_own_neighbours(
     sample = np.linspace(0, 39, min(40, scale)).astype(int)
     kth = np.sort(own, axis=1)[sample, -k]
     cosine = np.sort(nearest_neighbours.unit(queries) @ unit.T, axis=1)[:, -k]
-    expected = [(kth <= value).mean() for value in cosine]
-    assert photos.familiarity(photos.nearest(queries, k), k).tolist() == pytest.approx(expected)
+    expected = [((kth <= value).sum(), len(sample)) for value in cosine]
+    assert photos.familiarity(photos.nearest(queries, k), k) == expected
 
 
 def test_what_lies_farther_than_any_training_photo_has_none_and_a_copy_of_the_densest_has_all(tmp_path: Path) -> None:
@@ -92,16 +92,51 @@ def test_what_lies_farther_than_any_training_photo_has_none_and_a_copy_of_the_de
     written(tmp_path, rows, ["train"] * 30)
     photos = opened(tmp_path)
     found = photos.nearest(np.stack([-rows[5], rows[0]]), 3)
-    assert photos.familiarity(found, 3).tolist() == [0, 1]
+    assert [one.score for one in photos.familiarity(found, 3)] == [1 / 31, 1]
 
 
-def test_of_more_neighbours_than_photos_the_farthest_counts(tmp_path: Path) -> None:
-    written(tmp_path, draw(4, 6), ["train"] * 4)
+@pytest.mark.parametrize(
+    ("photos", "asked", "k"), [(4, 50, 3), (4, None, 1), (59, None, 1), (60, None, 2), (400, None, 10), (400, 25, 25)]
+)
+def test_which_neighbour_counts_follows_the_number_of_photos(
+    tmp_path: Path, photos: int, asked: int | None, k: int
+) -> None:
+    written(tmp_path, draw(photos, 6), ["train"] * photos)
+    assert opened(tmp_path).rank(asked) == k
+
+
+@pytest.mark.parametrize(
+    ("farther", "photos", "kind"),
+    [
+        (0, 20, "uncertain"),  # so few can show of none that it is of another kind
+        (5, 20, "familiar"),
+        (0, 100, "unlike"),
+        (3, 216, "unlike"),  # a cat among ants and bees: 0.0185, which a fixed limit of 0.01 called familiar
+        (10, 216, "uncertain"),
+        (100, 216, "familiar"),
+        (60, 2000, "unlike"),
+        (100, 2000, "uncertain"),
+    ],
+)
+def test_a_word_says_no_more_than_so_many_photos_show(farther: int, photos: int, kind: str) -> None:
+    assert out_of_distribution.Familiarity(farther, photos).kind == kind
+
+
+@pytest.mark.parametrize("n", [20, 100, 400])
+def test_ordinary_photos_are_seldom_called_unlike_and_others_are_wherever_so_many_photos_can_show_it(
+    tmp_path: Path, n: int
+) -> None:
+    written(tmp_path, draw(n, 6) + 3, ["train"] * n)
     photos = opened(tmp_path)
-    queries = draw(3, 6, seed=2)
-    assert (
-        photos.familiarity(photos.nearest(queries, 50), 50) == photos.familiarity(photos.nearest(queries, 3), 3)
-    ).all()
+    k = photos.rank(None)
+    ordinary, foreign = (
+        [one.kind for one in photos.familiarity(photos.nearest(rows, k), k)]
+        for rows in (draw(400, 6, seed=1) + 3, draw(400, 6, seed=2) - 3)
+    )
+    assert ordinary.count("unlike") <= 0.05 * 400
+    assert ordinary.count("familiar") >= 0.6 * 400
+    assert foreign.count("unlike") == (0 if n == 20 else 400)
+    assert foreign.count("familiar") == 0
 
 
 def test_of_several_views_the_photo_itself_counts(tmp_path: Path) -> None:

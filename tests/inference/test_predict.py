@@ -230,14 +230,17 @@ def test_a_training_photo_is_most_like_itself(
 ) -> None:
     photo = tmp_path / "photos" / "bright" / "001.png"
     broken = files(tmp_path, "x")[0]
-    first, second = predicted(predictor(head_dir, nearest=2, familiarity=3, **training), [broken, photo])
+    first, second = predicted(
+        predictor(head_dir, nearest=2, familiarity=True, neighbours=3, **training), [broken, photo]
+    )
     assert (first.nearest, first.familiarity) == ((), None)
     nearest, other = second.nearest
     assert (nearest.path, nearest.label) == ("bright/001.png", "bright")
     assert nearest.similarity == pytest.approx(1, abs=1e-4)
     assert other.path != nearest.path
     assert second.familiarity is not None
-    assert 0 < second.familiarity <= 1
+    assert second.familiarity.photos == 6
+    assert 0 < second.familiarity.score <= 1
 
 
 def test_photos_of_the_other_splits_are_not_among_the_nearest(
@@ -253,10 +256,10 @@ def test_the_answers_do_not_depend_on_where_the_training_features_are(
     tmp_path: Path, head_dir: Path, engine: CountingEngine, training: dict[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     paths = [*files(tmp_path, "oxooo"), *sorted((tmp_path / "photos").rglob("*.png"))]
-    in_memory = predicted(predictor(head_dir, nearest=3, familiarity=2, **training), paths)
+    in_memory = predicted(predictor(head_dir, nearest=3, familiarity=True, neighbours=2, **training), paths)
     monkeypatch.setattr(out_of_distribution, "MEMORY", 0)
     monkeypatch.setattr(predict, "SEARCH_BYTES", 4 * 12 * 5)
-    assert predicted(predictor(head_dir, nearest=3, familiarity=2, **training), paths) == in_memory
+    assert predicted(predictor(head_dir, nearest=3, familiarity=True, neighbours=2, **training), paths) == in_memory
 
 
 @pytest.mark.parametrize("missing", ["features", "manifest"])
@@ -402,25 +405,28 @@ def test_what_is_asked_for_gets_its_columns(
     asked += [f"--{name}={path}" for name, path in training.items()]
     paths = files(tmp_path, "ox")
     header, sound, broken = csv.reader(io.StringIO(run(head_dir, paths, *asked).stdout))
-    extra = ["abstained", "nearest_1", "similarity_1", "nearest_2", "similarity_2", "familiarity"]
+    extra = ["abstained", "nearest_1", "similarity_1", "nearest_2", "similarity_2", "familiarity", "kind"]
     assert header == ["path", "label", "p_bright", "p_dark", *extra, "error"]
     assert (sound[1], sound[4], sound[-1]) == ("", "1", "")
     assert float(sound[6]) >= float(sound[8]) > 0
-    assert 0 <= float(sound[9]) <= 1
-    assert (broken[1:-1], broken[-1][:7]) == ([""] * 9, "damaged")
+    assert 0 < float(sound[9]) <= 1
+    assert sound[10] in ("familiar", "uncertain", "unlike")
+    assert (broken[1:-1], broken[-1][:7]) == ([""] * 10, "damaged")
     result = run(head_dir, paths, *asked, "--output", str(tmp_path / "labels.jsonl"))
     assert result.exit_code == 1
     lines = [json.loads(line) for line in (tmp_path / "labels.jsonl").read_text().splitlines()]
     assert lines[0]["abstained"] is True
     assert lines[0]["label"] is None
     assert [one["path"] for one in lines[0]["nearest"]] == [sound[5], sound[7]]
-    assert (lines[1]["nearest"], lines[1]["familiarity"], lines[1]["abstained"]) == ([], None, False)
+    assert (lines[0]["familiarity"], lines[0]["kind"]) == (pytest.approx(float(sound[9]), abs=1e-6), sound[10])
+    assert (lines[1]["nearest"], lines[1]["familiarity"], lines[1]["kind"]) == ([], None, None)
+    assert lines[1]["abstained"] is False
     target = io.StringIO()
-    found = predictor(head_dir, min_confidence=1.0, nearest=1, familiarity=3, **training)
+    found = predictor(head_dir, min_confidence=1.0, nearest=1, familiarity=True, neighbours=3, **training)
     _table(predicted(found, paths[:1]), found.classes, found.asked, target)
     first, second = target.getvalue().splitlines()
     assert first.startswith("?")
-    assert "familiarity 0." in first or "familiarity 1." in first
+    assert first.endswith(f"familiarity {float(sound[9]):.3f}, {sound[10]}")
     assert f"like {sound[5]} (" in second
 
 

@@ -153,7 +153,7 @@ class World:
         compare.compare(
             [self.root / "out"],
             self.root / "comparison",
-            CompareSettings(reports=self.root / "reports", resamples=100),
+            CompareSettings(reports=self.root / "reports"),
         )
 
     def _audit(self) -> None:

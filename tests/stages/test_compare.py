@@ -103,10 +103,12 @@ def test_a_lock_that_is_no_yaml_counts_for_nothing(folders, tmp_path, monkeypatc
 def test_the_command_prints_ranking_pairs_verdict_and_count(folders, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
-    result = CliRunner().invoke(compare, ["evaluation", "result", "--resamples", "100"])
+    result = CliRunner().invoke(compare, ["evaluation", "result"])
     assert result.exit_code == 0, result.output
     lines = result.output.splitlines()
-    assert lines[0] == "200 test images; in brackets 95 % intervals; p is corrected for 1 pair"
+    assert (
+        lines[0] == "200 test images; in brackets 95 % intervals; p, and those of differences, are corrected for 1 pair"
+    )
     assert lines[3].startswith("   1  dense  0.980 [0.9")
     assert lines[6].startswith("dense over knn: 23.0 [")
     assert lines[6].endswith("p < 0.001, dense is better")

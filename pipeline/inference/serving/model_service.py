@@ -15,7 +15,7 @@ from pipeline.errors import InputError
 from pipeline.heads.calibration import thresholds
 from pipeline.inference import class_activation
 from pipeline.inference.load import load
-from pipeline.inference.out_of_distribution import Neighbour, TrainingPhotos
+from pipeline.inference.out_of_distribution import Familiarity, Neighbour, TrainingPhotos
 from pipeline.inference.serving.settings import ServeSettings
 from pipeline.models.classifier import Classifier
 from pipeline.models.outputs import Depth
@@ -64,14 +64,14 @@ class Answer:
     heat : ndarray of shape (h, w), float32, or None
         As of `pipeline.inference.class_activation.heat`.
     nearest : tuple of Neighbour
-    familiarity : float or None
+    familiarity : Familiarity or None
     """
 
     code: int
     probabilities: list[float]
     heat: NDArray[np.float32] | None = None
     nearest: tuple[Neighbour, ...] = ()
-    familiarity: float | None = None
+    familiarity: Familiarity | None = None
 
 
 class Answering(Protocol):
@@ -129,7 +129,7 @@ class Service:
         settings: ServeSettings,
     ) -> None:
         self._used = load(trained_dir, settings.runtime)
-        self._max_pixels, self._k, self._root = settings.max_pixels, settings.neighbours, settings.images
+        self._max_pixels, self._neighbours, self._root = settings.max_pixels, settings.neighbours, settings.images
         self.classes = self._used.classes
         self.warnings = list(self._used.warnings)
         self._training = _training_photos(self._used, settings)
@@ -196,14 +196,15 @@ class Service:
 
     def _likeness(
         self, asks: Sequence[Ask], features: NDArray[np.float32] | None
-    ) -> dict[int, tuple[tuple[Neighbour, ...], float | None]]:
+    ) -> dict[int, tuple[tuple[Neighbour, ...], Familiarity | None]]:
         """Return nearest training photos and familiarity of those that ask for either, by their place."""
         wanted = [place for place, ask in enumerate(asks) if ask.compare or ask.nearest]
         if self._training is None or features is None or not wanted:
             return {}
-        most = max(self._k, *(asks[place].nearest for place in wanted))
+        k = self._training.rank(self._neighbours)
+        most = max(k, *(asks[place].nearest for place in wanted))
         found = self._training.nearest(features[wanted], most)
-        familiar = self._training.familiarity(found, self._k).tolist()
+        familiar = self._training.familiarity(found, k)
         named = self._training.named(found, most)
         return {
             place: (nearest[: asks[place].nearest], share if asks[place].compare else None)

@@ -114,14 +114,17 @@ def _uploads(desk: Desk) -> APIRouter:
             nearest=nearest,
             compare=service.compares,
         )
-        drawn = None
+        drawn, told = None, answer.familiarity
         if answer.heat is not None:
             picture = await desk.in_thread(service.drawn, data, answer.heat)
             drawn = f"data:image/jpeg;base64,{base64.b64encode(picture).decode()}"
         return schemas.UploadResponse(
             label=service.classes[answer.code],
             probabilities=dict(zip(service.classes, answer.probabilities, strict=True)),
-            familiarity=answer.familiarity,
+            familiarity=told.score if told else None,
+            kind=told.kind if told else None,
+            farther=told.farther if told else None,
+            compared_with=told.photos if told else None,
             nearest=[_photo(service, *one) for one in answer.nearest],
             heat_map=drawn,
         )

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Final
 from fastapi import HTTPException
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from pipeline.inference.out_of_distribution import Kind
 from pipeline.inference.serving.model_service import Answer
 
 INPUT: Final = "image_bytes"
@@ -93,10 +94,16 @@ class UploadResponse(BaseModel):
     familiarity: Annotated[
         float | None,
         Field(
-            description="The fraction of training photos that lie at least as far from the others; near 0, the photo "
-            "is of another kind."
+            description="The fraction of training photos that lie at least as far from the others, the photo itself "
+            "counted."
         ),
     ] = None
+    kind: Annotated[
+        Kind | None,
+        Field(description="Whether that fraction shows the photo to be of the training photos' kind, or of another."),
+    ] = None
+    farther: Annotated[int | None, Field(description="How many training photos lie at least as far.")] = None
+    compared_with: Annotated[int | None, Field(description="Of how many.")] = None
     nearest: Annotated[list[TrainingPhoto], Field(description="The most similar training photos.")] = []
     heat_map: Annotated[
         str | None, Field(description="The photo with the evidence for a class drawn over it, as a data URL.")

@@ -26,10 +26,11 @@ class ServeSettings:
     images: Root | None = setting(
         None, "Where the training photos are, a folder or an address, to show them.", needs=COMPARED
     )
-    neighbours: int = setting(
-        10,
+    neighbours: int | None = setting(
+        None,
         "Familiarity measures the distance to the training photo of this rank; 1 is the nearest.",
         least=1,
+        unset="a thirtieth of the training photos, from 1 to 10",
         needs=COMPARED,
     )
     batch_size: int = setting(8, "Most images per batch.", least=1)

@@ -23,7 +23,7 @@ _COUNTED: Final = (
     ("conflicts", "Pictures with different labels"),
     ("same_bytes", "Files with the bytes of another"),
     ("same_pixels", "Pairs with identical pixels"),
-    ("near_duplicates", "Pairs of one picture, re-encoded, resized or mirrored"),
+    ("near_duplicates", "Pairs of one picture, re-encoded, resized or turned"),
     ("alike", "Pairs that merely look alike"),
     ("label_issues", "Labels that are likely wrong"),
     ("doubtful_labels", "Labels that are doubtful"),

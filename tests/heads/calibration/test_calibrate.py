@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from pipeline.errors import ArtefactError
-from pipeline.heads.calibration import calibrate
+from pipeline.heads.calibration import calibrate, temperature
 from pipeline.heads.standardise import probabilities as softmax
 
 
@@ -22,7 +22,7 @@ def sampled(n: int, k: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
 def test_logits_scaled_by_three_get_three_times_the_temperature(k: int) -> None:
     logits, y = sampled(500, k)
     once, thrice = (calibrate.fit(calibrate.apply(softmax(logits), 1 / scale), y) for scale in (1.0, 3.0))
-    assert thrice == pytest.approx(3 * once, rel=1e-6)
+    assert thrice == pytest.approx(3 * once, rel=0.05)  # but for the prior, which weighs less than a few images
 
 
 @pytest.mark.parametrize("k", [2, 5])
@@ -39,21 +39,46 @@ def test_no_other_temperature_makes_the_labels_more_likely() -> None:
     assert losses[1] == min(losses)
 
 
-def test_the_temperature_stays_finite_where_every_image_is_given_its_class() -> None:
-    y = np.arange(100) % 2
+@pytest.mark.parametrize("n", [20, 100, 1000])
+def test_the_temperature_is_where_the_likelihood_and_the_prior_balance_though_every_image_is_right(n: int) -> None:
+    y = np.arange(n) % 2
     right = np.where(y[:, None] == np.arange(2), 0.9, 0.1)
-    found = calibrate.apply(right, calibrate.fit(right, y))
-    np.testing.assert_allclose(found.max(axis=1), 100.5 / 101, rtol=1e-6)
+    found = np.log(calibrate.fit(right, y))
+    steps = np.linspace(-4, 1, 500_001)
+    losses = n * np.log1p(9 ** -np.exp(-steps)) + (steps - temperature.CENTRE) ** 2 / (2 * temperature.DEVIATION**2)
+    assert found == pytest.approx(steps[losses.argmin()], abs=1e-4)
+
+
+@pytest.mark.parametrize("scale", [8.0, 16.0])
+@pytest.mark.parametrize("n", [20, 50])
+def test_a_temperature_does_not_harm_a_head_that_was_right(n: int, scale: float) -> None:
+    """Two classes of normal scores, right in 0.96 and 0.98 of all; less certain labels took the loss to 1.3 to 2.9."""
+    draw, before, after = np.random.default_rng(n), [], []
+    for _ in range(40):
+        odds = scale * np.abs(2 * draw.normal(size=1500))
+        y = (draw.random(1500) > 1 / (1 + np.exp(-odds))).astype(np.int64)
+        said = softmax(np.stack([odds / 2, -odds / 2], axis=1))
+        fitted = calibrate.fit(said[:n], y[:n])
+        before.append(calibrate.log_loss(said[n:], y[n:]))
+        after.append(calibrate.log_loss(calibrate.apply(said[n:], fitted), y[n:]))
+    assert np.mean(after) <= 1.05 * np.mean(before)
+
+
+def test_a_head_that_is_far_from_sure_is_made_as_sure_as_it_may_be() -> None:
+    """Near a temperature of 1 the prior has a minimum of its own, which 2,000 images outweigh."""
+    y = np.arange(2000) % 2
+    timid = np.where(y[:, None] == np.arange(2), 0.501, 0.499)
+    assert calibrate.fit(timid, y) < 0.02
 
 
 def test_probabilities_that_say_nothing_stay_as_they_are() -> None:
     assert calibrate.fit(np.full((60, 3), 1 / 3), np.zeros(60, np.int64)) == 1.0
 
 
-def test_probabilities_that_are_worse_than_chance_get_the_largest_temperature() -> None:
+def test_probabilities_that_are_worse_than_chance_get_a_temperature_that_leaves_next_to_nothing_of_them() -> None:
     y = np.arange(100) % 2
     wrong = np.where(y[:, None] == np.arange(2), 0.001, 0.999)
-    assert calibrate.fit(wrong, y) == calibrate.LARGEST
+    assert calibrate.fit(wrong, y) > 10
 
 
 def test_a_temperature_is_the_softmax_of_logits_divided_by_it() -> None:

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from pipeline.heads.calibration.temperature import certainty, fit_factor
+from pipeline.heads.calibration.temperature import fit_factor
 from pipeline.heads.centroid import CentroidHead
 
 pytestmark = pytest.mark.filterwarnings("error")
@@ -11,14 +11,14 @@ pytestmark = pytest.mark.filterwarnings("error")
 
 def factor(scores: np.ndarray, weights: np.ndarray) -> float:
     y = np.array([0, 0, 1, 1])
-    return fit_factor(scores, y, weights, np.zeros(2), certainty(y, 2))
+    return fit_factor(scores, y, weights, np.zeros(2))
 
 
 @pytest.mark.parametrize("unit", [1e-60, 1e-6, 1.0, 1e60])
 def test_the_factor_follows_the_unit_of_the_scores(unit: float) -> None:
-    """Of two sure rows a class, each is right with 3 to 1: the factor makes a distance of 2 units log 3."""
+    """Of four rows, all right, each counts 5 to 1: the factor makes a distance of 2 units log 5."""
     scores = unit * np.array([[1.0, -1.0], [1.0, -1.0], [-1.0, 1.0], [-1.0, 1.0]])
-    assert factor(scores, np.ones(4)) * unit == pytest.approx(np.log(3) / 2, rel=1e-6)
+    assert factor(scores, np.ones(4)) * unit == pytest.approx(np.log(5) / 2, rel=1e-6)
 
 
 @pytest.mark.parametrize("scores", [np.zeros((4, 2)), np.full((4, 2), -7.0), np.full((4, 2), 1e-320)])

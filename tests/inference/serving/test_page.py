@@ -95,14 +95,30 @@ def test_a_photo_that_is_dropped_gets_its_label_its_heat_map_and_its_neighbours(
     assert page.get_attribute("#evidence", "src").startswith("data:image/jpeg;base64,")
     assert page.locator("#nearest img").count() == 6
     page.wait_for_selector("#nearest img")
-    assert "80 of 100 training photos" in page.inner_text("#familiarity")
+    told = page.inner_text("#familiarity")
+    assert (
+        told
+        == "Like what was learned from: 80 of 100 training photos lie as far from the others as this one, or farther."
+    )
 
 
 def test_a_photo_of_another_kind_comes_with_a_warning(page: Any) -> None:
     drop(page, png(0))
     assert label(page).startswith("dark")
-    assert page.inner_text("#familiarity").startswith("Unlike what was learned from")
-    assert "foreign" in page.get_attribute("#familiarity", "class")
+    assert page.inner_text("#familiarity") == (
+        "Unlike what was learned from: 0 of 100 training photos lie as far from the others as this one. "
+        "Do not rely on the label."
+    )
+    assert page.get_attribute("#familiarity", "class") == "unlike"
+
+
+def test_what_a_hundred_photos_cannot_tell_is_said_so(page: Any) -> None:
+    drop(page, png(10))
+    label(page)
+    assert page.inner_text("#familiarity") == (
+        "Perhaps unlike what was learned from: 4 of 100 training photos lie as far from the others as this one, and "
+        "100 photos cannot tell more surely. Compare it with the most similar of them."
+    )
 
 
 def test_the_evidence_for_another_class_is_a_click_away(page: Any) -> None:

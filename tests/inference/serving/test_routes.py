@@ -144,7 +144,8 @@ def test_an_upload_gets_its_label_and_all_probabilities() -> None:
     status, answer = uploaded(png(51))
     assert status == 200
     assert (answer["label"], answer["probabilities"]) == ("dark", pytest.approx({"bright": 0.2, "dark": 0.8}))
-    assert answer["familiarity"] == pytest.approx(0.2)
+    assert answer["familiarity"] == pytest.approx(21 / 101)
+    assert (answer["kind"], answer["farther"], answer["compared_with"]) == ("familiar", 20, 100)
     assert (answer["nearest"], answer["heat_map"]) == ([], None)
 
 

@@ -10,7 +10,7 @@ from pipeline.photos.duplicates import near_duplicates, perceptual_hash
 from tests.photos.duplicates.test_perceptual_hash import coded, picture
 
 
-def found(images, labels=None, distance=31):
+def found(images, labels=None, distance=60):
     signatures = perceptual_hash.as_columns([perceptual_hash.sign(np.asarray(image)) for image in images])
     labels = labels or ["ab"[place % 2] for place in range(len(images))]
     return near_duplicates.same_pictures(signatures, labels, hash_distance=distance, progress=lambda *_: None)
@@ -27,8 +27,32 @@ def test_copies_are_paired_with_the_nearest_first():
     assert sorted(named(pairs)) == [(3, 12), (5, 13), (7, 14)]
     assert named(pairs)[0] == (3, 12)
     assert sorted(pairs.distances.tolist()) == pairs.distances.tolist()
-    assert dict(zip(named(pairs), pairs.mirrored.tolist(), strict=True))[7, 14]
-    assert limit == 31
+    assert dict(zip(named(pairs), pairs.orientations.tolist(), strict=True))[7, 14] == 1
+    assert limit == 60
+
+
+def cropped(image, share):
+    width, height = image.size
+    return image.crop((round(width * share), round(height * share), width, height))
+
+
+@pytest.mark.parametrize(
+    "copy",
+    [
+        pytest.param(lambda image: image.transpose(Image.Transpose.ROTATE_90), id="a quarter turn"),
+        pytest.param(lambda image: image.transpose(Image.Transpose.ROTATE_270), id="three quarters"),
+        pytest.param(lambda image: image.rotate(180), id="a half turn"),
+        pytest.param(ImageOps.flip, id="upside down"),
+        pytest.param(lambda image: image.transpose(Image.Transpose.TRANSPOSE), id="along the diagonal"),
+        pytest.param(lambda image: image.rotate(2, Image.Resampling.BICUBIC), id="two degrees"),
+        pytest.param(lambda image: cropped(image, 0.015), id="cropped"),
+    ],
+)
+def test_a_copy_that_is_cropped_a_little_or_turned_is_paired_and_nothing_else(copy):
+    originals = [picture(seed, (320, 240)) for seed in range(30)]
+    pairs, _ = found([*originals, *(coded(copy(image), "JPEG", quality=60) for image in originals)])
+    assert set(named(pairs)) <= {(place, place + 30) for place in range(30)}
+    assert len(pairs) >= 27
 
 
 def test_the_same_structure_in_another_colour_is_another_picture():
@@ -58,7 +82,7 @@ def test_where_unrelated_pictures_come_near_more_is_asked_for():
 
 def test_groups_join_what_pairs_connect_and_number_in_order():
     links = near_duplicates.Pairs(
-        np.array([1, 3]), np.array([4, 4]), np.zeros(2, int), np.ones(2, np.float32), np.zeros(2, bool)
+        np.array([1, 3]), np.array([4, 4]), np.zeros(2, int), np.ones(2, np.float32), np.zeros(2, int)
     )
     assert near_duplicates.groups(6, links).tolist() == [0, 1, 2, 1, 1, 3]
 

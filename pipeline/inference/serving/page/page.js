@@ -2,7 +2,6 @@
 
 const SHOWN_CLASSES = 8;
 const NEAREST = 6;
-const FOREIGN = 0.01; // below this familiarity a photo is of another kind than those that were learned from
 
 const at = (id) => document.getElementById(id);
 const server = await (await fetch("/about")).json();
@@ -81,7 +80,7 @@ function tell(answer, about) {
   at("label").replaceChildren(answer.label, small);
   tellClasses(answer, about);
   tellEvidence(answer.heat_map, about);
-  tellFamiliarity(answer.familiarity);
+  tellFamiliarity(answer);
   at("nearest").replaceChildren(...answer.nearest.map(neighbour));
   at("alike").hidden = answer.nearest.length === 0;
 }
@@ -125,16 +124,19 @@ function choose(layer) {
   at("photo").hidden = layer === "evidence";
 }
 
-function tellFamiliarity(share) {
+function tellFamiliarity({ kind, farther, compared_with: photos }) {
   const place = at("familiarity");
-  place.hidden = share === null;
-  if (share === null) return;
-  const foreign = share < FOREIGN;
-  place.classList.toggle("foreign", foreign);
-  place.textContent = foreign
-    ? "Unlike what was learned from: hardly a training photo lies as far from the others as this one. " +
-      "Do not rely on the label."
-    : `Familiar: ${Math.round(100 * share)} of 100 training photos lie as far from the others as this one, or farther.`;
+  place.hidden = kind === null;
+  if (kind === null) return;
+  place.className = kind;
+  const seen = `${farther} of ${photos} training photos ${farther === 1 ? "lies" : "lie"} as far from the others as this one`;
+  place.textContent = {
+    familiar: `Like what was learned from: ${seen}, or farther.`,
+    uncertain:
+      `Perhaps unlike what was learned from: ${seen}, and ${photos} photos cannot tell more surely. ` +
+      "Compare it with the most similar of them.",
+    unlike: `Unlike what was learned from: ${seen}. Do not rely on the label.`,
+  }[kind];
 }
 
 function neighbour(one) {
