@@ -292,7 +292,7 @@ def test_an_image_far_from_all_stands_out_and_one_among_another_class_lies_far_f
 
 
 def test_images_of_another_kind_stand_out_and_hardly_any_other_does():
-    """A class of features that share a large part; among 500, twenty images share another, as cats among dogs do."""
+    """A class of features that share a large part; among 500, twenty images share another, as dogs among cats do."""
     draw = np.random.default_rng(0)
     common, other = draw.normal(size=(2, 64))
     rows = np.concatenate([common + 0.5 * draw.normal(size=(500, 64)), other + draw.normal(size=(20, 64))])
