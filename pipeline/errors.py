@@ -26,6 +26,8 @@ else stands in backticks.
 import re
 from typing import Final, Self
 
+from pipeline.wording import printable_lines
+
 SETTING: Final = r"(?P<setting>\w+)(?:=(?P<value>[^`,]*))?"
 NAMED: Final = re.compile(rf"`(?:hs\.(?P<step>\w+)(?:\((?P<arguments>[^`]*)\))?|{SETTING})`")
 """What stands in backticks in a message: a step, with arguments or without, or a setting."""
@@ -33,6 +35,10 @@ NAMED: Final = re.compile(rf"`(?:hs\.(?P<step>\w+)(?:\((?P<arguments>[^`]*)\))?|
 
 class HeadstartError(Exception):
     """The root of the tree; the command line prints its message and exits with status 1."""
+
+    def __str__(self) -> str:
+        """Return the message; names in it can be those of strangers."""
+        return printable_lines(super().__str__())
 
     @property
     def field(self) -> str | None:

@@ -1,6 +1,7 @@
 """How a number is written, the same in a terminal, on the page, in a picture and on a card; and a table's columns."""
 
 import math
+import unicodedata
 from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Final
 
@@ -9,6 +10,26 @@ if TYPE_CHECKING:
 
 WIDEST: Final = 10_000  # characters of a line that no terminal breaks
 UNDEFINED = "not defined"
+ACTING: Final = frozenset(("Cc", "Cf", "Cs", "Zl", "Zp"))  # Unicode's categories of what is no letter but a command
+JOINERS: Final = "\N{ZERO WIDTH NON-JOINER}\N{ZERO WIDTH JOINER}"  # which Persian, Hindi and emoji are written with
+
+
+def printable(text: str, *, kept: str = "") -> str:
+    """Return a text that only shows: what a terminal would obey, or turns the line around, stands as an escape.
+
+    Names of files and classes come from strangers. The characters in `kept` stay as they are.
+    """
+    return "".join(
+        one.encode("unicode_escape").decode()
+        if unicodedata.category(one) in ACTING and one not in JOINERS and one not in kept
+        else one
+        for one in text
+    )
+
+
+def printable_lines(text: str) -> str:
+    """Return a text of several lines, perhaps with tabs, as `printable` does."""
+    return printable(text, kept="\n\t")
 
 
 def number(value: float, places: int = 3, *, sign: bool = False) -> str:
@@ -77,7 +98,7 @@ def aligned(header: Sequence[str], rows: Sequence[Sequence[str]], right: Collect
 def rich_table(
     header: Sequence[str], rows: Sequence[Sequence[str]], right: Collection[int], *, ruled: bool = False
 ) -> "Table":
-    """Return what rich prints: a line below the titles if `ruled`, and every cell as it stands, without markup."""
+    """Return what rich prints: a line below the titles if `ruled`, and every cell as text, without markup."""
     from rich import box
     from rich.table import Table
     from rich.text import Text
@@ -89,7 +110,8 @@ def rich_table(
         padding=(0, 1, 0, 0) if ruled else (0, 2, 0, 0),
     )
     for place, title in enumerate(header):
-        table.add_column(Text(title), justify="right" if place in right else "left", overflow="fold", vertical="bottom")
+        shown = Text(printable(title))
+        table.add_column(shown, justify="right" if place in right else "left", overflow="fold", vertical="bottom")
     for row in rows:
-        table.add_row(*map(Text, row))
+        table.add_row(*(Text(printable(cell)) for cell in row))
     return table

@@ -8,7 +8,7 @@ import click
 from pipeline.audit.settings import AuditSettings
 from pipeline.photos.remote import Root
 from pipeline.wording import counted
-from stages.console import Stage, progress, warn
+from stages.console import Stage, progress, say, warn
 from stages.options.of_settings import options, settings_of
 from stages.options.paths import PLACE
 
@@ -51,7 +51,7 @@ def audit(images: Root, manifest: Path, features: Path, out_dir: Path, fail_on: 
     certain = counts["same_bytes"] + counts["same_pixels"] + counts["near_duplicates"]
     unjudged = counts["labels_not_judged"]
     told = f" ({unjudged:,} not judged, for want of others to learn from)" if unjudged else ""
-    click.echo(
+    say(
         f"{counted(counts['images'], 'image')}: {counted(certain, 'copy', 'copies')}, "
         f"{counts['leakage']:,} in test of what is learned from, "
         f"{counted(counts['conflicts'], 'picture')} with different labels, "

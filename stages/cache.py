@@ -10,7 +10,7 @@ from pipeline.errors import SettingError
 from pipeline.features.settings import ExtractSettings, FeatureSettings, ViewSettings
 from pipeline.setting import described
 from pipeline.wording import counted
-from stages.console import Stage, progress, show_table, warn
+from stages.console import Stage, progress, say, show_table, warn
 from stages.options.of_settings import given, options, settings_of
 
 if TYPE_CHECKING:
@@ -38,23 +38,23 @@ def list_(cache: Path) -> None:
     show_table(header, rows, right={1, 2, 3})
     for one in held:
         if one.damaged:
-            click.echo(f"  {one.short} damaged: {', '.join(path.name for path in one.damaged)}")
+            say(f"  {one.short} damaged: {', '.join(path.name for path in one.damaged)}")
         for writer in one.writers:
-            click.echo(f"  {one.short} at work: {writer}")
-    click.echo(f"{counted(sum(one.rows for one in held), 'row')}, {_size(sum(one.bytes for one in held))} in {cache}")
+            say(f"  {one.short} at work: {writer}")
+    say(f"{counted(sum(one.rows for one in held), 'row')}, {_size(sum(one.bytes for one in held))} in {cache}")
 
 
 @cache.command(cls=Stage)
 @options(ExtractSettings, only=("cache",))
 def verify(cache: Path) -> None:
-    """Read every shard in full and set the damaged ones aside; their rows will be computed again."""
+    """Read every shard and kept graph in full and set aside what is damaged, or of another spec; it is made again."""
     from pipeline.features.cache import inventory
 
-    with progress("shards") as advance:
+    with progress("shards and graphs") as advance:
         damaged = inventory.verify(cache, advance)
     if damaged:
         raise click.ClickException(f"damaged, and set aside as .damaged: {', '.join(map(str, damaged))}")
-    click.echo(f"{cache}: every shard is sound")
+    say(f"{cache}: every shard and every kept graph is sound")
 
 
 @cache.command(cls=Stage)
@@ -83,8 +83,8 @@ def prune(specs: tuple[str, ...], keep: tuple[str, ...], everything: bool, dry_r
     for item in wasted:
         if not dry_run:
             inventory.remove(item)
-        click.echo(f"{item.path.relative_to(cache)}: {item.what}, {_size(item.bytes)}")
-    click.echo(f"{_size(sum(item.bytes for item in wasted))} {'can be' if dry_run else 'were'} freed")
+        say(f"{item.path.relative_to(cache)}: {item.what}, {_size(item.bytes)}")
+    say(f"{_size(sum(item.bytes for item in wasted))} {'can be' if dry_run else 'were'} freed")
 
 
 @cache.command(cls=Stage)
@@ -116,12 +116,12 @@ def explain(manifest: Path | None, of: str | None, cache: Path, **chosen: Any) -
         keys = [view_key(settings.policy, view) for view in range(settings.views)]
         found, wanted = inventory.count(cache, asked, digests, keys)
     total = f" of {wanted:,}" if manifest else ""
-    click.echo(f"{found:,}{total} rows cached under {identity[: inventory.SHORT]}")
+    say(f"{found:,}{total} rows cached under {identity[: inventory.SHORT]}")
     if not stored:
         nothing = f"{f'no row of {manifest}' if manifest else 'nothing'} is cached in {cache}"
-        click.echo(inventory.explain(cache, asked, digests) or nothing)
+        say(inventory.explain(cache, asked, digests) or nothing)
     elif found < wanted:
-        click.echo("the settings are known: what is missing are new or edited images, or views under another policy")
+        say("the settings are known: what is missing are new or edited images, or views under another policy")
 
 
 def _spec(name: str, held: "Sequence[Cached]") -> dict[str, Any]:

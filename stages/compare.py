@@ -8,7 +8,7 @@ import click
 from pipeline.evaluation.compare_settings import CompareSettings
 from pipeline.wording import counted, interval
 from stages import history
-from stages.console import Stage, show_table
+from stages.console import Stage, say, show_table
 from stages.options.of_settings import options, settings_of
 
 if TYPE_CHECKING:
@@ -32,21 +32,21 @@ def compare(out_dirs: tuple[Path, ...], result_dir: Path, **chosen: Any) -> None
     summary = compare.compare(folders, result_dir, settings_of(CompareSettings, chosen))
     pairs = counted(len(summary.pairs), "pair")
     told = f"p, and those of differences, are corrected for {pairs}"
-    click.echo(f"{counted(summary.images, 'test image')}; in brackets 95 % intervals; {told}\n")
+    say(f"{counted(summary.images, 'test image')}; in brackets 95 % intervals; {told}\n")
     rows = [_row(place) for place in summary.ranking]
     show_table(("rank", "", "accuracy", "log loss", "training"), rows, right={0, 4})
-    click.echo()
+    say()
     for pair in summary.pairs[:PAIRS_PRINTED]:
-        click.echo(f"{pair.first} over {pair.second}: {verdict.difference(pair)}, {_outcome(pair.better)}")
+        say(f"{pair.first} over {pair.second}: {verdict.difference(pair)}, {_outcome(pair.better)}")
     if len(summary.pairs) > PAIRS_PRINTED:
-        click.echo(f"({PAIRS_PRINTED} of {len(summary.pairs):,} pairs; all are in {result_dir / compare.COMPARISON})")
-    click.echo()
+        say(f"({PAIRS_PRINTED} of {len(summary.pairs):,} pairs; all are in {result_dir / compare.COMPARISON})")
+    say()
     for sentence in (summary.verdict, *summary.fine_tuning):
-        click.echo(f"Verdict: {sentence}")
+        say(f"Verdict: {sentence}")
     for model, head in summary.joined.items():
-        click.echo(f"{model} is {head}, joined to its base, and judged once.")
-    click.echo(_looks(folders))
-    click.echo(f"-> {result_dir}")
+        say(f"{model} is {head}, joined to its base, and judged once.")
+    say(_looks(folders))
+    say(f"-> {result_dir}")
 
 
 def _outcome(better: str) -> str:

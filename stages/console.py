@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from pipeline.errors import HeadstartError, SettingError
-from pipeline.wording import Pace, aligned, rich_table
+from pipeline.wording import Pace, aligned, printable_lines, rich_table
 from stages import process
 from stages.options import params_yaml
 from stages.options.as_typed import in_options
@@ -76,12 +76,14 @@ class Stage(process.Program):
         try:
             return super().parse_args(ctx, list(given))
         except click.UsageError as error:
+            _make_harmless(error)
             if not (plainer := params_yaml.explained(self.params, given, error.message)):
                 raise
             raise click.UsageError(plainer, ctx) from error
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command; turn errors of the library and of the file system into a line and a status."""
+        process.take_any_letter()
         handler = _Handler()
         LOGGER.addHandler(handler)
         TENSORFLOW.addFilter(_is_news)
@@ -93,6 +95,9 @@ class Stage(process.Program):
                 result = super().invoke(ctx)
                 sys.stdout.flush()
                 return result
+        except click.ClickException as error:
+            _make_harmless(error)
+            raise
         except SettingError as error:
             raise click.UsageError(_in_words(error), ctx) from error
         except BrokenPipeError:  # whoever read the results has enough
@@ -104,10 +109,14 @@ class Stage(process.Program):
         except (HeadstartError, OSError) as error:
             if isinstance(error, OSError) and error.filename == str(process.STDOUT):
                 process.drop_stdout()
-            raise click.ClickException(" ".join(_in_words(error).split())) from error
+            raise click.ClickException(printable_lines(" ".join(_in_words(error).split()))) from error
         finally:
             TENSORFLOW.removeFilter(_is_news)
             LOGGER.removeHandler(handler)
+
+
+def _make_harmless(error: click.ClickException) -> None:
+    vars(error)["message"] = printable_lines(error.message)
 
 
 def _is_news(record: logging.LogRecord) -> bool:
@@ -142,7 +151,12 @@ def _tell_less(ctx: click.Context, parameter: click.Parameter, quiet: bool) -> N
 
 def warn(message: str) -> None:
     """Print one warning on stderr."""
-    _print(f"{click.style('Warning:', fg='yellow')} {in_options(message)}")
+    _print(in_options(message), f"{click.style('Warning:', fg='yellow')} ")
+
+
+def say(text: str = "", head: str = "") -> None:
+    """Print a result on stdout, behind `head`, which may be coloured; names in the text cannot act on a terminal."""
+    click.echo(f"{head}{printable_lines(text)}")
 
 
 def tell(message: str) -> None:
@@ -151,8 +165,9 @@ def tell(message: str) -> None:
         _print(message)
 
 
-def _print(message: str) -> None:
+def _print(message: str, head: str = "") -> None:
     """Print a line on stderr, above the bar if there is one."""
+    message = f"{head}{printable_lines(message)}"
     if _bars:
         from rich.text import Text
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from stages.console import Stage
+from stages.console import Stage, say
 
 
 @click.command(cls=Stage)
@@ -13,7 +13,7 @@ def digits(folder: Path) -> None:
     """Write scikit-learn's 1,797 handwritten digits to FOLDER as PNG files, one folder a class."""
     from pipeline.photos.example_digits import write
 
-    click.echo(f"{write(folder):,} images of handwritten digits -> {folder}")
+    say(f"{write(folder):,} images of handwritten digits -> {folder}")
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ from typing import Final
 import click
 
 from pipeline.models.settings import Runtime
-from stages.console import Stage
+from stages.console import Stage, say
 from stages.options.of_settings import options
 
 MARKS: Final = {"ok": ("ok", "green"), "note": ("note", "yellow"), "wrong": ("wrong", "red")}
@@ -22,9 +22,9 @@ def doctor(cache: Path) -> None:
     for finding in diagnosis.diagnose(cache):
         mark, colour = MARKS[finding.state]
         wrong += finding.state == "wrong"
-        click.echo(f"{click.style(f'{mark:5}', fg=colour)}  {finding.name}: {finding.found}")
+        say(f"  {finding.name}: {finding.found}", click.style(f"{mark:5}", fg=colour))
         if finding.advice:
-            click.echo(f"       {finding.advice}")
+            say(f"       {finding.advice}")
     if wrong:
         raise click.ClickException(f"{wrong} of the above would stop a run")
 

@@ -8,7 +8,7 @@ import click
 from pipeline.evaluation.settings import EvaluateSettings
 from pipeline.photos.remote import Root
 from pipeline.wording import UNDEFINED, counted, interval, number
-from stages.console import Stage, progress, show_table, warn
+from stages.console import Stage, progress, say, show_table, warn
 from stages.options.of_settings import options, settings_of
 from stages.options.paths import PLACE
 
@@ -47,10 +47,10 @@ def evaluate(images: Root, manifest: Path, features: Path, trained_dir: Path, ou
     for warning in summary.warnings:
         warn(warning)
     judged, mistakes = counted(summary.metrics["n"], "test image"), counted(summary.mistakes, "mistake")
-    click.echo(f"{judged}, {mistakes}; in brackets 95 % intervals\n")
-    click.echo("\n".join([*_overall(summary.metrics), *_uncalibrated(summary), ""]))
+    say(f"{judged}, {mistakes}; in brackets 95 % intervals\n")
+    say("\n".join([*_overall(summary.metrics), *_uncalibrated(summary), ""]))
     _show_classes(summary.metrics["classes"])
-    click.echo(f"\nall numbers with their intervals, predictions and pictures -> {out_dir}")
+    say(f"\nall numbers with their intervals, predictions and pictures -> {out_dir}")
 
 
 def _uncalibrated(summary: "EvaluateResult") -> list[str]:
@@ -76,7 +76,7 @@ def _show_classes(measured: dict[str, Any]) -> None:
     ]
     show_table(("class", "images", "precision", "recall", "F1 [95 % interval]"), rows, right={1, 2, 3})
     if len(labels) < len(measured):
-        click.echo(f"({len(labels)} of {len(measured):,} classes, those of least F1)")
+        say(f"({len(labels)} of {len(measured):,} classes, those of least F1)")
 
 
 def _value(estimate: dict[str, Any]) -> str:

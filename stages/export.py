@@ -7,7 +7,7 @@ import click
 
 from pipeline.export.settings import ExportSettings
 from pipeline.wording import counted
-from stages.console import Stage, only_ours, progress, show_table
+from stages.console import Stage, only_ours, progress, say, show_table
 from stages.options.of_settings import options, settings_of
 
 if TYPE_CHECKING:
@@ -31,18 +31,16 @@ def export(model_dir: Path, out_dir: Path, **chosen: Any) -> None:
     if summary.parity:
         _show(summary.parity)
     else:
-        click.echo("not compared with the model: that takes --images and --manifest")
-    click.echo(f"{', '.join(summary.files.values())} -> {out_dir}")
+        say("not compared with the model: that takes --images and --manifest")
+    say(f"{', '.join(summary.files.values())} -> {out_dir}")
 
 
 def _show(rows: "list[ParityRow]") -> None:
     first = rows[0]
-    click.echo(
-        f"{counted(first.images, 'test image')}, each format by its own runtime, beside the model's own answers\n"
-    )
+    say(f"{counted(first.images, 'test image')}, each format by its own runtime, beside the model's own answers\n")
     header = ("format", "labels agree", "largest difference", "ms an image", "MB")
     show_table(header, [_row(row) for row in rows], right={1, 2, 3, 4})
-    click.echo()
+    say()
 
 
 def _row(row: "ParityRow") -> tuple[str, ...]:

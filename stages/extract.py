@@ -9,7 +9,7 @@ from pipeline.errors import SettingError
 from pipeline.features.settings import ExtractSettings
 from pipeline.photos.remote import Root
 from pipeline.wording import counted, duration
-from stages.console import Stage, progress, warn
+from stages.console import Stage, progress, say, warn
 from stages.options.of_settings import options, settings_of
 from stages.options.paths import FILE, PLACE
 
@@ -46,11 +46,11 @@ def extract(images: Root, manifest: Path, features: Path, planned: bool, report:
         done = extract.extract(images, manifest, features, settings, progress=advance, report_path=report)
     for warning in done.warnings:
         warn(warning)
-    click.echo(_summary(done, settings.cache if settings.shard else features))
+    say(_summary(done, settings.cache if settings.shard else features))
     if done.computed and not done.reused:
         reason = inventory.explain(settings.cache, plan(settings).spec, read(manifest).digests)
         if reason:
-            click.echo(f"nothing was cached under these settings: {reason}")
+            say(f"nothing was cached under these settings: {reason}")
 
 
 def _summary(done: "ExtractResult", where: Path) -> str:
@@ -76,18 +76,16 @@ def _forecast(images: Root, manifest: Path, settings: ExtractSettings) -> None:
     views = settings.views
     found = throughput.forecast(worker.job_of(images, settings), manifest, part=partition.part_of(settings.shard))
     each = f" in {views} views" if views > 1 else ""
-    click.echo(
-        f"{counted(found.images, 'image')}{each}: {counted(found.rows, 'row')}, {found.missing:,} of them missing"
-    )
-    click.echo(
+    say(f"{counted(found.images, 'image')}{each}: {counted(found.rows, 'row')}, {found.missing:,} of them missing")
+    say(
         f"on disk: {found.cached_bytes / 1e6:,.1f} MB of rows, {found.missing_bytes / 1e6:,.1f} MB more to come, and "
         f"{found.features_bytes / 1e6:,.1f} MB of features"
     )
     for machines in sorted({1, settings.executing.workers or 1}):
         name = "1 machine" if machines == 1 else f"{machines:,} machines, at best"
         time, rate = duration(3600 * found.hours(machines)), found.images_per_second * machines
-        click.echo(f"{name}: {time} at {rate:,.0f} images a second")
-    click.echo(f"speed of one machine: {found.source}")
+        say(f"{name}: {time} at {rate:,.0f} images a second")
+    say(f"speed of one machine: {found.source}")
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ import click
 from pipeline.models.finetuning.settings import FinetuneSettings
 from pipeline.photos.remote import Root
 from pipeline.wording import counted
-from stages.console import Stage, progress, show_table, tell, warn
+from stages.console import Stage, progress, say, show_table, tell, warn
 from stages.options.of_settings import options, settings_of
 from stages.options.paths import FILE, FOLDER, PLACE
 
@@ -51,7 +51,7 @@ def finetune(
         warn(warning)
     if summary.history:
         _show_layers(summary)
-    click.echo(f"{_outcome(summary)} -> {model_dir}")
+    say(f"{_outcome(summary)} -> {model_dir}")
 
 
 def _epoch(row: dict[str, float]) -> str:
@@ -70,7 +70,7 @@ def _show_layers(summary: "FinetuneResult") -> None:
     ]
     rows.append(("all", f"{summary.trained + summary.frozen:,}", f"{summary.trained:,}"))
     show_table(("layer", "parameters", "train"), rows, right={1, 2})
-    click.echo()
+    say()
 
 
 def _outcome(summary: "FinetuneResult") -> str:

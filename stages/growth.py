@@ -7,7 +7,7 @@ import click
 
 from pipeline.heads.settings import GrowthSettings
 from pipeline.wording import interval
-from stages.console import Stage, progress, warn
+from stages.console import Stage, progress, say, warn
 from stages.options.of_settings import options, settings_of
 
 if TYPE_CHECKING:
@@ -29,20 +29,20 @@ def growth(manifest: Path, features: Path, out_dir: Path, **chosen: Any) -> None
     for warning in summary.warnings:
         warn(warning)
     for size, accuracy in zip(summary.sizes, summary.accuracies, strict=True):
-        click.echo(f"{size:7,} images  accuracy {_written(accuracy)}")
+        say(f"{size:7,} images  accuracy {_written(accuracy)}")
     gain = summary.gain
     judge = f"{summary.folds} folds" if summary.folds else "the validation split"
-    click.echo(
+    say(
         f"Twice the {summary.sizes[-1]:,} images would bring an accuracy of about {_written(summary.forecast)}, "
         f"{interval(100 * gain.value, 100 * gain.low, 100 * gain.high, 1, sign=True)} points, "
         f"if the curve goes on as it did; judged by {judge}, {summary.judged:,} images."
     )
     if summary.check:
-        click.echo(
+        say(
             f"The same forecast from half of them was {_written(summary.check)}; measured: "
             f"{summary.accuracies[-1].value:.3f}."
         )
-    click.echo(f"-> {out_dir}")
+    say(f"-> {out_dir}")
 
 
 def _written(one: "Estimate") -> str:

@@ -1,6 +1,7 @@
 """``headstart predict``: labels for photos."""
 
 import contextlib
+import io
 import json
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 import click
 
 from pipeline.inference.settings import PredictSettings
-from pipeline.wording import counted
+from pipeline.wording import counted, printable
 from stages.console import Stage, progress, tell, warn
 from stages.options.of_settings import options, settings_of
 
@@ -68,6 +69,8 @@ def _opened(output: str) -> Iterator[TextIO]:
     from pipeline.storage.atomic import published
 
     if output == "-":
+        if isinstance(sys.stdout, io.TextIOWrapper) and not sys.stdout.isatty():
+            sys.stdout.reconfigure(encoding="utf-8")  # as in a file, whatever the terminal's own is
         yield sys.stdout
     else:
         with published(Path(output)) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
@@ -134,18 +137,20 @@ def _json_lines(predictions: "Iterable[Prediction]", classes: Sequence[str], ask
 
 def _table(predictions: "Iterable[Prediction]", classes: Sequence[str], asked: "Asked", target: TextIO) -> int:
     failed = 0
-    width = max(map(len, [*classes, ABSTAINED]))
+    width = max(len(printable(label)) for label in [*classes, ABSTAINED])
     for found in predictions:
         failed += found.error is not None
         if not found.probabilities:
-            target.write(f"{'-':{width}}         {_name(found.path)}: {found.error}\n")
+            target.write(f"{'-':{width}}         {printable(f'{_name(found.path)}: {found.error}')}\n")
             continue
         best = max(found.probabilities.values()) if found.label is None else found.probabilities[found.label]
         told = found.familiarity
         familiar = "" if told is None else f"  familiarity {told.score:.3f}, {told.kind}"
-        target.write(f"{found.label or ABSTAINED:{width}}  {best:6.3f}  {_name(found.path)}{familiar}\n")
+        label, name = printable(found.label or ABSTAINED), printable(_name(found.path))
+        target.write(f"{label:{width}}  {best:6.3f}  {name}{familiar}\n")
         for one in found.nearest:
-            target.write(f"{'':{width}}  {one.similarity:6.3f}    like {one.path} ({one.label})\n")
+            like = printable(f"{one.path} ({one.label})")
+            target.write(f"{'':{width}}  {one.similarity:6.3f}    like {like}\n")
     return failed
 
 

@@ -8,7 +8,7 @@ import click
 from pipeline.photos.remote import Root
 from pipeline.photos.settings import PrepareSettings
 from pipeline.wording import counted
-from stages.console import Stage, progress, warn
+from stages.console import Stage, progress, say, warn
 from stages.options.of_settings import options, settings_of
 from stages.options.paths import PLACE
 
@@ -31,7 +31,7 @@ def prepare(images: Root, manifest: Path, **chosen: Any) -> None:
         warn(warning)
     splits = ", ".join(f"{split} {summary.images(split):,}" for split in ("train", "val", "test"))
     skipped = f", {summary.skipped:,} hidden or stray skipped" if summary.skipped else ""
-    click.echo(
+    say(
         f"{counted(summary.images(), 'image')} of {counted(len(summary.counts), 'class', 'classes')} ({splits}), "
         f"{summary.quarantined:,} quarantined{skipped} -> {manifest}"
     )

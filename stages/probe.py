@@ -8,7 +8,7 @@ import click
 from pipeline.features.settings import AUTO, ProbeSettings
 from pipeline.photos.remote import Root
 from pipeline.wording import counted, interval
-from stages.console import Stage, progress, warn
+from stages.console import Stage, progress, say, warn
 from stages.options.of_settings import options, settings_of
 from stages.options.paths import PLACE
 
@@ -30,7 +30,7 @@ def probe(images: Root, manifest: Path, cut_json: Path, **chosen: Any) -> None:
     settings = settings_of(ProbeSettings, chosen)
     if settings.cut != AUTO:
         layer, pooling = probe.echo(cut_json, settings)
-        click.echo(f"{layer} with {pooling}, as given -> {cut_json}")
+        say(f"{layer} with {pooling}, as given -> {cut_json}")
         return
     with progress("images") as advance:
         finding, contenders = probe.probe(images, manifest, cut_json, settings, progress=advance)
@@ -38,13 +38,13 @@ def probe(images: Root, manifest: Path, cut_json: Path, **chosen: Any) -> None:
         warn(warning)
     for one in contenders:
         judged = one.finding.recommendation.chosen
-        click.echo(
+        say(
             f"{one.name}: {interval(judged.accuracy, *judged.interval)}, "
             f"{one.images_per_second:,.0f} images a second, {one.seconds:,.0f} s for all {one.images:,}"
         )
     if contenders:
-        click.echo(results.preferred(contenders, settings.proof)[1])
-    click.echo(f"{counted(len(finding.judged), 'candidate')}: {finding.recommendation.why} -> {cut_json}")
+        say(results.preferred(contenders, settings.proof)[1])
+    say(f"{counted(len(finding.judged), 'candidate')}: {finding.recommendation.why} -> {cut_json}")
 
 
 if __name__ == "__main__":

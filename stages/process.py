@@ -1,6 +1,7 @@
 """What a command finds around it and may lose: its streams, its folder, and the signals that stop it."""
 
 import contextlib
+import io
 import os
 import signal
 import sys
@@ -118,3 +119,10 @@ def stoppable() -> Iterator[list[int]]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def take_any_letter() -> None:
+    """Let letters that a stream's encoding lacks stand as escapes: a class's name must not end a run."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")

@@ -10,7 +10,7 @@ from pipeline.photos.remote import Root
 from pipeline.report.settings import ReportSettings
 from pipeline.wording import counted
 from stages import history
-from stages.console import Stage, progress, warn
+from stages.console import Stage, progress, say, warn
 from stages.options.of_settings import options, settings_of
 from stages.options.paths import FILE, PLACE
 
@@ -68,7 +68,7 @@ def report(
         )
     for warning in (*summary.warnings, *(explain.warnings if explain else ())):
         warn(warning)
-    click.echo(
+    say(
         f"{counted(summary.pictures, 'picture')}, {summary.mapped:,} on the map, {summary.bytes / 1e6:.1f} MB -> {page}"
     )
 

@@ -8,7 +8,7 @@ from typing import Final
 import click
 
 from pipeline.wording import UNDEFINED, interval
-from stages.console import Stage, show_table
+from stages.console import Stage, say, show_table
 
 TITLES: Final = {"accuracy": "accuracy", "macro_f1": "macro F1", "log_loss": "log loss"}  # what fits 80 columns
 
@@ -25,7 +25,7 @@ def results(out_dirs: tuple[Path, ...]) -> None:
     folders, joined = compare.once_each(out_dirs)
     measured = {path: predictions_file.read_metrics(path) for path in folders}
     images = dict.fromkeys(f"{numbers['images']:,.0f}" for numbers in measured.values())  # most often one number
-    click.echo(f"test images: {', '.join(images)}; in brackets 95 % intervals\n")
+    say(f"test images: {', '.join(images)}; in brackets 95 % intervals\n")
     names = [path.name for path in measured]
     rows = [
         (path.name if names.count(path.name) == 1 else str(path), *(_cell(numbers, metric) for metric in TITLES))
@@ -33,7 +33,7 @@ def results(out_dirs: tuple[Path, ...]) -> None:
     ]
     show_table(("", *TITLES.values()), rows, right=())
     told = [f"{model} is {head}, joined to its base" for model, head in joined.items()]
-    click.echo("\n" + "\n".join([*told, *_where_to_go_on(measured)]))
+    say("\n" + "\n".join([*told, *_where_to_go_on(measured)]))
 
 
 def _cell(numbers: Mapping[str, float], metric: str) -> str:

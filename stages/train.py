@@ -13,7 +13,7 @@ from pipeline.heads.train import Score, TrainResult
 from pipeline.photos.splits import FEWEST_VAL
 from pipeline.stats.intervals import proportion
 from pipeline.wording import counted
-from stages.console import Stage, progress, warn
+from stages.console import Stage, progress, say, warn
 from stages.options.of_settings import given, options, settings_of
 from stages.options.paths import FILE, FOLDER
 
@@ -38,7 +38,7 @@ def train(manifest: Path, features: Path, head_dir: Path, report: Path | None, *
     for warning in summary.warnings:
         warn(warning)
     for line in (*_folded(summary), *_searched(summary), *_threshold(summary)):
-        click.echo(line)
+        say(line)
     scores = f"train accuracy {summary.train.accuracy:.3f}"
     if summary.val:
         scores += f", val accuracy {summary.val.accuracy:.3f}"
@@ -46,7 +46,7 @@ def train(manifest: Path, features: Path, head_dir: Path, report: Path | None, *
         scores += f", out-of-fold accuracy {_interval(summary.out_of_fold)}"
     if summary.calibrated:
         scores += f", temperature {summary.calibrated['temperature']:.3f}"
-    click.echo(f"{settings.head}: {summary.n_parameters:,} parameters, {scores} -> {head_dir}")
+    say(f"{settings.head}: {summary.n_parameters:,} parameters, {scores} -> {head_dir}")
 
 
 def _calibration(summary: TrainResult) -> dict[str, float]:

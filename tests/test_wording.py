@@ -2,7 +2,7 @@ import math
 
 import pytest
 
-from pipeline.wording import Pace, counted, duration, interval, number
+from pipeline.wording import Pace, aligned, counted, duration, interval, number, printable, printable_lines
 
 
 @pytest.mark.parametrize(("count", "text"), [(0, "0 copies"), (1, "1 copy"), (2, "2 copies"), (1000, "1,000 copies")])
@@ -52,3 +52,24 @@ def test_another_count_of_the_same_work_is_measured_by_itself() -> None:
 )
 def test_a_time_has_the_unit_in_which_it_is_two_or_more(seconds: float, text: str) -> None:
     assert duration(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("\x1b[2Jgone", r"\x1b[2Jgone"),
+        ("\x9b2J", r"\x9b2J"),
+        ("a\rb\nc\td", r"a\rb\nc\td"),
+        ("jpg.\u202egnp", r"jpg.\u202egnp"),
+        ("\udcff", r"\udcff"),
+        ("\u2028", r"\u2028"),
+        ("Katze 猫 قطة 👩\u200d🚀", "Katze 猫 قطة 👩\u200d🚀"),
+    ],
+)
+def test_what_a_terminal_would_obey_stands_as_an_escape_and_letters_as_they_are(text: str, shown: str) -> None:
+    assert printable(text) == shown
+    assert aligned(["name"], [[text]], ()) == f"name\n{shown}"
+
+
+def test_lines_of_a_text_stay_lines() -> None:
+    assert printable_lines("a\n\tb\x1b") == "a\n\tb\\x1b"

@@ -4,7 +4,7 @@ import html
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
-from pipeline.wording import aligned
+from pipeline.wording import aligned, printable_lines
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Table:
     def __str__(self) -> str:
         """Return aligned text."""
         lines = [aligned(self.header, self.rows, self.right)] if self.rows else []
-        return "\n".join([self.title, *lines, *self.notes])
+        return printable_lines("\n".join([self.title, *lines, *self.notes]))
 
     def _repr_html_(self) -> str:
         """Return HTML, as a notebook shows it."""

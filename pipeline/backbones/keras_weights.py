@@ -12,16 +12,10 @@ Three layouts are HDF5 files; a ``.keras`` file is a zip archive that holds one 
 A base is looked for wherever it can be: as the whole file, as the lower part of a flat model, or as a nested model.
 It is found where the arrays of *every* layer have the expected shapes in the expected order.
 
-HDF5 can make a file read other files (external storage, external links, virtual datasets: CVE-2026-1669) and declare
-shapes that fill the memory. So links and foreign storage are refused anywhere in the file, and nothing is read whose
-shape is not the expected one.
+Nothing is read whose shape is not the expected one.
 """
 
-import contextlib
 import itertools
-import shutil
-import tempfile
-import zipfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,15 +25,11 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.backbones import layer_graph
+from pipeline.backbones import layer_graph, weights_file
 from pipeline.backbones.builder import automatic_number, snake_case
 from pipeline.errors import StorageError, WeightsError
 
-ARCHIVE_MEMBER = "model.weights.h5"
-MAX_EXPANSION = 100  # an archive member larger than this many times its compressed size is no weights file
 CONTAINERS = ("layers", "_layer_checkpoint_dependencies")  # the second: the name used by Keras 2.13
-HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
-ZIP_MAGIC = b"PK\x03\x04"
 
 
 @dataclass(frozen=True)
@@ -52,12 +42,6 @@ class Mismatch:
 
 Pairs = list[tuple[Any, list[h5py.Dataset]]]
 """Each layer of the base with its arrays in the file, in the order of ``layer.weights``."""
-
-
-def is_weights_file(path: Path) -> bool:
-    """Whether the file begins as HDF5 or as a zip archive does."""
-    with path.open("rb") as file:
-        return file.read(len(HDF5_MAGIC)).startswith((HDF5_MAGIC, ZIP_MAGIC))
 
 
 def read(path: Path, base: Any) -> list[tuple[Any, list[NDArray[Any]]]]:
@@ -82,65 +66,18 @@ def read(path: Path, base: Any) -> list[tuple[Any, list[NDArray[Any]]]]:
         first layer that does not fit, with the expected and the received shapes.
     """
     try:
-        with _opened(path) as file:
-            _refuse_references(file)
+        with weights_file.opened(path) as file:
             return [(layer, [_array(array) for array in arrays]) for layer, arrays in _match(file, base)]
+    except StorageError:
+        raise
     except WeightsError as error:
         raise WeightsError(f"{path}: {error}") from error
-    except (OSError, zipfile.BadZipFile, KeyError, RuntimeError, TypeError, ValueError) as error:
-        # What h5py raises for a damaged file depends on the byte that is wrong.
-        reason = " ".join(str(error).split())
+    except Exception as error:
+        # What h5py and zipfile raise for a damaged file, or one made to confuse, depends on the byte that is wrong.
+        reason = " ".join(str(error).split()) or type(error).__name__
         raise WeightsError(
             f"{path}: expected a Keras weights file, received one that cannot be read: {reason}"
         ) from error
-
-
-@contextlib.contextmanager
-def _opened(path: Path) -> Iterator[h5py.File]:
-    with contextlib.ExitStack() as stack:
-        source: Any = path
-        if zipfile.is_zipfile(path):
-            archive = stack.enter_context(zipfile.ZipFile(path))
-            source = stack.enter_context(tempfile.TemporaryFile())  # HDF5 seeks, which a compressed member cannot
-            _extract(archive, source)
-        yield stack.enter_context(h5py.File(source, "r"))
-
-
-def _extract(archive: zipfile.ZipFile, target: Any) -> None:
-    if ARCHIVE_MEMBER not in archive.namelist():
-        raise WeightsError(f"expected an archive with {ARCHIVE_MEMBER}, received {', '.join(archive.namelist()[:5])}")
-    member = archive.getinfo(ARCHIVE_MEMBER)
-    if member.file_size > MAX_EXPANSION * member.compress_size:
-        raise WeightsError(f"expected weights, received a member that expands {MAX_EXPANSION}-fold and more")
-    try:
-        with archive.open(member) as compressed:
-            shutil.copyfileobj(compressed, target)
-            target.flush()
-    except OSError as error:
-        raise StorageError(
-            f"{tempfile.gettempdir()}: cannot unpack weights there: {error.strerror or error}"
-        ) from error
-
-
-def _refuse_references(file: h5py.File) -> None:
-    """Raise WeightsError if anything in the file refers to another place, in this file or outside it."""
-    seen, waiting = set(), [file["/"]]
-    while waiting:
-        group = waiting.pop()
-        for name in group:
-            link = group.get(name, getlink=True)
-            if not isinstance(link, h5py.HardLink):
-                kind = "broken link" if link is None else type(link).__name__
-                raise WeightsError(f"expected arrays, received a link ({kind}) at {group.name}: {name}")
-            item = group[name]
-            if isinstance(item, h5py.Dataset):
-                if item.external or item.is_virtual:
-                    raise WeightsError(f"expected arrays in the file itself, received foreign storage at {item.name}")
-            elif isinstance(item, h5py.Group):
-                address = h5py.h5o.get_info(item.id).addr
-                if address not in seen:  # hard links can form a circle
-                    seen.add(address)
-                    waiting.append(item)
 
 
 def _array(dataset: h5py.Dataset) -> NDArray[Any]:
@@ -175,7 +112,9 @@ def _flat(stored: Sequence[tuple[str, list[tuple[str, h5py.Dataset]]]], base: An
     """Compare layer by layer, as Keras does, starting at each stored layer: others may come before and after."""
     expected = [layer for layer in base.layers if layer.weights]
     for start in range(max(1, len(stored) - len(expected) + 1)):
-        candidates = [(name, [array for _, array in weights]) for name, weights in stored[start:]]
+        candidates = [
+            (name, [array for _, array in weights]) for name, weights in stored[start : start + len(expected)]
+        ]
         yield _compare(expected, candidates)
 
 
@@ -221,6 +160,8 @@ def _names(group: h5py.Group, attribute: str) -> list[str]:
     else:
         numbered = (f"{attribute}{number}" for number in itertools.count())
         parts = [group.attrs[name] for name in itertools.takewhile(lambda name: name in group.attrs, numbered)]
+    if sum(map(len, parts)) > weights_file.MAX_OBJECTS:
+        raise WeightsError(f"expected weights, received more than {weights_file.MAX_OBJECTS:,} names in {attribute}")
     return [name.decode() if isinstance(name, bytes) else str(name) for part in parts for name in part]
 
 

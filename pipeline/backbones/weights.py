@@ -1,17 +1,17 @@
 """Which weights a base gets: find their file, tell its identity, and load them."""
 
 import os
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from pipeline.backbones import builder, efficientnet_lite, keras_weights
+from pipeline.backbones import builder, efficientnet_lite, keras_weights, weights_file
 from pipeline.backbones.backbone import Backbone
 from pipeline.errors import InputError, WeightsError
 from pipeline.storage import digests
+from pipeline.storage.cache_folder import KERAS
 
 IMAGENET = "imagenet"
 NONE = "none"
@@ -140,7 +140,7 @@ def _given(weights: str) -> Path:
     path = Path(weights)
     if not path.is_file():
         raise WeightsError.of("weights", f"{IMAGENET}, {NONE} or a file", f"{weights!r}, which is not there")
-    if path.name != efficientnet_lite.FILE and not keras_weights.is_weights_file(path):
+    if path.name != efficientnet_lite.FILE and not weights_file.is_weights_file(path):
         raise WeightsError(f"{path}: expected a Keras weights file (.h5, .weights.h5 or .keras), received another kind")
     return path
 
@@ -187,11 +187,10 @@ def _fetch(backbone: Backbone, size: int, alpha: float) -> str:
 
 
 def _keras_folders() -> list[Path]:
-    """List the folders of Keras' cache, as Keras finds them: its home, and the fallback if that is read-only."""
-    fallback = Path(tempfile.gettempdir()) / ".keras"
-    if "KERAS_HOME" in os.environ:
-        home = Path(os.environ["KERAS_HOME"]).expanduser()
-    else:
-        user = Path("~").expanduser()
-        home = user / ".keras" if os.access(user, os.W_OK) else fallback
-    return [folder / "models" for folder in dict.fromkeys((home, fallback))]
+    """List the folders where Keras may have put weights: its home, and what it has for one where none is named.
+
+    Where a user's home is read-only, Keras would take the system's folder for temporary files. Everybody may write
+    there, so what lies there is nobody's weights.
+    """
+    named = [Path(os.environ[KERAS]).expanduser()] if KERAS in os.environ else []
+    return [folder / "models" for folder in dict.fromkeys((*named, Path("~").expanduser() / ".keras"))]

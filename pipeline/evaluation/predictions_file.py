@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from pipeline.errors import ArtefactError
 from pipeline.photos.manifest import leaves_root
+from pipeline.storage import csv_cells
 from pipeline.storage.atomic import publish_csv, published
 from pipeline.storage.json_files import Document, fields_of, number, whole
 
@@ -160,7 +161,7 @@ def read_predictions(out_dir: Path) -> Predictions:
     path = out_dir / PREDICTIONS
     try:
         with path.open(encoding="utf-8", newline="") as file:
-            header, *rows = csv.reader(file, strict=True)
+            header, *rows = ([*map(csv_cells.plain, row)] for row in csv.reader(file, strict=True))
         found = _parsed(header, rows)
     except (OSError, ValueError, csv.Error) as error:
         raise ArtefactError(

@@ -9,8 +9,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.errors import ArtefactError, InputError
-from pipeline.export import bundle, runtimes
+from pipeline.errors import ArtefactError, HeadstartError, InputError
+from pipeline.export import allowed_operations, bundle, runtimes
 from pipeline.export.bundle import Exported
 from pipeline.export.formats import FORMATS, Format
 from pipeline.storage.json_files import LONGEST
@@ -75,6 +75,7 @@ class ExportedEngine:
         self.row_shape: tuple[int, ...] = (len(exported.classes),)
         self._path = exported.directory / row.path
         with self._refusing():
+            allowed_operations.require_harmless(self._path, row.runtime)
             self._run = runtimes.opened(self._path)
 
     def run(self, batches: Iterable[NDArray[np.uint8]]) -> Iterator[NDArray[np.float32]]:
@@ -98,7 +99,7 @@ class ExportedEngine:
         """Turn whatever a runtime raises of a file into an error that names the file."""
         try:
             yield
-        except (ImportError, MemoryError):
+        except (ImportError, MemoryError, HeadstartError):
             raise
         except Exception as error:
             told = " ".join(str(error).split())[:LONGEST] or type(error).__name__
@@ -109,9 +110,14 @@ class ExportedEngine:
 
 
 def _is_installed(row: Format) -> bool:
-    return importlib.util.find_spec(runtimes.MODULES[FORMATS[row.name].runtime]) is not None
+    return all(importlib.util.find_spec(name) for name in _modules(row))
+
+
+def _modules(row: Format) -> list[str]:
+    """Return what it takes to run a format: its runtime and, for ONNX, what reads the file before it is loaded."""
+    return [runtimes.MODULES[row.runtime], *(["onnx"] if row.runtime == "onnxruntime" else [])]
 
 
 def _wanted(rows: list[Format]) -> str:
-    names = sorted({runtimes.MODULES[row.runtime] for row in rows})
+    names = sorted({" and ".join(_modules(row)) for row in rows})
     return f"expected {' or '.join(names)} to run it, received none: pip install 'headstart[export]'"

@@ -1,6 +1,8 @@
 """The model card: what was exported, what it was measured to do, what it is not for, and how to call it."""
 
+import html
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,10 +17,11 @@ from pipeline.models.model import Model
 from pipeline.photos import manifest
 from pipeline.photos.splits import SPLITS
 from pipeline.storage.digests import of_file
-from pipeline.wording import counted, interval, number
+from pipeline.wording import counted, interval, number, printable
 
 PHOTO: Final = 'PIL.ImageOps.exif_transpose(PIL.Image.open("photo.jpg")).convert("RGB")'
 NAMED: Final = 'print(dict(zip(json.load(open("classes.json", encoding="utf-8")), probabilities.tolist())))'
+MARKDOWN: Final = re.compile(r"[\\`*_{}\[\]()!|~:@]")  # what acts in a line, besides HTML's own characters
 ARITHMETIC: Final = {"": "float32", "dynamic": "float32, weights of 8 bits", "int8": "8 bits"}
 SQUARES: Final = {
     "squash": "{photo}.resize(({size}, {size}), PIL.Image.Resampling.BILINEAR)",
@@ -45,13 +48,15 @@ CALLS: Final = {
         'probabilities = run(pixels=numpy.asarray(photo)[None])["probabilities"][0]',
     ),
     "onnxruntime": (
-        "import json, numpy, onnxruntime, PIL.Image, PIL.ImageOps",
+        'import json, numpy, os, PIL.Image, PIL.ImageOps; os.environ["ORT_DISABLE_TELEMETRY"] = "1"',
+        "import onnxruntime  # after its telemetry is off",
         "photo = {photo}",
         'session = onnxruntime.InferenceSession("{path}")',
         'probabilities = session.run(["probabilities"], {{"pixels": numpy.asarray(photo)[None]}})[0][0]',
     ),
     "openvino": (
-        "import json, numpy, openvino, PIL.Image, PIL.ImageOps",
+        'import json, numpy, PIL.Image, PIL.ImageOps, sys; sys.modules["openvino_telemetry"] = None',
+        "import openvino  # after its telemetry is off",
         "photo = {photo}",
         'model = openvino.Core().compile_model("{path}", "CPU", {{"INFERENCE_PRECISION_HINT": "f32"}})',
         'probabilities = model(numpy.asarray(photo)[None])["probabilities"][0]',
@@ -84,7 +89,7 @@ class Facts:
 
 
 def snippet(row: Format, *, size: int, geometry: str) -> str:
-    """Return five lines of Python that call one format on ``photo.jpg`` in the folder of the export."""
+    """Return a few lines of Python that call one format on ``photo.jpg`` in the folder of the export."""
     photo = PHOTO if row.size == "any" else SQUARES[geometry].format(photo=PHOTO, size=size)
     lines = [line.format(photo=photo, path=row.path) for line in CALLS[row.runtime]]
     return "\n".join([*lines, NAMED])
@@ -124,7 +129,7 @@ def _what(model: Model) -> list[str]:
     source = f"weights with sha256 `{weights}`" if weights else "which began with random weights"
     return [
         f"A network from an image to the probabilities of {len(model.classes)} classes: {_listed(model.classes)}.",
-        f"Its base is {made['backbone']['name']}, {source}; {trained}. "
+        f"Its base is {_text(made['backbone']['name'])}, {source}; {trained}. "
         f"sha256 of the model's `model.json`: `{model.identity}`.",
         "",
         f"It sees squares of {model.size} px, made from RGB of 8 bits by the geometry `{made['resize']}` and an "
@@ -139,7 +144,7 @@ def _data(facts: Facts) -> list[str]:
     counts = table.counts()
     lines = ["| class | " + " | ".join(SPLITS) + " |", "|---|" + "---:|" * len(SPLITS)]
     for label, of_split in counts.items():
-        lines.append(f"| {_cell(label)} | " + " | ".join(f"{of_split[split]:,}" for split in SPLITS) + " |")
+        lines.append(f"| {_text(label)} | " + " | ".join(f"{of_split[split]:,}" for split in SPLITS) + " |")
     digest = of_file(facts.manifest_path)
     return [f"{len(table):,} images, by a manifest with sha256 `{digest}`:", "", *lines]
 
@@ -164,7 +169,7 @@ def _metrics(evaluation: Path | None) -> list[str]:
             continue
         low, high = numbers.get(f"{name}_low"), numbers.get(f"{name}_high")
         written = number(value) if low is None or high is None else interval(value, low, high)
-        lines.append(f"| {name.replace('_', ' ')} | {written} |")
+        lines.append(f"| {_text(name.replace('_', ' '))} | {written} |")
     return [f"On {numbers['images']:,} test images, which had no part in training:", "", *lines]
 
 
@@ -176,8 +181,8 @@ def _calibration(model: Model) -> list[str]:
         first = "The probabilities are those of the head; no temperature was fitted."
     if threshold:
         second = (
-            f"An image is given the label `{threshold['positive']}` from a probability of {threshold['value']:.4f} on. "
-            "The graph does not decide: it gives probabilities."
+            f"An image is given the label {_text(threshold['positive'])} from a probability of "
+            f"{threshold['value']:.4f} on. The graph does not decide: it gives probabilities."
         )
     else:
         second = "The label of an image is its most probable class."
@@ -241,13 +246,20 @@ def _limits(model: Model, formats: Sequence[Format]) -> list[str]:
         )
     if any(row.size == "model" for row in formats):
         limits.append("The int8 file takes squares of the model's size, and its probabilities come in steps of 1/256.")
+    limits.append(
+        "A graph is a program: the lines above run whatever a file holds, and TensorFlow and Keras let it read and "
+        "write files. So run these files only if you would run a program of whoever gave them to you. Headstart, "
+        "where it predicts or serves, refuses a graph that does more than compute."
+    )
     return [f"* {limit}" for limit in limits]
 
 
 def _listed(classes: Sequence[str]) -> str:
-    shown = ", ".join(f"`{label}`" for label in classes[:20])
+    shown = ", ".join(_text(label) for label in classes[:20])
     return shown if len(classes) <= 20 else f"{shown} and {len(classes) - 20} more"
 
 
-def _cell(text: str) -> str:
-    return " ".join(text.replace("|", "\\|").split())
+def _text(name: str) -> str:
+    """Return a name such that Markdown shows it and does nothing with it: no HTML, link, code or table."""
+    escaped = html.escape(" ".join(printable(name, kept="\n").split()))
+    return MARKDOWN.sub(lambda found: f"&#{ord(found[0])};", escaped)

@@ -11,6 +11,7 @@ then has for each ``…_probabilities`` (n + 3, K), the last three of the first 
 """
 
 import os
+import socket
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -121,6 +122,7 @@ def _litert(path: Path) -> Run:
 
 
 def _onnxruntime(path: Path) -> Run:
+    os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # else it notes a device in the user's home and calls its maker
     import onnxruntime
 
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
@@ -152,6 +154,7 @@ _OPEN: Final[dict[str, Callable[[Path], Run]]] = {
 
 def main(model: str, work: str, out: str, repeated: str, *kinds: str) -> None:
     """Run one image after another through a model and time each call; then the first, so often, in one call."""
+    socket.has_ipv6 = False  # else what TensorFlow imports opens a socket to find out
     found: dict[str, NDArray[Any]] = {}
     for kind in kinds:
         run: Any = opened_for_files(Path(model)) if kind == "files" else opened(Path(model))

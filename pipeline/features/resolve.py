@@ -16,6 +16,7 @@ from pipeline.backbones.engines.engine import Engine, choose, described
 from pipeline.backbones.settings import EngineName, Precision
 from pipeline.backbones.weights import Weights, find_weights, load
 from pipeline.features import spec
+from pipeline.features.cache import kept_graphs
 from pipeline.features.probe import cut_file
 from pipeline.features.settings import FeatureSettings, Pooling
 from pipeline.photos import decode
@@ -24,6 +25,7 @@ from pipeline.storage.json_files import TEXT, Document, Field, maybe, number, ob
 
 EXTRACTOR_VERSION: Final = 1
 LARGEST_ALPHA: Final = 10
+GRAPHS: Final = kept_graphs.FOLDER
 TRUNK: Final[Mapping[str, Field]] = {
     "size": whole(1),
     "resize": one_of(*get_args(Geometry)),
@@ -148,7 +150,7 @@ def open_engine(plan: Plan, *, batch_size: int, cache: Path | None, prompt: bool
         base = load(plan.backbone, size=plan.size, alpha=alpha, weights=plan.weights)
         return cutting.trunk(plan.backbone, base, cut=plan.spec["cut"], pooling=plan.spec["pooling"])
 
-    kept = cache and cache / "graphs" / spec.identity(plan.spec)
+    kept = cache and cache / GRAPHS / spec.identity(plan.spec)
     return engine.open_engine(
         plan.engine, build, batch_size=batch_size, precision=plan.spec["precision"], kept=kept, prompt=prompt
     )

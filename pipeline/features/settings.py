@@ -1,6 +1,5 @@
 """What a user can ask of `probe` and `extract`; the defaults stand here and nowhere else."""
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -8,25 +7,12 @@ from typing import Any, Final, Literal
 from pipeline.backbones.settings import EngineName, Precision, batch_size_setting, engine_setting
 from pipeline.photos.settings import Geometry, Policy
 from pipeline.setting import Need, group, setting
+from pipeline.storage.cache_folder import default_cache
 
 Pooling = Literal["avg", "max", "grid2", "grid3", "flatten", "none"]
 AUTO: Literal["auto"] = "auto"
 DASK: Final = (Need("executor", ("dask",)),)
 PROBED: Final = (Need("cut", (AUTO,)),)
-
-
-def default_cache(start: Path | None = None) -> Path:
-    """Return ``$HEADSTART_CACHE``, else ``.headstart`` in the main checkout around `start`, the current folder.
-
-    The temporary checkouts of DVC experiments lie inside the main one (``.dvc/tmp/exps/…``), so the outermost folder
-    with a ``.dvc`` in it is meant. Without one it is `start` itself.
-    """
-    named = os.environ.get("HEADSTART_CACHE")
-    if named:
-        return Path(named)
-    start = (start or Path.cwd()).resolve()
-    checkouts = [folder for folder in (start, *start.parents) if (folder / ".dvc").is_dir()]
-    return (checkouts[-1] if checkouts else start) / ".headstart"
 
 
 def cache_setting() -> Any:

@@ -284,7 +284,7 @@ class ModelClassifier(Classifier):
             build,
             batch_size=self.runtime.batch_size,
             precision=self.runtime.precision or "float32",
-            kept=self.runtime.cache and self.runtime.cache / "graphs" / name,
+            kept=self.runtime.cache and self.runtime.cache / resolve.GRAPHS / name,
             prompt=prompt,
         )
 

@@ -17,6 +17,7 @@ from pipeline.photos.source import (
     canonical,
     split_word,
 )
+from pipeline.storage import csv_cells
 
 
 def from_csv(path: Path, root: Root) -> Source:
@@ -69,7 +70,7 @@ def _rows(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
                     raise InputError(
                         f"{path}, line {reader.line_num}: expected {len(header)} fields, received {len(fields)}"
                     )
-                row = dict(zip(header, fields, strict=True))
+                row = dict(zip(header, map(csv_cells.plain, fields), strict=True))
                 yield (
                     reader.line_num,
                     {

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from pipeline.errors import ArtefactError
 from pipeline.photos.splits import FEWEST_VAL, SPLITS
+from pipeline.storage import csv_cells
 from pipeline.storage.atomic import publish_csv
 
 QUARANTINE: Final = "quarantine.csv"  # beside the manifest: what was not accepted
@@ -190,7 +191,7 @@ def _read_csv(path: Path) -> Iterator[tuple[int, list[str]]]:
             if tuple(header) != COLUMNS:
                 raise ArtefactError(f"{path}, line 1: expected {','.join(COLUMNS)}, received {','.join(header)!r}")
             for fields in reader:
-                yield reader.line_num, fields
+                yield reader.line_num, [*map(csv_cells.plain, fields)]
     except FileNotFoundError:
         raise ArtefactError(
             f"{path}: expected a manifest, as 'prepare' writes it, received nothing of that name"

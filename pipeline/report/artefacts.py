@@ -18,7 +18,7 @@ from pipeline.features.probe.cut_file import CUT
 from pipeline.heads import training_time
 from pipeline.heads.store import HEAD, HEAD_FILE
 from pipeline.models.model import MODEL, MODEL_FILE
-from pipeline.storage import json_files
+from pipeline.storage import csv_cells, json_files
 from pipeline.storage.json_files import whole
 
 Row = dict[str, str]
@@ -112,7 +112,7 @@ def rows(path: Path, columns: Sequence[str], step: str, *, optional: bool = Fals
         return []
     try:
         with path.open(encoding="utf-8", newline="") as file:
-            header, *lines = [*csv.reader(file, strict=True)] or [[]]
+            header, *lines = [[*map(csv_cells.plain, line)] for line in csv.reader(file, strict=True)] or [[]]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise ArtefactError(f"{path}: expected a table written by `hs.{step}`, received: {error}") from error
     if missing := [column for column in columns if column not in header]:

@@ -9,6 +9,7 @@ import csv
 import fcntl
 import functools
 import os
+import re
 import secrets
 import shutil
 import tempfile
@@ -16,8 +17,11 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Final, TextIO
 
+from pipeline.storage.csv_cells import guarded
+
 MARK: Final = ".headstart"  # in the names of what is written aside, so that nothing of a user's is taken for it
 LONGEST_STEM: Final = 100  # bytes of a name in that of its file aside: a system allows 255, some only 143
+_SPECIAL: Final = re.compile(r"[\r;\t]")
 
 
 @contextlib.contextmanager
@@ -155,7 +159,7 @@ def _short(name: str) -> str:
 
 
 def publish_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Publish rows as UTF-8 CSV such that any text, line ends among them, is read again as it was.
+    """Publish rows as UTF-8 CSV such that any text is read again as it was, by `csv.reader` and `csv_cells.plain`.
 
     Parameters
     ----------
@@ -174,13 +178,15 @@ def publish_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[objec
 
 
 def row_writer(file: TextIO) -> Callable[[Sequence[object]], object]:
-    """Return what writes a row of CSV such that it is read again as it was; the file is open with newline=""."""
+    """Return what writes a row of CSV, as `publish_csv` does, to a file that is open with newline=""."""
     plain = csv.writer(file, lineterminator="\n")
     quoted = csv.writer(file, lineterminator="\n", quoting=csv.QUOTE_ALL)
 
     def write(row: Sequence[object]) -> object:
-        # The writer does not quote a carriage return unless it ends lines, but the reader takes one for an end.
-        return (quoted if any("\r" in str(value) for value in row) else plain).writerow(row)
+        # The writer does not quote a carriage return unless it ends lines, but the reader takes one for an end. Some
+        # spreadsheets take a semicolon, or a tab, for the end of a cell: behind it a formula could begin.
+        special = any(_SPECIAL.search(str(value)) for value in row)
+        return (quoted if special else plain).writerow([*map(guarded, row)])
 
     return write
 

@@ -13,7 +13,7 @@ import pytest
 from keras import layers
 from keras.src.legacy.saving import legacy_h5_format
 
-from pipeline.backbones import efficientnet_lite, keras_weights
+from pipeline.backbones import efficientnet_lite, weights_file
 from pipeline.backbones.table import BACKBONES, find
 from pipeline.backbones.weights import IMAGENET_STDDEV, Weights, find_weights, load, offline_path
 from pipeline.errors import InputError, StorageError, WeightsError
@@ -413,7 +413,7 @@ def test_every_row_can_say_whether_it_is_offline(keras_home):
 
 def test_weights_files_are_told_by_their_first_bytes(tmp_path):
     (tmp_path / "text.h5").write_text("no HDF5")
-    assert not keras_weights.is_weights_file(tmp_path / "text.h5")
+    assert not weights_file.is_weights_file(tmp_path / "text.h5")
 
 
 def test_a_full_disk_for_temporary_files_is_named_and_not_the_weights(
@@ -426,3 +426,26 @@ def test_a_full_disk_for_temporary_files_is_named_and_not_the_weights(
         monkeypatch.setattr(tempfile, "TemporaryFile", lambda: full)
         with pytest.raises(StorageError, match=named):
             loaded("vgg16", tmp_path / "model.keras")
+
+
+def test_a_file_in_the_system_s_folder_for_temporary_files_is_nobody_s_weights(tmp_path, monkeypatch):
+    """Everybody may write there. Keras would take it for its home where the user's is read-only."""
+    name = find("vgg16").weights_file(size=224, alpha=1.0)
+    (tmp_path / "home").mkdir(mode=0o500)
+    for folder in (".keras", "fallback/.keras"):
+        (tmp_path / folder / "models").mkdir(parents=True)
+        (tmp_path / folder / "models" / name).write_bytes(b"weights of a stranger")
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setattr("os.access", lambda *_, **__: False)
+    for folder in (tmp_path, tmp_path / "fallback"):
+        monkeypatch.setattr("tempfile.gettempdir", lambda folder=folder: str(folder))
+        assert offline_path(find("vgg16"), size=224, alpha=1.0) is None
+
+
+def test_weights_in_the_user_s_own_folder_of_keras_are_found_beside_those_in_the_cache(tmp_path, monkeypatch):
+    name = find("vgg16").weights_file(size=224, alpha=1.0)
+    path = tmp_path / ".keras/models" / name
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"weights")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert offline_path(find("vgg16"), size=224, alpha=1.0) == path

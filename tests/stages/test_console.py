@@ -1,5 +1,6 @@
 import io
 import logging
+import os
 import re
 import subprocess
 import sys
@@ -283,3 +284,49 @@ def test_advice_to_programmers_is_kept_from_the_user_and_nothing_else_and_only_w
     assert CliRunner().invoke(command).exit_code == 0
     assert seen == [False, False, True]
     assert log.filter(many)
+
+
+NAME = "a\x1b]0;title\x07\u202eb"
+SHOWN = r"a\x1b]0;title\x07\u202eb"
+
+
+def test_a_name_cannot_act_on_a_terminal_wherever_it_is_printed() -> None:
+    @click.command(cls=Stage)
+    @click.argument("how")
+    def naming(how: str) -> None:
+        console.warn(NAME)
+        console.tell(NAME)
+        LOGGER.warning(NAME)
+        console.say(NAME)
+        console.show_table(["class"], [[NAME]], right=())
+        kinds = {"ours": InputError, "system": FileNotFoundError, "click": click.ClickException}
+        raise kinds[how](NAME) if how != "system" else FileNotFoundError(2, "nothing", NAME)
+
+    for how in ("ours", "system", "click"):
+        result = CliRunner().invoke(naming, [how])
+        assert result.exit_code == 1
+        assert (result.stdout.count(SHOWN), result.stderr.count(SHOWN)) == (2, 4)
+    result = CliRunner().invoke(naming, [f"--{NAME}"])
+    assert result.exit_code == 2
+    assert not {"\x1b", "\x07", "\u202e"} & set(result.output)
+
+
+def test_no_command_prints_past_what_makes_names_harmless() -> None:
+    for path in (ROOT / "stages").rglob("*.py"):
+        if path.stem not in ("console", "completion"):  # completion prints what click made, for a shell
+            assert not re.search(r"click\.s?echo\(|\bprint\(", path.read_text()), path
+
+
+def test_a_class_that_the_terminal_s_encoding_lacks_ends_no_run() -> None:
+    program = (
+        "import click; from stages import console\n"
+        "@click.command(cls=console.Stage)\n"
+        "def told():\n"
+        "    console.warn('猫'); console.say('猫'); console.show_table(['猫'], [['猫']], right=())\n"
+        "told()"
+    )
+    environment = os.environ | {"PYTHONIOENCODING": "latin-1"}
+    ran = subprocess.run([sys.executable, "-c", program], capture_output=True, cwd=ROOT, env=environment)
+    assert ran.returncode == 0, ran.stderr
+    assert ran.stdout.count(rb"\u732b") == 3
+    assert ran.stderr.count(rb"\u732b") == 1

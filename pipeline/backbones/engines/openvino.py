@@ -14,16 +14,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.backbones import without_telemetry
-from pipeline.errors import HeadstartError
+from pipeline.errors import ArtefactError, HeadstartError
 from pipeline.storage import digests
 from pipeline.storage.atomic import published_folder
-from pipeline.storage.json_files import SHA256, Document
+from pipeline.storage.json_files import SHA256, TEXT, Document, maybe
 
 HINTS: Final = {"float32": "f32", "bfloat16": "bf16", "float16": "f16"}
 CAPABILITIES: Final = {"float32": "FP32", "bfloat16": "BF16", "float16": "FP16"}
 GRAPH_FILES: Final = ("model.xml", "model.bin")
 DIGESTS_FILE: Final = "digests.json"
-KEPT: Final = Document("the digests of a graph", "`hs.extract`", dict.fromkeys(GRAPH_FILES, SHA256))
+MADE_FOR: Final = "made_for"  # in the file of digests: the folder that the graph was made for
+KEPT: Final = Document(
+    "the digests of a graph", "`hs.extract`", {**dict.fromkeys(GRAPH_FILES, SHA256), MADE_FOR: maybe(TEXT)}
+)
 # Images in one run of a graph. The maps of four stay in a core's own cache, those of 32 do not: EfficientNet-Lite0 runs
 # 1.2 times as fast so at float32 and 1.3 times at bfloat16; no network of the table was seen to lose.
 GRAPH_IMAGES: Final = 4
@@ -223,20 +226,38 @@ def _keep(model: Any, folder: Path) -> None:
     with published_folder(folder) as written:
         openvino.save_model(model, written / GRAPH_FILES[0], compress_to_fp16=False)
         found = {name: digests.of_file(written / name) for name in GRAPH_FILES}
-        (written / DIGESTS_FILE).write_text(json.dumps(found))
+        (written / DIGESTS_FILE).write_text(json.dumps({**found, MADE_FOR: _identity(folder)}))
 
 
 def _read(folder: Path) -> Any:
-    """Return the graph kept in a folder; None if there is none, or not as it was written, which removes it."""
+    """Return the graph kept in a folder; None if there is none for this folder, as it was written: others go."""
     openvino = without_telemetry.openvino()
 
     if not folder.exists():
         return None
     try:
-        kept = KEPT.read(folder / DIGESTS_FILE)
-        if all(kept[name] == digests.of_file(folder / name) for name in GRAPH_FILES):
+        if KEPT.read(folder / DIGESTS_FILE).get(MADE_FOR) == _identity(folder) and not is_damaged(folder):
             return openvino.Core().read_model(folder / GRAPH_FILES[0])
     except (HeadstartError, OSError, RuntimeError):
         pass
     shutil.rmtree(folder, ignore_errors=True)
     return None
+
+
+def is_damaged(folder: Path) -> bool:
+    """Whether a kept graph is not as it was written, or was made for another folder. OpenVINO is not loaded.
+
+    A graph from before folders were noted is sound by its digests, and made anew when it is wanted.
+    """
+    try:
+        kept = KEPT.read(folder / DIGESTS_FILE)
+        return kept.get(MADE_FOR) not in (None, _identity(folder)) or any(
+            kept[name] != digests.of_file(folder / name) for name in GRAPH_FILES
+        )
+    except (ArtefactError, FileNotFoundError):
+        return True
+
+
+def _identity(folder: Path) -> str:
+    """Return what tells one kept graph from another: the names of the trunk and of the engine with its version."""
+    return f"{folder.parent.name}/{folder.name}"

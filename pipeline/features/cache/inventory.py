@@ -4,7 +4,7 @@ import contextlib
 import hashlib
 import shutil
 import uuid
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from pipeline.errors import ArtefactError, BusyError, InputError, StorageError
 from pipeline.features import spec
-from pipeline.features.cache import row_cache, shard_files
+from pipeline.features.cache import kept_graphs, row_cache, shard_files
 from pipeline.features.cache.row_cache import RowCache
 from pipeline.features.cache.shard import Shard
 from pipeline.storage import locks
@@ -138,14 +138,14 @@ def find(cached: Collection[Cached], digits: str) -> Cached:
 
 
 def verify(root: Path, progress: Progress) -> list[Path]:
-    """Read every shard in full, set the damaged ones aside, and return the names they had.
+    """Read every shard and kept graph in full, set aside what is damaged or of another spec, and return their names.
 
     Parameters
     ----------
     root : Path
         The cache folder.
     progress : callable
-        Called with (shards read so far, shards).
+        Called with (shards and graphs read so far, all of them).
 
     Raises
     ------
@@ -153,11 +153,13 @@ def verify(root: Path, progress: Progress) -> list[Path]:
         The disk fails, or a file may not be read or set aside.
     """
     paths = [path for one in contents(root) for path in _shards(one.folder)]
+    checks: list[tuple[Path, Callable[[Path], bool]]] = [(path, shard_files.verify_shard) for path in paths]
+    checks += [(path, kept_graphs.verify) for path in kept_graphs.folders(root)]
     damaged = []
-    for done, path in enumerate(paths, 1):
-        if not shard_files.verify_shard(path):
+    for done, (path, is_sound) in enumerate(checks, 1):
+        if not is_sound(path):
             damaged.append(path)
-        progress(done, len(paths))
+        progress(done, len(checks))
     return damaged
 
 
@@ -172,6 +174,7 @@ def waste(root: Path, unneeded: Collection[str]) -> list[Waste]:
         sha256 of those specs. One to which a writer is adding rows stays.
     """
     found = [Waste(path, _bytes(path), "half removed") for path in sorted((root / "rows").glob(f"{_REMOVED}*"))]
+    found += [Waste(path, _bytes(path), "damaged") for path in kept_graphs.set_aside(root)]
     for one in contents(root):
         if one.identity in unneeded and not one.writers:
             found.append(Waste(one.folder, one.bytes, f"{one.rows:,} rows"))

@@ -1,6 +1,7 @@
 """Every engine gives the same features, in order, whatever the batches; what it cannot compute it refuses."""
 
 import importlib.metadata
+import shutil
 import subprocess
 import sys
 import threading
@@ -355,3 +356,13 @@ def test_ctrl_c_while_openvino_converts_is_no_fault_of_the_network(monkeypatch: 
     monkeypatch.setattr(runtime, "convert_model", failed)
     with pytest.raises(RuntimeError, match="no rule for Foo"):
         converted(None)
+
+
+def test_a_graph_that_was_kept_for_another_trunk_is_not_used(tmp_path: Path) -> None:
+    """Its digests are right, since whoever copied it copied them, too."""
+    build, theirs, ours = builder("mobilenet_v2"), tmp_path / "theirs", tmp_path / "ours"
+    open_engine("openvino", build, batch_size=4, precision="float32", kept=theirs)
+    shutil.copytree(theirs, ours)
+    with pytest.raises(AssertionError, match="no trunk is needed"):
+        open_engine("openvino", no_trunk, batch_size=4, precision="float32", kept=ours)
+    open_engine("openvino", no_trunk, batch_size=4, precision="float32", kept=theirs)

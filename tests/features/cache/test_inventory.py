@@ -5,11 +5,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from pipeline.backbones.engines.openvino import DIGESTS_FILE, GRAPH_FILES
 from pipeline.errors import BusyError, InputError, StorageError
 from pipeline.features import spec
 from pipeline.features.cache import inventory
 from pipeline.features.cache.inventory import contents, count, explain, find, nearest, remove, verify, waste
 from pipeline.features.cache.row_cache import RowCache
+from pipeline.storage.digests import of_file
 from tests.features.cache.test_row_cache import digests_of, rows_of
 
 BASE = {"dtype": "float16", "size": 224, "pooling": "avg", "decoder": {"name": "pillow", "version": "12"}}
@@ -261,3 +263,32 @@ def test_the_description_is_what_its_sha256_says(tmp_path: Path) -> None:
     cache = filled(tmp_path)
     (cache.folder.parent / "spec.json").write_text(json.dumps(BASE | {"size": 1}))
     assert inventory.contents(tmp_path)[0].spec is None
+
+
+def kept_graph(root: Path, name: str) -> Path:
+    """What stands for a graph in a cache: OpenVINO is not asked when it is verified."""
+    folder = root / "graphs" / name / "openvino-1.2.3"
+    folder.mkdir(parents=True)
+    for file in GRAPH_FILES:
+        (folder / file).write_text(f"{file} of {name}")
+    found = {file: of_file(folder / file) for file in GRAPH_FILES}
+    (folder / DIGESTS_FILE).write_text(json.dumps(found | {"made_for": f"{name}/{folder.name}"}))
+    return folder
+
+
+def test_verify_finds_a_kept_graph_that_is_damaged_or_was_made_for_another_spec(tmp_path: Path) -> None:
+    sound, copied, flipped, older = (kept_graph(tmp_path, name) for name in ("a", "b", "c", "d"))
+    shutil.rmtree(copied)
+    shutil.copytree(sound, copied)
+    (flipped / "model.bin").write_text("model.bin of C")
+    document = json.loads((older / DIGESTS_FILE).read_text())
+    (older / DIGESTS_FILE).write_text(json.dumps({name: document[name] for name in GRAPH_FILES}))
+    assert verify(tmp_path, no_progress) == [copied, flipped]
+    assert verify(tmp_path, no_progress) == []
+    assert sound.exists()
+    assert older.exists()  # sound by its digests; whoever wants it makes it anew
+    found = waste(tmp_path, [])
+    assert [item.path for item in found] == [path.with_name(f"{path.name}.damaged") for path in (copied, flipped)]
+    for item in found:
+        remove(item)
+    assert waste(tmp_path, []) == []
