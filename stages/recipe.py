@@ -12,9 +12,8 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from io import StringIO
 from pathlib import Path
 from typing import Any, Final
 
@@ -22,15 +21,12 @@ import click
 import yaml
 
 from pipeline.errors import ArtefactError, InputError
-from stages.console import Stage
+from stages.console import Stage, say
+from stages.options.edited_params import HEADS, PARAMS, Options, edited
 
 FOLDER: Final = "recipes"
-PARAMS: Final = "params.yaml"
 KEPT: Final = ".dvc/tmp/params.yaml"  # the user's own while a recipe runs
-HEADS: Final = "train"
 STOPS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-
-Options = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -78,17 +74,17 @@ def recipe(ctx: click.Context, name: str | None, listed: bool, weights: str | No
     if name is None:
         found = [find(root, one) for one in names(root)]
         width = max((len(one.name) for one in found), default=0)
-        click.echo("\n".join(f"{one.name:{width}}  {one.sentence}" for one in found))
+        say("\n".join(f"{one.name:{width}}  {one.sentence}" for one in found))
         return
     chosen = find(root, name)
     require_git(root)
     if importlib.util.find_spec("dvc") is None:
         raise InputError(f"{sys.executable}: expected DVC in this environment, received none: pip install dvc")
     text = edited(root / PARAMS, chosen.sections, [*_weights(weights, root), *changes])
-    click.echo(f"{chosen.name}: {chosen.sentence}")
+    say(f"{chosen.name}: {chosen.sentence}")
     status = _run(root, text, (["repro"], ["exp", "save", "--message", f"recipe {chosen.name}"]))
     which = "of this recipe" if status == 0 else "partly of this recipe, which did not come to its end"
-    click.echo(
+    say(
         f"{PARAMS} is yours again. What is in data/ is {which}: `dvc repro` brings back the results of {PARAMS}; those "
         "that were there before come from DVC's cache."
     )
@@ -130,58 +126,6 @@ def find(root: Path, name: str) -> Recipe:
     for section, options in sections.items():
         _require_options(path, section, options)
     return Recipe(name, first.removeprefix("# "), sections)
-
-
-def edited(path: Path, sections: Mapping[str, Options], changes: Sequence[str]) -> str:
-    """Return the text of params.yaml with other sections and values; comments of the other sections stay.
-
-    Parameters
-    ----------
-    path : Path
-        It stays as it is.
-    sections : mapping of str to dict
-        Each takes the place of the whole section; a dot leads into a section.
-    changes : sequence of str
-        As ``dvc exp run --set-param`` takes them: KEY=VALUE, or +KEY=VALUE for a key that is not there.
-    """
-    from ruamel.yaml import YAML  # as DVC does: to PyYAML a bare `no` is not a text
-    from ruamel.yaml.error import YAMLError
-
-    yaml, written = YAML(), StringIO()
-    try:
-        params = yaml.load(path.read_bytes())
-    except YAMLError as error:
-        raise ArtefactError(f"{path}: expected YAML: {error}") from error
-    if not isinstance(params, dict):
-        raise ArtefactError(f"{path}: expected sections of options, received {type(params).__name__}")
-    for section, options in sections.items():
-        *outer, name = section.split(".")
-        _section(params, outer)[name] = options
-    for change in changes:
-        key, equals, value = change.partition("=")
-        *outer, name = key.removeprefix("+").split(".")
-        options = _section(params, outer)
-        if not equals or not name:
-            raise InputError(f"--set-param: expected KEY=VALUE, received {change!r}")
-        if name not in options and not key.startswith("+"):
-            known = f"{'.'.join(outer) or PARAMS} has {', '.join(map(str, options)) or 'none'}"
-            raise InputError(f"--set-param: expected a key of {PARAMS}, received {key!r}: {known}; `+{change}` adds it")
-        try:
-            options[name] = YAML(typ="safe").load(value)
-        except YAMLError as error:
-            raise InputError(f"--set-param {key}: expected a value as YAML has it, received {value!r}") from error
-    yaml.dump(params, written)
-    return written.getvalue()
-
-
-def _section(params: Options, names: Sequence[str]) -> Options:
-    """Return the section that `names` lead to, made where it is missing."""
-    section: Any = params
-    for name in names:
-        section = section.setdefault(name, {})
-        if not isinstance(section, dict):
-            raise InputError(f"{PARAMS}: expected options under {'.'.join(names)}, received {name}: {section!r}")
-    return section  # type: ignore[no-any-return]
 
 
 def require_git(root: Path) -> None:

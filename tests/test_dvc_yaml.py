@@ -65,8 +65,18 @@ def test_a_stage_reads_only_what_it_declares_and_writes_only_its_outputs(stage: 
     named = [next(iter(item)) if isinstance(item, dict) else item for item in listed]
     command = described(stage)["cmd"]
     assert ("${images}" in command) == ("${images}" in named)
-    for path in re.findall(r"data/(?:\$\{[^}]+\}|\S)+", command):
+    for path in re.findall(r"data/(?:\$\{[^}]+\}|[^\s'])+", command):
         assert any(path == name or name.startswith(f"{path}/") for name in named), path
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_shell_finds_a_name_in_single_quotes_and_a_section_as_dvc_quotes_it(stage: str) -> None:
+    """`images: ph$(touch x)` is a folder of that name."""
+    params = yaml.safe_load((ROOT / "params.yaml").read_text())
+    sections = {f"${{{name}}}" for name, value in params.items() if isinstance(value, dict)} | {"${item}"}
+    command = described(stage)["cmd"]
+    assert set(re.findall(r"\$\{[^}]+\}", re.sub(r"'[^']*'", "", command))) <= sections
+    assert '"' not in command
 
 
 def test_every_option_of_params_yaml_is_one_of_its_stage() -> None:

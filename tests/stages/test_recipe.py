@@ -20,6 +20,7 @@ from click.testing import CliRunner, Result
 
 from pipeline.backbones import cutting, table, tails
 from pipeline.backbones.weights import find_weights, load
+from pipeline.errors import InputError
 from pipeline.heads import standardise
 from pipeline.heads.dense import DenseHead
 from pipeline.models import assemble
@@ -493,3 +494,48 @@ def test_a_recipe_that_is_stopped_stops_its_stage_and_leaves_the_user_s_file(
     assert running.returncode == 128 + number, told
     assert (small / "params.yaml").read_text() == OWN + "# and this, too\n"
     assert not (small / ".dvc/tmp/params.yaml").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("images=it's mine", "expected names without ', in which dvc.yaml quotes them, received it's mine"),
+        ("+train.it's.C=1", "received it's"),
+        ("finetune.head=it's", "received it's"),
+        ("+prepare.x;touch y=1", "expected options of letters, digits and hyphens, received 'x;touch y'"),
+        ("+train.logistic.$(x)=1", r"received '$(x)'"),
+    ],
+)
+def test_a_name_that_a_shell_would_obey_is_refused_before_dvc_sees_it(
+    change: str, message: str, tmp_path: Path
+) -> None:
+    shutil.copy(ROOT / "params.yaml", tmp_path)
+    with pytest.raises(InputError, match=re.escape(message)):
+        recipe.edited(tmp_path / "params.yaml", {}, [change])
+
+
+@pytest.mark.parametrize("name", ["ph$(touch x)", "~", "a; touch x", "two words", "`touch x`", '"', "&&", "猫"])
+def test_dvc_hands_a_folder_of_any_other_name_to_its_command_as_it_is(name: str, tmp_path: Path) -> None:
+    """What dvc.yaml quotes, in a shell: DVC resolves the templates, as before a run."""
+    from dvc.parsing import DataResolver
+    from dvc.repo import Repo
+
+    for file in ("dvc.yaml", "params.yaml"):
+        shutil.copy(ROOT / file, tmp_path)
+    heads = {"images": name, "finetune": {"head": name, "epochs": 0}, "train": {name: {"C": 1, "note": name}}}
+    params = yaml.safe_load((ROOT / "params.yaml").read_text()) | heads
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(params, allow_unicode=True))
+    Repo.init(str(tmp_path), no_scm=True)
+    resolver = DataResolver(Repo(str(tmp_path)), str(tmp_path), yaml.safe_load((tmp_path / "dvc.yaml").read_text()))
+    shown = "headstart() { printf '%s\\n' \"$@\"; }\n"
+    for stage, count in ((f"train@{name}", 3), (f"evaluate@{name}", 2), ("prepare", 1), ("finetune", 3)):
+        (described,) = resolver.resolve_one(stage).values()
+        ran = subprocess.run(["sh", "-c", shown + described["cmd"]], cwd=tmp_path, capture_output=True, text=True)
+        assert ran.returncode == 0, ran.stderr
+        words = ran.stdout.splitlines()
+        assert sum(word == name or word == f"data/heads/{name}" for word in words) == count, (stage, words)
+    assert sorted(path.name for path in tmp_path.iterdir() if path.name != ".dvcignore") == [
+        ".dvc",
+        "dvc.yaml",
+        "params.yaml",
+    ]
