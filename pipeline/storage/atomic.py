@@ -159,7 +159,7 @@ def _short(name: str) -> str:
 
 
 def publish_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Publish rows as UTF-8 CSV such that any text is read again as it was, by `csv.reader` and `csv_cells.plain`.
+    """Publish rows as UTF-8 CSV such that any text is read again as it was: see `pipeline.storage.csv_cells`.
 
     Parameters
     ----------
