@@ -14,6 +14,7 @@ from typing import Any, Final
 import click
 
 from pipeline.storage.atomic import naming
+from pipeline.wording import printable_lines
 
 STDOUT: Final = Path("standard output")
 INTERRUPTED: Final = 128 + signal.SIGINT  # as a shell tells it
@@ -29,7 +30,7 @@ class Program(click.Command):
         try:
             return super().main(*args, **kwargs)
         except OSError as error:  # click itself could not print
-            click.echo(f"Error: {error.filename}: {error.strerror}", err=True)
+            click.echo(printable_lines(f"Error: {error.filename}: {error.strerror}"), err=True)
             drop_stdout()
             sys.exit(1)
 
