@@ -1,5 +1,4 @@
 import hashlib
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -84,16 +83,6 @@ def test_too_many_rows_publish_nothing(tmp_path: Path) -> None:
     with pytest.raises(ArtefactError, match=r"f\.h5: expected 10 rows to write, received 14"):
         write(path, digests_of(10), rows_of(23))
     assert list(tmp_path.iterdir()) == []
-
-
-def test_what_a_killed_run_left_is_removed_once_it_is_old_and_nothing_else_is(tmp_path: Path) -> None:
-    names = [".f-abcdefgh.h5", ".f-ijklmnop.h5", ".f2-abcdefgh.h5", ".f-notes.h5", "f-abcdefgh.h5"]
-    for name in names:
-        (tmp_path / name).write_bytes(b"half a file")
-        os.utime(tmp_path / name, (0, 0))
-    os.utime(tmp_path / names[1])
-    write(tmp_path / "f.h5", digests_of(3), rows_of(3))
-    assert {path.name for path in tmp_path.iterdir()} == {"f.h5", *names[1:]}
 
 
 def test_an_error_while_rows_are_produced_comes_out_and_publishes_nothing(tmp_path: Path) -> None:
