@@ -1,5 +1,6 @@
 """What a command finds around it and may lose: its streams, its folder, and the signals that stop it."""
 
+import atexit
 import contextlib
 import io
 import os
@@ -120,6 +121,7 @@ def stoppable() -> Iterator[list[int]]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+        atexit.register(signal.signal, signal.SIGINT, signal.SIG_IGN)  # what is done is done: 0 and not 130
 
 
 def take_any_letter() -> None:

@@ -20,6 +20,7 @@ from typing import Final, TextIO
 from pipeline.storage.csv_cells import guarded
 
 MARK: Final = ".headstart"  # in the names of what is written aside, so that nothing of a user's is taken for it
+_ASIDE: Final = re.compile(rf"(^|/)\.[^/]*-[^/]{{8}}{re.escape(MARK)}[^/]*")
 LONGEST_STEM: Final = 100  # bytes of a name in that of its file aside: a system allows 255, some only 143
 _SPECIAL: Final = re.compile(r"[\r;\t]")
 
@@ -39,18 +40,18 @@ def published(path: Path) -> Iterator[Path]:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     _clear(os.path.abspath(path.parent))  # noqa: PTH100 -- without following links
-    temporary, held = _new_file(path)
-    try:
-        yield temporary
-        _fsync(temporary)
-        temporary.replace(path)
-    except BaseException as error:
-        temporary.unlink(missing_ok=True)
-        _name(error, path)
-        raise
-    finally:
-        os.close(held)
-    _fsync(path.parent)
+    with naming(path):
+        temporary, held = _new_file(path)
+        try:
+            yield temporary
+            _fsync(temporary)
+            temporary.replace(path)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+        finally:
+            os.close(held)
+        _fsync(path.parent)
 
 
 def _new_file(path: Path) -> tuple[Path, int]:
@@ -193,18 +194,14 @@ def row_writer(file: TextIO) -> Callable[[Sequence[object]], object]:
 
 @contextlib.contextmanager
 def naming(path: Path) -> Iterator[None]:
-    """Let an error of the file system that names no file, as a write to a full disk, name the one it was for."""
+    """Let an error of the file system name the file it was for, not one aside, and not none, as on a full disk."""
     try:
         yield
     except OSError as error:
-        _name(error, path)
+        if error.filename is None or _ASIDE.search(str(error.filename)):
+            error.strerror = error.strerror or str(error)  # NumPy and Pillow say what failed in words alone
+            error.filename = os.fspath(path)
         raise
-
-
-def _name(error: BaseException, path: Path) -> None:
-    if isinstance(error, OSError) and error.filename is None:
-        error.strerror = error.strerror or str(error)  # NumPy and Pillow say what failed in words alone
-        error.filename = os.fspath(path)
 
 
 def _fsync(path: Path) -> None:

@@ -223,3 +223,15 @@ def test_an_error_in_words_alone_names_the_file_too(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="100 written") as caught, published(tmp_path / "a"):
         raise OSError("4096 requested and 100 written")  # as NumPy does
     assert (caught.value.filename, caught.value.strerror) == (str(tmp_path / "a"), "4096 requested and 100 written")
+
+
+@pytest.mark.parametrize("publish", [published, published_folder])
+def test_a_folder_that_takes_nothing_is_told_by_the_name_that_was_to_be_published(publish: Any) -> None:
+    with pytest.raises(OSError, match=r"'/proc/self/a\.csv'"), publish(Path("/proc/self/a.csv")):
+        pass
+
+
+@pytest.mark.parametrize("publish", [published, published_folder])
+def test_another_file_that_fails_meanwhile_keeps_its_name(tmp_path: Path, publish: Any) -> None:
+    with pytest.raises(OSError, match=r"/\.headstart/rows/a-12345678\.rows'"), publish(tmp_path / "a"):
+        (tmp_path / ".headstart" / "rows" / "a-12345678.rows").read_bytes()
