@@ -99,6 +99,10 @@ class SpecError(ArtefactError):
     """Features and head were made under different specs; the message names the field."""
 
 
+class EditedWarning(UserWarning):
+    """A file that people may edit by hand is not as the pipeline wrote it, or nobody can tell; the run goes on."""
+
+
 class BusyError(HeadstartError):
     """Another process holds what this one needs; the message says who."""
 

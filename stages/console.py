@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from pipeline.errors import HeadstartError, SettingError
+from pipeline.errors import EditedWarning, HeadstartError, SettingError
 from pipeline.wording import Pace, aligned, printable_lines, rich_table
 from stages import process
 from stages.options import params_yaml
@@ -92,6 +92,8 @@ class Stage(process.Program):
             with process.stoppable() as received, warnings.catch_warnings():
                 # Odd metadata of a sound image is nobody's concern, and `decode` has a limit of its own on pixels.
                 warnings.filterwarnings("ignore", module=r"PIL\.")
+                warnings.filterwarnings("default", category=EditedWarning)
+                warnings.showwarning = lambda message, *_, **__: warn(" ".join(str(message).split()))
                 result = super().invoke(ctx)
                 sys.stdout.flush()
                 return result

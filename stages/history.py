@@ -12,6 +12,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from pipeline.storage.json_files import require_listed
+
 LOCK, METRICS, MANIFEST = "dvc.lock", "metrics.json", "manifest.csv"
 
 
@@ -33,12 +35,23 @@ def results(out_dirs: Sequence[Path], root: Path) -> tuple[int, bool]:
     results : int
     in_git : bool
         False if there is no Git, or no repository: then only those given, and those of ``dvc.lock`` as it is, count.
+
+    Raises
+    ------
+    ArtefactError
+        A ``metrics.json`` is not as it was written.
     """
-    given = {hashlib.md5((folder / METRICS).read_bytes(), usedforsecurity=False).hexdigest() for folder in out_dirs}
+    given = {hashlib.md5(_metrics(folder), usedforsecurity=False).hexdigest() for folder in out_dirs}
     kept, in_git = _locks(root)
     looked = {pair for lock in kept for pair in _evaluations(lock)}
     manifests = {manifest for manifest, metrics in looked if metrics in given}
     return len(given | {metrics for manifest, metrics in looked if manifest in manifests}), in_git
+
+
+def _metrics(folder: Path) -> bytes:
+    data = (folder / METRICS).read_bytes()
+    require_listed(folder / METRICS, data, "`hs.evaluate`")
+    return data
 
 
 def _locks(root: Path) -> tuple[list[str], bool]:

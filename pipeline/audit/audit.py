@@ -46,6 +46,7 @@ from pipeline.photos.remote import Root, located
 from pipeline.setting import check
 from pipeline.stats.nearest_neighbours import Vectors, close_pairs, directions, unit
 from pipeline.storage.atomic import published
+from pipeline.storage.json_files import publish_digests
 from pipeline.types import Progress
 
 COUNTS: Final = "audit.json"
@@ -130,6 +131,7 @@ def audit(
     counts = found.counts()
     with published(out_dir / COUNTS) as temporary:
         temporary.write_text(json.dumps(counts, indent=2) + "\n", encoding="utf-8")
+    publish_digests(out_dir, (COUNTS, tables.DUPLICATES, tables.ISSUES, tables.OUTLIERS, tables.CONFUSABLE))
     return counts
 
 

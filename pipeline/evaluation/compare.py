@@ -30,7 +30,7 @@ from pipeline.plots import comparison
 from pipeline.stats import paired_tests
 from pipeline.stats.score_intervals import log_losses
 from pipeline.storage.atomic import publish_csv, published
-from pipeline.storage.json_files import TEXT, Document, each, fields_of, object_of, whole
+from pipeline.storage.json_files import TEXT, Document, each, fields_of, object_of, publish_digests, whole
 
 COMPARISON, RANKING = "comparison.csv", "ranking.csv"
 SUMMARY, PICTURE = "comparison.json", "ranking.png"
@@ -45,6 +45,7 @@ COMPARED: Final = Document(
         "verdict": TEXT,
         "fine_tuning": each(TEXT),
     },
+    listed=True,
 )
 ALPHA: Final = 0.05  # of the corrected test
 
@@ -274,6 +275,7 @@ def _write(result_dir: Path, summary: CompareResult) -> None:
     _draw(result_dir / PICTURE, summary)
     with published(result_dir / SUMMARY) as path:
         path.write_text(json.dumps(asdict(summary), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    publish_digests(result_dir, (COMPARISON, RANKING, SUMMARY))
 
 
 def _draw(path: Path, summary: CompareResult) -> None:

@@ -1,6 +1,6 @@
 """What an evaluation leaves for other stages to read: its numbers and the probabilities given to each test image.
 
-The four files, in the folder of an evaluation::
+The four files, in the folder of an evaluation, with their sha256 in ``digests.json``::
 
     evaluated.json     what was evaluated: sha256 of its ``head.json`` or ``model.json``, and of the head that it is
     all_metrics.json   every overall metric, flat, numbers only
@@ -9,6 +9,7 @@ The four files, in the folder of an evaluation::
 """
 
 import csv
+import io
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -22,7 +23,7 @@ from pipeline.errors import ArtefactError
 from pipeline.photos.manifest import leaves_root
 from pipeline.storage import csv_cells
 from pipeline.storage.atomic import publish_csv, published
-from pipeline.storage.json_files import Document, fields_of, number, whole
+from pipeline.storage.json_files import Document, fields_of, number, require_listed, whole
 
 EVALUATED: Final = "evaluated.json"
 ALL_METRICS: Final = "all_metrics.json"
@@ -34,8 +35,10 @@ ALL: Final = Document(
     "`hs.evaluate`",
     {"images": whole(1), **{name: number() for name in RANKED}},
     each=number(),
+    listed=True,
 )
 PREDICTIONS: Final = "predictions.csv"
+FILES: Final = (EVALUATED, ALL_METRICS, METRICS, PREDICTIONS)
 COLUMNS: Final = ("path", "digest", "label", "predicted", "correct", "confidence")
 PREFIX: Final = "p_"
 SUM_TOLERANCE: Final = 1e-3
@@ -113,7 +116,7 @@ class Subject:
     head: str | None
 
 
-SUBJECT: Final = Document("what was evaluated", "`hs.evaluate`", fields_of(Subject))
+SUBJECT: Final = Document("what was evaluated", "`hs.evaluate`", fields_of(Subject), listed=True)
 
 
 def write_evaluated(out_dir: Path, subject: Subject) -> None:
@@ -156,17 +159,19 @@ def read_predictions(out_dir: Path) -> Predictions:
     Raises
     ------
     ArtefactError
-        There is none, it is damaged, holds no image or one image twice, or lacks a label's column.
+        There is none, it is not as it was written, holds no image or one image twice, or lacks a label's column.
     """
     path = out_dir / PREDICTIONS
     try:
-        with path.open(encoding="utf-8", newline="") as file:
-            header, *rows = ([*map(csv_cells.plain, row)] for row in csv.reader(file, strict=True))
+        data = path.read_bytes()
+        table = csv.reader(io.StringIO(data.decode(), newline=""), strict=True)
+        header, *rows = ([*map(csv_cells.plain, row)] for row in table)
         found = _parsed(header, rows)
     except (OSError, ValueError, csv.Error) as error:
         raise ArtefactError(
             f"{path}: expected predictions written by this version of `hs.evaluate`, received: {error}; evaluate again"
         ) from error
+    require_listed(path, data, ALL.maker)
     return found
 
 

@@ -17,9 +17,11 @@ from pipeline.photos.remote import Root
 from pipeline.plots import evaluation, image_grid, training_curves
 from pipeline.stats import calibration_error, metrics
 from pipeline.storage.atomic import publish_csv
+from pipeline.storage.json_files import publish_digests
 from pipeline.wording import interval
 
 CLASSES, CONFUSION, RELIABILITY = "classes.csv", "confusion.csv", "reliability.csv"
+CURVES: Final = "learning_curves.csv"
 PLOTS: Final = "plots"
 
 MISTAKES_DRAWN: Final = 24
@@ -74,11 +76,12 @@ class Evaluated:
 def write(
     out_dir: Path, found: Evaluated, summary: EvaluateResult, *, history: Sequence[dict[str, float]], images_root: Root
 ) -> None:
-    """Write all files of an evaluation; `history` has a row an epoch of training."""
+    """Write all files of an evaluation, and their digests last; `history` has a row an epoch of training."""
     _write_tables(out_dir, found, summary)
     _write_reliability(out_dir, found, summary)
     _draw(out_dir, found, summary.metrics, images_root)
     _write_learning_curves(out_dir, list(history))
+    publish_digests(out_dir, (*predictions_file.FILES, CLASSES, CONFUSION, RELIABILITY, CURVES))
 
 
 def _write_tables(out_dir: Path, found: Evaluated, summary: EvaluateResult) -> None:
@@ -139,7 +142,7 @@ def _write_reliability(out_dir: Path, found: Evaluated, summary: EvaluateResult)
 
 def _write_learning_curves(out_dir: Path, history: list[dict[str, float]]) -> None:
     columns = list(history[0]) if history else HISTORY_COLUMNS[-1]
-    publish_csv(out_dir / "learning_curves.csv", columns, [list(row.values()) for row in history])
+    publish_csv(out_dir / CURVES, columns, [list(row.values()) for row in history])
     training_curves.learning_curves(history, out_dir / PLOTS / "learning_curves.png")
 
 

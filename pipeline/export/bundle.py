@@ -2,7 +2,7 @@
 
 ::
 
-    export.json        classes, threshold, the pixels it takes, and of each format its files with their sha256
+    export.json        classes, threshold, the pixels it takes, its own sha256, and of each format its files with theirs
     classes.txt        a class a line, in the order of the probabilities
     classes.json       the same as a list, for names that hold a line's end
     MODEL_CARD.md      what the model is, what it was measured to do, how to call it
@@ -21,6 +21,7 @@ from pipeline.export.formats import FORMATS, Format
 from pipeline.heads.calibration import thresholds
 from pipeline.models.model import LARGEST_SIDE, Model
 from pipeline.photos.settings import Geometry
+from pipeline.storage import json_files
 from pipeline.storage.atomic import published
 from pipeline.storage.digests import of_file
 from pipeline.storage.json_files import DIGESTS, LABELS, OBJECT, Document, object_of, one_of, whole
@@ -35,6 +36,7 @@ EXPORT: Final = Document(
         "formats": replace(OBJECT, each=object_of(files=DIGESTS)),
     },
     version=1,
+    sealed=True,
 )
 DOCUMENT: Final = "export.json"
 CLASSES_TEXT, CLASSES_JSON = "classes.txt", "classes.json"
@@ -112,7 +114,7 @@ def write_document(directory: Path, model: Model, formats: Mapping[str, Format],
             for name, row in formats.items()
         },
     }
-    (directory / DOCUMENT).write_text(_json(document), encoding="utf-8")
+    json_files.publish(directory / DOCUMENT, document)
 
 
 def files_of(directory: Path, row: Format) -> list[Path]:

@@ -1,7 +1,6 @@
 """A manifest and a trunk to features: every image forwarded once, and never again under the same spec."""
 
 import contextlib
-import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from pipeline.errors import InputError, StorageError
 from pipeline.features import features_file, spec, throughput
 from pipeline.features.cache.shard_files import DamagedShardError
 from pipeline.features.resolve import Plan
+from pipeline.features.sameness import sameness
 from pipeline.features.settings import ExtractSettings
 from pipeline.features.workers.executors.executor import Executor, open_executor
 from pipeline.features.workers.partition import EVERYTHING, Worker, part_of
@@ -23,7 +23,7 @@ from pipeline.photos import manifest
 from pipeline.photos.augmentation import check_views
 from pipeline.photos.remote import Root
 from pipeline.setting import check
-from pipeline.storage.atomic import published
+from pipeline.storage.json_files import publish
 from pipeline.types import Progress
 
 MOST_NAMED: Final = 10
@@ -149,11 +149,10 @@ def extract(
         _finish(run, None if part != EVERYTHING else features_path)
     warnings = spec.random_base(run.job.plan.spec)
     if part == EVERYTHING and not run.failures:
-        warnings += features_file.sameness(features_path)
+        warnings += sameness(features_path)
     report = _report(run, warnings)
     if report_path:
-        with published(report_path) as temporary:
-            temporary.write_text(json.dumps(asdict(report), indent=2) + "\n", encoding="utf-8")
+        publish(report_path, asdict(report))
     if run.lost == 0:
         throughput.keep(run.rows[0].folder.parent, run.workers())
     if run.failures and isinstance(root, Path) and not root.is_dir():

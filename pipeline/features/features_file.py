@@ -1,9 +1,11 @@
 """``features.h5``: one row a distinct image, in digest order, with the spec under which the rows were computed.
 
 ``/digest`` (N, 32) uint8, sorted; ``/features`` (N, …) float16 or float32; attribute ``spec``: canonical JSON. No label
-is in it. The same rows give the same bytes. Chunks carry a checksum: a reader notices bit rot, which DVC does not.
+is in it. The same rows give the same bytes. Chunks carry a checksum, and the attribute ``sha256`` is that of all
+else: a reader notices bit rot, which DVC does not.
 """
 
+import hashlib
 import json
 import threading
 from collections.abc import Iterable, Iterator, Mapping
@@ -20,15 +22,13 @@ from pipeline.errors import ArtefactError
 from pipeline.storage import hdf5
 from pipeline.storage.atomic import published
 from pipeline.storage.digests import as_keys, find
-from pipeline.storage.json_files import Document, whole
+from pipeline.storage.json_files import SEAL, Document, whole
 
 ATTRIBUTES: Final = {
     "spec": Document("the spec of features", "`hs.extract`", {}),
     "views": Document("the views of features", "`hs.extract`", {"count": whole(1)}),
 }
 READ_BYTES: Final = 2**25
-SAMPLED: Final = 64  # images whose features are compared
-ONE_LINE: Final = 1e-6  # of the variance: what float16 leaves beside the line is less
 
 
 def write(
@@ -69,6 +69,7 @@ def write(
     """
     rows = len(digests)
     texts = {"spec": spec} | ({"views": views} if views else {})
+    texts[SEAL] = _seal(texts, digests, row_shape, np.dtype(dtype))
     interrupted = threading.Event()
 
     def stoppable() -> Iterator[NDArray[Any]]:
@@ -90,6 +91,14 @@ def write(
             written.verify()
 
 
+def _seal(
+    texts: Mapping[str, str], digests: NDArray[np.uint8], row_shape: tuple[int, ...], dtype: np.dtype[Any]
+) -> str:
+    """Return the sha256 of all that a features file says but its rows, which have checksums of their own."""
+    said = json.dumps([sorted(texts.items()), digests.shape, row_shape, dtype.name])
+    return hashlib.sha256(said.encode() + digests.tobytes()).hexdigest()
+
+
 def _fill(
     path: Path,
     texts: Mapping[str, str],
@@ -100,7 +109,8 @@ def _fill(
 ) -> int:
     rows, start = len(digests), 0
     with hdf5.written(path) as (file, require_written):
-        file.attrs.update(texts)
+        for name, text in texts.items():
+            hdf5.write_text_attribute(file, name, text)
         hdf5.create(file, "digest", (rows, 32), "uint8")[...] = digests
         features = hdf5.create(file, "features", (rows, *row_shape), dtype)
         for block in blocks:
@@ -170,12 +180,22 @@ class Features:
         if self._features.dtype not in (np.dtype("float16"), np.dtype("float32")):
             raise ArtefactError(f"{self.path}: expected /features in float16 or float32: {_kind(self._features)}")
         self.spec = self._read_json("spec")
-        self.views = self._read_json("views") if "views" in self._file.attrs else None
+        self.views = self._read_json("views") if hdf5.has_attribute(self._file, "views") else None
         if self.views and self._features.shape[1] != self.views.get("count"):
             raise ArtefactError(f"{self.path}: expected {self.views.get('count')} views: {_kind(self._features)}")
         self.row_shape: tuple[int, ...] = self._features.shape[1:]
         self.dtype: np.dtype[Any] = self._features.dtype
         self.digests: NDArray[np.uint8] = hdf5.read(digests, 0, rows)
+        texts = {
+            name: hdf5.text_attribute(self._file, name) for name in ATTRIBUTES if hdf5.has_attribute(self._file, name)
+        }
+        found = hdf5.text_attribute(self._file, SEAL) if hdf5.has_attribute(self._file, SEAL) else None
+        if found != (received := _seal(texts, self.digests, self.row_shape, self.dtype)):
+            told = "none, as an earlier version left it" if found is None else found
+            raise ArtefactError(
+                f"{self.path}: expected sha256 {received} of its spec and digests, received {told}; "
+                "run `hs.extract` again"
+            )
         keys = as_keys(self.digests)
         if not (keys[:-1] < keys[1:]).all():
             raise ArtefactError(f"{self.path}: expected /digest sorted and distinct; the file is damaged")
@@ -265,19 +285,3 @@ class Features:
 
 def _kind(dataset: h5py.Dataset) -> str:
     return f"{dataset.shape} {dataset.dtype}"
-
-
-def sameness(path: Path) -> list[str]:
-    """Return a warning if the features of a sample of images are all the same, or differ along one line only."""
-    with Features(path) as features:
-        rows = features.gather(features.digests[:SAMPLED])
-        rows = (rows[:, 0] if features.views else rows).reshape(len(rows), -1).astype(np.float64)
-    rows -= rows.mean(axis=0)
-    spread = np.linalg.eigvalsh(rows @ rows.T)[::-1]
-    if len(rows) < 3 or spread[1] > ONE_LINE * spread[0]:
-        return []
-    what = "differ along one line only" if spread[0] > 0 else "are all the same"
-    return [
-        f"{path}: the features of {len(rows)} images {what}, so that little can be learned from them: look at them, "
-        "or choose another `cut`, `size` or `weights`"
-    ]

@@ -1,7 +1,6 @@
 """How fast each machine was under a spec, kept beside its rows; and what an extraction will take."""
 
 import contextlib
-import json
 import math
 import socket
 from collections.abc import Sequence
@@ -18,8 +17,7 @@ from pipeline.features.workers.partition import Part, Worker
 from pipeline.features.workers.retry import Completion
 from pipeline.features.workers.worker import Job, images_per_second
 from pipeline.photos import manifest
-from pipeline.storage.atomic import published
-from pipeline.storage.json_files import Document, fields_of
+from pipeline.storage.json_files import Document, fields_of, publish
 
 LEAST_IMAGES: Final = 100  # fewer say more about starting than about computing
 SAMPLE_IMAGES: Final = 512  # at most; time ends it sooner
@@ -49,7 +47,7 @@ class Speed:
     images_per_second: float
 
 
-SPEED: Final = Document("a speed", "`hs.extract`", fields_of(Speed))
+SPEED: Final = Document("a speed", "`hs.extract`", fields_of(Speed), sealed=True)
 
 
 def keep(folder: Path, workers: Sequence[Worker]) -> None:
@@ -59,8 +57,8 @@ def keep(folder: Path, workers: Sequence[Worker]) -> None:
         rate = round(sum(worker.images_per_second for worker in its), 1)
         speed = Speed(host, len(its), sum(worker.images for worker in its), rate)
         if speed.images >= LEAST_IMAGES:
-            with contextlib.suppress(OSError), published(folder / f"{_PREFIX}{host}.json") as temporary:
-                temporary.write_text(json.dumps(asdict(speed)) + "\n", encoding="utf-8")
+            with contextlib.suppress(OSError):
+                publish(folder / f"{_PREFIX}{host}.json", asdict(speed))
 
 
 def kept(folder: Path) -> list[Speed]:

@@ -2,13 +2,13 @@
 
 ::
 
-    head.json     format, kind, parameters, sha256 of the other files, and the record: classes, spec, scores
+    head.json     format, kind, parameters, sha256 of itself and of the others, and the record: classes, spec, scores
     arrays.npz    the learned arrays, uncompressed
     history.csv   a row an epoch, if the head has epochs
+    search.csv    a row a candidate, if there was a search
 """
 
 import csv
-import json
 import math
 import zipfile
 from collections.abc import Mapping
@@ -23,7 +23,18 @@ from pipeline.heads.registry import HEADS, Head, name_of, parameters_of
 from pipeline.heads.standardise import Slot, count_parameters
 from pipeline.storage.atomic import publish_csv, published
 from pipeline.storage.digests import of_file
-from pipeline.storage.json_files import DIGESTS, LABELS, OBJECT, Document, maybe, number, object_of, one_of, whole
+from pipeline.storage.json_files import (
+    DIGESTS,
+    LABELS,
+    OBJECT,
+    Document,
+    maybe,
+    number,
+    object_of,
+    one_of,
+    publish,
+    whole,
+)
 
 JUDGED: Final = {
     **dict.fromkeys(("train", "val"), maybe(object_of(accuracy=number(0, 1), rows=whole()))),
@@ -43,10 +54,12 @@ HEAD: Final = Document(
         "files": DIGESTS,
     },
     version=1,
+    sealed=True,
 )
 HEAD_FILE: Final = "head.json"
 ARRAYS_FILE: Final = "arrays.npz"
 HISTORY_FILE: Final = "history.csv"
+SEARCH_FILE: Final = "search.csv"
 HISTORY_COLUMNS: Final = (
     ["epoch", "loss", "accuracy"],
     ["epoch", "loss", "accuracy", "val_loss", "val_accuracy"],
@@ -57,7 +70,7 @@ def save(head: Head, directory: Path, record: Mapping[str, Any]) -> None:
     """Write a fitted head. Equal heads and records give equal bytes.
 
     Each file is written aside and renamed, ``head.json`` last. It holds the digests of the others, so that a reader
-    notices when a run was killed between two of them.
+    notices when a run was killed between two of them. The table of a search, if it stands there, is one of them.
 
     Parameters
     ----------
@@ -80,6 +93,8 @@ def save(head: Head, directory: Path, record: Mapping[str, Any]) -> None:
         files.append(HISTORY_FILE)
     else:
         (directory / HISTORY_FILE).unlink(missing_ok=True)
+    if (directory / SEARCH_FILE).exists():
+        files.append(SEARCH_FILE)
     name = name_of(head)
     document = dict(record) | {
         "format": HEAD.version,
@@ -89,8 +104,7 @@ def save(head: Head, directory: Path, record: Mapping[str, Any]) -> None:
         "n_parameters": count_parameters(layout),
         "files": {file: of_file(directory / file) for file in files},
     }
-    with published(directory / HEAD_FILE) as path:
-        path.write_text(json.dumps(document, indent=2, sort_keys=True, allow_nan=False) + "\n", encoding="utf-8")
+    publish(directory / HEAD_FILE, document)
 
 
 def load(directory: Path) -> tuple[Head, dict[str, Any]]:
@@ -136,17 +150,22 @@ def verified(kind: Document, path: Path, files: Mapping[str, str], arrays: str) 
     arrays : str
         The file that must be among them.
     """
-    if files.keys() not in ({arrays}, {arrays, HISTORY_FILE}):
-        kind.refuse(path, f"files with the digest of {arrays} and perhaps of {HISTORY_FILE}", ", ".join(files))
-    for name, expected in files.items():
-        file = path.with_name(name)
-        try:
-            received = of_file(file)
-        except OSError as error:
-            kind.refuse(file, f"a file of {kind.what}", None if isinstance(error, FileNotFoundError) else str(error))
-        if received != expected:
-            kind.refuse(file, f"sha256 {expected}, as {path.name} says", received)
+    if arrays not in files or not files.keys() <= {arrays, HISTORY_FILE, SEARCH_FILE}:
+        expected = f"files with the digest of {arrays} and perhaps of {HISTORY_FILE} and {SEARCH_FILE}"
+        kind.refuse(path, expected, ", ".join(files))
+    for name, digest in files.items():
+        require_digest(kind, path.with_name(name), digest)
     return _read_history(kind, path.with_name(HISTORY_FILE)) if HISTORY_FILE in files else []
+
+
+def require_digest(kind: Document, path: Path, expected: str) -> None:
+    """Raise ArtefactError if a file of a head or a model has another sha256 than its record says."""
+    try:
+        received = of_file(path)
+    except OSError as error:
+        kind.refuse(path, f"a file of {kind.what}", None if isinstance(error, FileNotFoundError) else str(error))
+    if received != expected:
+        kind.refuse(path, f"sha256 {expected}, as the record beside it says", received)
 
 
 def _built(path: Path, document: dict[str, Any]) -> Head:

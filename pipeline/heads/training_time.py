@@ -1,12 +1,10 @@
 """What a training took, in a file of its own: a head's or a model's own bytes must not depend on the clock."""
 
-import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
 
-from pipeline.storage.atomic import published
-from pipeline.storage.json_files import Document, fields_of
+from pipeline.storage.json_files import Document, fields_of, publish
 
 
 @dataclass(frozen=True)
@@ -28,7 +26,9 @@ class Cost:
     head: str | None = None
 
 
-COST: Final = Document("a report of a training", "`hs.train` or `hs.finetune` with a report", fields_of(Cost))
+COST: Final = Document(
+    "a report of a training", "`hs.train` or `hs.finetune` with a report", fields_of(Cost), sealed=True
+)
 
 
 def write(path: Path, cost: Cost, **more: float) -> None:
@@ -41,8 +41,7 @@ def write(path: Path, cost: Cost, **more: float) -> None:
     more : number
         Other keys.
     """
-    with published(path) as temporary:
-        temporary.write_text(json.dumps(asdict(cost) | more, indent=2) + "\n", encoding="utf-8")
+    publish(path, asdict(cost) | more)
 
 
 def read(path: Path) -> Cost:

@@ -58,6 +58,7 @@ MODEL: Final = Document(
         "files": DIGESTS,
     },
     version=1,
+    sealed=True,
 )
 
 

@@ -3,7 +3,7 @@
 ::
 
     model.json      format, classes, threshold, calibration, spec, the head's layers, the table of all layers, sha256 of
-                    the other files
+                    itself and of the others
     weights.h5      the arrays of all layers
     history.csv     an epoch of fine-tuning a row; none if trunk and head were only joined
 
@@ -12,7 +12,6 @@ taken from the files. Equal models have equal bytes.
 """
 
 import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -26,8 +25,9 @@ from pipeline.heads.calibration import calibrate, thresholds
 from pipeline.heads.dense_layers import Stack
 from pipeline.heads.store import HEAD_FILE, HISTORY_FILE, verified
 from pipeline.models.model import MODEL, MODEL_FILE, WEIGHTS_FILE, Model, write_weights
-from pipeline.storage.atomic import publish_csv, published
+from pipeline.storage.atomic import publish_csv
 from pipeline.storage.digests import of_file
+from pipeline.storage.json_files import publish
 
 
 @dataclass(frozen=True)
@@ -137,8 +137,7 @@ def save(directory: Path, trunk: Any, head: Any, stack: Stack, record: Record) -
         "layers": [asdict(layer) for layer in record.layers],
         "files": {file: of_file(directory / file) for file in files},
     }
-    with published(directory / MODEL_FILE) as path:
-        path.write_text(json.dumps(described, indent=2, sort_keys=True, allow_nan=False) + "\n", encoding="utf-8")
+    publish(directory / MODEL_FILE, described)
 
 
 def is_model(directory: Path) -> bool:

@@ -1,9 +1,11 @@
 """The manifest: one row an image, with its digest, label and split.
 
-Paths, labels and splits live in this file and nowhere else. `preparation` makes it.
+Paths, labels and splits live in this file and nowhere else. `preparation` makes it. Its sha256 stands in
+``manifest.json`` beside it; people may edit it all the same, and then a reader says that it was edited.
 """
 
 import csv
+import warnings
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -14,10 +16,11 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.errors import ArtefactError
+from pipeline.errors import ArtefactError, EditedWarning
 from pipeline.photos.splits import FEWEST_VAL, SPLITS
-from pipeline.storage import csv_cells
+from pipeline.storage import csv_cells, json_files
 from pipeline.storage.atomic import publish_csv
+from pipeline.storage.digests import of_file
 
 QUARANTINE: Final = "quarantine.csv"  # beside the manifest: what was not accepted
 COLUMNS: Final = ("path", "digest", "label", "split", "width", "height", "format")
@@ -118,7 +121,10 @@ def from_rows(rows: Sequence[Row]) -> Manifest:
 
 
 def write(manifest: Manifest, path: Path) -> None:
-    """Publish a manifest as CSV: UTF-8, lines end in a line feed, digests are lower-case hexadecimal."""
+    """Publish a manifest as CSV: UTF-8, lines end in a line feed, digests are lower-case hexadecimal.
+
+    After it ``manifest.json`` is published, with its sha256.
+    """
     columns = (
         manifest.paths,
         (digest.tobytes().hex() for digest in manifest.digests),
@@ -129,6 +135,36 @@ def write(manifest: Manifest, path: Path) -> None:
         manifest.formats,
     )
     publish_csv(path, COLUMNS, zip(*columns, strict=True))
+    json_files.publish(digests_of(path), {"files": {path.name: of_file(path)}})
+
+
+def digests_of(path: Path) -> Path:
+    """Return where the sha256 of a manifest stands: ``manifest.json`` beside it."""
+    named = path.with_suffix(".json")
+    return named if named != path else path.with_name(f"{path.name}.json")
+
+
+def _tell_edited(path: Path) -> None:
+    """Warn if a manifest is not as it was written, or if nobody can tell.
+
+    Warns
+    -----
+    EditedWarning
+        People edit a manifest by hand, and then know it; nobody knows of a flipped bit.
+    """
+    digests = digests_of(path)
+    try:
+        expected = json_files.LISTED.read(digests)["files"].get(path.name)
+    except ArtefactError:
+        expected = None
+    received = of_file(path)
+    if received != expected:
+        told = (
+            f"it was edited since `hs.prepare` wrote it, or is damaged: sha256 {received}, and not {expected}"
+            if expected
+            else f"{digests.name} beside it does not tell its sha256, so nobody knows whether it was edited"
+        )
+        warnings.warn(f"{path}: {told}", EditedWarning, stacklevel=3)
 
 
 def read(path: Path) -> Manifest:
@@ -138,6 +174,11 @@ def read(path: Path) -> Manifest:
     ------
     ArtefactError
         The file is missing, or a row is not what a manifest's rows are; the message names the line.
+
+    Warns
+    -----
+    EditedWarning
+        It is not as `hs.prepare` wrote it.
     """
     rows: list[Row] = []
     known: dict[str, int] = {}
@@ -156,6 +197,7 @@ def read(path: Path) -> Manifest:
                 f"{known[same.path]}, received {row.label!r} in {row.split}"
             )
         rows.append(row)
+    _tell_edited(path)
     return from_rows(rows)
 
 

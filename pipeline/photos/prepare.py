@@ -21,6 +21,7 @@ from pipeline.photos.settings import PrepareSettings
 from pipeline.photos.source import Candidate, Rejected, Source
 from pipeline.setting import check
 from pipeline.storage.atomic import publish_csv
+from pipeline.storage.json_files import publish_digests
 from pipeline.types import Progress
 
 QUARANTINE_COLUMNS: Final = ("path", "reason")
@@ -100,6 +101,7 @@ def prepare(root: Root, manifest_path: Path, settings: PrepareSettings, *, progr
     failed = sorted(failed + broken)
     quarantine = sorted(failed + excluded)
     publish_csv(manifest_path.parent / QUARANTINE, QUARANTINE_COLUMNS, quarantine)
+    publish_digests(manifest_path.parent, [QUARANTINE])
     _check_quarantine(failed, len(accepted), settings.max_quarantined, manifest_path.parent / QUARANTINE)
 
     _check_conflicts(accepted)

@@ -5,6 +5,7 @@ no row of it.
 """
 
 import csv
+import io
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -16,7 +17,7 @@ from pipeline.evaluation import compare, predictions_file
 from pipeline.evaluation.predictions_file import Predictions
 from pipeline.features.probe.cut_file import CUT
 from pipeline.heads import training_time
-from pipeline.heads.store import HEAD, HEAD_FILE
+from pipeline.heads.store import HEAD, HEAD_FILE, SEARCH_FILE, require_digest
 from pipeline.models.model import MODEL, MODEL_FILE
 from pipeline.storage import csv_cells, json_files
 from pipeline.storage.json_files import whole
@@ -25,7 +26,7 @@ Row = dict[str, str]
 Document = dict[str, Any]
 
 AUDIT: Final = json_files.Document(
-    "an audit", "`hs.audit`", dict.fromkeys(("images", "leakage", "conflicts"), whole()), each=whole()
+    "an audit", "`hs.audit`", dict.fromkeys(("images", "leakage", "conflicts"), whole()), each=whole(), listed=True
 )
 ESTIMATES: Final = ("accuracy", "balanced_accuracy", "macro_f1", "log_loss", "roc_auc")
 
@@ -89,7 +90,7 @@ class Audited:
     confusable: list[Row]
 
 
-def rows(path: Path, columns: Sequence[str], step: str, *, optional: bool = False) -> list[Row]:
+def rows(path: Path, columns: Sequence[str], step: str, *, optional: bool = False, listed: bool = True) -> list[Row]:
     """Read a table.
 
     Parameters
@@ -102,17 +103,20 @@ def rows(path: Path, columns: Sequence[str], step: str, *, optional: bool = Fals
         Who writes it, for the message.
     optional : bool
         Whether a missing file is a table without rows.
+    listed : bool
+        Whether its digest stands in the ``digests.json`` beside it.
 
     Raises
     ------
     ArtefactError
-        It is missing, is no CSV, or lacks a column.
+        It is missing, is no CSV, lacks a column, or is not as it was written.
     """
     if optional and not path.exists():
         return []
     try:
-        with path.open(encoding="utf-8", newline="") as file:
-            header, *lines = [[*map(csv_cells.plain, line)] for line in csv.reader(file, strict=True)] or [[]]
+        data = path.read_bytes()
+        table = csv.reader(io.StringIO(data.decode(), newline=""), strict=True)
+        header, *lines = [[*map(csv_cells.plain, line)] for line in table] or [[]]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise ArtefactError(f"{path}: expected a table written by `hs.{step}`, received: {error}") from error
     if missing := [column for column in columns if column not in header]:
@@ -122,6 +126,8 @@ def rows(path: Path, columns: Sequence[str], step: str, *, optional: bool = Fals
         )
     if any(len(line) != len(header) for line in lines):
         raise ArtefactError(f"{path}: expected {len(header)} fields in each row, received another number")
+    if listed:
+        json_files.require_listed(path, data, f"`hs.{step}`")
     return [dict(zip(header, line, strict=True)) for line in lines]
 
 
@@ -188,6 +194,7 @@ def _evaluated(folder: Path, record: Path | None, reports: Path | None) -> Evalu
     predictions = predictions_file.read_predictions(folder)
     cost = None if reports is None else reports / f"{folder.name}.json"
     classes = ("label", "images", "precision", "recall", "f1")
+    made = _record(record, predictions.classes) if record else None
     return Evaluated(
         name=folder.name,
         folder=folder,
@@ -198,8 +205,8 @@ def _evaluated(folder: Path, record: Path | None, reports: Path | None) -> Evalu
         reliability=rows(
             folder / "reliability.csv", ("temperature", "images", "confidence"), "evaluate", optional=True
         ),
-        record=_record(record, predictions.classes) if record else None,
-        search=rows(record.with_name("search.csv"), ("loss", "choice"), "train", optional=True) if record else [],
+        record=made,
+        search=_search(record, made["files"]) if record and made else [],
         cost=asdict(training_time.read(cost)) if cost and cost.exists() else None,
     )
 
@@ -211,6 +218,15 @@ def _record(path: Path, classes: Sequence[str]) -> Document:
     if found["classes"] != classes:
         kind.refuse(path, f"classes {', '.join(classes)}, as it was evaluated", ", ".join(found["classes"]))
     return found
+
+
+def _search(record: Path, files: dict[str, str]) -> list[Row]:
+    """Read the table of the search that a head's record lists; none if it lists none."""
+    if SEARCH_FILE not in files:
+        return []
+    path = record.with_name(SEARCH_FILE)
+    require_digest(HEAD, path, files[SEARCH_FILE])
+    return rows(path, ("loss", "choice"), "train", listed=False)
 
 
 def records(trained: Sequence[Path]) -> dict[str, Path]:

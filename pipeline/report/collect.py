@@ -24,9 +24,10 @@ EXTRACTION: Final = json_files.Document(
         "images_per_second": number(0),
         "engine": TEXT,
     },
+    sealed=True,
 )
 GROWTH: Final = json_files.Document(
-    "a learning curve", "`hs.growth`", dict.fromkeys(("gain", "gain_low", "gain_high"), number(-1))
+    "a learning curve", "`hs.growth`", dict.fromkeys(("gain", "gain_low", "gain_high"), number(-1)), sealed=True
 )
 
 

@@ -1,7 +1,11 @@
-"""Digests, 32 bytes each, as an image's identity: compare them, find them, and draw a number from one; and a file's."""
+"""Digests, 32 bytes each, as an image's identity: compare them, find them, and draw a number from one; and a file's.
+
+A text can hold its own digest: that of its bytes with zeros in the digest's place. So a reader finds any flipped bit.
+"""
 
 import hashlib
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +15,14 @@ def of_file(path: Path) -> str:
     """Return the sha256 of a file, in hexadecimal. An OSError of the disk is the caller's."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+UNKNOWN: Final = "0" * 64  # stands in a text where its own digest will
+
+
+def of_sealed(data: bytes, found: str) -> str:
+    """Return the sha256 of a text with `UNKNOWN` in place of its own digest; `found` is the one that it holds."""
+    return hashlib.sha256(data.replace(found.encode(), UNKNOWN.encode())).hexdigest()
 
 
 def as_keys(digests: NDArray[np.uint8]) -> NDArray[np.bytes_]:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 CHUNK_BYTES: Final = 2**19
 MOST_CHUNK_ROWS: Final = 256
+CHECKSUM_BYTES: Final = 4  # of a chunk
 _DAMAGE: Final = (
     KeyError,
     MemoryError,
@@ -157,7 +158,8 @@ def dataset(file: h5py.File, name: str) -> h5py.Dataset:
     ------
     ArtefactError
         The dataset is missing, is reached by a soft or external link, is virtual, keeps its bytes in another file,
-        asks for a filter other than the checksum, or claims a shape for which the file holds no bytes.
+        asks for a filter other than the checksum, has a type that is no machine's, or claims a shape for which the file
+        holds no bytes.
     """
     where = f"{file.filename}: /{name}"
     try:
@@ -176,9 +178,27 @@ def _plain_dataset(file: h5py.File, name: str, where: str) -> h5py.Dataset:
     filters = found.id.get_create_plist()
     if any(filters.get_filter(place)[0] != _CHECKSUM_FILTER for place in range(filters.get_nfilters())):
         raise ArtefactError(f"{where}: expected no filter but the checksum")
+    if found.id.get_type() != h5py.h5t.py_create(found.dtype):  # a float16 may have another bias
+        raise ArtefactError(f"{where}: expected {found.dtype} as machines have it, received another type")
     if found.id.get_storage_size() < found.nbytes:
         raise ArtefactError(f"{where} claims {found.nbytes:,} bytes and holds {found.id.get_storage_size():,}")
+    lost = _lost_chunk(found, checksums=filters.get_nfilters())
+    if lost is not None:
+        raise ArtefactError(f"{where}: expected a chunk of rows from {lost:,}, received none: the file is damaged")
     return found
+
+
+def _lost_chunk(found: h5py.Dataset, *, checksums: int) -> int | None:
+    """Return the first row of a chunk to which the index does not lead, which HDF5 would read as zeros; or None."""
+    if not found.chunks:
+        return None
+    expected = int(np.prod(found.chunks, dtype=np.int64)) * found.dtype.itemsize + CHECKSUM_BYTES * checksums
+    rest = (0,) * (len(found.shape) - 1)
+    for row in range(0, found.shape[0], found.chunks[0]):
+        told = found.id.get_chunk_info_by_coord((row, *rest))
+        if told.byte_offset is None or (told.size, told.filter_mask) != (expected, 0):
+            return row
+    return None
 
 
 def read(source: h5py.Dataset, start: int, stop: int) -> NDArray[Any]:
@@ -192,12 +212,31 @@ def read(source: h5py.Dataset, start: int, stop: int) -> NDArray[Any]:
     return rows
 
 
-def text_attribute(file: h5py.File, name: str) -> str:
-    """Return a text attribute of a file; ArtefactError if it is missing or no text."""
+def write_text_attribute(file: h5py.File, name: str, text: str) -> None:
+    """Write a text attribute of fixed length, which stands in the file's header."""
+    data = text.encode()
+    file.attrs.create(name, data, dtype=h5py.string_dtype("utf-8", len(data)))
+
+
+def has_attribute(file: h5py.File, name: str) -> bool:
+    """Tell whether a file has an attribute; ArtefactError if the file is too damaged to tell."""
     try:
-        value = file.attrs[name]
+        return name in file.attrs
     except _DAMAGE as error:
-        raise ArtefactError(f"{file.filename}: expected a text attribute {name!r}: {error}") from error
-    if not isinstance(value, str):
-        raise ArtefactError(f"{file.filename}: expected a text attribute {name!r}, received {type(value).__name__}")
-    return value
+        raise ArtefactError(f"{file.filename}: its attributes cannot be read, the file is damaged ({error})") from error
+
+
+def text_attribute(file: h5py.File, name: str) -> str:
+    """Return a text attribute of a file; ArtefactError if it is missing, no text, or of variable length.
+
+    One flipped bit where HDF5 keeps texts of variable length lets it look for one without end.
+    """
+    try:
+        kind = file.attrs.get_id(name).get_type()
+        if not isinstance(kind, h5py.h5t.TypeStringID) or kind.is_variable_str():
+            raise ValueError("one of another type, as an earlier version left it")
+        return bytes(file.attrs[name]).decode()
+    except _DAMAGE as error:
+        raise ArtefactError(
+            f"{file.filename}: expected a text attribute {name!r}, received: {error}; run `hs.extract` again"
+        ) from error

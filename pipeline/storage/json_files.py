@@ -5,23 +5,28 @@ A door names the fields that it uses, each with what it may be::
     CUT = Document("a cut", "`hs.probe`", {"cut": TEXT, "pooling": one_of("avg", "max")}, version=1)
     CUT.read(path)["cut"]
 
-JSON is taken more strictly than by `json`: no key twice, no NaN, no infinity, no whole number beyond 64 bits, no deep
-nesting, and nothing but UTF-8. So what passes can be computed with, printed and written again.
+A flipped bit is found, too. A document that `publish` wrote holds its own sha256, and a file that `publish_digests`
+listed has its in the ``digests.json`` beside it: whoever reads one with `sealed` or `listed` set, or with
+`listed_bytes`, gets it as it was written, or an error.
 """
 
+import hashlib
 import json
 import math
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final, NoReturn, get_type_hints
 
 from pipeline.errors import ArtefactError, StorageError
+from pipeline.storage import digests
+from pipeline.storage.atomic import published
+from pipeline.storage.strict_json import LARGEST, loads
 
-LARGEST: Final = 2**26  # bytes: of what the steps write, nothing comes near
-DEEPEST: Final = 64  # objects and lists within each other
 LONGEST: Final = 200  # characters told of what was received
+SEAL: Final = "sha256"
+DIGESTS_FILE: Final = "digests.json"
 _SHA256: Final = re.compile("[0-9a-f]{64}")
 _SURROGATES: Final = re.compile("[\ud800-\udfff]")  # halves of a character, which nobody can print
 
@@ -144,6 +149,10 @@ class Document:
         That of its field ``format``, if it has one.
     each : Field or None
         What each of its fields is.
+    sealed : bool
+        Whether it holds its own sha256, as `publish` writes it.
+    listed : bool
+        Whether its sha256 stands in ``digests.json`` beside it, as `publish_digests` writes it.
     """
 
     what: str
@@ -151,6 +160,8 @@ class Document:
     fields: Mapping[str, Field]
     version: int | None = None
     each: Field | None = None
+    sealed: bool = False
+    listed: bool = False
 
     def read(self, path: Path) -> dict[str, Any]:
         """Read a document.
@@ -158,11 +169,15 @@ class Document:
         Raises
         ------
         ArtefactError
-            It is missing or is none of this kind; names the file, the field, what was expected and what was received.
+            It is missing, is none of this kind, or is not as it was written; names the file, the field, what was
+            expected and what was received.
         StorageError
             The disk fails, or the file may not be read.
         """
-        return self.parse(self.data(path), path)
+        data = self.data(path)
+        if self.listed:
+            require_listed(path, data, self.maker)
+        return self.parse(data, path)
 
     def data(self, path: Path) -> bytes:
         """Return the bytes of a document, to be parsed; errors as for `read`."""
@@ -190,7 +205,16 @@ class Document:
             told = f"format {found}, of another version" if type(found) is int else found
             self.refuse(source, f"{self.what} of format {self.version}", told)
         self.require(document, source)
+        if self.sealed:
+            self._require_seal(document.get(SEAL), data if isinstance(data, bytes) else data.encode(), source)
         return document
+
+    def _require_seal(self, found: object, data: bytes, source: Path | str) -> None:
+        if not SHA256.fits(found):
+            told = "none, as an earlier version left it" if found is None else found
+            self.refuse(source, f"{self.what} with its own sha256", told)
+        if (received := digests.of_sealed(data, str(found))) != found:
+            self.refuse(source, f"sha256 {found}, as it says itself, and not a damaged or edited file", received)
 
     def require(self, document: Any, source: Path | str) -> None:
         """Refuse a document, or an object out of one, that lacks a field or has one that is of another kind."""
@@ -206,48 +230,37 @@ class Document:
         )
 
 
-def loads(data: str | bytes) -> Any:
-    """Return what a text in JSON says; ValueError if it is none, or says what no step would write."""
-    if len(data) > LARGEST:
-        raise ValueError(f"more than {LARGEST:,} bytes")
-    text = data if isinstance(data, str) else data.decode()
+LISTED: Final = Document("the sha256 of the files beside it", "what wrote them", {"files": DIGESTS}, sealed=True)
+
+
+def publish(path: Path, document: Mapping[str, Any]) -> None:
+    """Publish a document as JSON, its keys sorted, with its own sha256 in it."""
+    with published(path) as temporary:
+        temporary.write_text(sealed(document), encoding="utf-8")
+
+
+def sealed(document: Mapping[str, Any]) -> str:
+    """Return the text of a document as `publish` writes it."""
+    place = f'\n  "{SEAL}": "%s"'  # no text in JSON holds a line's end, and what is nested stands further right
+    unsealed = {**document, SEAL: digests.UNKNOWN}
+    text = json.dumps(unsealed, indent=2, sort_keys=True, allow_nan=False, ensure_ascii=False) + "\n"
+    return text.replace(place % digests.UNKNOWN, place % hashlib.sha256(text.encode()).hexdigest())
+
+
+def publish_digests(folder: Path, names: Iterable[str], *, file: str = DIGESTS_FILE) -> None:
+    """Publish the sha256 of files in a folder, after the last of them; those of other files there are kept."""
     try:
-        found = json.loads(text, object_pairs_hook=_once, parse_constant=_number, parse_float=_number, parse_int=_whole)
-    except RecursionError:
-        raise ValueError("a deeply nested text") from None
-    _require_shallow(found)
-    return found
+        before = LISTED.read(folder / file)["files"]
+    except ArtefactError:
+        before = {}
+    kept = {name: digest for name, digest in before.items() if (folder / name).is_file()}
+    publish(folder / file, {"files": kept | {name: digests.of_file(folder / name) for name in names}})
 
 
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        names = [name for name, _ in pairs]
-        raise ValueError(f"{next(name for name in names if names.count(name) > 1)!r} twice")
-    return found
-
-
-def _number(text: str) -> float:
-    value = float(text)
-    if not math.isfinite(value):
-        raise ValueError(f"the number {text[:20]}")
-    return value
-
-
-def _whole(text: str) -> int:
-    if len(text) > 20 or not -(2**63) <= int(text) < 2**64:
-        raise ValueError(f"the number {text[:20]}…, beyond 64 bits")
-    return int(text)
-
-
-def _require_shallow(found: Any) -> None:
-    level = [found]
-    for _ in range(DEEPEST):
-        level = [
-            inner
-            for one in level
-            if isinstance(one, dict | list)
-            for inner in (one.values() if isinstance(one, dict) else one)
-        ]
-    if level:
-        raise ValueError("a deeply nested text")
+def require_listed(path: Path, data: bytes, maker: str) -> None:
+    """Raise ArtefactError if a file does not hold what was published: `data` are its bytes, `maker` wrote it."""
+    source = path.with_name(DIGESTS_FILE)
+    expected = replace(LISTED, maker=maker).read(source)["files"].get(path.name)
+    received = hashlib.sha256(data).hexdigest()
+    if received != expected:
+        replace(LISTED, maker=maker).refuse(path, f"sha256 {expected}, as {DIGESTS_FILE} says", received)

@@ -31,6 +31,7 @@ from pipeline.export.settings import ExportSettings, FormatName
 from pipeline.models import assemble, model, store
 from pipeline.photos import decode, manifest
 from pipeline.photos.manifest import Row
+from pipeline.storage.json_files import publish
 from stages.export import export as command
 from stages.predict import predict
 from tests import fakes
@@ -319,7 +320,7 @@ def test_a_damaged_export_is_refused_by_the_name_of_the_file(
 
 def edited(here: Path, **changes: Any) -> None:
     document = json.loads((here / "export.json").read_text())
-    (here / "export.json").write_text(json.dumps({**document, **changes}))
+    publish(here / "export.json", {**document, **changes})
 
 
 def kept(out: Path) -> Path:
@@ -539,7 +540,7 @@ def test_a_file_that_its_runtime_refuses_is_named_and_the_runtime_s_exception_ne
     for entry in document["formats"].values():  # as one would who wants it to be taken
         if name in entry["files"]:
             entry["files"][name] = hashlib.sha256((here / name).read_bytes()).hexdigest()
-    (here / "export.json").write_text(json.dumps(document))
+    publish(here / "export.json", document)
     file = here / name.split("/")[0].replace(".bin", ".xml")
     with pytest.raises(
         ArtefactError, match=rf"{file.name}: expected a file that its runtime can run, received"

@@ -24,6 +24,7 @@ from pipeline.heads.standardise import (
     probabilities,
     standardise,
 )
+from pipeline.storage.json_files import publish
 
 LOGISTIC = {"C": 1.0, "l1_ratio": 0.0, "class_weight": None, "max_iter": 1000, "seed": 0}
 DENSE = {
@@ -661,7 +662,7 @@ def edit(directory, **changes):
     """Change keys of head.json; None removes one."""
     path = directory / "head.json"
     document = json.loads(path.read_text()) | changes
-    path.write_text(json.dumps({key: value for key, value in document.items() if value is not None}))
+    publish(path, {key: value for key, value in document.items() if value is not None})
 
 
 def resign(directory):

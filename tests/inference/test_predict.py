@@ -33,6 +33,7 @@ from pipeline.inference.prediction import Asked, Prediction
 from pipeline.models import assemble, store
 from pipeline.models.settings import Runtime
 from pipeline.photos import decode, manifest
+from pipeline.storage.json_files import publish
 from stages.predict import _table
 from stages.predict import predict as command
 from tests import ROOT
@@ -532,7 +533,7 @@ def test_a_model_whose_graph_was_kept_predicts_without_tensorflow(tmp_path: Path
 @pytest.mark.parametrize("temperature", [1.0, 3.0])
 def test_a_model_gives_the_same_whatever_else_is_asked(tmp_path: Path, model_dir: Path, temperature: float) -> None:
     document = json.loads((model_dir / "model.json").read_text())
-    (model_dir / "model.json").write_text(json.dumps(document | {"calibration": {"temperature": temperature}}))
+    publish(model_dir / "model.json", document | {"calibration": {"temperature": temperature}})
     paths = files(tmp_path / "new", "oxo")
     plain = predicted(predictor(model_dir), paths)
     explained = predicted(predictor(model_dir, explain=tmp_path / "maps"), paths)
@@ -630,7 +631,7 @@ def test_photos_are_compared_by_the_features_of_a_model_that_was_only_joined(tmp
     assert [one.nearest[0].similarity for one in found] == pytest.approx([1, 1, 1], abs=1e-3)
     document = json.loads((model_dir / "model.json").read_text())
     document["spec"]["weights"]["finetuned"] = "0" * 64
-    (model_dir / "model.json").write_text(json.dumps(document))
+    publish(model_dir / "model.json", document)
     with pytest.raises(SpecError, match="which its base made before it was trained on"):
         predictor(model_dir, **asked)
 

@@ -16,6 +16,7 @@ from pipeline.errors import ArtefactError
 from pipeline.heads.calibration import calibrate
 from pipeline.heads.dense_layers import Stack
 from pipeline.models import assemble, store
+from pipeline.storage.json_files import publish
 from tests import fakes
 
 SIZE = 32
@@ -113,7 +114,7 @@ def test_the_network_of_a_calibrated_model_gives_calibrated_probabilities(
 @pytest.mark.parametrize("damaged", [{"temperature": 0.0}, {"temperature": "2"}, {}, 2.0])
 def test_a_damaged_temperature_is_refused(folder: Path, damaged: object) -> None:
     document = json.loads((folder / "model.json").read_text())
-    (folder / "model.json").write_text(json.dumps(document | {"calibration": damaged}))
+    publish(folder / "model.json", document | {"calibration": damaged})
     with pytest.raises(ArtefactError, match=r"expected (a calibration with a temperature from|calibration)"):
         store.read(folder)
 
@@ -151,7 +152,7 @@ def edit(folder: Path, change: Callable[[dict[str, Any]], object]) -> None:
     path = folder / "model.json"
     document = json.loads(path.read_text())
     change(document)
-    path.write_text(json.dumps(document))
+    publish(path, document)
 
 
 def resign(folder: Path) -> None:

@@ -44,6 +44,7 @@ from pipeline.report.sections.overview import Looks
 from pipeline.report.sections.provenance import Commit
 from pipeline.report.settings import ReportSettings
 from pipeline.storage.atomic import publish_csv
+from pipeline.storage.json_files import publish, publish_digests
 from stages.report import report as command
 from tests.fakes import quadrant_means
 
@@ -100,6 +101,7 @@ class World:
                 vectors[digest] = quadrant_means(np.asarray(picture.resize((32, 32)))[None])[0]
         manifest.write(manifest.from_rows(self.rows), root / "manifest.csv")
         publish_csv(root / "quarantine.csv", ["path", "reason"], [["<b>broken</b>.png", "damaged: <i>cut</i> off"]])
+        publish_digests(root, ["quarantine.csv"])
         digests = np.frombuffer(b"".join(sorted(vectors)), np.uint8).reshape(-1, 32)
         block = np.stack([vectors[digest.tobytes()] for digest in digests])
         kept = {"spec": canonical(SPEC), "digests": digests, "row_shape": (12,), "dtype": "float32"}
@@ -108,9 +110,8 @@ class World:
         self._heads()
         self._audit()
         told = {"images": 42, "distinct": 42, "views": 1, "computed": 40, "reused": 2, "quarantined": 0}
-        (root / "extraction.json").write_text(
-            json.dumps(told | {"images_per_second": 12.5, "engine": "openvino 1", "precision": "float32", "spec": "0"})
-        )
+        more = {"images_per_second": 12.5, "engine": "openvino 1", "precision": "float32", "spec": "0"}
+        publish(root / "extraction.json", told | more)
 
     def _probe(self) -> None:
         why = "top with avg: 0.900 of 30 images right; nothing cheaper does as well"
@@ -137,6 +138,7 @@ class World:
         publish_csv(
             self.root / "layers.csv", [*names, "squared_error", "shown", "features", "bytes", "multiply_adds"], rows
         )
+        publish_digests(self.root, ["layers.csv"])
 
     def _heads(self) -> None:
         paths = (self.root / "manifest.csv", self.root / "features.h5")
@@ -150,6 +152,7 @@ class World:
             training_time.write(self.root / "reports" / f"{name}.json", training_time.Cost("train", 1.25))
         # As a head with epochs leaves them.
         publish_csv(self.root / "out/ridge/learning_curves.csv", HISTORY_COLUMNS[-1], CURVES)
+        publish_digests(self.root / "out/ridge", ["learning_curves.csv"])
         compare.compare(
             [self.root / "out"],
             self.root / "comparison",
@@ -271,6 +274,7 @@ def test_a_fixed_cut_is_told_without_a_plot(world, tmp_path):
         "multiply_adds",
     )
     publish_csv(tmp_path / "layers.csv", columns, [])
+    publish_digests(tmp_path, ["layers.csv"])
     _, text = written(world.inputs(probe=tmp_path / "cut.json"), tmp_path / "report.html")
     assert "as --cut says. The layers were not compared" in told(text)
 
@@ -321,6 +325,7 @@ def test_reliability_is_drawn_where_an_evaluation_left_it(world, tmp_path):
     ece = {"ece": 0.01, "ece_low": 0.0, "ece_high": 0.02, "uncalibrated_ece": 0.2}
     ece |= {"uncalibrated_ece_low": 0.1, "uncalibrated_ece_high": 0.3}
     path.write_text(json.dumps(json.loads(path.read_text()) | ece))
+    publish_digests(path.parent, [path.name, "reliability.csv"])
     _, text = written(replace(world.bare(), evaluations=[tmp_path / "logistic"]), tmp_path / "report.html")
     words = told(text)
     assert "calibration error is 0.010 [0.000, 0.020], at a temperature of 1.500; before (dashed) it was 0.200" in words
@@ -333,6 +338,7 @@ def test_labels_that_are_doubtful_are_shown_behind_those_that_are_likely_wrong(w
     publish_csv(copied(world.root / "audit", tmp_path / "audit") / "label_issues.csv", columns, rows)
     counts = json.loads((tmp_path / "audit/audit.json").read_text()) | {"label_issues": 2, "doubtful_labels": 14}
     (tmp_path / "audit/audit.json").write_text(json.dumps(counts))
+    publish_digests(tmp_path / "audit", ["audit.json", "label_issues.csv"])
     _, text = written(world.inputs(audit=tmp_path / "audit"), tmp_path / "report.html")
     wrong, doubtful = text.split("<h4>Labels that are doubtful: the first 2 of 14</h4>")
     wrong = wrong.split("<h4>Labels that are likely wrong</h4>")[1]
@@ -357,7 +363,7 @@ def test_the_page_ends_with_what_next_and_the_commands_to_type(world, made):
 
 
 def test_what_more_photos_would_bring_is_read_from_the_learning_curve(world, tmp_path):
-    (tmp_path / "growth.json").write_text('{"gain": 0.021, "gain_low": 0.004, "gain_high": 0.03}')
+    publish(tmp_path / "growth.json", {"gain": 0.021, "gain_low": 0.004, "gain_high": 0.03})
     found = next_steps.facts(collect.read(world.inputs(growth=tmp_path)), SPEC)
     assert found.gain == pytest.approx((2.1, 0.4, 3.0))
     assert next_steps.facts(collect.read(world.inputs()), SPEC).gain is None

@@ -4,6 +4,7 @@ from pathlib import Path
 from click.testing import CliRunner
 
 from pipeline.evaluation import predictions_file
+from pipeline.storage.json_files import publish_digests
 from stages.results import results
 
 
@@ -15,6 +16,7 @@ def evaluated(folder: Path, accuracy: float) -> Path:
     }
     folder.mkdir(parents=True)
     (folder / predictions_file.ALL_METRICS).write_text(json.dumps(numbers))
+    publish_digests(folder, [predictions_file.ALL_METRICS])
     return folder
 
 
@@ -48,6 +50,7 @@ def test_a_head_that_was_joined_to_its_base_stands_once_in_the_table(tmp_path: P
     for folder, identity in zip(folders, ("a" * 64, "b" * 64), strict=True):
         document = {"identity": identity, "head": "a" * 64}
         (folder / predictions_file.EVALUATED).write_text(json.dumps(document))
+        publish_digests(folder, [predictions_file.EVALUATED])
     result = CliRunner().invoke(results, [str(folder) for folder in folders])
     lines = result.stdout.splitlines()
     assert [line.split()[0] for line in lines if "0.800 [" in line] == ["logistic"]

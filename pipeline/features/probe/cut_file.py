@@ -1,20 +1,19 @@
 """``cut.json``: where a base is cut and how the map there is pooled; `probe` writes it, `extract` reads it."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
 from pipeline.backbones.cutting import POOLINGS
 from pipeline.errors import InputError
-from pipeline.storage.atomic import published
-from pipeline.storage.json_files import TEXT, Document, one_of
+from pipeline.storage.json_files import TEXT, Document, one_of, publish
 
 CUT: Final = Document(
     "a cut",
     "`hs.probe`",
     {"backbone": TEXT, "cut": TEXT, "pooling": one_of(*POOLINGS), "why": TEXT},
     version=1,
+    sealed=True,
 )
 
 
@@ -43,8 +42,7 @@ def write(path: Path, *, backbone: str, cut: str, pooling: str, why: str, figure
         "why": why,
         "figures": figures,
     }
-    with published(path) as temporary:
-        temporary.write_text(json.dumps(chosen, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    publish(path, chosen)
 
 
 def read(path: Path, *, backbone: str) -> tuple[str, str]:

@@ -12,6 +12,7 @@ from pipeline.features.resolve import Plan
 from pipeline.features.settings import Proof
 from pipeline.plots import layer_scores, style
 from pipeline.storage.atomic import publish_csv
+from pipeline.storage.json_files import publish_digests
 
 ACCURACY: Final = ("accuracy", "accuracy_low", "accuracy_high")
 DIFFERENCE: Final = ("difference", "difference_low", "standard_errors", "shown")
@@ -137,7 +138,7 @@ def write(cut_path: Path, finding: Finding) -> None:
 
 
 def write_contenders(cut_path: Path, contenders: Sequence[Contender], proof: Proof | None = None) -> None:
-    """Write ``backbones.csv`` and, of several bases, ``plots/backbones.png``."""
+    """Write ``backbones.csv`` and, of several bases, ``plots/backbones.png``; and the digests of both tables."""
     rows, dots = [], []
     for one in contenders:
         plan, chosen = one.finding.plan, one.finding.recommendation.chosen
@@ -148,6 +149,7 @@ def write_contenders(cut_path: Path, contenders: Sequence[Contender], proof: Pro
         name = f"{one.name}, {cut.cut} with {cut.pooling}"
         dots.append(layer_scores.Contender(name, chosen.accuracy, *chosen.interval, one.images_per_second, one.seconds))
     publish_csv(cut_path.with_name("backbones.csv"), CONTENDERS, rows)
+    publish_digests(cut_path.parent, ("layers.csv", "backbones.csv"))
     if contenders and proof:
         layer_scores.backbones(dots, plot(cut_path, "backbones"), preferred(contenders, proof)[1])
     else:

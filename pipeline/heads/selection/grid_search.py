@@ -21,12 +21,13 @@ from pipeline.heads.logistic import LogisticHead, Near
 from pipeline.heads.registry import Head
 from pipeline.heads.selection.cross_validation import Fold
 from pipeline.heads.standardise import Table
+from pipeline.heads.store import SEARCH_FILE
 from pipeline.plots import training_curves
 from pipeline.stats.score_intervals import log_losses
 from pipeline.storage.atomic import publish_csv
 from pipeline.types import Codes, Progress
 
-TABLE_FILE: Final = "search.csv"
+TABLE_FILE: Final = SEARCH_FILE
 PLOT_FILE: Final = "search.png"
 NOT_TRIED: Final = "not tried: losing"
 

@@ -13,7 +13,6 @@ did not occur, its interval is widened to cover Wilson's. It does not cover that
 the same forecast, made from parts of up to half the images, is compared with what was measured at all of them.
 """
 
-import json
 from collections import Counter
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -34,7 +33,8 @@ from pipeline.plots import training_curves
 from pipeline.setting import check
 from pipeline.stats import power_law
 from pipeline.stats.intervals import wilson
-from pipeline.storage.atomic import publish_csv, published
+from pipeline.storage.atomic import publish_csv
+from pipeline.storage.json_files import publish
 from pipeline.types import Codes, Floats, Progress
 
 ENOUGH: Final = 200  # validation images from which they judge alone
@@ -285,9 +285,7 @@ def _write(summary: GrowthResult, wrong: Floats, out_dir: Path) -> None:
     for name, one in named.items():
         parts = asdict(one)
         numbers |= {name: parts["value"], f"{name}_low": parts["low"], f"{name}_high": parts["high"]}
-    with published(out_dir / FORECAST) as temporary:
-        rounded = {name: round(number, 6) for name, number in numbers.items()}
-        temporary.write_text(json.dumps(rounded, indent=2) + "\n", encoding="utf-8")
+    publish(out_dir / FORECAST, {name: round(number, 6) for name, number in numbers.items()})
     points = [(size, one.value, one.low, one.high) for size, one in zip(summary.sizes, summary.accuracies, strict=True)]
     ahead = (2 * summary.sizes[-1], summary.forecast.value, summary.forecast.low, summary.forecast.high)
     training_curves.growth(points, ahead, _curve(summary, wrong), out_dir / PICTURE)

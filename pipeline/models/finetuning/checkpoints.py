@@ -4,6 +4,7 @@ import contextlib
 import json
 import shutil
 import zipfile
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -23,6 +24,19 @@ CHECKPOINT: Final = "checkpoint.npz"
 TEXT: Final = Document(
     "a checkpoint", "`hs.finetune`", {"best_epoch": whole(), "history": each(replace(OBJECT, each=number()))}
 )
+_DAMAGE: Final = (
+    ArtefactError,
+    EOFError,
+    KeyError,
+    MemoryError,
+    OSError,
+    OverflowError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+    zipfile.BadZipFile,
+    zlib.error,
+)  # what a damaged archive raises
 _PARTS: Final = ("weights", "optimizer", "best")
 
 Row = dict[str, float]
@@ -118,7 +132,7 @@ def found(path: Path, like: State) -> State | None:
             }
         parts.setdefault("best", parts["weights"])
         return State(**parts, best_epoch=text["best_epoch"], history=text["history"])
-    except (ArtefactError, OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile):
+    except _DAMAGE:
         return None
 
 

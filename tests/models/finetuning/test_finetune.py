@@ -41,6 +41,7 @@ from pipeline.models.settings import Runtime
 from pipeline.photos import manifest, splits
 from pipeline.photos.manifest import Manifest
 from pipeline.photos.settings import Policy
+from pipeline.storage.json_files import publish
 from stages.finetune import finetune as command
 from tests import ROOT, fakes
 
@@ -665,7 +666,7 @@ def test_what_cannot_be_done_is_refused(
 def test_weights_that_are_not_the_heads_are_refused(project: Project) -> None:
     record = json.loads((project.head / HEAD_FILE).read_text())
     record["spec"]["weights"]["seed"] = 1
-    (project.head / HEAD_FILE).write_text(json.dumps(record))
+    publish(project.head / HEAD_FILE, record)
     with pytest.raises(SpecError, match=r"weights\.seed: expected 1, received 0"):
         project.finetune(epochs=0)
 
