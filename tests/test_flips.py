@@ -96,7 +96,6 @@ def tables_in(folder: Path) -> Iterator[Artefact]:
     shares = np.array([[0.75, 0.25], [0.125, 0.875]])
     said = Predictions(["a.png", "b.png"], ["0" * 64, "1" * 64], ["cat", "dog"], ["cat", "dog"], ["cat", "dog"], shares)
     predictions_file.write_predictions(judged, said)
-    publish_digests(judged, (METRICS, PREDICTIONS))
     yield Artefact(judged / PREDICTIONS, lambda path: told(predictions_file.read_predictions(path.parent)))
     yield Artefact(judged / METRICS, lambda path: history.results([path.parent], path.parent)[0])
     for name in (audit_tables.OUTLIERS, "layers.csv", "classes.csv", "reliability.csv", manifest.QUARANTINE):

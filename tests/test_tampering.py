@@ -184,7 +184,10 @@ def changed(text: str, **changes: Any) -> str:
 
 
 def again(text: str, document: dict[str, Any]) -> str:
-    return sealed(document) if SEAL in json.loads(text) else json.dumps(document)
+    try:
+        return sealed(document) if SEAL in json.loads(text) else json.dumps(document)
+    except UnicodeEncodeError:  # half a character, which no step would write
+        return json.dumps(document)
 
 
 def put(path: Path, data: str | bytes) -> None:

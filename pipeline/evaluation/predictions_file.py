@@ -23,7 +23,7 @@ from pipeline.errors import ArtefactError
 from pipeline.photos.manifest import leaves_root
 from pipeline.storage import csv_cells
 from pipeline.storage.atomic import publish_csv, published
-from pipeline.storage.json_files import Document, fields_of, number, require_listed, whole
+from pipeline.storage.json_files import Document, fields_of, number, publish_digests, require_listed, whole
 
 EVALUATED: Final = "evaluated.json"
 ALL_METRICS: Final = "all_metrics.json"
@@ -38,7 +38,6 @@ ALL: Final = Document(
     listed=True,
 )
 PREDICTIONS: Final = "predictions.csv"
-FILES: Final = (EVALUATED, ALL_METRICS, METRICS, PREDICTIONS)
 COLUMNS: Final = ("path", "digest", "label", "predicted", "correct", "confidence")
 PREFIX: Final = "p_"
 SUM_TOLERANCE: Final = 1e-3
@@ -87,6 +86,7 @@ def write_metrics(out_dir: Path, numbers: Mapping[str, float]) -> None:
     for name, chosen in ((ALL_METRICS, dict(numbers)), (METRICS, tracked)):
         with published(out_dir / name) as temporary:
             temporary.write_text(json.dumps(chosen, indent=2) + "\n", encoding="utf-8")
+    publish_digests(out_dir, (ALL_METRICS, METRICS))
 
 
 def read_metrics(out_dir: Path) -> dict[str, float]:
@@ -123,6 +123,7 @@ def write_evaluated(out_dir: Path, subject: Subject) -> None:
     """Publish ``evaluated.json``."""
     with published(out_dir / EVALUATED) as temporary:
         temporary.write_text(json.dumps(asdict(subject), indent=2) + "\n", encoding="utf-8")
+    publish_digests(out_dir, (EVALUATED,))
 
 
 def read_evaluated(out_dir: Path) -> Subject:
@@ -151,6 +152,7 @@ def write_predictions(out_dir: Path, found: Predictions) -> None:
             for path, digest, label, guess, sure, row in rows
         ),
     )
+    publish_digests(out_dir, (PREDICTIONS,))
 
 
 def read_predictions(out_dir: Path) -> Predictions:

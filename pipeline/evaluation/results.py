@@ -76,12 +76,12 @@ class Evaluated:
 def write(
     out_dir: Path, found: Evaluated, summary: EvaluateResult, *, history: Sequence[dict[str, float]], images_root: Root
 ) -> None:
-    """Write all files of an evaluation, and their digests last; `history` has a row an epoch of training."""
+    """Write all files of an evaluation, and their digests; `history` has a row an epoch of training."""
     _write_tables(out_dir, found, summary)
     _write_reliability(out_dir, found, summary)
     _draw(out_dir, found, summary.metrics, images_root)
     _write_learning_curves(out_dir, list(history))
-    publish_digests(out_dir, (*predictions_file.FILES, CLASSES, CONFUSION, RELIABILITY, CURVES))
+    publish_digests(out_dir, (CLASSES, CONFUSION, RELIABILITY, CURVES))
 
 
 def _write_tables(out_dir: Path, found: Evaluated, summary: EvaluateResult) -> None:

@@ -5,7 +5,6 @@ import pytest
 
 from pipeline.errors import ArtefactError
 from pipeline.evaluation import predictions_file
-from pipeline.storage.json_files import publish_digests
 
 FOUND = predictions_file.Predictions(
     paths=["a,b.png", 'c"d.png'],
@@ -19,7 +18,6 @@ FOUND = predictions_file.Predictions(
 
 def test_predictions_are_read_as_they_were_written(tmp_path):
     predictions_file.write_predictions(tmp_path, FOUND)
-    publish_digests(tmp_path, [predictions_file.PREDICTIONS])
     found = predictions_file.read_predictions(tmp_path)
     assert (found.paths, found.digests, found.labels, found.classes) == (
         FOUND.paths,
@@ -68,7 +66,6 @@ def test_predictions_without_an_image_are_refused(tmp_path, text):
 def test_metrics_are_read_as_they_were_written_and_only_from_where_they_are(tmp_path):
     numbers = {"images": 3, **dict.fromkeys(predictions_file.RANKED, 0.5)}
     predictions_file.write_metrics(tmp_path / "out", numbers)
-    publish_digests(tmp_path / "out", [predictions_file.ALL_METRICS])
     assert predictions_file.read_metrics(tmp_path / "out") == numbers
     with pytest.raises(ArtefactError, match=r"nowhere/all_metrics\.json: expected metrics, received no such file"):
         predictions_file.read_metrics(tmp_path / "nowhere")
