@@ -165,6 +165,7 @@ def test_what_was_found_is_on_disk_and_the_counts_are_those_returned(planted):
     assert pictures == {"conflicts.png", "duplicates.png", "label_issues.png", "leakage.png", "outliers.png"}
     assert names == {
         "audit.json",
+        "digests.json",
         "confusable.csv",
         "duplicates.csv",
         "label_issues.csv",

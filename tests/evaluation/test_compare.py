@@ -102,6 +102,7 @@ def test_the_folder_holds_tables_verdict_and_a_picture(three, tmp_path):
         "comparison.csv",
         "ranking.csv",
         "comparison.json",
+        "digests.json",
         "ranking.png",
     }
     assert [row["better"] for row in rows(result / "comparison.csv")] == ["no difference shown", "dense", "logistic"]

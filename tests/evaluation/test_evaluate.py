@@ -187,7 +187,12 @@ def test_folder_holds_these_files_and_no_others(project):
     tables = (
         "all_metrics.json evaluated.json metrics.json classes.csv confusion.csv learning_curves.csv predictions.csv"
     )
-    assert {file.name for file in project.out.iterdir()} == {*tables.split(), "reliability.csv", "plots"}
+    assert {file.name for file in project.out.iterdir()} == {
+        *tables.split(),
+        "reliability.csv",
+        "digests.json",
+        "plots",
+    }
     pictures = "classes.png confusion_matrix.png mistakes.png reliability.png"
     assert {file.name for file in (project.out / "plots").iterdir()} == set(pictures.split())
 

@@ -302,7 +302,7 @@ def test_a_given_cut_is_echoed_without_images_and_the_same_files_are_there(tmp_p
     received = probing.echo(cut, ProbeSettings(cut="block-9", pooling="grid3"))
     assert received == cut_file.read(cut, backbone="efficientnet_lite0") == ("block4b_add", "grid3")
     assert json.loads(cut.read_text())["why"] == "given: block-9 with grid3; nothing was probed"
-    names = {"cut.json", "layers.csv", "backbones.csv", "plots"}
+    names = {"cut.json", "layers.csv", "backbones.csv", "digests.json", "plots"}
     assert {path.name for path in cut.parent.iterdir()} == names
     assert list((cut.parent / "plots").iterdir()) == []
     assert len(cut.with_name("layers.csv").read_text().splitlines()) == 1
