@@ -469,6 +469,7 @@ def test_evaluations_of_other_images_are_refused(world, tmp_path):
     copied(world.root / "out/logistic", tmp_path / "logistic")
     path = tmp_path / "logistic/predictions.csv"
     path.write_text(re.sub(r",[0-9a-f]{64},", f",{'0' * 64},", path.read_text(), count=1))
+    publish_digests(path.parent, [path.name])
     with pytest.raises(
         ArtefactError, match=r"logistic: expected an evaluation on images and classes of .*manifest\.csv"
     ):
@@ -480,6 +481,7 @@ def test_a_comparison_of_other_evaluations_is_refused(world, tmp_path):
     copied(world.root / "comparison", tmp_path / "comparison")
     path = tmp_path / "comparison/comparison.json"
     path.write_text(path.read_text().replace('"ridge"', '"other"'))
+    publish_digests(path.parent, [path.name])
     with pytest.raises(
         ArtefactError, match=r"comparison\.json: expected a comparison of logistic .* received one of .*other"
     ):
@@ -498,6 +500,7 @@ def test_a_comparison_of_other_evaluations_is_refused(world, tmp_path):
 def test_a_damaged_input_is_named(world, tmp_path, option, name, content, message):
     if content is not None:
         (tmp_path / name).write_text(content)
+        publish_digests(tmp_path, [name])
     path = tmp_path if option == "audit" else tmp_path / name
     with pytest.raises(ArtefactError, match=message):
         written(world.inputs(**{option: path}), tmp_path / "report.html")
