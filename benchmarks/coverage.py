@@ -3,6 +3,7 @@
 First for one proportion, summed over all outcomes, for the intervals of the literature. Then for the metrics as
 `evaluate` prints them, on simulated test splits, beside a plain percentile bootstrap of the same resamples. The truth
 of each metric is that of the population which the splits are drawn from, in closed form or from `--population` images.
+Last for pairs of models, as `compare` prints them: how often two equal models are called different.
 """
 
 import argparse
@@ -14,14 +15,16 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import optimize, stats
 
-from pipeline.stats import intervals, metrics
+from pipeline.stats import intervals, metrics, paired_tests
 
 Floats = NDArray[np.float64]
 Ends = tuple[Floats, Floats]
 
 PROPORTIONS = np.round(np.arange(0.5, 0.99501, 0.0005), 4)
 EXACT_SIZES = (200, 400, 1000)
-METRICS = ("accuracy", "balanced_accuracy", "macro_f1", "log_loss")
+METRICS = ("accuracy", "balanced_accuracy", "macro_f1", "log_loss", "roc_auc")
+PAIR_SIZES = (30, 100, 400)
+MODELS = 5  # ten pairs
 POPULATION = 4_000_000
 # images, accuracy, share of the first of two classes
 SETTINGS = (
@@ -41,7 +44,7 @@ SETTINGS = (
 
 
 def main() -> None:
-    """Print both tables."""
+    """Print the three tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sets", type=int, default=5000, help="simulated test splits a setting")
     parser.add_argument("--resamples", type=int, default=500, help="of each bootstrap")
@@ -61,6 +64,7 @@ def main() -> None:
         cells = "".join(f"{f'{held[name]:.3f} ({plain[name]:.3f})':>20}" for name in METRICS)
         name = f"{n:,}, {accuracy}, {100 * share:.0f} to {100 - 100 * share:.0f}"
         print(f"{name:28}{cells}   {time.perf_counter() - started:.0f} s", flush=True)
+    print_pairs(options.sets, options.seed)
 
 
 # --- one proportion, exactly
@@ -185,7 +189,9 @@ def truths(accuracy: float, share: float, seed: int, population: int) -> dict[st
     loss = -np.log(probabilities[np.arange(population), actual]).mean()
     balanced = accuracy if share == 0.5 else recall.mean()
     macro = accuracy if share == 0.5 else f1.mean()
-    return dict(zip(METRICS, map(float, (accuracy, balanced, macro, loss)), strict=True))
+    distance = 2 * stats.norm.ppf(accuracy) if share == 0.5 else _distance(accuracy, share)
+    area = stats.norm.cdf(distance / np.sqrt(2))
+    return dict(zip(METRICS, map(float, (accuracy, balanced, macro, loss, area)), strict=True))
 
 
 def simulate(
@@ -220,8 +226,68 @@ def percentiles(
             "balanced_accuracy": np.nanmean(right / support, axis=1),
             "macro_f1": np.nanmean(2 * right / (support + predicted), axis=1),
             "log_loss": total / len(actual),
+            "roc_auc": _areas(actual, probabilities[:, 1], seed=seed, resamples=resamples),
         }
     return {name: tuple(np.quantile(values, (0.025, 0.975))) for name, values in drawn.items()}
+
+
+def _areas(actual: NDArray[np.int64], scores: Floats, *, seed: int, resamples: int) -> Floats:
+    """Return the AUC of resamples, NaN where one has a single class."""
+    beats = (scores[:, None] > scores) + (scores[:, None] == scores) / 2
+    drawn = np.concatenate([*intervals.weights(len(actual), seed=seed, resamples=resamples)])
+    ones, zeros = drawn * (actual == 1), drawn * (actual == 0)
+    return np.asarray(((ones @ beats) * zeros).sum(axis=1) / (ones.sum(axis=1) * zeros.sum(axis=1)))
+
+
+# --- pairs of equal models
+
+
+def print_pairs(sets: int, seed: int) -> None:
+    """Print how often equal models are called different: by McNemar's tests, exactly; by log loss, simulated."""
+    print(f"\nequal models called different, at most, or in {sets:,} test splits; 0.05 is wanted")
+    pairs = MODELS * (MODELS - 1) // 2
+    print(f"{'images':8}{'exact McNemar':>16}{'mid-p':>8}{'log loss':>12}{f'any of {pairs} pairs':>18}")
+    for n in PAIR_SIZES:
+        exact, mid_p = (
+            max(_false_alarms(n, apart, rule) for apart in APART) for rule in (_exact, paired_tests.mcnemar)
+        )
+        one, ten = (_losses_told_apart(n, models, sets, seed) for models in (2, MODELS))
+        print(f"{n:<8}{exact:16.3f}{mid_p:8.3f}{one:12.3f}{ten:18.3f}", flush=True)
+
+
+APART = np.array([0.02, 0.05, 0.1, 0.2, 0.4])  # shares of images on which the two disagree
+
+
+def _exact(first_alone: int, second_alone: int) -> float:
+    return float(min(1, 2 * stats.binom.cdf(min(first_alone, second_alone), first_alone + second_alone, 0.5)))
+
+
+def _false_alarms(n: int, apart: float, test: Callable[[int, int], float]) -> float:
+    """Return the probability that a test at 0.05 tells apart two models that are equally often right."""
+    both = np.arange(n + 1)
+    likely = both[stats.binom.pmf(both, n, apart) > 1e-9]
+    return float(
+        sum(
+            stats.binom.pmf(count, n, apart)
+            * sum(stats.binom.pmf(one, count, 0.5) for one in range(count + 1) if test(one, count - one) <= 0.05)
+            for count in likely
+        )
+    )
+
+
+def _losses_told_apart(n: int, models: int, sets: int, seed: int) -> float:
+    """Return how often an interval leaves out 0 for a pair, or any of the pairs, of models of one expected loss.
+
+    An image is as hard for all, and each model errs on it in its own way; losses are skewed, as those of heads are.
+    """
+    pairs = [(i, j) for i in range(models) for j in range(i)]
+    told = 0
+    for number in range(sets):
+        draw = np.random.default_rng([seed, 3, number])
+        margins = draw.normal(2, 1.5, (n, 1)) + draw.normal(0, 1, (n, models))
+        found = paired_tests.loss_differences(np.log1p(np.exp(-margins)), pairs)
+        told += any(low > 0 or high < 0 for _, low, high in found)
+    return told / sets
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from pipeline.heads.settings import GrowthSettings
-from pipeline.wording import interval
+from pipeline.wording import interval, number
 from stages.console import Stage, progress, say, warn
 from stages.options.of_settings import options, settings_of
 
@@ -30,12 +30,11 @@ def growth(manifest: Path, features: Path, out_dir: Path, **chosen: Any) -> None
         warn(warning)
     for size, accuracy in zip(summary.sizes, summary.accuracies, strict=True):
         say(f"{size:7,} images  accuracy {_written(accuracy)}")
-    gain = summary.gain
     judge = f"{summary.folds} folds" if summary.folds else "the validation split"
     say(
         f"Twice the {summary.sizes[-1]:,} images would bring an accuracy of about {_written(summary.forecast)}, "
-        f"{interval(100 * gain.value, 100 * gain.low, 100 * gain.high, 1, sign=True)} points, "
-        f"if the curve goes on as it did; judged by {judge}, {summary.judged:,} images."
+        f"{number(100 * summary.gain, 1, sign=True)} points, if the curve goes on as it did; "
+        f"judged by {judge}, {summary.judged:,} images."
     )
     if summary.check:
         say(

@@ -69,7 +69,7 @@ def artefacts_in(folder: Path) -> Iterator[Artefact]:
     publish(speed, asdict(throughput.Speed("a", 1, 100, 2.5)))
     yield Artefact(speed, lambda path: throughput.kept(path.parent) or None, made_anew=True)
     growth = folder / "growth.json"
-    publish(growth, {"gain": 0.1, "gain_low": 0.0, "gain_high": 0.2})
+    publish(growth, {"gain": 0.1})
     yield Artefact(growth, GROWTH.read)
 
     keys = np.arange(24, dtype=">u4").view(np.uint8).reshape(3, 32)

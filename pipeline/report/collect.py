@@ -26,9 +26,7 @@ EXTRACTION: Final = json_files.Document(
     },
     sealed=True,
 )
-GROWTH: Final = json_files.Document(
-    "a learning curve", "`hs.growth`", dict.fromkeys(("gain", "gain_low", "gain_high"), number(-1)), sealed=True
-)
+GROWTH: Final = json_files.Document("a learning curve", "`hs.growth`", {"gain": number(-1)}, sealed=True)
 
 
 @dataclass(frozen=True)

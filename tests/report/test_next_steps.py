@@ -53,8 +53,8 @@ def test_where_nothing_helps_it_is_used() -> None:
             "headstart extract IMAGES MANIFEST FEATURES --backbone BACKBONE --cut-file CUT",
         ),
         (
-            {"gain": (1.24, 0.3, 2.0)},
-            "Add training photos: twice as many would bring about +1.2 [+0.3, +2.0] points of accuracy.",
+            {"gain": 1.24},
+            "Add training photos: twice as many would bring about +1.2 points of accuracy.",
             PREPARE,
         ),
         (
@@ -88,6 +88,6 @@ def test_mistakes_ask_for_the_audit_the_probe_fine_tuning_and_the_learning_curve
     ]
 
 
-@pytest.mark.parametrize("changes", [{"gain": (0.3, 0.1, 0.4)}, {"gain": (2.0, -0.1, 4.0)}, {"tuned": True}])
+@pytest.mark.parametrize("changes", [{"gain": 0.3}, {"gain": -2.0}, {"tuned": True}])
 def test_what_is_small_or_not_shown_is_not_said_to_help(changes: dict[str, object]) -> None:
     assert told(**changes) == told()

@@ -10,7 +10,8 @@ Uncertainty has two sources, the images that judge and the images that were draw
 Wilson's with the effective number of images that gives the variance of both (after Korn and Graubard, see `metrics`).
 The forecast resamples images and seeds together and fits each resample; since a resample knows nothing of errors that
 did not occur, its interval is widened to cover Wilson's. It does not cover that the curve may not go on as a power law:
-the same forecast, made from parts of up to half the images, is compared with what was measured at all of them.
+the same forecast, made from parts of up to half the images, is compared with what was measured at all of them. The gain
+has no interval: resamples of the same few seeds do not tell how much the end of a curve wanders.
 """
 
 from collections import Counter
@@ -46,7 +47,7 @@ TABLE, FORECAST, PICTURE = "growth.csv", "growth.json", "growth.png"
 
 @dataclass(frozen=True)
 class Estimate:
-    """An accuracy, or a difference of two, with its 95 % interval; fractions."""
+    """An accuracy with its 95 % interval; fractions."""
 
     value: float
     low: float
@@ -69,7 +70,7 @@ class GrowthResult:
         0 if the validation split judged.
     forecast : Estimate
         Accuracy with twice as many images as the last size.
-    gain : Estimate
+    gain : float
         That, less the fitted accuracy at the last size.
     check : Estimate or None
         The forecast of the last size from sizes of at most half of it; None if these are fewer than three.
@@ -82,7 +83,7 @@ class GrowthResult:
     judged: int
     folds: int
     forecast: Estimate
-    gain: Estimate
+    gain: float
     check: Estimate | None
     warnings: list[str]
 
@@ -224,15 +225,13 @@ def _summarise(sizes: NDArray[np.int64], wrong: Floats, folds: int, warnings: li
         early = power_law.fit(sizes[half], errors[:, half], weights[half])
         early_many = power_law.fit(sizes[half], resampled[:, half], weights[half])
         check = _forecast(1 - early.at(last), 1 - early_many.at(last), wrong.shape[2])
-    gains = many.at(last) - many.at(2 * last)
-    low, high = np.quantile(gains, (0.025, 0.975))
     return GrowthResult(
         sizes=sizes.tolist(),
         accuracies=[_measured(one) for one in wrong],
         judged=wrong.shape[2],
         folds=folds,
         forecast=_forecast(1 - laws.at(2 * last), 1 - many.at(2 * last), wrong.shape[2]),
-        gain=Estimate(float((laws.at(last) - laws.at(2 * last))[0]), float(low), float(high)),
+        gain=float((laws.at(last) - laws.at(2 * last))[0]),
         check=check,
         warnings=warnings,
     )
@@ -279,7 +278,8 @@ def _write(summary: GrowthResult, wrong: Floats, out_dir: Path) -> None:
         ],
     )
     numbers: dict[str, float] = {"images": summary.sizes[-1], "judged": summary.judged, "folds": summary.folds}
-    named = {"accuracy": summary.accuracies[-1], "forecast": summary.forecast, "gain": summary.gain}
+    numbers["gain"] = summary.gain
+    named = {"accuracy": summary.accuracies[-1], "forecast": summary.forecast}
     if summary.check:
         named["check"] = summary.check
     for name, one in named.items():

@@ -15,7 +15,7 @@ from pipeline.report.artefacts import records
 from pipeline.report.collect import Inputs, Read
 from pipeline.report.sections.models import mistaken
 from pipeline.report.sections.overview import estimate, minded
-from pipeline.wording import counted, interval
+from pipeline.wording import counted, interval, number
 
 MOST: Final = 3
 WIDE: Final = 0.05  # an interval of the accuracy that leaves more than this open
@@ -46,7 +46,7 @@ class Facts:
         Whether the layers were compared.
     other_cut : str or None
         What the probe chose, where the features are of another cut.
-    gain : (value, low, high) or None
+    gain : float or None
         Points that twice the photos would bring; None without a learning curve.
     """
 
@@ -60,7 +60,7 @@ class Facts:
     findings: dict[str, int] | None = None
     probed: bool = True
     other_cut: str | None = None
-    gain: Triple | None = None
+    gain: float | None = None
 
 
 PREPARE: Final = "headstart prepare {images} {manifest}"
@@ -77,7 +77,7 @@ def steps(facts: Facts, **places: str) -> list[tuple[str, str]]:
         What stands in the commands: ``images``, ``manifest``, ``features``, ``folder``, ``cut``, ``head``,
         ``trained`` and ``backbone``, quoted for a shell.
     """
-    errs, gain, off = facts.mistakes > 0, facts.gain or (0.0, 0.0, 0.0), facts.calibration_error or (0.0, 0.0, 0.0)
+    errs, gain, off = facts.mistakes > 0, facts.gain or 0.0, facts.calibration_error or (0.0, 0.0, 0.0)
     copies, labels = (minded(facts.findings or {}, kinds) for kinds in (["leakage"], ["label_issues", "conflicts"]))
     rules = (
         (
@@ -107,9 +107,8 @@ def steps(facts: Facts, **places: str) -> list[tuple[str, str]]:
             "headstart probe {images} {manifest} {folder}/cut.json --backbone {backbone}",
         ),
         (
-            gain[1] > 0 and gain[0] >= WORTH,
-            "Add training photos: twice as many would bring about "
-            f"{interval(*gain, places=1, sign=True)} points of accuracy.",
+            gain >= WORTH,
+            f"Add training photos: twice as many would bring about {number(gain, 1, sign=True)} points of accuracy.",
             PREPARE,
         ),
         (
@@ -143,7 +142,6 @@ def facts(read: Read, described: Mapping[str, Any]) -> Facts:
     """Return what the rules look at: of the best model, its data, and the spec of its features."""
     best, record = read.models[0], read.models[0].record
     cut = None if read.probed is None else (read.probed.cut["cut"], read.probed.cut["pooling"])
-    gain = None if read.growth is None else [100 * read.growth[name] for name in ("gain", "gain_low", "gain_high")]
     return Facts(
         tested=len(best.predictions),
         mistakes=len(mistaken(best)),
@@ -155,7 +153,7 @@ def facts(read: Read, described: Mapping[str, Any]) -> Facts:
         findings=None if read.audited is None else read.audited.counts,
         probed=read.probed is not None and bool(read.probed.layers),
         other_cut=None if cut in (None, (described["cut"], described.get("pooling"))) else " with ".join(cut),
-        gain=None if gain is None else (gain[0], gain[1], gain[2]),
+        gain=None if read.growth is None else 100 * read.growth["gain"],
     )
 
 
