@@ -253,7 +253,7 @@ def limit_every_file(root: str, survives: bool) -> None:
             raise StorageError(f"{error.strerror}") from error
 
     ended = []
-    for limit in range(0, most, 509):
+    for limit in range(0, most, 127):
         site.fresh()
         ended.append(forked(partial(limited, limit, site.extract)))
         assert not site.features.exists()
