@@ -8,9 +8,10 @@ import pytest
 from pipeline.backbones.table import BACKBONES
 from tests import NO_CHROMIUM
 
-# A shell's background jobs ignore Ctrl-C, and so would every command that a test starts.
-if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+# What a shell runs in the background ignores Ctrl-C, under nohup SIGHUP too, and so would every command of a test.
+for number, handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
+    if signal.getsignal(number) is signal.SIG_IGN:
+        signal.signal(number, handler)
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -16,6 +16,7 @@ from click.testing import CliRunner
 from pipeline.errors import ArtefactError
 from pipeline.export import allowed_operations, bundle, export, exported_model, formats
 from pipeline.export.settings import ExportSettings
+from pipeline.storage.json_files import publish
 from stages.predict import predict
 from tests import fakes
 from tests.models import test_store
@@ -47,7 +48,7 @@ def mail(here: Path, name: str) -> Path:
         for file in bundle.files_of(here, row)
     }
     document = {"format": 1, "classes": CLASSES, "size": test_store.SIZE, "resize": "squash", "threshold": None}
-    (here / "export.json").write_text(json.dumps(document | {"formats": {name: {"files": files}}}))
+    publish(here / "export.json", document | {"formats": {name: {"files": files}}})
     return here / row.path
 
 

@@ -543,7 +543,8 @@ def test_a_file_that_its_runtime_refuses_is_named_and_the_runtime_s_exception_ne
     publish(here / "export.json", document)
     file = here / name.split("/")[0].replace(".bin", ".xml")
     with pytest.raises(
-        ArtefactError, match=rf"{file.name}: expected a file that its runtime can run, received"
+        ArtefactError,
+        match=rf"{file.name}: expected (a file that its runtime can run|a graph that only computes), received",
     ) as error:
         list(exported_model.ExportedEngine(*exported_model.chosen(file)).run([test_store.pixels(2)]))
     assert "\n" not in str(error.value)

@@ -174,7 +174,7 @@ def test_prepare_writes_manifest_quarantine_and_pictures(tmp_path, drawn):
     for name in ("samples.png", "class_counts.png", "image_sizes.png"):
         with Image.open(tmp_path / "out" / name) as picture:
             assert picture.format == "PNG"
-    assert len(list((tmp_path / "out").iterdir())) == 5
+    assert len(list((tmp_path / "out").iterdir())) == 7
 
 
 def test_prepare_twice_writes_the_same_bytes(tmp_path, drawn):
@@ -183,7 +183,7 @@ def test_prepare_twice_writes_the_same_bytes(tmp_path, drawn):
     run(root, tmp_path / "one", workers=2)
     run(root, tmp_path / "two", workers=1)
     names = sorted(path.name for path in (tmp_path / "one").iterdir())
-    assert len(names) == 5
+    assert len(names) == 7
     for name in names:
         assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes(), name
 
