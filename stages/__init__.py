@@ -4,10 +4,6 @@ import os
 import sys
 from types import TracebackType
 
-from pipeline.storage.cache_folder import keep_libraries_quiet
-
-keep_libraries_quiet()  # of the command line and the processes that it starts; the library changes nothing
-
 
 def _stopped(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
     """Print what ended the program; after Ctrl-C before there was a command, a word, and exit with its status."""

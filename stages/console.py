@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from pipeline.errors import EditedWarning, HeadstartError, SettingError
+from pipeline.storage.cache_folder import keep_libraries_quiet
 from pipeline.wording import Pace, aligned, printable_lines, rich_table
 from stages import process
 from stages.options import params_yaml
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
     from pipeline.types import Progress
 
+keep_libraries_quiet()  # and those that this process starts; the library itself changes nothing
 SECONDS_BETWEEN_LINES = 10.0
 TIME: Final = "%Y-%m-%d %H:%M:%S"
 LOGGER: Final = logging.getLogger("pipeline")  # above those of all modules of the library

@@ -14,10 +14,7 @@ from typing import Any, Final
 
 import click
 
-from pipeline.storage.atomic import naming
-from pipeline.wording import printable_lines
-
-STDOUT: Final = Path("standard output")
+STDOUT: Final = "standard output"
 INTERRUPTED: Final = 128 + signal.SIGINT  # as a shell tells it
 STOPS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -31,6 +28,8 @@ class Program(click.Command):
         try:
             return super().main(*args, **kwargs)
         except OSError as error:  # click itself could not print
+            from pipeline.wording import printable_lines
+
             click.echo(printable_lines(f"Error: {error.filename}: {error.strerror}"), err=True)
             drop_stdout()
             sys.exit(1)
@@ -82,8 +81,11 @@ def _naming(call: Callable[..., Any]) -> Callable[..., Any]:
     """Let an error of a stream's method name the stream, as errors of files name theirs."""
 
     def named(*arguments: Any) -> Any:
-        with naming(STDOUT):
+        try:
             return call(*arguments)
+        except OSError as error:
+            error.filename = error.filename or STDOUT
+            raise
 
     return named
 

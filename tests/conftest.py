@@ -27,6 +27,7 @@ def table_of_backbones() -> Iterator[None]:
 SLOW = (
     "test_documented_commands",
     "test_readme",
+    "test_home_and_network",
     "test_end_to_end",
     "test_recipe",
     "test_finetune",
