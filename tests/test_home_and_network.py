@@ -3,6 +3,7 @@
 Every command runs under strace, which sees what children do, too. So the next dependency that calls its maker is seen.
 """
 
+import contextlib
 import os
 import pwd
 import re
@@ -145,13 +146,20 @@ def _serve(log: Path, work: Path, environment: dict[str, str]) -> None:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     command = _traced(log, ["-m", "stages", "serve", "heads/logistic", "--port", str(port)])
-    with subprocess.Popen(command, cwd=work, env=environment, stderr=subprocess.PIPE, text=True) as running:
-        for _ in range(600):
-            try:
-                urllib.request.urlopen(f"http://127.0.0.1:{port}/").read()
-                break
-            except OSError:
-                assert running.poll() is None, running.stderr and running.stderr.read()
-                time.sleep(0.1)
-        running.send_signal(signal.SIGINT)
-        running.communicate()
+    # strace keeps a signal to itself: it goes to all of a group.
+    with subprocess.Popen(
+        command, cwd=work, env=environment, stderr=subprocess.PIPE, text=True, start_new_session=True
+    ) as running:
+        try:
+            for _ in range(600):
+                try:
+                    urllib.request.urlopen(f"http://127.0.0.1:{port}/").read()
+                    break
+                except OSError:
+                    assert running.poll() is None, running.stderr and running.stderr.read()
+                    time.sleep(0.1)
+            os.killpg(running.pid, signal.SIGINT)
+            running.communicate(timeout=60)
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(running.pid, signal.SIGKILL)
