@@ -38,7 +38,8 @@ def fit(probabilities: Floats, y: Codes) -> float:
     `temperature.fit_temperature` says how, and `benchmarks/calibration.py` compares it with labels that are taken for
     less than certain and have no prior: those tax every row, and made heads worse that had been right. Over eight heads
     on photos and digits and 20 to 180 images, the temperature changed the log loss on others by a factor of 0.72 in
-    the mean, and by 1.04 at worst; the labels less certain by 0.76, and by 2.2 at worst.
+    the mean, and by 1.04 at worst; the labels less certain by 0.76, and by 2.2 at worst. Other draws of the photos made
+    ridge and centroid heads, which were right already, worse by a factor of 1.1.
 
     Parameters
     ----------
