@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from pipeline.types import Progress
 
-keep_libraries_quiet()  # and those that this process starts; the library itself changes nothing
+keep_libraries_quiet()  # in the command line and what it starts; the library itself changes nothing
 SECONDS_BETWEEN_LINES = 10.0
 TIME: Final = "%Y-%m-%d %H:%M:%S"
 LOGGER: Final = logging.getLogger("pipeline")  # above those of all modules of the library
