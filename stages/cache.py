@@ -29,7 +29,7 @@ def cache() -> None:
 @options(ExtractSettings, only=("cache",))
 def list_(cache: Path) -> None:
     """List the cached specs: rows, size, settings, damaged files, writers at work."""
-    from pipeline.features.cache import inventory
+    from pipeline.features.cache import inventory, kept_weights
 
     held = inventory.contents(cache)
     header = ("spec", "rows", "shards", "disk", *(name.removesuffix(".name") for name in SETTINGS))
@@ -41,32 +41,37 @@ def list_(cache: Path) -> None:
             say(f"  {one.short} damaged: {', '.join(path.name for path in one.damaged)}")
         for writer in one.writers:
             say(f"  {one.short} at work: {writer}")
+    for path in kept_weights.kept(cache):
+        say(f"  weights {path.name[: inventory.SHORT]}, from a file, {_size(path.stat().st_size)}")
     say(f"{counted(sum(one.rows for one in held), 'row')}, {_size(sum(one.bytes for one in held))} in {cache}")
 
 
 @cache.command(cls=Stage)
 @options(ExtractSettings, only=("cache",))
 def verify(cache: Path) -> None:
-    """Read every shard and kept graph in full and set aside what is damaged, or of another spec; it is made again."""
+    """Read every shard, kept graph and kept file of weights in full and set aside what is damaged, or of another spec.
+
+    Rows and graphs are made again; weights are asked for when they are needed.
+    """
     from pipeline.features.cache import inventory
 
-    with progress("shards and graphs") as advance:
+    with progress("files") as advance:
         damaged = inventory.verify(cache, advance)
     if damaged:
         raise click.ClickException(f"damaged, and set aside as .damaged: {', '.join(map(str, damaged))}")
-    say(f"{cache}: every shard and every kept graph is sound")
+    say(f"{cache}: every shard, every kept graph and all kept weights are sound")
 
 
 @cache.command(cls=Stage)
 @click.argument("specs", nargs=-1, metavar="[SPEC]...")
 @click.option("--keep", multiple=True, metavar="NAME", help=f"Remove all specs but that of NAME: {NAMED}. Repeatable.")
-@click.option("--all", "everything", is_flag=True, help="Remove the rows of every spec.")
+@click.option("--all", "everything", is_flag=True, help="Remove the rows of every spec, and kept weights.")
 @click.option("--dry-run", is_flag=True, help="Say what would go, and remove nothing.")
 @options(ExtractSettings, only=("cache",))
 def prune(specs: tuple[str, ...], keep: tuple[str, ...], everything: bool, dry_run: bool, cache: Path) -> None:
     """Remove damaged files and what killed processes left; and the rows of each SPEC, if any are named.
 
-    A spec to which a process is adding rows stays.
+    Weights from a file go with the last spec that names them. A spec to which a process is adding rows stays.
     """
     from pipeline.features.cache import inventory
 

@@ -212,7 +212,7 @@ def _git(root: Path, *words: str) -> str | None:
 
 
 def _weights(given: str | None, root: Path) -> list[str]:
-    """Return the changes that name the base's weights; fine-tuning must be told of a file, and finds the rest."""
+    """Return the changes that name the base's weights."""
     if given in (None, "imagenet"):
         return ["+base.weights=imagenet"] if given else []
     if given == "none":  # features of random weights may be smaller than float16 can tell from 0
@@ -221,7 +221,7 @@ def _weights(given: str | None, root: Path) -> list[str]:
     if not file.is_file():
         raise InputError(f"--weights: expected imagenet, none or a file, received {given!r}")
     named = json.dumps(str(file.relative_to(root.resolve()) if file.is_relative_to(root.resolve()) else file))
-    return [f"+base.weights={named}", f"+finetune.weights={named}"]
+    return [f"+base.weights={named}"]
 
 
 def _mapping(path: Path) -> dict[str, Any]:

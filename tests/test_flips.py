@@ -27,13 +27,15 @@ from pipeline.evaluation.compare import COMPARED
 from pipeline.evaluation.predictions_file import METRICS, PREDICTIONS, Predictions
 from pipeline.export import bundle
 from pipeline.features import features_file, throughput
-from pipeline.features.cache import shard
+from pipeline.features.cache import kept_weights, shard
+from pipeline.features.resolve import found_again
 from pipeline.heads.store import load as load_head
 from pipeline.models import store as models
 from pipeline.models.finetuning import checkpoints
 from pipeline.photos import manifest
 from pipeline.report import artefacts
 from pipeline.report.collect import GROWTH
+from pipeline.storage.digests import of_file
 from pipeline.storage.json_files import publish, publish_digests
 from stages import history
 from tests import test_tampering
@@ -80,6 +82,12 @@ def artefacts_in(folder: Path) -> Iterator[Artefact]:
     data = shard.encode("0" * 64, keys, values)
     (folder / shard.name_of(data)).write_bytes(data)
     yield Artefact(folder / shard.name_of(data), lambda path: shard.Shard.verified(path)[1].tolist())
+    weights = made(folder / "carrying") / kept_weights.CARRIED
+    weights.write_bytes(data)
+    spec = {"weights": {"sha256": of_file(weights)}}
+    yield Artefact(weights, lambda path: found_again(spec, path.parent, None))
+    kept_weights.keep(folder, weights, of_file(weights))
+    yield Artefact(kept_weights.kept(folder)[0], lambda path: kept_weights.find(folder, path.name), made_anew=True)
     state = checkpoints.State([values], [values[:1]], [values[1:]], 1, [{"epoch": 1, "loss": 0.5}])
     checkpoints.keep(folder / checkpoints.CHECKPOINT, state)
     yield Artefact(folder / checkpoints.CHECKPOINT, lambda path: told(checkpoints.found(path, state)), made_anew=True)

@@ -111,7 +111,8 @@ def load(backbone: Backbone, *, size: int, alpha: float, weights: Weights) -> An
     base = builder.build(backbone, size=size, alpha=alpha, seed=weights.seed or 0)
     if weights.path is None:
         return base
-    if weights.path.name == efficientnet_lite.FILE and backbone.weights_template == efficientnet_lite.FILE:
+    is_checkpoint = weights.path.name == efficientnet_lite.FILE or weights.sha256 == efficientnet_lite.SHA256
+    if is_checkpoint and backbone.weights_template == efficientnet_lite.FILE:
         arrays = efficientnet_lite.read_checkpoint(weights.path)
         pairs = [(layer, arrays[layer.name]) for layer in base.layers if layer.weights]
     else:
@@ -140,7 +141,8 @@ def _given(weights: str) -> Path:
     path = Path(weights)
     if not path.is_file():
         raise WeightsError.of("weights", f"{IMAGENET}, {NONE} or a file", f"{weights!r}, which is not there")
-    if path.name != efficientnet_lite.FILE and not weights_file.is_weights_file(path):
+    named = path.name == efficientnet_lite.FILE
+    if not (named or weights_file.is_weights_file(path) or digests.of_file(path) == efficientnet_lite.SHA256):
         raise WeightsError(f"{path}: expected a Keras weights file (.h5, .weights.h5 or .keras), received another kind")
     return path
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from pipeline.backbones.engines.engine import Engine
 from pipeline.errors import InputError, StorageError
-from pipeline.features import features_file, spec, throughput
+from pipeline.features import features_file, resolve, spec, throughput
 from pipeline.features.cache.shard_files import DamagedShardError
 from pipeline.features.resolve import Plan
 from pipeline.features.sameness import sameness
@@ -146,6 +146,7 @@ def extract(
             executor=executor,
             progress=progress,
         )
+        resolve.remember(run.job.plan, run.job.cache)
         _finish(run, None if part != EVERYTHING else features_path)
     warnings = spec.random_base(run.job.plan.spec)
     if part == EVERYTHING and not run.failures:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Final, cast, get_args
+from typing import Any, Final, NamedTuple, cast, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,14 +14,15 @@ from pipeline.backbones.backbone import Backbone
 from pipeline.backbones.engines import engine
 from pipeline.backbones.engines.engine import Engine, choose, described
 from pipeline.backbones.settings import EngineName, Precision
-from pipeline.backbones.weights import Weights, find_weights, load
+from pipeline.backbones.weights import IMAGENET, NONE, Weights, find_weights, load
+from pipeline.errors import WeightsError
 from pipeline.features import spec
-from pipeline.features.cache import kept_graphs
+from pipeline.features.cache import kept_graphs, kept_weights
 from pipeline.features.probe import cut_file
 from pipeline.features.settings import FeatureSettings, Pooling
 from pipeline.photos import decode
 from pipeline.photos.settings import Geometry
-from pipeline.storage.json_files import TEXT, Document, Field, maybe, number, object_of, one_of, whole
+from pipeline.storage.json_files import SHA256, TEXT, Document, Field, maybe, number, object_of, one_of, whole
 
 EXTRACTOR_VERSION: Final = 1
 LARGEST_ALPHA: Final = 10
@@ -39,7 +40,7 @@ SPEC: Final = Document(
     "`hs.extract`",
     {
         **TRUNK,
-        "weights": object_of(seed=maybe(whole())),
+        "weights": object_of(seed=maybe(whole()), sha256=maybe(SHA256)),
         "precision": one_of(*get_args(Precision)),
         "dtype": one_of("float16", "float32"),
         "engine": maybe(object_of(name=TEXT)),
@@ -68,7 +69,9 @@ class Plan:
         return partial(decode.fit, size=self.size, geometry=self.spec["resize"])
 
 
-def settings_of(described: spec.Spec, source: Path, *, weights: str | None, engine: str) -> FeatureSettings:
+def settings_of(
+    described: spec.Spec, source: Path, *, weights: str | None, engine: str, cache: Path | None
+) -> FeatureSettings:
     """Return the settings under which features of a spec are made again.
 
     Parameters
@@ -78,20 +81,24 @@ def settings_of(described: spec.Spec, source: Path, *, weights: str | None, engi
     source : Path
         That artefact, for the message.
     weights : str or None
-        As in `FeatureSettings`. None: ``none`` if the spec names the seed of random weights, else ``imagenet``.
+        As in `FeatureSettings`. None: those of the spec, random ones from their seed and others as `found_again`.
     engine : {"auto", "tensorflow", "openvino"}
+    cache : Path or None
+        Where weights may be kept.
 
     Raises
     ------
     ArtefactError
-        The spec lacks a field, or has one that no spec has.
+        The spec lacks a field, or has one that no spec has; or the weights beside the artefact are not its own.
+    WeightsError
+        The weights of the spec are nowhere.
     """
     SPEC.require(described, f"{source}: the spec of its features")
     seed = described["weights"].get("seed")
     return FeatureSettings(
         backbone=described["backbone"]["name"],
         alpha=described["backbone"]["alpha"],
-        weights=weights or ("imagenet" if seed is None else "none"),
+        weights=weights or (NONE if seed is not None else found_again(described, source, cache)),
         weights_seed=seed or 0,
         size=described["size"],
         resize=described["resize"],
@@ -101,6 +108,74 @@ def settings_of(described: spec.Spec, source: Path, *, weights: str | None, engi
         precision=described["precision"],
         dtype=described["dtype"],
     )
+
+
+def found_again(described: spec.Spec, source: Path, cache: Path | None) -> str:
+    """Look for the weights that a spec names by their sha256; parameters and errors as for `settings_of`.
+
+    Returns
+    -------
+    str
+        The path of those that the folder `source` carries, or of those that the cache keeps; else ``imagenet``, if that
+        is what they are.
+    """
+    sha256 = described["weights"].get("sha256")
+    if sha256 is None:
+        return IMAGENET
+    path = kept_weights.carried(source, sha256) or (cache and kept_weights.find(cache, sha256))
+    if path:
+        return str(path)
+    base, size = described["backbone"], described["size"]
+    told = f"{source}: trained on a file with sha256 {sha256}, which is not on this machine: give it as `weights`"
+    try:
+        found = find_weights(table.find(base["name"]), IMAGENET, size=size, alpha=base["alpha"], seed=0)
+    except WeightsError as error:
+        raise WeightsError(f"{told}; or, if it is ImageNet's: {error}") from error
+    if found.sha256 != sha256:
+        raise WeightsError(told)
+    return IMAGENET
+
+
+class Again(NamedTuple):
+    """How features of a spec are made again: as for `settings_of`; a precision of None is that of the spec."""
+
+    weights: str | None
+    engine: str
+    precision: Precision | None
+    cache: Path | None
+
+
+def plan_again(described: spec.Spec, source: Path, how: Again) -> tuple[Plan, list[str]]:
+    """Plan how features of a spec are made again; parameters and errors as for `settings_of`.
+
+    Returns
+    -------
+    plan : Plan
+    warnings : list of str
+        Where this machine differs, but only up to rounding.
+
+    Raises
+    ------
+    SpecError
+        The weights that were named are not those of the spec.
+    """
+    settings = settings_of(described, source, weights=how.weights, engine=how.engine, cache=how.cache)
+    again = plan(replace(settings, precision=how.precision or settings.precision))
+    warnings = spec.require_compatible(described, again.spec, head=source)
+    remember(again, how.cache if how.weights else None)
+    return again, warnings
+
+
+def weights_of(described: spec.Spec, source: Path, cache: Path | None) -> Weights:
+    """Find the weights that a spec names; parameters and errors as for `settings_of`."""
+    return plan(settings_of(described, source, weights=None, engine="auto", cache=cache)).weights
+
+
+def remember(plan: Plan, cache: Path | None) -> None:
+    """Keep a copy of weights that a user gave as a file, for what is trained on them."""
+    weights = plan.weights
+    if cache and weights.path and weights.sha256 and plan.settings.weights != IMAGENET:
+        kept_weights.keep(cache, weights.path, weights.sha256)
 
 
 def plan(settings: FeatureSettings) -> Plan:

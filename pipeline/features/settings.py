@@ -15,9 +15,9 @@ DASK: Final = (Need("executor", ("dask",)),)
 PROBED: Final = (Need("cut", (AUTO,)),)
 
 
-def cache_setting() -> Any:
+def cache_setting(**more: Any) -> Any:
     """Return the setting of the cache folder, of all stages that have one."""
-    return setting(default_cache, "", unset="$HEADSTART_CACHE, else .headstart")
+    return setting(default_cache, "", unset="$HEADSTART_CACHE, else .headstart", **more)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,8 +1,10 @@
 """What a user can ask of `train`, of every kind of head, and of `growth`; the defaults stand here and nowhere else."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final, Literal
 
+from pipeline.features.settings import cache_setting
 from pipeline.setting import Need, setting
 
 Kind = Literal["logistic", "dense", "ridge", "centroid", "knn"]
@@ -83,6 +85,10 @@ class TrainSettings:
         unset="the second by name",
         needs=(Need("precision_at_least"), Need("recall_at_least")),
     )
+    with_weights: bool = setting(
+        False, "Put the weights of the base into the head's folder, so that it can be used where they are not."
+    )
+    cache: Path = cache_setting(needs=(Need("with_weights"),))
     memory: int = setting(
         4_000_000_000, "Memory for the features; larger ones are read in blocks, as often as needed.", unit="bytes"
     )

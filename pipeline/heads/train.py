@@ -10,7 +10,9 @@ from numpy.typing import NDArray
 
 from pipeline.errors import InputError
 from pipeline.features import spec
+from pipeline.features.cache import kept_weights
 from pipeline.features.features_file import Features
+from pipeline.features.resolve import weights_of
 from pipeline.heads import registry, standardise, store
 from pipeline.heads.calibration import calibrate, thresholds
 from pipeline.heads.calibration.calibrate import apply
@@ -116,8 +118,16 @@ def train(
     ------
     SettingError
         A setting has no effect beside the others.
+    WeightsError
+        The weights that the head is to carry are nowhere.
     """
-    return fit(manifest_path, features_path, head_dir, resolve(settings, given), progress=progress)
+    training, carried = resolve(settings, given), None
+    if settings.with_weights:
+        with Features(features_path) as features:
+            carried = weights_of(features.spec, features_path, settings.cache)
+    summary = fit(manifest_path, features_path, head_dir, training, progress=progress)
+    kept_weights.carry(head_dir, carried)
+    return summary
 
 
 def fit(

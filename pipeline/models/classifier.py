@@ -227,9 +227,8 @@ class HeadClassifier(Classifier):
         engine = runtime.engine
         if engine == "auto" and self.spec.get("engine"):
             engine = self.spec["engine"]["name"]
-        settings = resolve.settings_of(self.spec, self.path, weights=runtime.weights, engine=engine)
-        plan = resolve.plan(replace(settings, precision=runtime.precision or settings.precision))
-        return plan, spec.require_compatible(self.spec, plan.spec, head=self.path)
+        how = resolve.Again(runtime.weights, engine, runtime.precision, runtime.cache)
+        return resolve.plan_again(self.spec, self.path, how)
 
     @cached_property
     def readout(self) -> Readout:

@@ -113,7 +113,10 @@ def test_list_shows_rows_whose_description_is_lost(tmp_path: Path) -> None:
 def test_verify_of_a_sound_cache_ends_with_status_0(tmp_path: Path) -> None:
     filled(tmp_path)
     result = run(tmp_path, "verify")
-    assert (result.exit_code, result.output) == (0, f"{tmp_path}: every shard and every kept graph is sound\n")
+    assert (result.exit_code, result.output) == (
+        0,
+        f"{tmp_path}: every shard, every kept graph and all kept weights are sound\n",
+    )
 
 
 def test_verify_names_the_damaged_shard_sets_it_aside_and_ends_with_status_1(tmp_path: Path) -> None:

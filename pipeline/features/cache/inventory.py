@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from pipeline.errors import ArtefactError, BusyError, InputError, StorageError
 from pipeline.features import spec
-from pipeline.features.cache import kept_graphs, row_cache, shard_files
+from pipeline.features.cache import kept_graphs, kept_weights, row_cache, shard_files
 from pipeline.features.cache.row_cache import RowCache
 from pipeline.features.cache.shard import Shard
 from pipeline.storage import locks
@@ -25,6 +25,7 @@ from pipeline.types import Progress
 SHORT: Final = 8
 _DAMAGED: Final = "*.damaged"
 _REMOVED: Final = ".removed-"
+_KEPT: Final = (kept_graphs, kept_weights)
 
 
 @dataclass(frozen=True)
@@ -82,8 +83,7 @@ def contents(root: Path) -> list[Cached]:
     StorageError
         The disk fails, or a file may not be read.
     """
-    folders = sorted(folder for folder in (root / "rows").glob("[0-9a-f]*") if folder.is_dir())
-    return [_cached(folder) for folder in folders]
+    return [_cached(folder) for folder in sorted((root / "rows").glob("[0-9a-f]*")) if folder.is_dir()]
 
 
 def _cached(folder: Path) -> Cached:
@@ -115,9 +115,8 @@ def _description(folder: Path) -> dict[str, Any] | None:
         return None
     except OSError as error:
         raise StorageError(f"{folder}: cannot be read: {error.strerror or error}") from error
-    return (
-        spec.ANY.parse(data, folder / row_cache.SPEC_FILE) if hashlib.sha256(data).hexdigest() == folder.name else None
-    )
+    sound = hashlib.sha256(data).hexdigest() == folder.name
+    return spec.ANY.parse(data, folder / row_cache.SPEC_FILE) if sound else None
 
 
 def _bytes(path: Path) -> int:
@@ -131,40 +130,39 @@ def _bytes(path: Path) -> int:
 def find(cached: Collection[Cached], digits: str) -> Cached:
     """Return the one spec whose sha256 begins with `digits`; InputError if none does, or several do."""
     meant = [one for one in cached if one.identity.startswith(digits.lower())]
-    if len(meant) != 1:
-        known = ", ".join(one.short for one in cached) or "none, the cache is empty"
-        raise InputError(f"expected the first digits of one of the cached specs ({known}), received {digits!r}")
-    return meant[0]
+    if len(meant) == 1:
+        return meant[0]
+    known = ", ".join(one.short for one in cached) or "none, the cache is empty"
+    raise InputError(f"expected the first digits of one of the cached specs ({known}), received {digits!r}")
 
 
 def verify(root: Path, progress: Progress) -> list[Path]:
-    """Read every shard and kept graph in full, set aside what is damaged or of another spec, and return their names.
+    """Read all shards, graphs and weights in full, set aside what is damaged or of another spec, and return its names.
 
     Parameters
     ----------
     root : Path
         The cache folder.
     progress : callable
-        Called with (shards and graphs read so far, all of them).
+        Called with (files and graphs read so far, all of them).
 
     Raises
     ------
     StorageError
         The disk fails, or a file may not be read or set aside.
     """
-    paths = [path for one in contents(root) for path in _shards(one.folder)]
-    checks: list[tuple[Path, Callable[[Path], bool]]] = [(path, shard_files.verify_shard) for path in paths]
-    checks += [(path, kept_graphs.verify) for path in kept_graphs.folders(root)]
+    shards = [path for one in contents(root) for path in _shards(one.folder)]
+    checks: list[tuple[Path, Callable[[Path], bool]]] = [(path, shard_files.verify_shard) for path in shards]
+    checks += [(path, kind.verify) for kind in _KEPT for path in kind.kept(root)]
     damaged = []
     for done, (path, is_sound) in enumerate(checks, 1):
-        if not is_sound(path):
-            damaged.append(path)
+        damaged += [] if is_sound(path) else [path]
         progress(done, len(checks))
     return damaged
 
 
 def waste(root: Path, unneeded: Collection[str]) -> list[Waste]:
-    """List what can go: damaged files, what killed processes left behind, and the rows of specs that nobody needs.
+    """List what can go: damaged files, what killed processes left, and rows and weights of specs that nobody needs.
 
     Parameters
     ----------
@@ -174,14 +172,16 @@ def waste(root: Path, unneeded: Collection[str]) -> list[Waste]:
         sha256 of those specs. One to which a writer is adding rows stays.
     """
     found = [Waste(path, _bytes(path), "half removed") for path in sorted((root / "rows").glob(f"{_REMOVED}*"))]
-    found += [Waste(path, _bytes(path), "damaged") for path in kept_graphs.set_aside(root)]
-    for one in contents(root):
-        if one.identity in unneeded and not one.writers:
-            found.append(Waste(one.folder, one.bytes, f"{one.rows:,} rows"))
-        else:
-            found += [Waste(path, _bytes(path), "damaged") for path in one.damaged]
-            found += [Waste(path, _bytes(path), "left by a killed process") for path in _leftovers(one.folder)]
-    return found
+    found += [Waste(path, _bytes(path), "damaged") for kind in _KEPT for path in kind.set_aside(root)]
+    held = contents(root)
+    going = [one for one in held if one.identity in unneeded and not one.writers]
+    found += [Waste(one.folder, one.bytes, f"{one.rows:,} rows") for one in going]
+    staying = [one for one in held if one not in going]
+    for one in staying:
+        found += [Waste(path, _bytes(path), "damaged") for path in one.damaged]
+        found += [Waste(path, _bytes(path), "left by a killed process") for path in _leftovers(one.folder)]
+    orphans = kept_weights.orphans(root, [one.spec for one in going], [one.spec for one in staying])
+    return found + [Waste(path, _bytes(path), "weights of what goes") for path in orphans]
 
 
 def _leftovers(folder: Path) -> list[Path]:

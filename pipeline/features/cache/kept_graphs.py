@@ -16,7 +16,7 @@ FOLDER: Final = "graphs"
 _DAMAGED: Final = ".damaged"
 
 
-def folders(root: Path) -> list[Path]:
+def kept(root: Path) -> list[Path]:
     """List the kept graphs, but those that were set aside."""
     return sorted(path for path in (root / FOLDER).glob("*/[!.]*") if path.is_dir() and path.suffix != _DAMAGED)
 

@@ -51,8 +51,7 @@ class Run:
     Attributes
     ----------
     weights : str or None
-        The base's weights, as in `FeatureSettings`, checked by digest. None: ``none`` if the head
-        was trained on a random base, else ``imagenet``.
+        The base's weights, as in `FeatureSettings`, checked by digest. None: those that the head was trained on.
     engine : {"auto", "tensorflow", "openvino"}
         What runs the network below the cut.
     cache : Path
@@ -107,10 +106,9 @@ class Job:
             )
             self.views = features.views
         # Networks train in float32, whatever the features were computed in.
-        described = resolve.settings_of(record["spec"], head_dir, weights=run.weights, engine=run.engine)
-        self.chosen = replace(described, precision="float32")
-        self.plan = resolve.plan(self.chosen)
-        differing = spec.require_compatible(record["spec"], self.plan.spec, head=head_dir)
+        how = resolve.Again(run.weights, run.engine, "float32", run.cache)
+        self.plan, differing = resolve.plan_again(record["spec"], head_dir, how)
+        self.chosen = self.plan.settings
         self.warnings += [line for line in differing if line not in self.warnings]
         self.extraction_seconds = 0.0
         with computing_in("float32"), devices.strategy().scope():

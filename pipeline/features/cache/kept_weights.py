@@ -1,0 +1,121 @@
+"""Weights that somebody gave as a file, kept by their sha256, so that what was trained on them finds them again.
+
+::
+
+    <root>/weights/<sha256>       in the cache
+    <head>/base-weights           in the folder of a head that carries them
+"""
+
+import contextlib
+import os
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Final
+
+from pipeline.backbones.weights import Weights
+from pipeline.errors import ArtefactError, StorageError
+from pipeline.features.spec import Spec
+from pipeline.storage import digests
+from pipeline.storage.atomic import published
+
+FOLDER: Final = "weights"
+CARRIED: Final = "base-weights"
+LARGEST: Final = 2**33  # bytes; the largest base of the table has 1.4 GB, and an optimiser's state may lie beside it
+_DAMAGED: Final = ".damaged"
+
+
+def keep(root: Path, path: Path, sha256: str) -> None:
+    """Copy weights into the cache at `root`, unless they are there. One that is full or read-only keeps none."""
+    place = root / FOLDER / sha256
+    if not place.is_file():
+        with contextlib.suppress(OSError):
+            _copy(path, place, sha256)
+
+
+def carry(folder: Path, weights: Weights | None) -> None:
+    """Copy weights into the folder of a head; without any that lie in a file, remove those that stood there before.
+
+    Raises
+    ------
+    StorageError
+        The disk fails, is full or cannot be written.
+    """
+    place = folder / CARRIED
+    try:
+        if weights and weights.path and weights.sha256:
+            _copy(weights.path, place, weights.sha256)
+        else:
+            place.unlink(missing_ok=True)
+    except OSError as error:
+        raise StorageError(f"{place}: cannot be written: {error.strerror or error}") from error
+
+
+def _copy(path: Path, place: Path, sha256: str) -> None:
+    with published(place) as aside:
+        shutil.copyfile(path, aside)
+        if (received := digests.of_file(aside)) != sha256:
+            raise StorageError(f"{path}: expected sha256 {sha256}, received {received} as it was copied")
+
+
+def carried(folder: Path, sha256: str) -> Path | None:
+    """Return the weights that the folder of a head carries; None if it carries none.
+
+    Raises
+    ------
+    ArtefactError
+        They are not those that the head was trained on, or no file, or larger than any weights.
+    """
+    place = folder / CARRIED
+    if not os.path.lexists(place):
+        return None
+    if not place.is_file() or place.stat().st_size > LARGEST:
+        raise ArtefactError(f"{place}: expected a file of weights of at most {LARGEST:,} bytes, received another thing")
+    if (received := digests.of_file(place)) != sha256:
+        raise ArtefactError(
+            f"{place}: expected sha256 {sha256}, as the head beside it says, received {received}; put the weights "
+            "there, or remove the file"
+        )
+    return place
+
+
+def find(root: Path, sha256: str) -> Path | None:
+    """Return weights that the cache at `root` keeps; None if it has none, or if they are damaged and were set aside."""
+    place = root / FOLDER / sha256
+    return place if place.is_file() and verify(place) else None
+
+
+def kept(root: Path) -> list[Path]:
+    """List the kept weights, but those that were set aside; each file's name is its sha256."""
+    return sorted(path for path in (root / FOLDER).glob("[0-9a-f]*") if path.is_file() and path.suffix != _DAMAGED)
+
+
+def orphans(root: Path, going: Iterable[Spec | None], staying: Iterable[Spec | None]) -> list[Path]:
+    """List the kept weights of specs that go, but those of specs that stay; a spec may be lost."""
+    of_going, of_staying = (
+        {one["weights"]["sha256"] for one in specs if one and "sha256" in one.get("weights", {})}
+        for specs in (going, staying)
+    )
+    return [path for path in kept(root) if path.name in of_going - of_staying]
+
+
+def set_aside(root: Path) -> list[Path]:
+    """List those that were set aside."""
+    return sorted((root / FOLDER).glob(f"*{_DAMAGED}"))
+
+
+def verify(path: Path) -> bool:
+    """Read weights in full and return whether they are what their name says; else set them aside.
+
+    Raises
+    ------
+    StorageError
+        The disk fails, or they may not be read or set aside.
+    """
+    try:
+        if digests.of_file(path) == path.name:
+            return True
+        path.rename(path.with_name(f"{path.name}{_DAMAGED}"))
+    except OSError as error:
+        raise StorageError(f"{path}: damaged, and cannot be set aside: {error.strerror or error}") from error
+    return False
