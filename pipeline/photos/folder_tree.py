@@ -31,7 +31,20 @@ IMAGE_SUFFIXES: Final = frozenset(
 )
 
 
-SYSTEM_NAMES: Final = frozenset({"thumbs.db", "ehthumbs.db", "desktop.ini", "__macosx", "@eadir"})
+SYSTEM_NAMES: Final = frozenset(
+    (
+        "thumbs.db",
+        "ehthumbs.db",
+        "desktop.ini",
+        "$recycle.bin",
+        "system volume information",
+        "icon\r",
+        "__macosx",
+        "@eadir",
+        "#recycle",
+        "lost+found",
+    )
+)
 
 
 @dataclass(frozen=True)
@@ -127,7 +140,7 @@ class Tree:
                 else:
                     listing.folders.append(Folder(path, folder.chain | {identity}))
             elif not entry.is_file():
-                self._reject(path, "a broken link" if entry.is_symlink() else "not a regular file")
+                self._reject(path, "not a regular file" if os.path.exists(entry.path) else "a broken link")  # noqa: PTH110
             elif is_utf8(path):
                 listing.files.append(path)
             else:

@@ -14,8 +14,9 @@ name.
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
+from decimal import Decimal
 from pathlib import Path
 from typing import Final, cast
 
@@ -24,7 +25,10 @@ from pipeline.photos.folder_tree import Folder, Tree
 from pipeline.photos.labels_csv import from_csv
 from pipeline.photos.remote import Root
 from pipeline.photos.source import SPLITS_BY_WORD, Candidate, Rejected, Source, Split, as_given, printable, split_word
+from pipeline.wording import counted
 
+NAMED: Final = 5  # folders in a message
+_WORD: Final = re.compile("[a-z]+")
 REMEDY: Final = (
     r"expected one folder per class; where the names hold the class give `label_pattern` (as '^([a-z]+)\.' for "
     "cat.0.jpg), or give a CSV of path,label as `labels`"
@@ -79,16 +83,44 @@ def _check_labels(root: Root, source: Source) -> None:
 
 
 def _look_alikes(labels: Iterable[str]) -> list[str]:
-    """Return a warning for classes whose names differ in case, in blanks, or in how an accent is encoded alone."""
+    """Return a warning for classes whose names differ only as `_likeness` says."""
     alike: dict[str, list[str]] = {}
     for label in sorted(labels):
-        alike.setdefault(" ".join(unicodedata.normalize("NFKC", label).casefold().split()), []).append(label)
+        alike.setdefault(_likeness(label), []).append(label)
     return [
         f"{len(names)} classes have names that look alike: {', '.join(map(ascii, names))}. If they are one class, give "
         "them one name"
         for names in alike.values()
         if len(names) > 1
     ]
+
+
+def _likeness(label: str) -> str:
+    """Return a name without what people do not see in it, or mistake: case, blanks and dashes, encoding, zeros."""
+    plain = "".join(c for c in unicodedata.normalize("NFKC", label) if unicodedata.category(c) != "Cf")
+    plain = " ".join(re.sub(r"[-_\u2010-\u2015]", " ", plain.casefold()).split())
+    return str(Decimal(plain).normalize()) if re.fullmatch(r"[0-9]+([.][0-9]+)?", plain) else plain
+
+
+def _misread(root: Root, base: str, candidates: Sequence[Candidate]) -> Iterator[str]:
+    """Yield a warning for folders that are taken for the classes where others, or the splits, may be meant."""
+    inner: dict[str, set[str]] = {}
+    for candidate in candidates:
+        below = candidate.path.removeprefix(f"{base}/" if base else "").split("/")
+        inner.setdefault(candidate.label, set()).add(below[1] if len(below) > 2 else "")
+    words = {SPLITS_BY_WORD.get(word) for label in inner for word in _WORD.findall(label.lower())} - {None}
+    where = f"{root / printable(base)}: the folders {_some(inner)} are taken for the classes, though"
+    counts = Counter(name for names in inner.values() for name in names)
+    shared = sorted(name for name, count in counts.items() if count > 1)
+    if "train" in words and len(words) > 1:
+        yield f"{where} some are named like splits: if they are, call them train, val and test"
+    elif shared and "" not in counts:
+        yield f"{where} several of them hold {_some(shared)}: if these are the classes, or splits, they belong on top"
+
+
+def _some(names: Collection[str]) -> str:
+    shown = [repr(printable(name)) for name in sorted(names)[:NAMED]]
+    return ", ".join(shown + [f"and {len(names) - NAMED} more"] * (len(names) > NAMED))
 
 
 # --- folders and names
@@ -115,6 +147,8 @@ def _from_folders(root: Root, pattern: re.Pattern[str] | None) -> Source:
         what = "classes" if folders is None else "splits"
         warnings.insert(0, f"{root} holds nothing but {printable(base.path)!r}: the folders in there are the {what}")
     candidates.sort()
+    if folders is None and pattern is None:
+        warnings += _misread(root, base.path, candidates)
     tree.rejected.sort()
     return Source(candidates, tree.rejected, tree.skipped, warnings)
 
@@ -181,9 +215,10 @@ def _leave_out_strays(tree: Tree, folder: Folder, beside: str) -> None:
     """Count the files beside folders that matter, such as a README; an image among them has no label."""
     listing = tree.peek(folder)
     if listing.images:
+        some = f"{counted(len(listing.images), 'image')}, as {sorted(listing.images)[0]}"
         raise InputError(
-            f"{tree.root / folder.path}: {len(listing.images)} images, as {sorted(listing.images)[0]}, lie beside the "
-            f"{beside}, where nothing tells their class: expected every image inside one"
+            f"{tree.root / folder.path}: {some}, beside the {beside}, where nothing tells the class: "
+            "expected every image inside one"
         )
     tree.skipped += len(listing.files)
 
@@ -191,12 +226,13 @@ def _leave_out_strays(tree: Tree, folder: Folder, beside: str) -> None:
 def _by_class_folder(tree: Tree, top: Folder, split: Split | None, warnings: list[str]) -> Iterator[Candidate]:
     listing = tree.peek(top)
     if listing.images and not listing.folders:
+        flat = f"{tree.root / top.path}: {counted(len(listing.images), 'image')} in a flat folder"
         if split == "test":
             raise InputError(
-                f"{tree.root / top.path}: {len(listing.images)} images lie in a flat folder: photos without a label "
-                "test nothing. Move the folder away from the others, and label them with a trained head"
+                f"{flat}: photos without a label test nothing. Move the folder away from the others, and label them "
+                "with a trained head"
             )
-        raise InputError(f"{tree.root / top.path}: {len(listing.images)} images lie in a flat folder: {REMEDY}")
+        raise InputError(f"{flat}: {REMEDY}")
     _leave_out_strays(tree, top, "class folders")
     for folder in listing.folders:
         rejected = len(tree.rejected)

@@ -156,9 +156,17 @@ def test_an_empty_class_folder_is_a_warning(tmp_path):
 def test_hidden_and_system_files_are_skipped_and_counted(tmp_path):
     put(tmp_path, "a/1.jpg", "b/2.jpg")
     put(tmp_path, ".DS_Store", "a/._1.jpg", "a/Thumbs.db", "b/desktop.ini", "__MACOSX/a/._1.jpg", ".git/config")
+    put(
+        tmp_path,
+        "b/Icon\r",
+        "lost+found/1.jpg",
+        "$RECYCLE.BIN/1.jpg",
+        "System Volume Information/x",
+        "a/#recycle/1.jpg",
+    )
     source = found(tmp_path)
     assert [candidate.path for candidate in source.candidates] == ["a/1.jpg", "b/2.jpg"]
-    assert source.skipped == 6
+    assert source.skipped == 11
 
 
 def test_files_beside_class_folders_that_are_no_images_are_skipped_and_counted(tmp_path):
@@ -221,9 +229,11 @@ def test_broken_links_and_pipes_are_rejected(tmp_path):
     put(tmp_path, "a/1.jpg", "b/2.jpg")
     (tmp_path / "a/gone.jpg").symlink_to("nowhere.jpg")
     os.mkfifo(tmp_path / "b/pipe.jpg")
+    (tmp_path / "b/zero.jpg").symlink_to("/dev/zero")
     assert found(tmp_path).rejected == [
         Rejected("a/gone.jpg", "a broken link"),
         Rejected("b/pipe.jpg", "not a regular file"),
+        Rejected("b/zero.jpg", "not a regular file"),
     ]
 
 
@@ -274,20 +284,20 @@ def test_a_single_class_is_refused(tmp_path):
 @pytest.mark.parametrize("folder", ["", "wrapped/"])
 def test_a_flat_folder_without_a_pattern_is_refused_with_the_remedy(tmp_path, folder):
     put(tmp_path, f"{folder}cat.0.jpg", f"{folder}dog.0.jpg")
-    with pytest.raises(InputError, match=r"(single one: 'wrapped'|2 images lie in a flat folder): .*`label_pattern`"):
+    with pytest.raises(InputError, match=r"(single one: 'wrapped'|2 images in a flat folder): .*`label_pattern`"):
         found(tmp_path)
 
 
 def test_flat_split_folders_without_a_pattern_are_refused_with_the_remedy(tmp_path):
     put(tmp_path, "train/cat.0.jpg", "train/dog.0.jpg", "test/1.jpg")
-    with pytest.raises(InputError, match=r"train: 2 images lie in a flat folder.*`label_pattern`.*`labels`"):
+    with pytest.raises(InputError, match=r"train: 2 images in a flat folder.*`label_pattern`.*`labels`"):
         found(tmp_path)
 
 
 @pytest.mark.parametrize("stray", ["stray.jpg", "train/stray.JPG"])
 def test_images_beside_class_folders_are_refused(tmp_path, stray):
     put(tmp_path, "train/a/1.jpg", "train/b/2.jpg", "test/a/3.jpg", stray)
-    with pytest.raises(InputError, match=rf"1 images, as {stray}, lie beside the"):
+    with pytest.raises(InputError, match=rf"1 image, as {stray}, beside the"):
         found(tmp_path)
 
 
@@ -360,6 +370,7 @@ def test_a_pattern_must_be_valid_and_hold_one_group(tmp_path, pattern):
 
 
 def listed(tmp_path: Path, text: str) -> Source:
+    put(tmp_path, "a", "a.jpg", "x/b.jpg", "ü.jpg")
     path = tmp_path / "labels.csv"
     path.write_text(text, encoding="utf-8", newline="")
     return found(tmp_path, labels=path)
@@ -395,21 +406,30 @@ def test_a_csv_holds_names_with_commas_quotes_and_line_ends(tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", r"line 1: expected a header with path,label\[,split\], received \[\]"),
+        ("", r"line 1: expected a header with path,label\[,split\], separated by commas, received ''"),
         ("a.jpg,cat\n", "line 1: expected a header"),
-        ("path;label\n", "line 1: expected a header"),
+        ("path;label\n", "line 1: expected a header .*, separated by commas, received 'path;label'"),
+        ("path,label,label\na,cat,dog\n", "csv: expected one column 'label', received 2"),
         ("path,label\na,cat\nb\n", "line 3: expected 2 fields, received 1"),
         ("path,label\n,cat\n", "line 2: expected a path, received none"),
         ("path,label\na,\n", "line 2: expected a label, received none"),
         ("path,label\n/etc/a,cat\n", "line 2: expected a path below the image root, received '/etc/a'"),
         ("path,label\nx/../../a,cat\n", "line 2: expected a path below the image root"),
-        ("path,label\na,cat\n./a,dog\n", "line 3: 'a' is listed twice: expected once, received on line 2 too"),
+        (
+            "path,label\na,cat\n./a,dog\n",
+            "line 3: 'a' is listed twice, as 'cat' and as 'dog': expected once, .* on line 2",
+        ),
         ("path,label,split\na,cat,train\nb,cat,later\n", "line 3: expected a split .* received 'later'"),
         ("path,label,split\na,cat,train\nb,cat,\n", "line 3: expected a split .* received ''"),
         ("path,label,split\na,cat,test\nb,dog,test\n", "expected rows of the split 'train', received 'test' only"),
         ('path,label\n"a,cat\n', "line 2: expected CSV, received what is none"),
-        ("path,label\na,cat\n", "expected at least two classes, received a single one: 'cat'"),
-        ("path,label\n", "expected images, received none"),
+        ("path,label\na,cat\n", "csv: expected at least two classes, received 'cat' in each row"),
+        ("path,label\n", "csv: expected rows with a label, received none"),
+        (
+            "path,label,error\na,,broken\n",
+            r"csv: expected rows with a label, received none, and 1 without, as a \(broken",
+        ),
+        ("path,label\nC:\\a,cat\nb.jpg,dog\n", r"csv: expected paths of files below .* none is there, as 'C:\\\\a'"),
     ],
 )
 def test_a_faulty_csv_is_refused_with_its_line(tmp_path, text, message):
@@ -417,12 +437,24 @@ def test_a_faulty_csv_is_refused_with_its_line(tmp_path, text, message):
         listed(tmp_path, text)
 
 
-def test_a_csv_that_is_missing_or_not_utf8_is_refused(tmp_path):
+def test_a_csv_that_is_missing_is_refused(tmp_path):
     with pytest.raises(InputError, match=r"none.csv: expected a CSV of path,label\[,split\], received nothing"):
         found(tmp_path, labels=tmp_path / "none.csv")
-    (tmp_path / "latin.csv").write_bytes(b"path,label\ncaf\xe9,cat\n")
-    with pytest.raises(InputError, match="expected UTF-8, received byte 0xe9"):
-        found(tmp_path, labels=tmp_path / "latin.csv")
+
+
+@pytest.mark.parametrize(
+    ("data", "received"),
+    [
+        ("path,label\ncafé,cat\n".encode("latin-1"), "byte 0xe9"),
+        ("path,label\na,cat\n".encode("utf-16"), "UTF-16: save it again"),
+        ("path,label\na,cat\n".encode("utf-16-le"), "UTF-16: save it again"),
+        (b"PK\3\4\0\0\0\0", "a file that is no text"),
+    ],
+)
+def test_a_csv_that_is_not_utf8_is_refused_as_what_it_is(tmp_path, data, received):
+    (tmp_path / "labels.csv").write_bytes(data)
+    with pytest.raises(InputError, match=f"labels.csv: expected .*UTF-8, received {received}"):
+        found(tmp_path, labels=tmp_path / "labels.csv")
 
 
 def test_a_csv_and_a_pattern_together_are_refused(tmp_path):
@@ -430,13 +462,47 @@ def test_a_csv_and_a_pattern_together_are_refused(tmp_path):
         found(tmp_path, labels=tmp_path / "labels.csv", pattern=PATTERN)
 
 
-@pytest.mark.parametrize("names", [("Dog", "dog"), ("caf\u00e9", "cafe\u0301"), ("a b", "a  b")])
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("Dog", "dog"),
+        ("caf\u00e9", "cafe\u0301"),
+        ("a b", "a  b"),
+        ("a_b", "a b"),
+        ("a-b", "a\u2013b"),
+        ("ab", "a\u200bb"),
+        ("1", "01"),
+        ("1", "1.0"),
+    ],
+)
 def test_classes_whose_names_look_alike_are_a_warning(tmp_path, names):
-    for name in (*names, "other"):
+    for name in (*names, "other", "10"):
         put(tmp_path / "photos", f"{name}/1.jpg")
     (warning,) = found(tmp_path / "photos").warnings
     assert warning.startswith("2 classes have names that look alike: ")
     assert all(ascii(name) in warning for name in names)
+
+
+@pytest.mark.parametrize(
+    ("paths", "told"),
+    [
+        (
+            "train_images/1.jpg test_images/2.jpg",
+            "some are named like splits: if they are, call them train, val and test",
+        ),
+        ("train/1.jpg test1/2.jpg", "some are named like splits"),
+        ("seg_train/sea/1.jpg seg_test/sea/2.jpg seg_pred/3.jpg", "some are named like splits"),
+        ("cat/train/1.jpg cat/test/2.jpg dog/train/3.jpg dog/test/4.jpg", "several of them hold 'test', 'train'"),
+        ("fold1/cat/1.jpg fold1/dog/2.jpg fold2/cat/3.jpg fold2/dog/4.jpg", "several of them hold 'cat', 'dog'"),
+        ("cats/2023/1.jpg dogs/2024/2.jpg", None),
+        ("cats/1.jpg cats/old/2.jpg dogs/3.jpg dogs/old/4.jpg", None),
+        ("train/1.jpg bus/2.jpg", None),
+        ("test/1.jpg control/2.jpg", None),
+    ],
+)
+def test_folders_that_may_not_be_the_classes_are_a_warning(tmp_path, paths, told):
+    put(tmp_path, *paths.split())
+    assert [one.split("though ")[-1][: len(told or "")] for one in found(tmp_path).warnings] == [told] * bool(told)
 
 
 def test_what_was_unwrapped_is_said(tmp_path):
@@ -445,11 +511,35 @@ def test_what_was_unwrapped_is_said(tmp_path):
     assert "holds nothing but 'dogs': the folders in there are the classes" in warning
 
 
-def test_a_blank_around_a_path_of_a_csv_is_no_part_of_it_unless_of_the_name(tmp_path):
-    put(tmp_path / "photos", "1.jpg", " 2.jpg")
-    (tmp_path / "labels.csv").write_text("path,label\n 1.jpg,a\n 2.jpg,b\n")
-    source = found(tmp_path / "photos", labels=tmp_path / "labels.csv")
-    assert [one.path for one in source.candidates] == [" 2.jpg", "1.jpg"]
+@pytest.mark.parametrize(
+    ("written", "name"),
+    [
+        (" 1.jpg", "1.jpg"),
+        (" 1.jpg", " 1.jpg"),
+        ("x\\1.jpg", "x/1.jpg"),
+        ("caf\u00e9.jpg", "cafe\u0301.jpg"),
+        ("cafe\u0301.jpg", "caf\u00e9.jpg"),
+        ("photos/x/1.jpg", "x/1.jpg"),  # as `predict photos` writes it in the folder above
+        ("{root}/x/1.jpg", "x/1.jpg"),
+    ],
+)
+def test_a_path_of_a_csv_is_read_as_that_of_the_file_that_is_there(tmp_path, monkeypatch, written, name):
+    monkeypatch.chdir(tmp_path)
+    put(tmp_path / "photos", "2.jpg", name)
+    written = written.format(root=tmp_path / "photos")
+    (tmp_path / "labels.csv").write_text(f"path,label\n{written},a\n2.jpg,b\n , \n")
+    source = found(Path("photos"), labels=tmp_path / "labels.csv")
+    assert [one.path for one in source.candidates] == sorted([name, "2.jpg"])
+
+
+@pytest.mark.parametrize(("header", "told"), [("set", True), ("is_valid", True), ("split,set", False), ("note", False)])
+def test_a_column_of_splits_that_is_not_read_is_a_warning(tmp_path, header, told):
+    put(tmp_path, "1.jpg", "2.jpg")
+    rows = [f"{n}.jpg,{n},{word}" for n, word in ((1, "train"), (2, "Test" if header != "note" else "sharp"))]
+    more = ",train" * header.count(",")
+    (tmp_path / "labels.csv").write_text("\n".join([f"path,label,{header}", *(row + more for row in rows)]))
+    warnings = found(tmp_path, labels=tmp_path / "labels.csv").warnings
+    assert ["is not read: splits" in one for one in warnings] == [True] * told
 
 
 def test_the_csv_of_predict_is_a_source_without_the_photos_that_got_no_label(tmp_path):
@@ -461,6 +551,7 @@ def test_the_csv_of_predict_is_a_source_without_the_photos_that_got_no_label(tmp
         "4.jpg,b,0,1,0,",
     ]
     (tmp_path / "labels.csv").write_text("\n".join(lines))
+    put(tmp_path, "1.jpg")
     source = found(tmp_path, labels=tmp_path / "labels.csv")
     assert [(one.path, one.label) for one in source.candidates] == [("1.jpg", "a"), ("4.jpg", "b")]
     assert source.rejected == [("2.jpg", "the classifier gave it no label"), ("3.jpg", "broken")]
@@ -468,5 +559,5 @@ def test_the_csv_of_predict_is_a_source_without_the_photos_that_got_no_label(tmp
 
 def test_a_flat_test_folder_beside_labelled_ones_is_for_predict(tmp_path):
     put(tmp_path, "train/a/1.jpg", "train/b/1.jpg", "test/1.jpg", "test/2.jpg")
-    with pytest.raises(InputError, match=r"test: 2 images lie in a flat folder: .*label them with a trained head"):
+    with pytest.raises(InputError, match=r"test: 2 images in a flat folder: .*label them with a trained head"):
         found(tmp_path)
