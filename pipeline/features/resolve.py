@@ -40,7 +40,7 @@ SPEC: Final = Document(
     "`hs.extract`",
     {
         **TRUNK,
-        "weights": object_of(seed=maybe(whole()), sha256=maybe(SHA256)),
+        "weights": object_of(seed=maybe(whole())),
         "precision": one_of(*get_args(Precision)),
         "dtype": one_of("float16", "float32"),
         "engine": maybe(object_of(name=TEXT)),
@@ -122,6 +122,8 @@ def found_again(described: spec.Spec, source: Path, cache: Path | None) -> str:
     sha256 = described["weights"].get("sha256")
     if sha256 is None:
         return IMAGENET
+    if not SHA256.fits(sha256):
+        SPEC.refuse(source, "weights.sha256: a sha256", sha256)
     path = kept_weights.carried(source, sha256) or (cache and kept_weights.find(cache, sha256))
     if path:
         return str(path)
