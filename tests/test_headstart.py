@@ -26,7 +26,7 @@ from pipeline.report.settings import ReportSettings
 from pipeline.setting import described
 from stages.__main__ import main
 from tests import ROOT
-from tests.fakes import write_classes
+from tests.fakes import register_tiny, write_classes
 from tests.terminal import screens
 
 STEPS: dict[str, type] = {
@@ -43,12 +43,13 @@ STEPS: dict[str, type] = {
     "export": ExportSettings,
     "report": ReportSettings,
 }
-TINY: dict[str, Any] = {"backbone": "mobilenet", "alpha": 0.25, "weights": "none", "size": 32, "dtype": "float32"}
+TINY: dict[str, Any] = {"backbone": "tiny", "weights": "none", "size": 32, "dtype": "float32"}
 
 
 @pytest.fixture
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder to work in, with photos, and a cache of its own."""
+    register_tiny()
     write_classes(tmp_path / "photos", {"dark": 12, "light": 12})
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HEADSTART_CACHE", str(tmp_path / "cache"))

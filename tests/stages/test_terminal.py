@@ -12,7 +12,9 @@ from tests.terminal import COLUMNS, NEXT, screens
 RUN_ALL = f"""
 import json, sys
 from stages.__main__ import main
+from tests.fakes import register_tiny
 
+register_tiny()
 for arguments in json.loads(sys.argv[1]):
     try:
         main(arguments, "headstart")
@@ -21,7 +23,7 @@ for arguments in json.loads(sys.argv[1]):
     sys.stderr.flush()
     print({NEXT!r}, end="", flush=True)
 """
-BASE = ("--backbone", "mobilenet_v2", "--weights", "none", "--size", 32, "--engine", "tensorflow", "--batch-size", 8)
+BASE = ("--backbone", "tiny", "--weights", "none", "--size", 32, "--engine", "tensorflow", "--batch-size", 8)
 
 RANDOM = "Warning: the base has random weights "
 
