@@ -6,6 +6,7 @@ committed are unknown: the count is "at least".
 """
 
 import hashlib
+import os
 import re
 import subprocess
 from collections.abc import Iterator, Sequence
@@ -13,8 +14,13 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.storage.json_files import require_listed
+from pipeline.storage.regular import require_regular
 
 LOCK, METRICS, MANIFEST = "dvc.lock", "metrics.json", "manifest.csv"
+# The configuration of a repository can name programs, and a folder that somebody sends can be one. Of what is asked
+# here, these would run them. `status` and `diff` run filters, too, which no option turns off: nobody asks for these.
+HARMLESS = ("-c", "core.fsmonitor=false", "-c", "log.showSignature=false", "-c", "core.hooksPath=/dev/null")
+NO_FETCHING = {"GIT_ALLOW_PROTOCOL": "none", "GIT_NO_LAZY_FETCH": "1"}
 
 
 def results(out_dirs: Sequence[Path], root: Path) -> tuple[int, bool]:
@@ -49,6 +55,7 @@ def results(out_dirs: Sequence[Path], root: Path) -> tuple[int, bool]:
 
 
 def _metrics(folder: Path) -> bytes:
+    require_regular(folder / METRICS)
     data = (folder / METRICS).read_bytes()
     require_listed(folder / METRICS, data, "`hs.evaluate`")
     return data
@@ -56,7 +63,7 @@ def _metrics(folder: Path) -> bytes:
 
 def _locks(root: Path) -> tuple[list[str], bool]:
     """Return the text of every ``dvc.lock`` that a commit on any branch or of any experiment holds, and the present."""
-    present = [(root / LOCK).read_text(encoding="utf-8", errors="replace")] if (root / LOCK).exists() else []
+    present = [(root / LOCK).read_text(encoding="utf-8", errors="replace")] if (root / LOCK).is_file() else []
     try:
         raw = git(root, "log", "--all", "-m", "--raw", "--no-abbrev", "--format=", "--", LOCK)
         blobs = sorted(set(re.findall(r"\b[0-9a-f]{40,64}\b", raw)))
@@ -69,14 +76,38 @@ def _locks(root: Path) -> tuple[list[str], bool]:
 def git(root: Path, *arguments: str) -> str:
     """Return what Git prints; OSError where there is none, CalledProcessError where it fails."""
     run = subprocess.run(  # noqa: S603, the arguments are ours, and there is no shell
-        ["git", *arguments],  # noqa: S607, whichever Git the user has
+        ["git", *HARMLESS, *arguments],  # noqa: S607, whichever Git the user has
         cwd=root,
+        env=os.environ | NO_FETCHING,
         capture_output=True,
         check=True,
         encoding="utf-8",
         errors="replace",
     )
     return run.stdout
+
+
+def is_changed(root: Path, paths: Sequence[str]) -> bool:
+    """Whether files below some paths differ from the commit that a repository is at; errors as for `git`."""
+    for line in filter(None, git(root, "ls-tree", "-r", "-z", "HEAD", "--", *paths).split("\0")):
+        about, _, name = line.partition("\t")
+        kind, blob = about.split()[1:]
+        if kind == "blob" and not _holds(root / name, blob):
+            return True
+    return False
+
+
+def _holds(path: Path, blob: str) -> bool:
+    """Whether a file holds what Git names so, or does once its lines end as on other systems."""
+    if path.is_symlink():
+        data = os.fsencode(path.readlink())
+    elif path.is_file():
+        data = path.read_bytes()
+    else:
+        return False
+    kind = "sha1" if len(blob) == 40 else "sha256"
+    texts = (data, data.replace(b"\r\n", b"\n"))
+    return any(hashlib.new(kind, b"blob %d\0" % len(one) + one).hexdigest() == blob for one in texts)
 
 
 def _evaluations(lock: str) -> Iterator[tuple[str, str]]:

@@ -79,7 +79,7 @@ def _commit(root: Path) -> "Commit | None":
 
     try:
         name = history.git(root, "rev-parse", "HEAD").strip()
-        changed = bool(history.git(root, "status", "--porcelain", "--untracked-files=no", "--", *CODE).strip())
+        changed = history.is_changed(root, CODE)
     except (OSError, subprocess.CalledProcessError):
         return None
     return Commit(name, changed)

@@ -11,23 +11,29 @@ import shutil
 import sys
 import tempfile
 import warnings
+import zipfile
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
+import h5py
 import numpy as np
 import pytest
 
 from pipeline.audit import tables as audit_tables
+from pipeline.backbones import keras_weights, weights_file, without_telemetry
+from pipeline.backbones.engines import openvino
 from pipeline.errors import EditedWarning, HeadstartError
 from pipeline.evaluation import predictions_file
 from pipeline.evaluation.compare import COMPARED
 from pipeline.evaluation.predictions_file import METRICS, PREDICTIONS, Predictions
 from pipeline.export import bundle
 from pipeline.features import features_file, throughput
-from pipeline.features.cache import kept_weights, shard
+from pipeline.features.cache import inventory, kept_weights, shard
+from pipeline.features.cache.row_cache import RowCache
 from pipeline.features.resolve import found_again
 from pipeline.heads.store import load as load_head
 from pipeline.models import store as models
@@ -44,11 +50,20 @@ FLIPS = 12
 
 
 class Artefact(NamedTuple):
-    """A file, what reads it, and whether a file that is damaged is made anew instead of refused."""
+    """A file, what reads it, and what becomes of one that is damaged.
+
+    Attributes
+    ----------
+    made_anew : bool
+        It is made again instead of refused.
+    foreign : bool
+        No step wrote it, so nobody knows what it was: its sha256 names what is made of it.
+    """
 
     path: Path
     read: Callable[[Path], Any]
     made_anew: bool = False
+    foreign: bool = False
 
 
 def artefacts_in(folder: Path) -> Iterator[Artefact]:
@@ -79,7 +94,7 @@ def artefacts_in(folder: Path) -> Iterator[Artefact]:
     features = folder / "features.h5"
     features_file.write(features, spec='{"size": 3}', digests=keys, row_shape=(4,), dtype="float32", blocks=[values])
     yield Artefact(features, read_features)
-    data = shard.encode("0" * 64, keys, values)
+    data = shard.encode("0" * 64, keys, values, view="0")
     (folder / shard.name_of(data)).write_bytes(data)
     yield Artefact(folder / shard.name_of(data), lambda path: shard.Shard.verified(path)[1].tolist())
     weights = made(folder / "carrying") / kept_weights.CARRIED
@@ -91,6 +106,52 @@ def artefacts_in(folder: Path) -> Iterator[Artefact]:
     state = checkpoints.State([values], [values[:1]], [values[1:]], 1, [{"epoch": 1, "loss": 0.5}])
     checkpoints.keep(folder / checkpoints.CHECKPOINT, state)
     yield Artefact(folder / checkpoints.CHECKPOINT, lambda path: told(checkpoints.found(path, state)), made_anew=True)
+    yield from in_the_cache(folder / "cache")
+    yield from weights_of_a_user(made(folder / "weights"))
+
+
+def in_the_cache(root: Path) -> Iterator[Artefact]:
+    """What describes rows, and a graph that an engine kept."""
+    kept = RowCache(root, spec='{"size":32}', dtype="float32", view="0")
+    kept.add(np.zeros((1, 32), np.uint8), np.ones((1, 4), np.float32))
+    yield Artefact(kept.folder.parent / "spec.json", lambda path: inventory.contents(root)[0].spec, made_anew=True)
+    runtime = without_telemetry.openvino()
+    from openvino import opset8 as operations
+
+    graph = root / "graphs" / "a" / "openvino-1"
+    pixels = operations.parameter([4, 8, 8, 3], np.float32)
+    openvino._keep(
+        runtime.Model([operations.relu(operations.add(pixels, np.arange(3, dtype=np.float32)))], [pixels]), graph
+    )
+    for name in (*openvino.GRAPH_FILES, openvino.DIGESTS_FILE):
+        yield Artefact(graph / name, read_graph, made_anew=True)
+
+
+def read_graph(path: Path) -> Any:
+    """Read a kept graph as an engine does, in a copy of its folder: one that is damaged is removed."""
+    with tempfile.TemporaryDirectory() as place:
+        copy = Path(place) / path.parent.parent.name / path.parent.name
+        shutil.copytree(path.parent, copy)
+        return openvino._read(copy) and [step.get_type_name() for step in openvino._read(copy).get_ordered_ops()]
+
+
+def weights_of_a_user(folder: Path) -> Iterator[Artefact]:
+    """A file of `weights=FILE` in each layout."""
+    layer = type("Dense", (), {"name": "dense", "weights": [np.ones((3, 2), np.float32), np.ones(2, np.float32)]})()
+    base = SimpleNamespace(name="base", layers=[layer], weights=layer.weights)
+    groups, containers = folder / "groups.h5", folder / "containers.weights.h5"
+    with h5py.File(groups, "w") as file:
+        file.attrs["layer_names"] = ["dense"]
+        group = file.create_group("dense")
+        group.attrs["weight_names"] = ["dense/kernel:0", "dense/bias:0"]
+        group["dense/kernel:0"], group["dense/bias:0"] = layer.weights
+    with h5py.File(containers, "w") as file:
+        for number, array in enumerate(layer.weights):
+            file[f"layers/dense/vars/{number}"] = array
+    with zipfile.ZipFile(folder / "model.keras", "w") as archive:
+        archive.write(containers, weights_file.ARCHIVE_MEMBER)
+    for path in (groups, containers, folder / "model.keras"):
+        yield Artefact(path, lambda path: repr(keras_weights.read(path, base)), foreign=True)
 
 
 def made(folder: Path) -> Path:
@@ -160,6 +221,8 @@ def outcome(artefact: Artefact, expected: str) -> str:
         return "told"
     if artefact.made_anew and found is None:
         return "made anew"
+    if artefact.foreign:
+        return "named by its sha256"
     harmless = repr(found) == expected and (artefact.path.suffix in (".h5", ".npz"))  # there are bytes without meaning
     return "without effect" if harmless else "silent"
 

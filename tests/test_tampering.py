@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -11,7 +12,7 @@ import h5py
 import numpy as np
 import pytest
 
-from pipeline.errors import ArtefactError
+from pipeline.errors import ArtefactError, HeadstartError
 from pipeline.evaluation import compare, predictions_file
 from pipeline.evaluation.compare import CompareResult
 from pipeline.evaluation.verdict import Pair, Place
@@ -27,10 +28,12 @@ from pipeline.inference.load import load
 from pipeline.models import classifier
 from pipeline.models import store as models
 from pipeline.models.settings import Runtime
+from pipeline.photos import manifest
 from pipeline.report import artefacts
 from pipeline.report.collect import EXTRACTION
 from pipeline.storage import hdf5
 from pipeline.storage.json_files import SEAL, publish_digests, sealed
+from stages import history
 from stages.cache import _spec
 
 SPEC = {
@@ -46,6 +49,7 @@ SPEC = {
 }
 ESTIMATES = dict.fromkeys(predictions_file.RANKED, 0.5)
 CLASSES = ["cat", "dog"]
+ARRAYS = b"arrays of four numbers"
 
 
 @dataclass(frozen=True)
@@ -69,7 +73,7 @@ def head_text(folder: Path) -> str:
 
 def model_text(folder: Path) -> str:
     layers = {"widths": [1], "activation": "linear", "dropout": 0.0, "l1": 0.0, "l2": 0.0, "n_features": 4}
-    (folder / "weights.h5").write_bytes(b"arrays")
+    (folder / "weights.h5").write_bytes(ARRAYS)
     return sealed(
         {
             "format": 1,
@@ -78,7 +82,7 @@ def model_text(folder: Path) -> str:
             "new_conv": [],
             "head": layers,
             "made": {"finetuning": None},
-            "files": {"weights.h5": hashlib.sha256(b"arrays").hexdigest()},
+            "files": {"weights.h5": hashlib.sha256(ARRAYS).hexdigest()},
         }
     )
 
@@ -204,6 +208,9 @@ TAMPERED: dict[str, Callable[[str, str], str | bytes]] = {
     "a list": lambda text, field: f"[{text}]",
     "null": lambda text, field: "null",
     "a key twice": lambda text, field: text.rstrip()[:-1] + f', "{field}": 1' + "}",
+    "a key twice among many": lambda text, field: (
+        "{" + ",".join(f'"{key}":0' for key in (*range(40_000), 39_999)) + "}"
+    ),
     "NaN": lambda text, field: text.rstrip()[:-1] + ', "more": NaN}',
     "infinite": lambda text, field: text.rstrip()[:-1] + ', "more": 1e999}',
     "a huge whole number": lambda text, field: changed(text, **{field: 10**30}),
@@ -269,6 +276,28 @@ def test_each_door_takes_the_document_as_it_was_written(kind: Kind, tmp_path: Pa
             door(path)
 
 
+@pytest.mark.parametrize("lead", [os.mkfifo, lambda path: path.symlink_to("/dev/zero")], ids=["a pipe", "a device"])
+def test_what_leads_to_a_pipe_or_a_device_is_refused_and_not_waited_for(
+    lead: Callable[[Path], None], tmp_path: Path
+) -> None:
+    doors: dict[str, Callable[[Path], object]] = {one.name: one.doors[0] for one in kinds(tmp_path)}
+    doors["manifest.csv"] = manifest.read
+    doors["features.h5"] = features_file.Features
+    doors["a.rows"] = Shard.open
+    doors["layers.csv"] = lambda path: artefacts.rows(path, ["path"], "probe")
+    doors[predictions_file.PREDICTIONS] = lambda path: predictions_file.read_predictions(path.parent)
+    doors[predictions_file.METRICS] = lambda path: history.results([path.parent], path.parent)
+    for name, door in doors.items():
+        (tmp_path / name).unlink(missing_ok=True)
+        lead(tmp_path / name)
+        with pytest.raises((HeadstartError, OSError), match="a pipe, a device or a socket, not a file"):
+            door(tmp_path / name)
+    head_text(tmp_path / "head")
+    (tmp_path / "head/arrays.npz").unlink()
+    lead(tmp_path / "head/arrays.npz")
+    assert "a pipe, a device or a socket" in refused(lambda path: load_head(path.parent), tmp_path / "head/arrays.npz")
+
+
 @pytest.mark.parametrize("name", ["head", "model", "export"])
 @pytest.mark.parametrize(
     "change",
@@ -295,7 +324,7 @@ def test_what_one_of_head_model_and_export_refuses_all_refuse(name: str, change:
 
 
 @pytest.mark.parametrize("field", ["size", "resize", "backbone", "cut", "pooling", "weights", "precision", "dtype"])
-@pytest.mark.parametrize("value", [True, -1, "no such", [], {"name": 3}])
+@pytest.mark.parametrize("value", [True, -1, 10**9, "no such", [], {"name": 3}])
 def test_a_spec_by_which_no_network_can_be_built_is_refused_when_the_head_is_opened(
     field: str, value: Any, tmp_path: Path
 ) -> None:
@@ -318,6 +347,20 @@ def test_a_report_refuses_a_head_of_other_classes_than_were_judged(tmp_path: Pat
     head_text(tmp_path)
     with pytest.raises(ArtefactError, match=r"head\.json: expected classes cow, dog, as it was evaluated"):
         artefacts._record(tmp_path / "head.json", ["cow", "dog"])
+
+
+@pytest.mark.parametrize(
+    "layers", [{"new_conv": [2**24]}, {"n_features": 2**24}, {"widths": [2**24, 2**24, 1]}, {"new_conv": [1] * 101}]
+)
+def test_a_model_of_larger_layers_than_its_arrays_is_refused_before_they_are_built(
+    layers: dict[str, Any], tmp_path: Path
+) -> None:
+    document = json.loads(text := model_text(tmp_path))
+    changes = layers if "new_conv" in layers else {"head": document["head"] | layers}
+    (tmp_path / "model.json").write_text(changed(text, **changes))
+    assert "at most 100 layers within the 22 bytes of weights.h5" in refused(
+        lambda path: models.read(path.parent), tmp_path / "model.json"
+    )
 
 
 HEADER = {"digests": "0" * 64, "dtype": "float16", "row_shape": [2], "rows": 1, "spec": "0" * 64}

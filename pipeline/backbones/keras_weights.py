@@ -100,12 +100,24 @@ def _match(file: h5py.File, base: Any) -> Pairs:
 def _in_layer_groups(file: h5py.File, base: Any) -> Iterator[Pairs | Mismatch]:
     for group in (file, file.get("model_weights")):
         if isinstance(group, h5py.Group) and _has_names(group, "layer_names"):
-            stored = [(name, _stored_weights(group[name])) for name in _names(group, "layer_names")]
-            stored = [(name, weights) for name, weights in stored if weights]
+            stored = [(name, weights) for name, weights in _stored(group) if weights]
             yield from _flat(stored, base)
             for name, weights in stored:
                 if len(weights) == len(base.weights):
                     yield _nested(name, weights, base)
+
+
+def _stored(group: h5py.Group) -> list[tuple[str, list[tuple[str, h5py.Dataset]]]]:
+    """List the layers of a group with their arrays; several names may lead to one layer, but not without end."""
+    stored, count = [], 0
+    for name in _names(group, "layer_names"):
+        layer = group[name]
+        weights = _names(layer, "weight_names")
+        count += len(weights)
+        if count > weights_file.MAX_OBJECTS:
+            raise WeightsError(f"expected weights, received more than {weights_file.MAX_OBJECTS:,} arrays")
+        stored.append((name, [(weight, layer[weight]) for weight in weights]))
+    return stored
 
 
 def _flat(stored: Sequence[tuple[str, list[tuple[str, h5py.Dataset]]]], base: Any) -> Iterator[Pairs | Mismatch]:
@@ -143,10 +155,6 @@ def _renumbered(owners: dict[str, list[h5py.Dataset]], prefixes: set[str]) -> di
             del renamed[name]
         renamed |= {f"{prefix}_{rank}" if rank else prefix: owners[name] for rank, (_, name) in enumerate(ranked)}
     return renamed
-
-
-def _stored_weights(group: h5py.Group) -> list[tuple[str, h5py.Dataset]]:
-    return [(name, group[name]) for name in _names(group, "weight_names")]
 
 
 def _has_names(group: h5py.Group, attribute: str) -> bool:

@@ -22,7 +22,7 @@ MAX_EXPANSION: Final = 100  # an archive member larger than this many times its 
 MAX_CHUNK: Final = 2**28  # bytes that HDF5 unpacks at once; Keras does not pack
 HDF5_MAGIC: Final = b"\x89HDF\r\n\x1a\n"
 ZIP_MAGIC: Final = b"PK\x03\x04"
-MAX_OBJECTS: Final = 100_000  # arrays, groups and names of layers; a base of the table has some thousands
+MAX_OBJECTS: Final = 20_000  # arrays, groups and names of layers; a base of the table has some thousands
 
 
 def is_weights_file(path: Path) -> bool:
@@ -72,8 +72,9 @@ def _extract(archive: zipfile.ZipFile, target: Any) -> None:
 
 
 def _refuse_references(file: h5py.File) -> None:
-    """Raise WeightsError if anything in the file refers to another place, in this file or outside it."""
-    seen, waiting, objects = set(), [file["/"]], 0
+    """Raise WeightsError if anything in the file refers to another place or stands in two, or it holds too much."""
+    root = file["/"]
+    seen, waiting = {_address(root)}, [root]
     while waiting:
         group = waiting.pop()
         for name in group:
@@ -82,8 +83,10 @@ def _refuse_references(file: h5py.File) -> None:
                 kind = "broken link" if link is None else type(link).__name__
                 raise WeightsError(f"expected arrays, received a link ({kind}) at {group.name}: {name}")
             item = group[name]
-            objects += 1
-            if objects > MAX_OBJECTS:
+            if (address := _address(item)) in seen:  # what stands in many places is read many times
+                raise WeightsError(f"expected each object in one place, received another link at {group.name}: {name}")
+            seen.add(address)
+            if len(seen) > MAX_OBJECTS:
                 raise WeightsError(f"expected weights, received more than {MAX_OBJECTS:,} objects")
             if isinstance(item, h5py.Dataset):
                 if item.external or item.is_virtual:
@@ -93,7 +96,9 @@ def _refuse_references(file: h5py.File) -> None:
                         f"expected chunks of at most {MAX_CHUNK:,} bytes, received larger at {item.name}"
                     )
             elif isinstance(item, h5py.Group):
-                address = h5py.h5o.get_info(item.id).addr
-                if address not in seen:  # hard links can form a circle
-                    seen.add(address)
-                    waiting.append(item)
+                waiting.append(item)
+
+
+def _address(item: Any) -> int:
+    """Return where in the file an object stands."""
+    return int(h5py.h5o.get_info(item.id).addr)

@@ -24,6 +24,7 @@ from pipeline.photos.manifest import leaves_root
 from pipeline.storage import csv_cells
 from pipeline.storage.atomic import publish_csv, published
 from pipeline.storage.json_files import Document, fields_of, number, publish_digests, require_listed, whole
+from pipeline.storage.regular import require_regular
 
 EVALUATED: Final = "evaluated.json"
 ALL_METRICS: Final = "all_metrics.json"
@@ -165,6 +166,7 @@ def read_predictions(out_dir: Path) -> Predictions:
     """
     path = out_dir / PREDICTIONS
     try:
+        require_regular(path)
         data = path.read_bytes()
         table = csv.reader(io.StringIO(data.decode(), newline=""), strict=True)
         header, *rows = ([*map(csv_cells.plain, row)] for row in table)

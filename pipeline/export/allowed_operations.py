@@ -6,7 +6,6 @@ configuration names. The digests in ``export.json`` are no help: whoever sends a
 passes by lists of what may be in it, and whatever is not on them is refused by its name.
 """
 
-import json
 import re
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
@@ -16,6 +15,8 @@ from xml.etree import ElementTree
 
 from pipeline.backbones import weights_file
 from pipeline.errors import ArtefactError, WeightsError
+from pipeline.storage import strict_json
+from pipeline.storage.strict_json import LARGEST
 
 # Of TensorFlow: what networks, preprocessing, the resize, the decoding and heads are traced to. None of these opens a
 # file or a socket, or calls Python.
@@ -135,10 +136,11 @@ def _keras(path: Path) -> None:
         names = archive.namelist()
         if strange := sorted(set(names) - KERAS_MEMBERS) or len(names) > len(KERAS_MEMBERS):
             _refuse(path, f"the file {strange[0]}" if isinstance(strange, list) else "a file twice")
-        config = json.loads(archive.read("config.json"))
-    for one in _objects(config):
-        module, name = one.get("module"), one.get("class_name")
-        if "class_name" in one and name not in KERAS.get(module, ()):
+        if any(archive.getinfo(name).file_size > LARGEST for name in names if name.endswith(".json")):
+            _refuse(path, f"a description of more than {LARGEST:,} bytes")
+        config = strict_json.loads(archive.read("config.json"))
+    for module, name in kinds(config):
+        if name not in KERAS.get(module, ()):
             _refuse(path, f"an object of {f'{module}.' if module else ''}{name}")
     try:
         with weights_file.opened(path):
@@ -147,13 +149,15 @@ def _keras(path: Path) -> None:
         raise ArtefactError(f"{path}: {error}; it was not loaded") from error
 
 
-def _objects(value: Any) -> Iterator[Mapping[str, Any]]:
-    if isinstance(value, dict):
-        yield value
-        value = value.values()
-    if not isinstance(value, str) and hasattr(value, "__iter__"):
-        for each in value:
-            yield from _objects(each)
+def kinds(config: Any) -> Iterator[tuple[Any, Any]]:
+    """Yield the module and the class of each object that a configuration of Keras asks for, nested ones too."""
+    if isinstance(config, dict):
+        if "class_name" in config:
+            yield config.get("module"), config["class_name"]
+        config = config.values()
+    if not isinstance(config, str) and hasattr(config, "__iter__"):
+        for each in config:
+            yield from kinds(each)
 
 
 def _litert(path: Path) -> None:
@@ -196,8 +200,10 @@ def _openvino(path: Path) -> None:
     root = ElementTree.fromstring(data)  # noqa: S314  (see above)
     if root.tag != "net":  # OpenVINO goes by the content, and would read other formats under this name
         _refuse(path, f"a document of <{root.tag}>")
-    for layer in root.iter("layer"):
-        if not OPENVINO_SETS.fullmatch(layer.get("version", "")):
+    for layer in root.iter():
+        if layer.tag.startswith("{"):  # OpenVINO knows no namespaces, and would read it as one of its own
+            _refuse(path, f"the element {layer.tag}")
+        if layer.tag == "layer" and not OPENVINO_SETS.fullmatch(layer.get("version", "")):
             _refuse(path, f"the operation {layer.get('version')}.{layer.get('type')}")
 
 

@@ -18,8 +18,9 @@ from typing import Any, Final, get_args
 
 from pipeline.errors import InputError
 from pipeline.export.formats import FORMATS, Format
+from pipeline.features.settings import LARGEST_SIDE
 from pipeline.heads.calibration import thresholds
-from pipeline.models.model import LARGEST_SIDE, Model
+from pipeline.models.model import Model
 from pipeline.photos.settings import Geometry
 from pipeline.storage import json_files
 from pipeline.storage.atomic import published

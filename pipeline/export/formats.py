@@ -3,7 +3,7 @@
 The same command on the same model writes the same bytes on one machine: dates, addresses and counts of what the
 process did before are taken out of the files. In a SavedModel and in TFLite such counts stay, in names of functions, so
 there bytes also depend on which formats were written before. The converter to ONNX gives the same graph in another
-order of its nodes each time.
+order of its nodes each time, which `onnx_names` settles.
 """
 
 import json
@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from pipeline.backbones import without_telemetry
 from pipeline.backbones.engines.openvino import converted
+from pipeline.export import onnx_names
 from pipeline.export.build_graph import IMAGE_BYTES, PIXELS, PROBABILITIES, Graph
 from pipeline.export.settings import Quantization
 
@@ -127,6 +128,7 @@ def _onnx(graph: Graph, path: Path, samples: Samples | None) -> None:
         tensors_to_rename={f"{PIXELS}:0": PIXELS, output.name: PROBABILITIES},
         opset=OPSET,
     )
+    onnx_names.settle(written)
     (entering,), (leaving,) = written.graph.input, written.graph.output
     _name_sides(entering, ("n", "height", "width"))
     _name_sides(leaving, ("n",))

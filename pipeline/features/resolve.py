@@ -19,7 +19,7 @@ from pipeline.errors import WeightsError
 from pipeline.features import spec
 from pipeline.features.cache import kept_graphs, kept_weights
 from pipeline.features.probe import cut_file
-from pipeline.features.settings import FeatureSettings, Pooling
+from pipeline.features.settings import LARGEST_SIDE, FeatureSettings, Pooling
 from pipeline.photos import decode
 from pipeline.photos.settings import Geometry
 from pipeline.storage.json_files import SHA256, TEXT, Document, Field, maybe, number, object_of, one_of, whole
@@ -28,7 +28,7 @@ EXTRACTOR_VERSION: Final = 1
 LARGEST_ALPHA: Final = 10
 GRAPHS: Final = kept_graphs.FOLDER
 TRUNK: Final[Mapping[str, Field]] = {
-    "size": whole(1),
+    "size": whole(1, LARGEST_SIDE),
     "resize": one_of(*get_args(Geometry)),
     "backbone": object_of(name=TEXT, alpha=number(1 / 1000, LARGEST_ALPHA)),
     "preprocessing": TEXT,

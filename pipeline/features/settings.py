@@ -13,6 +13,7 @@ Pooling = Literal["avg", "max", "grid2", "grid3", "flatten", "none"]
 AUTO: Literal["auto"] = "auto"
 DASK: Final = (Need("executor", ("dask",)),)
 PROBED: Final = (Need("cut", (AUTO,)),)
+LARGEST_SIDE: Final = 4096  # px: no backbone is meant for more
 
 
 def cache_setting(**more: Any) -> Any:
@@ -33,7 +34,9 @@ class BaseSettings:
     weights_seed: int = setting(
         0, "Seed of the weights if they are random.", needs=(Need("weights", ("none",)), Need("compare"))
     )
-    size: int | None = setting(None, "Height and width of the base's input, px.", least=1, unset="the backbone's own")
+    size: int | None = setting(
+        None, "Height and width of the base's input, px.", least=1, most=LARGEST_SIDE, unset="the backbone's own"
+    )
     resize: Geometry = setting(
         "squash", "How an image becomes a square: squash stretches it, crop takes its centre, pad adds black."
     )

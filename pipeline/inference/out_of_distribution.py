@@ -107,6 +107,8 @@ class TrainingPhotos:
     ----------
     paths, labels : list of str
         Of the photos, one for each digest; the paths are relative to the image root.
+    digests : ndarray of shape (n, 32), uint8
+        Of their files.
     width : int
         d, how many features a photo has.
     warnings : list of str
@@ -130,7 +132,7 @@ class TrainingPhotos:
         table = manifest.read(manifest_path).distinct("train")
         if len(table) < 2:
             raise InputError(f"{manifest_path}: expected two training photos or more, received {len(table)}")
-        self.paths, self.labels = table.paths, table.labels
+        self.paths, self.labels, self.digests = table.paths, table.labels, table.digests
         self._rows = self._features.places(table.digests)  # ascending, as both are in the order of the digests
         self.width = int(np.prod(self._features.row_shape[1 if self._features.views else 0 :]))
         self._block = max(1, BLOCK_BYTES // (4 * self.width))

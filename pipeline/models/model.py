@@ -35,7 +35,6 @@ from pipeline.storage.json_files import (
 
 MODEL_FILE: Final = "model.json"
 WEIGHTS_FILE: Final = "weights.h5"
-LARGEST_SIDE: Final = 4096  # px: no backbone is meant for more, and a file that asks for more is not ours
 LARGEST_WIDTH: Final = 2**24
 WIDTH: Final = whole(1, LARGEST_WIDTH)
 MODEL: Final = Document(
@@ -43,7 +42,7 @@ MODEL: Final = Document(
     "`hs.finetune`",
     {
         "classes": LABELS,
-        "spec": object_of(**{**TRUNK, "size": whole(1, LARGEST_SIDE)}),
+        "spec": object_of(**TRUNK),
         "new_conv": each(WIDTH),
         "head": object_of(
             n_features=WIDTH,

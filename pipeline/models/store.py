@@ -14,8 +14,9 @@ taken from the files. Equal models have equal bytes.
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +29,8 @@ from pipeline.models.model import MODEL, MODEL_FILE, WEIGHTS_FILE, Model, write_
 from pipeline.storage.atomic import publish_csv
 from pipeline.storage.digests import of_file
 from pipeline.storage.json_files import publish
+
+MOST_LAYERS: Final = 100  # of a head, or of fresh convolutions: each is built before its arrays are read
 
 
 @dataclass(frozen=True)
@@ -164,6 +167,18 @@ def read(directory: Path) -> Model:
     data = MODEL.data(path)
     document = MODEL.parse(data, path)
     history = verified(MODEL, path, document["files"], WEIGHTS_FILE)
+    _require_held(document, directory)
     classes, spec = document["classes"], document["spec"]
     threshold, temperature = thresholds.of_record(document, directory), calibrate.of_record(document, directory)
     return Model(directory, classes, threshold, temperature, spec, history, document, hashlib.sha256(data).hexdigest())
+
+
+def _require_held(document: Mapping[str, Any], directory: Path) -> None:
+    """Raise ArtefactError if the file of weights cannot hold the layers that are described, before they are built."""
+    head, held = document["head"], (directory / WEIGHTS_FILE).stat().st_size
+    stacks = ([head["n_features"], *head["widths"]], [1, *document["new_conv"]])
+    needed = sum(4 * above * below for stack in stacks for below, above in pairwise(stack))
+    count = max(map(len, stacks))
+    if needed > held or count > MOST_LAYERS:
+        described = f"at most {MOST_LAYERS} layers within the {held:,} bytes of {WEIGHTS_FILE}"
+        MODEL.refuse(directory / MODEL_FILE, described, f"head and new_conv of {count:,} layers, {needed:,} bytes")

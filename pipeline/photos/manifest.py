@@ -21,6 +21,7 @@ from pipeline.photos.splits import FEWEST_VAL, SPLITS
 from pipeline.storage import csv_cells, json_files
 from pipeline.storage.atomic import publish_csv
 from pipeline.storage.digests import of_file
+from pipeline.storage.regular import require_regular
 
 QUARANTINE: Final = "quarantine.csv"  # beside the manifest: what was not accepted
 COLUMNS: Final = ("path", "digest", "label", "split", "width", "height", "format")
@@ -227,6 +228,7 @@ def _row(fields: list[str], where: str) -> Row:
 def _read_csv(path: Path) -> Iterator[tuple[int, list[str]]]:
     """Yield each row of a manifest with the number of its (last) line."""
     try:
+        require_regular(path)
         with path.open(encoding="utf-8", newline="") as file:
             reader = csv.reader(file, strict=True)
             header = next(reader, [])

@@ -21,6 +21,7 @@ from pipeline.heads.store import HEAD, HEAD_FILE, SEARCH_FILE, require_digest
 from pipeline.models.model import MODEL, MODEL_FILE
 from pipeline.storage import csv_cells, json_files
 from pipeline.storage.json_files import whole
+from pipeline.storage.regular import require_regular
 
 Row = dict[str, str]
 Document = dict[str, Any]
@@ -114,6 +115,7 @@ def rows(path: Path, columns: Sequence[str], step: str, *, optional: bool = Fals
     if optional and not path.exists():
         return []
     try:
+        require_regular(path)
         data = path.read_bytes()
         table = csv.reader(io.StringIO(data.decode(), newline=""), strict=True)
         header, *lines = [[*map(csv_cells.plain, line)] for line in table] or [[]]

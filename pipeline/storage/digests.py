@@ -10,9 +10,12 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.storage.regular import require_regular
+
 
 def of_file(path: Path) -> str:
     """Return the sha256 of a file, in hexadecimal. An OSError of the disk is the caller's."""
+    require_regular(path)
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.errors import ArtefactError, BusyError
+from pipeline.storage.regular import require_regular
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer, WriteableBuffer
@@ -51,6 +52,7 @@ def open_to_read(path: Path, what: str) -> h5py.File:
         Another program writes it.
     """
     try:
+        require_regular(path)
         return h5py.File(path, "r")
     except FileNotFoundError:
         raise ArtefactError(f"{path}: expected a file of {what}, found none") from None

@@ -22,6 +22,7 @@ from typing import Any, Final, NoReturn, get_type_hints
 from pipeline.errors import ArtefactError, StorageError
 from pipeline.storage import digests
 from pipeline.storage.atomic import published
+from pipeline.storage.regular import require_regular
 from pipeline.storage.strict_json import LARGEST, loads
 
 LONGEST: Final = 200  # characters told of what was received
@@ -182,6 +183,7 @@ class Document:
     def data(self, path: Path) -> bytes:
         """Return the bytes of a document, to be parsed; errors as for `read`."""
         try:
+            require_regular(path)
             with path.open("rb") as file:
                 data = file.read(LARGEST + 1)
         except (FileNotFoundError, NotADirectoryError):

@@ -5,9 +5,10 @@ No key twice, no NaN, no infinity, no whole number beyond 64 bits, no deep nesti
 
 import json
 import math
+from collections import Counter
 from typing import Any, Final
 
-LARGEST: Final = 2**26  # bytes: of what the steps write, nothing comes near
+LARGEST: Final = 2**24  # bytes: of what the steps write, nothing comes near
 DEEPEST: Final = 64  # objects and lists within each other
 
 
@@ -27,8 +28,8 @@ def loads(data: str | bytes) -> Any:
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
-        names = [name for name, _ in pairs]
-        raise ValueError(f"{next(name for name in names if names.count(name) > 1)!r} twice")
+        counts = Counter(name for name, _ in pairs)
+        raise ValueError(f"{next(name for name, count in counts.items() if count > 1)!r} twice")
     return found
 
 

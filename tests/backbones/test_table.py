@@ -17,6 +17,7 @@ from pipeline.backbones.backbone import Backbone
 from pipeline.backbones.table import BACKBONES
 from pipeline.backbones.weights import find_weights, load
 from pipeline.errors import CutError, InputError
+from pipeline.export import allowed_operations
 
 SMALL = {"xception": 75, "inception_v3": 75, "inception_resnet_v2": 75, "nasnet_mobile": 224, "nasnet_large": 331}
 RNG = np.random.default_rng(0)
@@ -104,6 +105,12 @@ def test_top_gives_as_many_features_as_the_row_says_and_changes_nothing(row):
     assert np.isfinite(features).all()
     assert fingerprint(row.base) == before
     assert np.array_equal(pixels, kept)
+
+
+def test_an_export_of_it_is_made_of_what_exports_may_hold(row):
+    config = keras.saving.serialize_keras_object(row.base)
+    kinds = set(allowed_operations.kinds(config))
+    assert {(module, name) for module, name in kinds if name not in allowed_operations.KERAS.get(module, ())} == set()
 
 
 def test_preprocessing_is_that_of_keras_for_this_model(row):

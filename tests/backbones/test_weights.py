@@ -13,7 +13,7 @@ import pytest
 from keras import layers
 from keras.src.legacy.saving import legacy_h5_format
 
-from pipeline.backbones import efficientnet_lite, weights_file
+from pipeline.backbones import efficientnet_lite, keras_weights, weights_file
 from pipeline.backbones.table import BACKBONES, find
 from pipeline.backbones.weights import IMAGENET_STDDEV, Weights, find_weights, load, offline_path
 from pipeline.errors import InputError, StorageError, WeightsError
@@ -255,11 +255,32 @@ def test_arrays_of_strings_are_refused(weights_h5):
     refused(path, "layer block1_conv1: expected numbers, received")
 
 
-def test_a_circle_of_hard_links_ends(weights_h5):
-    path, _ = weights_h5
-    with h5py.File(path, "r+") as file:
-        file["layers/again"] = file["layers"]
-    assert loaded("vgg16", path).count_params() == 14_714_688
+@pytest.mark.parametrize(
+    ("cap", "most", "plant", "reason"),
+    [
+        ("MAX_OBJECTS", 9, lambda file: [file.create_group(f"{n}/a") for n in range(5)], "more than 9 objects"),
+        ("MAX_OBJECTS", 9, lambda file: layer_names(file, [["a"] * 5] * 2), "more than 9 arrays"),
+        ("MAX_OBJECTS", 9, lambda file: layer_names(file, [["a"] * 10]), "more than 9 names in weight_names"),
+        ("MAX_CHUNK", 7, lambda file: file.create_dataset("a", (9,), "f4", chunks=(2,)), "chunks of at most 7 bytes"),
+        # Read by each of their names, few objects would be many.
+        ("MAX_OBJECTS", 9, lambda file: file.create_group("a").__setitem__("b", file), "another link at /a: b"),
+        ("MAX_OBJECTS", 9, lambda file: file.__setitem__("b", file.create_dataset("a", (1,))), "another link at /: b"),
+    ],
+)
+def test_what_would_take_time_or_memory_beyond_reason_is_refused(cap, most, plant, reason, tmp_path, monkeypatch):
+    monkeypatch.setattr(weights_file, cap, most)
+    with h5py.File(tmp_path / "bad.h5", "w") as file:
+        plant(file)
+    with pytest.raises(WeightsError, match=reason):
+        keras_weights.read(tmp_path / "bad.h5", keras.Sequential())
+
+
+def layer_names(file, weights):
+    """Layers of as many names, each of the same array."""
+    file.attrs["layer_names"] = [f"{'./' * place}layer" for place in range(len(weights))]
+    group = file.create_group("layer")
+    group.create_dataset("a", (1,))
+    group.attrs["weight_names"] = weights[0]
 
 
 def test_absurd_attributes_are_refused(tmp_path):

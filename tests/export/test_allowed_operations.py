@@ -16,6 +16,7 @@ from click.testing import CliRunner
 from pipeline.errors import ArtefactError
 from pipeline.export import allowed_operations, bundle, export, exported_model, formats
 from pipeline.export.settings import ExportSettings
+from pipeline.storage import strict_json
 from pipeline.storage.json_files import publish
 from stages.predict import predict
 from tests import fakes
@@ -180,7 +181,7 @@ def keras_by(change: Callable[[dict[str, bytes]], None]) -> Make:
         with zipfile.ZipFile(path) as archive:
             members = {name: archive.read(name) for name in archive.namelist()}
         change(members)
-        with zipfile.ZipFile(path, "w") as archive:
+        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
             for name, data in members.items():
                 archive.writestr(name, data)
 
@@ -196,6 +197,10 @@ def a_gadget(members: dict[str, bytes]) -> None:
 
 def an_asset(members: dict[str, bytes]) -> None:
     members["assets/../../../evil"] = b""
+
+
+def a_bomb(members: dict[str, bytes]) -> None:
+    members["metadata.json"] = bytes(strict_json.LARGEST + 1)
 
 
 def a_link(members: dict[str, bytes]) -> None:
@@ -263,11 +268,17 @@ EVIL: dict[str, tuple[str, Make, str]] = {
     "Keras, Lambda": ("keras", keras_lambda, "an object of keras.layers.Lambda"),
     "Keras, a function": ("keras", keras_by(a_gadget), "an object of builtins.function"),
     "Keras, an asset": ("keras", keras_by(an_asset), "the file assets/"),
+    "Keras, a bomb": ("keras", keras_by(a_bomb), "a description of more than 16,777,216 bytes"),
     "Keras, a link": ("keras", keras_by(a_link), r"a link \(ExternalLink\)"),
     "OpenVINO, an extension": (
         "openvino",
         xml_by('version="opset1"', 'version="extension"'),
         "the operation extension.",
+    ),
+    "OpenVINO, an element of another namespace": (
+        "openvino",
+        xml_by('version="opset1"', 'version="extension" xmlns="x"'),
+        "the element {x}layer",
     ),
     "OpenVINO, a DOCTYPE": ("openvino", xml_by("<net", "<!DOCTYPE net><net"), "a DOCTYPE"),
     "OpenVINO, another format": ("openvino", another_format, "expected a file that its runtime can run"),

@@ -7,6 +7,7 @@ import hashlib
 import importlib.util
 import io
 import json
+import random
 import re
 import shutil
 import struct
@@ -25,7 +26,17 @@ from PIL import Image
 from pipeline.backbones import cutting, weights
 from pipeline.backbones.table import BACKBONES
 from pipeline.errors import ArtefactError, HeadstartError, InputError
-from pipeline.export import build_graph, bundle, export, exported_model, formats, in_graph_resizing, parity, runtimes
+from pipeline.export import (
+    build_graph,
+    bundle,
+    export,
+    exported_model,
+    formats,
+    in_graph_resizing,
+    onnx_names,
+    parity,
+    runtimes,
+)
 from pipeline.export.export import Data
 from pipeline.export.settings import ExportSettings, FormatName
 from pipeline.models import assemble, model, store
@@ -376,6 +387,47 @@ def test_a_file_that_its_runtime_cannot_run_is_an_error(
         pytest.raises(ArtefactError, match=r"model.onnx: expected its runtime to run it, received .*Protobuf"),
     ):
         parity.compare(model, here, formats.FORMATS["onnx"], expected)
+
+
+def scrambled(graph: Any, names: dict[str, str], drawn: random.Random) -> None:
+    """Give everything in an ONNX graph another name, and its nodes and constants another order."""
+    known = {value.name for value in graph.input} | set(names)
+    for tensor in graph.initializer:
+        tensor.name = names.setdefault(tensor.name, f"t{drawn.random()}")
+    known |= set(names)
+    waiting, nodes = list(graph.node), []
+    made = {name for node in waiting for name in node.output}
+    while waiting:
+        drawn.shuffle(waiting)
+        node = next(one for one in waiting if not (set(onnx_names._taken(one)) & made) - known)
+        waiting.remove(node)
+        known.update(node.output)
+        nodes.append(node)
+    for node in nodes:
+        for name in node.output:
+            names.setdefault(name, f"t{drawn.random()}")
+        for inner in onnx_names._graphs(node):
+            scrambled(inner, names, drawn)
+        node.name = ""
+        node.input[:] = [names.get(name, name) for name in node.input]
+        node.output[:] = [names.get(name, name) for name in node.output]
+    for value in graph.output:
+        value.name = names.get(value.name, value.name)
+    for field, messages in ((graph.node, nodes), (graph.initializer, [*graph.initializer][::-1])):
+        kept = [type(one).FromString(one.SerializeToString()) for one in messages]
+        del field[:]
+        field.extend(kept)
+
+
+def test_the_names_and_the_order_in_onnx_follow_from_the_graph_alone(exported: Path) -> None:
+    import onnx
+
+    data = (exported / "model.onnx").read_bytes()
+    model = onnx.load_from_string(data)
+    scrambled(model.graph, {value.name: value.name for value in model.graph.output}, random.Random(0))
+    assert model.SerializeToString(deterministic=True) != data
+    onnx_names.settle(model)
+    assert model.SerializeToString(deterministic=True) == data
 
 
 @pytest.mark.parametrize("name", ["onnx", "openvino"])

@@ -85,6 +85,31 @@ def test_results_of_every_commit_branch_and_experiment_count_once(folders, tmp_p
     assert history.results(folders, tmp_path) == (6, True)
 
 
+def test_no_program_that_a_repository_names_is_run_and_changes_are_seen_all_the_same(tmp_path):
+    (tmp_path / "pipeline").mkdir()
+    code, mark = tmp_path / "pipeline" / "a b.py", tmp_path / "ran"
+    code.write_text("one")
+    git(tmp_path, "init")
+    (tmp_path / ".gitattributes").write_text("* filter=evil diff=evil")
+    git(tmp_path, "add", ".")
+    committed(tmp_path, "split", "metrics", "first")
+    program = tmp_path / "program"
+    program.write_text(f"#!/bin/sh\ntouch {mark}\n")
+    program.chmod(0o755)
+    named = ("core.fsmonitor", "core.pager", "diff.external", "diff.evil.textconv", "filter.evil.clean", "gpg.program")
+    for key in named:
+        git(tmp_path, "config", key, str(program))
+    for text in ("one", "two", "one\r\n"):
+        code.write_bytes(text.encode())
+        assert history.is_changed(tmp_path, ["pipeline", "stages"]) == (text != "one")
+    code.unlink()
+    assert history.is_changed(tmp_path, ["pipeline", "stages"])
+    history._locks(tmp_path)
+    assert not mark.exists()
+    subprocess.run(["git", "status"], cwd=tmp_path, check=True, capture_output=True)
+    assert mark.exists()
+
+
 def test_without_git_those_given_and_the_present_lock_count(folders, tmp_path, monkeypatch):
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
     assert history.results(folders, tmp_path) == (2, False)

@@ -89,7 +89,7 @@ class RowCache:
     def __init__(self, root: Path, *, spec: str, dtype: str, view: str) -> None:
         self.spec = spec
         self.identity = hashlib.sha256(spec.encode()).hexdigest()
-        self.dtype = dtype
+        self.dtype, self.view = dtype, view
         self.folder = root / "rows" / self.identity / f"view-{view}"
 
     def index(self) -> Index:
@@ -120,8 +120,9 @@ class RowCache:
         return Index(distinct, opened, places[first], row[first], opened[0].row_shape if opened else None)
 
     def _trusted(self, shard: Shard, row_shape: tuple[int, ...] | None) -> Shard:
-        if (shard.spec, shard.dtype) != (self.identity, self.dtype):
-            raise ArtefactError(f"{shard.path}: expected {self.dtype} rows of spec {self.identity}")
+        shard.require_of(self.identity, self.view)
+        if shard.dtype != self.dtype:
+            raise ArtefactError(f"{shard.path}: expected {self.dtype} rows, received {shard.dtype}")
         if row_shape not in (None, shard.row_shape):
             raise ArtefactError(f"{shard.path}: expected rows of shape {row_shape}, received {shard.row_shape}")
         return shard
@@ -140,7 +141,7 @@ class RowCache:
         StorageError
             The disk is full or fails; nothing is published.
         """
-        data = encode(self.identity, digests, rows.astype(self.dtype, copy=False))
+        data = encode(self.identity, digests, rows.astype(self.dtype, copy=False), view=self.view)
         path = self.folder / name_of(data)
         try:
             self._describe()

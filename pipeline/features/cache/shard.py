@@ -2,7 +2,7 @@
 
 ::
 
-    {"digests":"77aa…","dtype":"float16","row_shape":[1280],"rows":256,"spec":"31b0…"}
+    {"digests":"77aa…","dtype":"float16","row_shape":[1280],"rows":256,"spec":"31b0…","view":"0"}
     digests, rows x 32 bytes
     rows, little-endian
 
@@ -25,21 +25,29 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.errors import ArtefactError, StorageError
-from pipeline.storage.json_files import TEXT, Document, each, one_of, whole
+from pipeline.storage.json_files import TEXT, Document, each, maybe, one_of, whole
+from pipeline.storage.regular import require_regular
 
 SUFFIX: Final = ".rows"
 DTYPES: Final = ("float16", "float32")
 HEADER: Final = Document(
     "the header of a shard",
     "`hs.extract`",
-    {"spec": TEXT, "dtype": one_of(*DTYPES), "digests": TEXT, "rows": whole(1), "row_shape": each(whole(1))},
+    {
+        "spec": TEXT,
+        "dtype": one_of(*DTYPES),
+        "digests": TEXT,
+        "rows": whole(1),
+        "row_shape": each(whole(1)),
+        "view": maybe(TEXT),  # earlier versions did not write it
+    },
 )
 DIGEST_BYTES: Final = 32
 _ALIGNMENT: Final = 64
 _LONGEST_HEADER: Final = 4096
 
 
-def encode(spec: str, digests: NDArray[np.uint8], rows: NDArray[Any]) -> bytes:
+def encode(spec: str, digests: NDArray[np.uint8], rows: NDArray[Any], *, view: str) -> bytes:
     """Return the bytes of a shard. The same rows give the same bytes.
 
     Parameters
@@ -48,6 +56,8 @@ def encode(spec: str, digests: NDArray[np.uint8], rows: NDArray[Any]) -> bytes:
         sha256 of the spec, hexadecimal.
     digests : ndarray of shape (n, 32), uint8
     rows : ndarray of shape (n, …), float16 or float32
+    view : str
+        Key of the view that they are of.
     """
     keys = digests.tobytes()
     values = np.ascontiguousarray(rows, rows.dtype.newbyteorder("<"))
@@ -57,6 +67,7 @@ def encode(spec: str, digests: NDArray[np.uint8], rows: NDArray[Any]) -> bytes:
         "row_shape": rows.shape[1:],
         "rows": len(rows),
         "spec": spec,
+        "view": view,
     }
     text = json.dumps(header, sort_keys=True, separators=(",", ":"))
     padded = -(-(len(text) + 1) // _ALIGNMENT) * _ALIGNMENT
@@ -86,6 +97,8 @@ class Shard:
         How many.
     start : int
         Where the digests begin: the length of the header in bytes.
+    view : str or None
+        Key of the view; None where an earlier version did not say.
     """
 
     path: Path
@@ -95,6 +108,7 @@ class Shard:
     rows: int
     digest: str
     start: int
+    view: str | None
 
     @classmethod
     def open(cls, path: Path) -> Self:
@@ -118,11 +132,19 @@ class Shard:
         length = file.seek(0, io.SEEK_END)
         said = HEADER.parse(line, path)
         shape = tuple(said["row_shape"])
-        shard = cls(path, said["spec"], said["dtype"], shape, said["rows"], said["digests"], len(line))
+        start, view = len(line), said.get("view")
+        shard = cls(path, said["spec"], said["dtype"], shape, said["rows"], said["digests"], start, view)
         expected = shard.start + shard.rows * (DIGEST_BYTES + shard.row_bytes)
         if length != expected:
             raise ArtefactError(f"{path}: expected {expected:,} bytes, received {length:,}")
         return shard
+
+    def require_of(self, spec: str, view: str) -> None:
+        """Raise ArtefactError if its rows are of another spec or view, as where it was copied from elsewhere."""
+        if self.spec != spec or self.view not in (None, view):
+            raise ArtefactError(
+                f"{self.path}: expected rows of spec {spec}, view {view}, received those of {self.spec}, {self.view}"
+            )
 
     @property
     def row_bytes(self) -> int:
@@ -184,6 +206,7 @@ class Shard:
 @contextlib.contextmanager
 def _reading(path: Path) -> Iterator[BinaryIO]:
     try:
+        require_regular(path)
         with path.open("rb") as file:
             yield file
     except FileNotFoundError:

@@ -20,6 +20,7 @@ from pipeline.inference.serving.settings import ServeSettings
 from pipeline.models.classifier import Classifier
 from pipeline.models.outputs import Depth
 from pipeline.photos import decode
+from pipeline.photos.batches import Photos
 
 Pixels = NDArray[np.uint8]
 
@@ -135,10 +136,10 @@ class Service:
         self._training = _training_photos(self._used, settings)
         self.compares = self._training is not None
         self.shows = self._training is not None and settings.images is not None
-        self._paths: frozenset[str] = frozenset()
+        self._places: dict[str, int] = {}
         if self._training is not None:
             self.warnings += [line for line in self._training.warnings if line not in self.warnings]
-            self._paths = frozenset(self._training.paths)
+            self._places = {path: place for place, path in enumerate(self._training.paths)}
         self.exact, self._depth, self._engine = self._opened()
         self.explains = self._depth == "maps"
 
@@ -177,10 +178,18 @@ class Service:
         return jpeg(class_activation.shown(pixels, heat, geometry=self._used.geometry))
 
     def thumbnail(self, path: str) -> bytes:
-        """Return a training photo as JPEG of at most `THUMBNAIL_SIDE` px; KeyError if there is none of that path."""
-        if self._root is None or path not in self._paths:
+        """Return a training photo as JPEG of at most `THUMBNAIL_SIDE` px; KeyError if there is none of that path.
+
+        Raises
+        ------
+        ImageError
+            It cannot be read, or is not what it was.
+        """
+        if self._root is None or self._training is None:
             raise KeyError(path)
-        pixels, _ = decode.decode(decode.read_bytes(self._root / path), max_pixels=self._max_pixels)
+        place = self._places[path]
+        data = Photos(self._root, self._training.paths, self._training.digests).read(place)
+        pixels, _ = decode.decode(data, max_pixels=self._max_pixels)
         return jpeg(decode.thumbnail(pixels, THUMBNAIL_SIDE))
 
     def _heat(

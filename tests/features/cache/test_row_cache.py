@@ -1,6 +1,8 @@
 import contextlib
 import hashlib
+import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,7 +15,7 @@ import pytest
 from pipeline.errors import BusyError, StorageError
 from pipeline.features.cache import row_cache
 from pipeline.features.cache.row_cache import RowCache
-from pipeline.features.cache.shard import Shard
+from pipeline.features.cache.shard import Shard, encode, name_of
 from pipeline.features.cache.shard_files import DamagedShardError
 from pipeline.features.settings import default_cache
 
@@ -186,13 +188,28 @@ def test_swapped_shards_are_noticed(tmp_path: Path) -> None:
         list(cache.blocks(cache.index(), digests))
 
 
-def test_a_shard_of_another_spec_is_not_trusted(tmp_path: Path) -> None:
-    other = cache_at(tmp_path, '{"size":64}')
-    digests = digests_of(10)
+@pytest.mark.parametrize(("text", "view"), [('{"size":64}', "0"), (SPEC, "1-abc")])
+def test_a_shard_of_another_spec_or_view_is_not_trusted(text: str, view: str, tmp_path: Path) -> None:
+    cache, digests = cache_at(tmp_path), digests_of(10)
+    other = RowCache(tmp_path, spec=text, dtype="float16", view=view)
     stray = other.add(digests, rows_of(digests))
-    cache, _ = filled(tmp_path, 5)
-    stray.rename(cache.folder / stray.name)
-    assert np.count_nonzero(cache.index().missing(digests_of(10))) >= 5
+    for look in (lambda: cache.index().missing(digests).all(), cache.verify):
+        cache.folder.mkdir(parents=True, exist_ok=True)
+        shutil.copy(stray, cache.folder)
+        assert look()
+        assert [path.name for path in cache.folder.iterdir()] == [f"{stray.stem}.damaged"]
+    assert not other.index().missing(digests).any()
+
+
+def test_a_shard_of_an_earlier_version_which_names_no_view_is_taken(tmp_path: Path) -> None:
+    cache, digests = cache_at(tmp_path), digests_of(3)
+    line, _, rest = encode(cache.identity, digests, rows_of(digests), view="0").partition(b"\n")
+    header = {name: value for name, value in json.loads(line).items() if name != "view"}
+    data = json.dumps(header).encode() + b"\n" + rest
+    cache.folder.mkdir(parents=True)
+    (cache.folder / name_of(data)).write_bytes(data)
+    assert not cache.index().missing(digests).any()
+    assert cache.verify() == []
 
 
 def test_rows_of_another_shape_or_type_are_not_trusted(tmp_path: Path) -> None:

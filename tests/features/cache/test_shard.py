@@ -18,7 +18,7 @@ def digests_of(count: int) -> np.ndarray:
 
 def written(folder: Path, count: int = 6, shape: tuple[int, ...] = (3,), dtype: str = "float16") -> Path:
     rows = np.arange(count * np.prod(shape)).reshape(count, *shape).astype(dtype)
-    data = encode(SPEC, digests_of(count), rows)
+    data = encode(SPEC, digests_of(count), rows, view="0")
     path = folder / name_of(data)
     path.write_bytes(data)
     return path
@@ -42,9 +42,9 @@ def test_what_is_written_is_read_to_the_bit(tmp_path: Path, shape: tuple[int, ..
 
 def test_the_same_rows_give_the_same_bytes_whatever_their_order_in_memory() -> None:
     rows = np.arange(12, dtype=np.float32).reshape(4, 3)
-    one = encode(SPEC, digests_of(4), rows)
-    assert encode(SPEC, digests_of(4), np.asfortranarray(rows)) == one
-    assert encode(SPEC, digests_of(4), rows.astype(">f4")) == one
+    one = encode(SPEC, digests_of(4), rows, view="0")
+    assert encode(SPEC, digests_of(4), np.asfortranarray(rows), view="0") == one
+    assert encode(SPEC, digests_of(4), rows.astype(">f4"), view="0") == one
 
 
 def test_the_header_is_one_line_of_json_and_the_rest_is_aligned(tmp_path: Path) -> None:
@@ -56,6 +56,7 @@ def test_the_header_is_one_line_of_json_and_the_rest_is_aligned(tmp_path: Path) 
         "row_shape": [3],
         "rows": 6,
         "spec": SPEC,
+        "view": "0",
     }
     assert len(rest) == 6 * (32 + 3 * 2)
 
@@ -96,6 +97,7 @@ HEADER = {"digests": "d" * 64, "dtype": "float16", "row_shape": [3], "rows": 6, 
         HEADER | {"dtype": ["float16"]},
         HEADER | {"spec": None},
         HEADER | {"digests": 5},
+        HEADER | {"view": 0},
         {name: value for name, value in HEADER.items() if name != "dtype"},
     ],
     ids=str,

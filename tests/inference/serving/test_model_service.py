@@ -105,6 +105,14 @@ def test_only_photos_of_the_training_split_are_shown(folder: Path) -> None:
         opened(folder, images=None).thumbnail("dark/001.png")
 
 
+def test_another_photo_that_took_the_place_of_one_of_the_training_split_is_not_shown(
+    folder: Path, tmp_path: Path
+) -> None:
+    write_photo(tmp_path / "dark/001.png", 7)
+    with pytest.raises(ImageError, match="it changed since the manifest was made"):
+        opened(folder, images=tmp_path).thumbnail("dark/001.png")
+
+
 def test_an_image_of_too_many_pixels_is_refused(folder: Path) -> None:
     with pytest.raises(ImageError, match="too many pixels: expected at most 10,000"):
         opened(folder, **ALONE).fit(png(9, (101, 100)))
