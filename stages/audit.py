@@ -10,7 +10,7 @@ from pipeline.photos.remote import Root
 from pipeline.wording import counted
 from stages.console import Stage, progress, say, warn
 from stages.options.of_settings import options, settings_of
-from stages.options.paths import PLACE
+from stages.options.paths import FOLDER, PLACE
 
 FAULTS = {
     "leakage": ("test image with a copy in train or val", "test images with a copy in train or val"),
@@ -30,7 +30,7 @@ def _faults(ctx: click.Context, parameter: click.Parameter, text: str) -> tuple[
 @click.argument("images", type=PLACE)
 @click.argument("manifest", metavar="MANIFEST.csv", type=click.Path(path_type=Path))
 @click.argument("features", metavar="FEATURES.h5", type=click.Path(path_type=Path))
-@click.argument("out_dir", type=click.Path(path_type=Path))
+@click.argument("out_dir", type=FOLDER)
 @click.option(
     "--fail-on",
     default="none",

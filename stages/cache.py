@@ -59,6 +59,9 @@ def verify(cache: Path) -> None:
         damaged = inventory.verify(cache, advance)
     if damaged:
         raise click.ClickException(f"damaged, and set aside as .damaged: {', '.join(map(str, damaged))}")
+    if not cache.exists():
+        say(f"{cache}: nothing of that name, so nothing to verify")
+        return
     say(f"{cache}: every shard, every kept graph and all kept weights are sound")
 
 

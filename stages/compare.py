@@ -10,6 +10,7 @@ from pipeline.wording import counted, interval
 from stages import history
 from stages.console import Stage, say, show_table
 from stages.options.of_settings import options, settings_of
+from stages.options.paths import FOLDER
 
 if TYPE_CHECKING:
     from pipeline.evaluation.verdict import Place
@@ -19,7 +20,7 @@ PAIRS_PRINTED = 15
 
 @click.command(cls=Stage)
 @click.argument("out_dirs", type=click.Path(path_type=Path), nargs=-1, required=True)
-@click.argument("result_dir", type=click.Path(path_type=Path))
+@click.argument("result_dir", type=FOLDER)
 @options(CompareSettings)
 def compare(out_dirs: tuple[Path, ...], result_dir: Path, **chosen: Any) -> None:
     """Set the evaluations in OUT_DIRS side by side, and write tables, a picture and the verdict to RESULT_DIR.

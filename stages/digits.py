@@ -5,10 +5,11 @@ from pathlib import Path
 import click
 
 from stages.console import Stage, say
+from stages.options.paths import FOLDER
 
 
 @click.command(cls=Stage)
-@click.argument("folder", type=click.Path(path_type=Path, file_okay=False))
+@click.argument("folder", type=FOLDER)
 def digits(folder: Path) -> None:
     """Write scikit-learn's 1,797 handwritten digits to FOLDER as PNG files, one folder a class."""
     from pipeline.photos.example_digits import write

@@ -10,7 +10,7 @@ from pipeline.photos.remote import Root
 from pipeline.wording import UNDEFINED, counted, interval, number
 from stages.console import Stage, progress, say, show_table, warn
 from stages.options.of_settings import options, settings_of
-from stages.options.paths import PLACE
+from stages.options.paths import FOLDER, PLACE
 
 if TYPE_CHECKING:
     from pipeline.evaluation.results import EvaluateResult
@@ -31,7 +31,7 @@ CLASSES_PRINTED = 20
 @click.argument("manifest", metavar="MANIFEST.csv", type=click.Path(path_type=Path))
 @click.argument("features", metavar="FEATURES.h5", type=click.Path(path_type=Path))
 @click.argument("trained_dir", metavar="HEAD_DIR|MODEL_DIR", type=click.Path(path_type=Path))
-@click.argument("out_dir", type=click.Path(path_type=Path))
+@click.argument("out_dir", type=FOLDER)
 @options(EvaluateSettings)
 def evaluate(images: Root, manifest: Path, features: Path, trained_dir: Path, out_dir: Path, **chosen: Any) -> None:
     """Judge a head or a model on the test split, and write numbers, predictions and pictures to OUT_DIR.

@@ -9,6 +9,7 @@ from pipeline.export.settings import ExportSettings
 from pipeline.wording import counted
 from stages.console import Stage, only_ours, progress, say, show_table
 from stages.options.of_settings import options, settings_of
+from stages.options.paths import FOLDER
 
 if TYPE_CHECKING:
     from pipeline.export.parity import ParityRow
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
 @click.command(cls=Stage)
 @click.argument("model_dir", type=click.Path(path_type=Path))
-@click.argument("out_dir", type=click.Path(path_type=Path))
+@click.argument("out_dir", type=FOLDER)
 @options(ExportSettings)
 def export(model_dir: Path, out_dir: Path, **chosen: Any) -> None:
     """Write the model in MODEL_DIR to OUT_DIR as one graph from image to probabilities, with a model card.

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 @click.command(cls=Stage, kept="Rows computed so far are in the cache; the same command goes on from them.")
 @click.argument("images", type=PLACE)
 @click.argument("manifest", type=click.Path(path_type=Path))
-@click.argument("features", type=click.Path(path_type=Path))
+@click.argument("features", type=FILE)
 @options(ExtractSettings, but=("cache",))
 @click.option("--plan", "planned", is_flag=True, help="Only say what is missing and how long it will take.")
 @options(ExtractSettings, only=("cache",))

@@ -9,6 +9,7 @@ from pipeline.heads.settings import GrowthSettings
 from pipeline.wording import interval, number
 from stages.console import Stage, progress, say, warn
 from stages.options.of_settings import options, settings_of
+from stages.options.paths import FOLDER
 
 if TYPE_CHECKING:
     from pipeline.heads.selection.learning_curve import Estimate
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 @click.command(cls=Stage)
 @click.argument("manifest", metavar="MANIFEST.csv", type=click.Path(path_type=Path))
 @click.argument("features", metavar="FEATURES.h5", type=click.Path(path_type=Path))
-@click.argument("out_dir", type=click.Path(path_type=Path))
+@click.argument("out_dir", type=FOLDER)
 @options(GrowthSettings)
 def growth(manifest: Path, features: Path, out_dir: Path, **chosen: Any) -> None:
     """Fit a logistic head on growing parts of the training split, and forecast what twice the photos would bring."""

@@ -10,12 +10,12 @@ from pipeline.photos.settings import PrepareSettings
 from pipeline.wording import counted
 from stages.console import Stage, progress, say, warn
 from stages.options.of_settings import options, settings_of
-from stages.options.paths import PLACE
+from stages.options.paths import FILE, PLACE
 
 
 @click.command(cls=Stage)
 @click.argument("images", type=PLACE)
-@click.argument("manifest", type=click.Path(path_type=Path))
+@click.argument("manifest", type=FILE)
 @options(PrepareSettings)
 def prepare(images: Root, manifest: Path, **chosen: Any) -> None:
     """Read a folder of labelled photos: manifest, splits, quarantine and pictures of the data.

@@ -10,13 +10,13 @@ from pipeline.photos.remote import Root
 from pipeline.wording import counted, interval
 from stages.console import Stage, progress, say, warn
 from stages.options.of_settings import options, settings_of
-from stages.options.paths import PLACE
+from stages.options.paths import FILE, PLACE
 
 
 @click.command(cls=Stage)
 @click.argument("images", type=PLACE)
 @click.argument("manifest", metavar="MANIFEST.csv", type=click.Path(path_type=Path))
-@click.argument("cut_json", metavar="CUT.json", type=click.Path(path_type=Path))
+@click.argument("cut_json", metavar="CUT.json", type=FILE)
 @options(ProbeSettings)
 def probe(images: Root, manifest: Path, cut_json: Path, **chosen: Any) -> None:
     """Find where to cut the base for the IMAGES of MANIFEST.csv, and write it to CUT.json for `extract`.

@@ -16,13 +16,15 @@ TITLES: Final = {"accuracy": "accuracy", "macro_f1": "macro F1", "log_loss": "lo
 @click.command(cls=Stage)
 @click.argument("out_dirs", type=click.Path(path_type=Path), nargs=-1, required=True)
 def results(out_dirs: tuple[Path, ...]) -> None:
-    """Print a table of the test results in OUT_DIRS, folders that `evaluate` wrote, with their 95 % intervals.
+    """Print a table of the test results in OUT_DIRS, with their 95 % intervals.
+
+    OUT_DIRS are folders that `evaluate` wrote, or folders of such folders.
 
     A model that is one of the heads, joined to its base, is named below the table instead.
     """
     from pipeline.evaluation import compare, predictions_file
 
-    folders, joined = compare.once_each(out_dirs)
+    folders, joined = compare.once_each(compare.expand(out_dirs, predictions_file.ALL_METRICS))
     measured = {path: predictions_file.read_metrics(path) for path in folders}
     images = dict.fromkeys(f"{numbers['images']:,.0f}" for numbers in measured.values())  # most often one number
     say(f"test images: {', '.join(images)}; in brackets 95 % intervals\n")

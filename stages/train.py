@@ -7,9 +7,10 @@ from typing import Any
 import click
 
 from pipeline.heads import training_time
+from pipeline.heads.score import Score
 from pipeline.heads.selection.grid_search import NOT_TRIED
 from pipeline.heads.settings import TrainSettings
-from pipeline.heads.train import Score, TrainResult
+from pipeline.heads.train import TrainResult
 from pipeline.photos.splits import FEWEST_VAL
 from pipeline.stats.intervals import proportion
 from pipeline.wording import counted

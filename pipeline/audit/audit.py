@@ -46,7 +46,7 @@ from pipeline.photos.remote import Root, located
 from pipeline.setting import check
 from pipeline.stats.nearest_neighbours import Vectors, close_pairs, directions, unit
 from pipeline.storage.atomic import published
-from pipeline.storage.json_files import publish_digests
+from pipeline.storage.json_files import publish_digests, require_own
 from pipeline.types import Progress
 
 COUNTS: Final = "audit.json"
@@ -95,6 +95,7 @@ def audit(
         An image is gone or not what the manifest says, the features lack images, or a file is damaged.
     """
     check(settings)
+    require_own(out_dir, COUNTS)
     head = head or unfitted(TrainSettings(C=settings.C, seed=settings.seed))
     everything = manifest.read(manifest_path)
     distinct, copies = _distinct(everything)

@@ -30,7 +30,7 @@ from pipeline.plots import comparison
 from pipeline.stats import paired_tests
 from pipeline.stats.score_intervals import log_losses
 from pipeline.storage.atomic import publish_csv, published
-from pipeline.storage.json_files import TEXT, Document, each, fields_of, object_of, publish_digests, whole
+from pipeline.storage.json_files import TEXT, Document, each, fields_of, object_of, publish_digests, require_own, whole
 
 COMPARISON, RANKING = "comparison.csv", "ranking.csv"
 SUMMARY, PICTURE = "comparison.json", "ranking.png"
@@ -108,9 +108,10 @@ def compare(out_dirs: Sequence[Path], result_dir: Path, settings: CompareSetting
     ArtefactError
         A file is missing or damaged, or a folder holds files of two runs.
     """
+    require_own(result_dir, SUMMARY)
     folders, joined = once_each(expand(out_dirs))
     if len(folders) < 2 and not joined:
-        raise InputError(f"expected two evaluations or more, received {', '.join(map(str, folders)) or 'none'}")
+        raise InputError(f"expected two evaluations or more that differ, received {', '.join(map(str, folders))}")
     judged = _read(folders)
     known = _costs(settings.reports, [one.name for one in judged])
     ordered = sorted(judged, key=lambda one: (-one.correct.sum(), float(one.losses.mean()), one.name))
@@ -128,8 +129,8 @@ def compare(out_dirs: Sequence[Path], result_dir: Path, settings: CompareSetting
     return summary
 
 
-def expand(out_dirs: Sequence[Path]) -> list[Path]:
-    """Replace each folder that holds no evaluation itself by those in it that do, in the order of their names.
+def expand(out_dirs: Sequence[Path], file: str = predictions_file.PREDICTIONS) -> list[Path]:
+    """Replace each folder that holds no such file of an evaluation by those in it that do, in the order of their names.
 
     Raises
     ------
@@ -138,15 +139,12 @@ def expand(out_dirs: Sequence[Path]) -> list[Path]:
     """
     found: list[Path] = []
     for folder in out_dirs:
-        if (folder / predictions_file.PREDICTIONS).exists():
+        if (folder / file).exists():
             found.append(folder)
             continue
-        inside = sorted(path.parent for path in folder.glob(f"*/{predictions_file.PREDICTIONS}"))
+        inside = sorted(path.parent for path in folder.glob(f"*/{file}"))
         if not inside:
-            raise ArtefactError(
-                f"{folder}: expected {predictions_file.PREDICTIONS} of `hs.evaluate` in it, or in folders in "
-                "it, received none"
-            )
+            raise ArtefactError(f"{folder}: expected {file} of `hs.evaluate` in it, or in folders in it, received none")
         found += inside
     return list(dict.fromkeys(found))
 

@@ -35,6 +35,7 @@ from pipeline.models import classifier
 from pipeline.photos import manifest
 from pipeline.photos.remote import Root
 from pipeline.stats import calibration_error, metrics
+from pipeline.storage.json_files import require_own
 from pipeline.types import Progress
 
 
@@ -77,6 +78,7 @@ def evaluate(
     ArtefactError
         Head or model and manifest have different classes, a test image has no row, or a file is damaged.
     """
+    require_own(out_dir, predictions_file.ALL_METRICS)
     everything = manifest.read(manifest_path)
     test = everything.distinct("test")
     test = test.take(sorted(range(len(test)), key=test.paths.__getitem__))
@@ -100,6 +102,7 @@ def evaluate(
     warnings = (
         spec.random_base(trained.spec)
         + given.warnings
+        + _unseen(images_root)
         + [f"{name}: not defined, {measured[name]['reason']}" for name in _undefined(measured)]
     )
     summary = EvaluateResult(
@@ -125,6 +128,12 @@ def _require_same_classes(in_manifest: list[str], in_head: list[str], manifest_p
         f"{trained_dir}: expected a head for the classes of {manifest_path}, received one for others: "
         f"{'; '.join(differences)}; train the head again"
     )
+
+
+def _unseen(images_root: Root) -> list[str]:
+    if not isinstance(images_root, Path) or images_root.is_dir():
+        return []
+    return [f"{images_root}: expected the folder of the photos, found none: mistakes are drawn without them"]
 
 
 def _listed(labels: Sequence[str]) -> str:

@@ -156,8 +156,9 @@ def extract(
         publish(report_path, asdict(report))
     if run.lost == 0:
         throughput.keep(run.rows[0].folder.parent, run.workers())
-    if run.failures and isinstance(root, Path) and not root.is_dir():
-        raise InputError(f"{root}: expected the folder of images to which {manifest_path} refers, found none")
+    if run.failures and isinstance(root, Path) and not any((root / path).exists() for path in run.paths):
+        found = "none of them is there" if root.is_dir() else "found none"
+        raise InputError(f"{root}: expected the folder of images to which {manifest_path} refers, {found}")
     if run.failures:
         raise InputError(_failed([f"{run.paths[place]} ({reason})" for place, reason in sorted(run.failures.items())]))
     return report

@@ -18,7 +18,7 @@ LARGEST_SIDE: Final = 4096  # px: no backbone is meant for more
 
 def cache_setting(**more: Any) -> Any:
     """Return the setting of the cache folder, of all stages that have one."""
-    return setting(default_cache, "", unset="$HEADSTART_CACHE, else .headstart", **more)
+    return setting(default_cache, "", unset="$HEADSTART_CACHE, else .headstart", only="folder", **more)
 
 
 @dataclass(frozen=True, kw_only=True)

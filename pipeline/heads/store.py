@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from pipeline.errors import ArtefactError, InputError
 from pipeline.heads.registry import HEADS, Head, name_of, parameters_of
 from pipeline.heads.standardise import Slot, count_parameters
+from pipeline.storage import json_files
 from pipeline.storage.atomic import publish_csv, published
 from pipeline.storage.digests import of_file
 from pipeline.storage.json_files import (
@@ -64,6 +65,24 @@ HISTORY_COLUMNS: Final = (
     ["epoch", "loss", "accuracy"],
     ["epoch", "loss", "accuracy", "val_loss", "val_accuracy"],
 )
+
+
+def require_own(directory: Path) -> None:
+    """Raise InputError where a folder holds another kind of result than a head."""
+    json_files.require_own(directory, HEAD_FILE)
+
+
+def require_head(directory: Path) -> None:
+    """Raise ArtefactError, before a file is looked for, where there is neither a head nor what could be one."""
+    if (directory / HEAD_FILE).exists():
+        return
+    inside = sorted(path.parent.name for path in directory.glob(f"*/{HEAD_FILE}"))
+    held = [what for name, what in json_files.RECORDS.items() if (directory / name).exists()]
+    found = (
+        f"a folder with {', '.join([*held, *inside]) or 'neither'}" if directory.is_dir() else "nothing of that name"
+    )
+    found = "a file" if directory.is_file() else found
+    raise ArtefactError(f"{directory}: expected the folder of a head or a model, received {found}")
 
 
 def save(head: Head, directory: Path, record: Mapping[str, Any]) -> None:

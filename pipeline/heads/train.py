@@ -18,36 +18,16 @@ from pipeline.heads.calibration import calibrate, thresholds
 from pipeline.heads.calibration.calibrate import apply
 from pipeline.heads.registry import Head
 from pipeline.heads.resolve import Training, resolve
+from pipeline.heads.score import Score, learned_nothing, score_of
 from pipeline.heads.selection import grid_search, out_of_fold
 from pipeline.heads.selection.cross_validation import Fold, rare_classes
 from pipeline.heads.selection.out_of_fold import HeldOut
 from pipeline.heads.settings import TrainSettings
 from pipeline.heads.split_rows import SplitRows, learned_classes, read_split
 from pipeline.photos import manifest
-from pipeline.stats.score_intervals import log_losses
 from pipeline.types import Codes, Progress
 
 BYTES_A_VALUE: Final = 12  # in memory a value is a float32, and a float64 once it is standardised
-
-
-@dataclass(frozen=True)
-class Score:
-    """How a fitted head does on the rows of one split.
-
-    Attributes
-    ----------
-    rows : int
-        Distinct images.
-    accuracy : float
-        Fraction of rows whose most probable class is their label.
-    loss : float
-        Mean of -ln(probability of the label), in nats: unweighted, without the penalties of the fit, and before
-        calibration, which is fitted on some of these rows.
-    """
-
-    rows: int
-    accuracy: float
-    loss: float
 
 
 @dataclass(frozen=True)
@@ -169,6 +149,7 @@ def fit(
         The files are damaged, or the features lack images of the manifest or hold NaN or infinity.
     """
     head, search, wish = training.head, training.search, training.wish
+    store.require_own(head_dir)
     images = manifest.read(manifest_path)
     classes = learned_classes(images, manifest_path)
     with Features(features_path) as features:
@@ -197,7 +178,8 @@ def fit(
             judged = HeldOut(registry.predict(head, held.images), held.codes)
         warnings += head.warnings_
         probabilities, codes = judged
-        score = _score(probabilities, codes) if len(codes) else None
+        score = score_of(probabilities, codes) if len(codes) else None
+        warnings += learned_nothing(score, codes, classes, head) if score else []
         calibrated = _calibrated(probabilities, codes, warnings) if training.calibrate else None
         if calibrated:
             probabilities = apply(probabilities, calibrated["temperature"])
@@ -206,7 +188,7 @@ def fit(
         summary = TrainResult(
             head=registry.name_of(head),
             n_parameters=standardise.count_parameters(head.layout(fit.rows.shape[1], len(classes))),
-            train=_score(registry.predict(head, fit.images), fit.codes),
+            train=score_of(registry.predict(head, fit.images), fit.codes),
             val=None if few else score,
             out_of_fold=score if few else None,
             folds=len(folds) if few else 0,
@@ -292,8 +274,3 @@ def _threshold(
             f"`{wish.metric}_at_least`: expected images held out to choose a threshold on, received none: add images"
         )
     return thresholds.choose(probabilities, codes, classes, wish)
-
-
-def _score(probability: NDArray[np.float64], y: Codes) -> Score:
-    accuracy = float(np.mean(probability.argmax(axis=1) == y))
-    return Score(len(y), accuracy, float(log_losses(y, probability).mean()))

@@ -177,6 +177,7 @@ def load(path: Path, runtime: Runtime | None) -> Classifier:
         It is neither, or damaged.
     """
     if not store.is_model(path):
+        heads.require_head(path)
         return HeadClassifier(path, runtime)
     if runtime is None:
         raise InputError(f"{path}: expected a head, since nothing says how to run a model, received a model")

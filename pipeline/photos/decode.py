@@ -30,6 +30,17 @@ MAX_PIXELS: Final = 178_956_970  # twice Pillow's own mark: beyond it Pillow ref
 MAX_BYTES: Final = 2**31
 JPEG_SCALING: Final = 2  # a JPEG may be decoded smaller, but not below this multiple of the side wanted
 
+_OTHERS: Final = (
+    (b"ftyphe", "HEIC, which must be converted first"),
+    (b"ftypmif1", "HEIC, which must be converted first"),
+    (b"\0\0\0\x0cjP  ", "JPEG 2000"),
+    (b"%PDF", "PDF"),
+    (b"<svg", "SVG"),
+    (b"<html", "a page of the web"),
+    (b"<!doctype", "a page of the web"),
+    (b"version https://git-lfs", "a pointer of Git LFS: git lfs pull fetches the image"),
+)
+
 _FAILING_DISK = {errno.EIO, errno.ESTALE, errno.ENXIO, errno.ENODEV, errno.ETIMEDOUT, errno.ENOTCONN}
 
 
@@ -225,7 +236,9 @@ def _upright_rgb(data: bytes, max_pixels: int, least: int | None = None) -> tupl
     except ImageError:
         raise
     except UnidentifiedImageError:
-        raise ImageError(f"not an image: expected one of {', '.join(FORMATS)}") from None
+        start = data[:256].lower()
+        found = next((f", received {name}" for mark, name in _OTHERS if mark.lower() in start), "")
+        raise ImageError(f"not an image: expected one of {', '.join(FORMATS)}{found}") from None
     except Image.DecompressionBombError:  # raised on opening, from MAX_PIXELS on
         raise ImageError(_too_many(f"more than {MAX_PIXELS:,}", max_pixels)) from None
     except MemoryError:

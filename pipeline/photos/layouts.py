@@ -24,7 +24,17 @@ from pipeline.errors import InputError
 from pipeline.photos.folder_tree import Folder, Tree
 from pipeline.photos.labels_csv import from_csv
 from pipeline.photos.remote import Root
-from pipeline.photos.source import SPLITS_BY_WORD, Candidate, Rejected, Source, Split, as_given, printable, split_word
+from pipeline.photos.source import (
+    SPLITS_BY_WORD,
+    Candidate,
+    Rejected,
+    Source,
+    Split,
+    as_given,
+    printable,
+    some,
+    split_word,
+)
 from pipeline.wording import counted
 
 NAMED: Final = 5  # folders in a message
@@ -109,18 +119,17 @@ def _misread(root: Root, base: str, candidates: Sequence[Candidate]) -> Iterator
         below = candidate.path.removeprefix(f"{base}/" if base else "").split("/")
         inner.setdefault(candidate.label, set()).add(below[1] if len(below) > 2 else "")
     words = {SPLITS_BY_WORD.get(word) for label in inner for word in _WORD.findall(label.lower())} - {None}
-    where = f"{root / printable(base)}: the folders {_some(inner)} are taken for the classes, though"
+    where = f"{root / printable(base)}: the folders {_named(inner)} are taken for the classes, though"
     counts = Counter(name for names in inner.values() for name in names)
     shared = sorted(name for name, count in counts.items() if count > 1)
     if "train" in words and len(words) > 1:
         yield f"{where} some are named like splits: if they are, call them train, val and test"
     elif shared and "" not in counts:
-        yield f"{where} several of them hold {_some(shared)}: if these are the classes, or splits, they belong on top"
+        yield f"{where} several of them hold {_named(shared)}: if these are the classes, or splits, they belong on top"
 
 
-def _some(names: Collection[str]) -> str:
-    shown = [repr(printable(name)) for name in sorted(names)[:NAMED]]
-    return ", ".join(shown + [f"and {len(names) - NAMED} more"] * (len(names) > NAMED))
+def _named(folders: Collection[str]) -> str:
+    return some([repr(printable(name)) for name in sorted(folders)], NAMED, ", ")
 
 
 # --- folders and names

@@ -240,5 +240,7 @@ def _read_csv(path: Path) -> Iterator[tuple[int, list[str]]]:
         raise ArtefactError(
             f"{path}: expected a manifest, as 'prepare' writes it, received nothing of that name"
         ) from None
+    except IsADirectoryError:
+        raise ArtefactError(f"{path}: expected a manifest, as 'prepare' writes it, received a folder") from None
     except (csv.Error, UnicodeDecodeError) as error:
         raise ArtefactError(f"{path}: expected a manifest in CSV, received what is none: {error}") from error

@@ -3,14 +3,13 @@
 Files that are not accepted are in the quarantine beside the manifest, ``quarantine.csv`` (path, reason).
 """
 
-import difflib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from pipeline.errors import InputError, SettingError
-from pipeline.photos import layouts, source, splits
+from pipeline.photos import coverage, layouts, source, splits
 from pipeline.photos.duplicates import near_duplicates, perceptual_hash
 from pipeline.photos.duplicates.perceptual_hash import Signature
 from pipeline.photos.inspection import Inspected, inspected
@@ -18,15 +17,13 @@ from pipeline.photos.manifest import QUARANTINE, Manifest, Row, from_rows, write
 from pipeline.photos.remote import Root
 from pipeline.photos.sample_sheet import draw
 from pipeline.photos.settings import PrepareSettings
-from pipeline.photos.source import Candidate, Rejected, Source
+from pipeline.photos.source import Candidate, Rejected, Source, some
 from pipeline.setting import check
 from pipeline.storage.atomic import publish_csv
 from pipeline.storage.json_files import publish_digests
 from pipeline.types import Progress
 
 QUARANTINE_COLUMNS: Final = ("path", "reason")
-
-LISTED: Final = 10  # names in a message
 
 
 @dataclass(frozen=True)
@@ -120,7 +117,7 @@ def prepare(root: Root, manifest_path: Path, settings: PrepareSettings, *, progr
         for split, fraction in idle
         if split in given and fraction not in (0, getattr(PrepareSettings, f"{split}_fraction"))
     ]
-    notes += _check_coverage(manifest, wanted, stratify=settings.stratify)
+    notes += coverage.check(manifest, standing_in, wanted, stratify=settings.stratify)
 
     draw(root, manifest, manifest_path.parent, settings.workers)
     write(manifest, manifest_path)
@@ -138,7 +135,7 @@ def _without_excluded(
     present = [path for path in paths if path in listed]
     excluded = [Rejected(path, f"excluded by {exclude}") for path in present]
     absent = sorted(set(listed) - set(present))
-    notes = [f"{exclude}: {_some(absent)}: no such image, so nothing to exclude"] if absent else []
+    notes = [f"{exclude}: {some(absent)}: no such image, so nothing to exclude"] if absent else []
     return candidates, rejected, excluded, notes
 
 
@@ -156,7 +153,7 @@ def _listed(exclude: Path) -> set[str]:
 def _check_quarantine(failed: Sequence[Rejected], accepted: int, limit: float, path: Path) -> None:
     total = accepted + len(failed)
     if failed and (len(failed) > limit * total or not accepted):
-        first = _some([f"{file.path} ({file.reason})" for file in failed], 3)
+        first = some([f"{file.path} ({file.reason})" for file in failed], 3)
         raise InputError(
             f"`max_quarantined`: expected at most a fraction of {limit:g} to be unusable, received {len(failed):,} of "
             f"{total:,} files ({len(failed) / total:.3g}): {first}. All are in {path}: mend them, exclude them or "
@@ -176,11 +173,20 @@ def _check_conflicts(accepted: Sequence[tuple[Candidate, Inspected]]) -> None:
     for kind, values in kinds.items():
         groups = splits.conflicts(digests, values)
         if groups:
-            named = [_some([f"{files[i].path} ({values[i]})" for i in group], 5, " = ") for group in groups]
+            named = [
+                some([f"{files[i].path} ({values[i]})" for i in _each_first(group, values)], 5, " = ")
+                for group in groups
+            ]
             raise InputError(
-                f"identical files with different {kind}: expected none, received {len(groups):,}: {_some(named)}. "
+                f"identical files with different {kind}: expected none, received {len(groups):,}: {some(named)}. "
                 "List the wrong ones, a path a line, in a file and give it as `exclude`"
             )
+
+
+def _each_first(group: Sequence[int], values: Sequence[str | None]) -> list[int]:
+    """Put the first index of each value first, so that a message shows how they differ."""
+    first = {values[index]: index for index in reversed(group)}
+    return sorted(group, key=lambda index: (first[values[index]] != index, index))
 
 
 def _standing_in(
@@ -204,8 +210,9 @@ def _torn(manifest: Manifest, standing_in: Sequence[bytes]) -> list[str]:
     torn = splits.conflicts(standing_in, manifest.splits)
     if not torn:
         return []
-    named = [_some([f"{manifest.paths[i]} ({manifest.splits[i]})" for i in group], 5, " = ") for group in torn]
-    return [f"near duplicates in different splits, as the source gives them, {len(torn):,} times: {_some(named, 3)}"]
+    given = manifest.splits
+    named = [some([f"{manifest.paths[i]} ({given[i]})" for i in _each_first(group, given)], 5, " = ") for group in torn]
+    return [f"near duplicates in different splits, as the source gives them, {len(torn):,} times: {some(named, 3)}"]
 
 
 def _split(
@@ -229,7 +236,7 @@ def _split(
         for (file, _), before, after in zip(accepted, drawn, chosen, strict=True)
         if before != after
     ]
-    notes = [f"too few images to fill each split by their digests, so some were moved: {_some(moved)}"] if moved else []
+    notes = [f"too few images to fill each split by their digests, so some were moved: {some(moved)}"] if moved else []
     return from_rows(
         [
             Row(file.path, image.digest, file.label, split, image.width, image.height, image.format)
@@ -240,54 +247,4 @@ def _split(
 
 def _vanished(candidates: Iterable[Candidate], manifest: Manifest) -> list[str]:
     lost = sorted({candidate.label for candidate in candidates} - set(manifest.labels))
-    return [f"{_classes(lost)} lost every file to the quarantine: {_some(lost)}"] if lost else []
-
-
-def _check_coverage(manifest: Manifest, origins: Mapping[str, str | None], *, stratify: bool) -> list[str]:
-    """Raise if a class has nothing to train on; return a warning for each other split that a class misses.
-
-    `origins` says of each split whether the source gave it or it was drawn, or None where there is to be none. A
-    validation split that is too small to choose by may miss any.
-    """
-    counts = manifest.counts()
-    if len(counts) < 2:
-        raise InputError(
-            f"expected usable images of at least two classes, received {len(counts)}: {_some(list(counts))}"
-        )
-    notes = []
-    for split, origin in origins.items():
-        missing = [label for label, row in counts.items() if not row[split]]
-        if not missing or origin is None or (split == "val" and not len(manifest.learned()[1])):
-            continue
-        given = origin == "given" or not any(_open(counts[label], origins) for label in missing)
-        remedy = f"add images to the source's {split} split" if given else "add images"
-        fewest = {"train": 1, "test": 2, "val": 3 if origins["test"] == "drawn" else 2}[split]
-        if origin == "drawn" and not stratify and any(_open(counts[label], origins) >= fewest for label in missing):
-            remedy += ", or give `stratify=True`, which fills every split it draws but may move other images"
-        present = [label for label in counts if label not in missing]
-        named = [f"{label}{_like(label, present) if split == 'train' else ''}" for label in missing]
-        message = f"{_classes(missing)} without an image in {split}: {_some(named)}; {remedy}"
-        if split == "train":
-            raise InputError(f"expected every class in train, received {message}")
-        notes.append(message)
-    return notes
-
-
-def _open(row: Mapping[str, int], origins: Mapping[str, str | None]) -> int:
-    """Return how many images of a class the fractions divide: those in no split of the source."""
-    return sum(count for split, count in row.items() if origins[split] == "drawn")
-
-
-def _like(label: str, present: Sequence[str]) -> str:
-    near = difflib.get_close_matches(label, present, n=1)
-    return f" (there is {near[0]})" if near else ""
-
-
-def _classes(labels: Sequence[str]) -> str:
-    return f"{len(labels):,} {'class' if len(labels) == 1 else 'classes'}"
-
-
-def _some(names: Sequence[str], most: int = LISTED, between: str = "; ") -> str:
-    """Join names for a message, which must stay one readable line."""
-    rest = [f"and {len(names) - most:,} more"] if len(names) > most else []
-    return between.join([*names[:most], *rest])
+    return [f"{coverage.classes(lost)} lost every file to the quarantine: {some(lost)}"] if lost else []

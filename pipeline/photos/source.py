@@ -1,6 +1,7 @@
 """What a source of photos gives: candidates with their labels, and what was left out."""
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Final, Literal, NamedTuple
@@ -90,3 +91,9 @@ def as_given(found: set[Split], others: dict[Split, str]) -> tuple[dict[Split, S
 def split_word(name: str) -> str:
     """Reduce a folder's name to a key of `SPLITS_BY_WORD`: ``Training_Set`` to ``training``."""
     return re.sub(r"[-_ ]", "", name.lower()).removesuffix("set")
+
+
+def some(names: Sequence[str], most: int = 10, between: str = "; ") -> str:
+    """Join names for a message, which must stay one readable line."""
+    rest = [f"and {len(names) - most:,} more"] if len(names) > most else []
+    return between.join([*names[:most], *rest])

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final, NoReturn, get_type_hints
 
-from pipeline.errors import ArtefactError, StorageError
+from pipeline.errors import ArtefactError, InputError, StorageError
 from pipeline.storage import digests
 from pipeline.storage.atomic import published
 from pipeline.storage.regular import require_regular
@@ -230,6 +230,25 @@ class Document:
         raise ArtefactError(
             f"{source}: expected {expected}, received {told[:LONGEST] or 'an empty text'}; run {self.maker} again"
         )
+
+
+# What says that a folder is this: a step that writes another kind there would leave a folder that is both.
+RECORDS: Final = {
+    "head.json": "a head",
+    "model.json": "a model",
+    "export.json": "an export",
+    "all_metrics.json": "an evaluation",
+    "comparison.json": "a comparison",
+    "audit.json": "an audit",
+    "growth.json": "a learning curve",
+}
+
+
+def require_own(folder: Path, record: str) -> None:
+    """Raise InputError where a folder holds another kind of result than that of which `record` is a key."""
+    for name, what in RECORDS.items():
+        if name != record and (folder / name).exists():
+            raise InputError(f"{folder}: expected a folder for {RECORDS[record]} alone, received one with {what}")
 
 
 LISTED: Final = Document("the sha256 of the files beside it", "what wrote them", {"files": DIGESTS}, sealed=True)

@@ -18,7 +18,24 @@ class Place(click.ParamType):  # type: ignore[type-arg]  # older releases of cli
         return located(value) if isinstance(value, str) else value
 
 
+class Output(click.Path):
+    """Where a result goes: not to what the command reads, and a folder not among the photos, which would be next."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the path; what was named before it is what the command reads."""
+        path = Path(str(super().convert(value, param, ctx)))
+        read = {} if ctx is None else {name: one for name, one in ctx.params.items() if isinstance(one, Path)}
+        for name, one in read.items():
+            if one.exists() and path.exists() and one.samefile(path):
+                self.fail(f"expected another place than that of {name.upper()}, which is read, received {value}")
+        images = read.get("images")
+        among = images is not None and images.is_dir() and path.resolve().is_relative_to(images.resolve())
+        if among and isinstance(param, click.Argument) and not self.file_okay:
+            self.fail(f"expected a folder outside the photos in {images}, received {value}")
+        return path
+
+
 PLACE: Final = Place()
 # Of results: what stands there and is of the other kind is refused before any work.
-FILE: Final = click.Path(path_type=Path, dir_okay=False)
-FOLDER: Final = click.Path(path_type=Path, file_okay=False)
+FILE: Final = Output(path_type=Path, dir_okay=False)
+FOLDER: Final = Output(path_type=Path, file_okay=False)

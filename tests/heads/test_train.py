@@ -239,6 +239,20 @@ def test_progress_counts_epochs(tmp_path):
     assert summary.epochs == 3
 
 
+@pytest.mark.parametrize(
+    ("head", "told"),
+    [
+        (logistic(C=1e-30), ["is no better than always to say 'dog'", "or `class_weight=balanced`"]),
+        (logistic(C=1.0), []),
+    ],
+)
+def test_a_head_that_is_right_no_more_often_than_a_guess_is_a_warning(tmp_path, head, told):
+    whole = project(tmp_path)
+    whole.write(order=np.arange(len(whole.paths) - 95))  # 125 dogs, 30 cats
+    warnings = whole.train(head).warnings
+    assert [[part in line for part in told] for line in warnings if "no better" in line] == [[True, True]] * bool(told)
+
+
 def test_warnings_of_the_fit_reach_the_summary(tmp_path):
     (warning,) = project(tmp_path).write().train(logistic(max_iter=1, C=1e6)).warnings
     assert "raise `max_iter`" in warning

@@ -151,9 +151,22 @@ def test_damaged_exif_does_not_cost_a_sound_image() -> None:
         (encoded(Image.fromarray(noise(64, 64)), "JPEG")[:-2000], "damaged: image file is truncated"),
         (encoded(Image.fromarray(noise(64, 64)), "PNG")[:5000], "damaged: "),
         (encoded(Image.new("F", (4, 4)), "TIFF"), "unsupported pixels: expected 8 or 16 bits a channel"),
+        (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "AVIF, received HEIC, which must be converted first"),
+        (b"<!DOCTYPE html><html>404</html>", "received a page of the web"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:", "received a pointer of Git LFS: git lfs pull"),
         (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "not an image"),
     ],
-    ids=["empty", "text", "truncated jpeg", "truncated png", "float tiff", "postscript is never run"],
+    ids=[
+        "empty",
+        "text",
+        "truncated jpeg",
+        "truncated png",
+        "float tiff",
+        "heic",
+        "html",
+        "lfs",
+        "postscript is not run",
+    ],
 )
 def test_what_cannot_be_decoded_in_full_is_refused_with_its_reason(data: bytes, reason: str) -> None:
     with pytest.raises(ImageError, match=reason):

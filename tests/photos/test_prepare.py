@@ -222,11 +222,14 @@ def test_identical_files_with_different_labels_are_listed_with_the_remedy(tmp_pa
     root = photos(tmp_path / "in")
     for i in range(12):
         put(root, f"dogs/copy{i:02}.png", encoded(COLOURS[i]))
+    for i in range(9):
+        put(root, f"cats/copy{i}.png", encoded(COLOURS[0]))
     with pytest.raises(InputError) as caught:
         run(root, tmp_path / "out")
     message = str(caught.value)
     assert "identical files with different labels: expected none, received 12: " in message
-    assert "cats/000.png (cats) = dogs/copy00.png (dogs); cats/001.png (cats) = dogs/copy01.png (dogs)" in message
+    assert "cats/000.png (cats) = dogs/copy00.png (dogs) = cats/copy0.png (cats) = cats/copy1.png (cats)" in message
+    assert "= and 6 more; cats/001.png (cats) = dogs/copy01.png (dogs)" in message
     assert "and 2 more. List the wrong ones, a path a line, in a file and give it as `exclude`" in message
     assert not (tmp_path / "out/manifest.csv").exists()
 
@@ -280,6 +283,21 @@ def test_a_class_that_only_the_given_test_split_has_is_told_with_the_nearest_nam
     ) as told:
         run(tmp_path / "in", tmp_path / "out")
     assert "stratify" not in str(told.value)
+
+
+def test_copies_of_one_photo_can_be_put_into_one_split_only_so_stratify_is_not_advised(tmp_path):
+    for number in range(6):
+        put(tmp_path / "in", f"cats/{number}.png", encoded(COLOURS[0]))
+        put(tmp_path / "in", f"dogs/{number}.png", encoded(COLOURS[1]))
+    (warning,) = run(tmp_path / "in", tmp_path / "out").warnings
+    assert warning == "2 classes without an image in test: cats; dogs; add images"
+
+
+def test_unlabelled_photos_in_a_folder_of_the_test_split_are_for_predict(tmp_path):
+    photos(tmp_path / "in/train", each=4)
+    put(tmp_path / "in", "test/images/1.png", encoded(COLOURS[99]))
+    with pytest.raises(InputError, match=r"without an image in train: images.* label them with a trained head"):
+        run(tmp_path / "in", tmp_path / "out")
 
 
 def test_stratify_gives_each_class_its_share(tmp_path):

@@ -40,6 +40,17 @@ def test_what_can_be_done_next_is_named_where_it_lies_beside_the_results(tmp_pat
     ]
 
 
+def test_a_folder_of_evaluations_stands_for_those_in_it(tmp_path: Path) -> None:
+    for name in ("dense", "knn"):
+        evaluated(tmp_path / name, 0.7)
+    result = CliRunner().invoke(results, [str(tmp_path)])
+    assert [line.split()[0] for line in result.stdout.splitlines() if "0.700 [" in line] == ["dense", "knn"]
+    result = CliRunner().invoke(results, [str(tmp_path / "nowhere")])
+    assert (
+        "expected all_metrics.json of `headstart evaluate` in it, or in folders in it, received none" in result.output
+    )
+
+
 def test_what_is_not_there_is_not_named(tmp_path: Path) -> None:
     result = CliRunner().invoke(results, [str(evaluated(tmp_path / "judged", 0.7))])
     assert result.stdout.splitlines()[-1].startswith("Other metrics, predictions and pictures: ")

@@ -35,7 +35,7 @@ from pipeline.setting import check
 from pipeline.stats import power_law
 from pipeline.stats.intervals import wilson
 from pipeline.storage.atomic import publish_csv
-from pipeline.storage.json_files import publish
+from pipeline.storage.json_files import publish, require_own
 from pipeline.types import Codes, Floats, Progress
 
 ENOUGH: Final = 200  # validation images from which they judge alone
@@ -120,6 +120,7 @@ def grow(
         The features lack images of the manifest, or a file is damaged.
     """
     check(settings)
+    require_own(out_dir, FORECAST)
     parts, seeds = settings.parts, settings.seeds
     head = head or unfitted(TrainSettings(C=settings.C))
     images = manifest.read(manifest_path)

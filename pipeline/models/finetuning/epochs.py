@@ -57,7 +57,7 @@ class Outcome:
     seconds : float
         Of the epochs computed now.
     start : dict or None
-        Loss and accuracy on the validation images before the first epoch, where that start may be kept.
+        Loss and accuracy before the first epoch, where that start may be kept: on the validation images, if any.
     """
 
     history: list[Row]
@@ -80,6 +80,7 @@ def train(
     """Train a network to the end of its epochs, from the checkpoint if there is one.
 
     With early stopping the weights that it starts with are kept unless an epoch is better, or some of them are new.
+    Without it they are kept where training ends with less than a guess.
 
     Parameters
     ----------
@@ -128,7 +129,11 @@ def train(
             told(row)
     if written is not None:
         written.result()
-    if start and start["loss"] <= min(row["val_loss"] for row in state.history):
+    if _diverged(state, tuner, settings):
+        tuner.set_weights(untrained)
+        start = _judge(tuner, val if len(val.codes) else train, settings)
+        state.best, state.best_epoch = untrained, 0
+    elif start and start["loss"] <= min(row["val_loss"] for row in state.history):
         state.best, state.best_epoch = untrained, 0
     tuner.set_weights(state.best)
     if tuner.frozen_digest() != before:
@@ -154,6 +159,14 @@ def _resumed(tuner: Tuner, checkpoint: Path) -> State:
     tuner.set_weights(state.weights)
     tuner.set_optimizer_state(state.optimizer)
     return state
+
+
+def _diverged(state: State, tuner: Tuner, settings: TuningSettings) -> bool:
+    """Tell whether a training that nothing stops left a good start for less than a guess, a loss of ln K."""
+    if settings.patience or settings.starts_new:
+        return False
+    last = state.history[-1]
+    return last.get("val_loss", last["loss"]) > math.log(tuner.n_classes)
 
 
 def _is_over(state: State, settings: TuningSettings) -> bool:

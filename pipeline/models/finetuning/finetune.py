@@ -19,10 +19,12 @@ from pipeline.models.finetuning.checkpoints import Row
 from pipeline.models.finetuning.epochs import FrozenWeightsError, Outcome
 from pipeline.models.finetuning.settings import FinetuneSettings
 from pipeline.models.finetuning.setup import Job, Run
+from pipeline.models.model import MODEL_FILE
 from pipeline.models.store import LayerState
 from pipeline.photos import manifest
 from pipeline.photos.manifest import Manifest
 from pipeline.photos.remote import Root
+from pipeline.storage.json_files import require_own
 from pipeline.types import Progress
 
 __all__ = ["Callbacks", "FinetuneResult", "FinetuneSettings", "FrozenWeightsError", "finetune"]
@@ -50,7 +52,7 @@ class FinetuneResult:
     warnings : list of str
         What the user should know, one line each.
     start : dict or None
-        Loss and accuracy on the validation images before the first epoch, where that start may be kept.
+        Loss and accuracy before the first epoch, where that start may be kept: on the validation images, if any.
     """
 
     layers: list[LayerState]
@@ -67,7 +69,8 @@ class FinetuneResult:
         """Losses and accuracies with the weights that the model has; none if nothing was trained."""
         if self.best_epoch:
             return self.history[self.best_epoch - 1]
-        return {f"val_{name}": value for name, value in (self.start or {}).items()}
+        side = "val_" if any("val_loss" in row for row in self.history) else ""
+        return {f"{side}{name}": value for name, value in (self.start or {}).items()}
 
     @property
     def trained(self) -> int:
@@ -142,6 +145,7 @@ def finetune(
         Frozen weights have changed.
     """
     settings.tuning.check()
+    require_own(model_dir, MODEL_FILE)
     _require_kind(head_dir, settings.head)
     run = Run(
         weights=settings.weights,

@@ -160,6 +160,7 @@ class Job:
     def train(self, root: Root, table: Manifest, folder: Path) -> Outcome:
         """Train tail and head: for all epochs where few validation images are learned from, as the head did."""
         learned, held_out = table.learned()
+        of_head = self.calibration
         if not len(held_out):  # folds would take as many fine-tunings
             self.settings, self.calibration = replace(self.settings, patience=0), None
             self.warnings.append(f"fewer than {FEWEST_VAL} validation images: trained for all epochs, not calibrated")
@@ -177,6 +178,13 @@ class Job:
             )
             if outcome.best_epoch and (self.calibration or self.threshold):
                 self._settle(held)
+            if not outcome.best_epoch:
+                self.calibration = of_head
+            if not outcome.best_epoch and not self.settings.patience:
+                self.warnings.append(
+                    "training ended with a loss greater than that of a guess, so the head is kept as it was: lower "
+                    f"`learning_rate` ({self.settings.learning_rate:g})"
+                )
             return outcome
 
     def _settle(self, held: Split) -> None:

@@ -168,5 +168,5 @@ def test_the_command_serves_what_it_is_told_to(folder: Path, monkeypatch: pytest
 def test_what_is_no_model_is_one_line_and_status_1(tmp_path: Path) -> None:
     result = CliRunner().invoke(command, [str(tmp_path)])
     assert result.exit_code == 1
-    assert "expected a trained head, received no such file" in result.output
+    assert "expected the folder of a head or a model, received a folder with neither" in result.output
     assert result.output.count("\n") == 1
