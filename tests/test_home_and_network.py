@@ -1,6 +1,7 @@
 """No command writes below the home folder or reaches for a network, whatever the libraries in it would like.
 
-Every command runs under strace, which sees what children do, too. So the next dependency that calls its maker is seen.
+Every command runs under strace, which sees what children do, too. So the next dependency that calls its maker is seen,
+and the next import that costs everybody seconds.
 """
 
 import contextlib
@@ -71,6 +72,7 @@ IN_ORDER: tuple[tuple[str, ...], ...] = (
     ("doctor",),
     ("completion", "bash"),
 )
+NEED_TENSORFLOW = ("finetune", "export model", "predict export/saved_model", "predict export/model.tflite")
 SNIPPETS = ("onnx", "openvino")
 
 
@@ -99,6 +101,12 @@ def test_no_command_writes_below_the_home_folder_or_opens_a_socket_to_elsewhere(
     _serve(tmp_path / "serve.trace", work, environment)
     found["serve"] = _strangers(tmp_path / "serve.trace", home, local=True)
     assert {name: calls for name, calls in found.items() if calls} == {}
+    loaders = {
+        log.stem for log in tmp_path.glob("*.trace") if "/tensorflow/__init__." in log.read_text(errors="replace")
+    }
+    assert {name for name in loaders if not name.isdigit()} == set()
+    loaders = {" ".join(IN_ORDER[int(number)]) for number in loaders}
+    assert {name for name in loaders if not name.startswith(NEED_TENSORFLOW)} == set()
     assert list(home.rglob("*")) == []
 
 

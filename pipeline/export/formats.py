@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.backbones import without_telemetry
-from pipeline.backbones.engines.openvino import converted
+from pipeline.backbones.engines.graphs import converted
 from pipeline.export import onnx_names
 from pipeline.export.build_graph import IMAGE_BYTES, PIXELS, PROBABILITIES, Graph
 from pipeline.export.settings import Quantization

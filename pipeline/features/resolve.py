@@ -219,15 +219,21 @@ def plan(settings: FeatureSettings) -> Plan:
 def open_engine(plan: Plan, *, batch_size: int, cache: Path | None, prompt: bool = False) -> Engine:
     """Build the trunk of a plan and the engine that runs it; see `pipeline.backbones.engines.engine.open_engine`.
 
-    This loads TensorFlow, unless the cache holds what the engine kept when it was opened before.
+    On OpenVINO it does without TensorFlow, unless the weights are random or the precision is below float32.
     """
-
-    def build() -> Any:
-        alpha = plan.spec["backbone"]["alpha"]
-        base = load(plan.backbone, size=plan.size, alpha=alpha, weights=plan.weights)
-        return cutting.trunk(plan.backbone, base, cut=plan.spec["cut"], pooling=plan.spec["pooling"])
-
     kept = cache and cache / GRAPHS / spec.identity(plan.spec)
     return engine.open_engine(
-        plan.engine, build, batch_size=batch_size, precision=plan.spec["precision"], kept=kept, prompt=prompt
+        plan.engine,
+        partial(_trunk, plan),
+        batch_size=batch_size,
+        precision=plan.spec["precision"],
+        kept=kept,
+        apart=plan.weights.path is not None,
+        prompt=prompt,
     )
+
+
+def _trunk(plan: Plan) -> Any:
+    alpha = plan.spec["backbone"]["alpha"]
+    base = load(plan.backbone, size=plan.size, alpha=alpha, weights=plan.weights)
+    return cutting.trunk(plan.backbone, base, cut=plan.spec["cut"], pooling=plan.spec["pooling"])

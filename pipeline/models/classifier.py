@@ -277,14 +277,14 @@ class ModelClassifier(Classifier):
         """Load the whole network for probabilities, else its trunk."""
         build, name = self._model.network, self._model.identity
         if depth != "probabilities":
-            build = partial(self._model.trunk, pooling="none" if depth == "maps" else None)
-            name = f"{name}-{depth}"
+            name, build = f"{name}-{depth}", partial(self._model.trunk, pooling="none" if depth == "maps" else None)
         return open_engine(
             choose(self.runtime.engine),
             build,
             batch_size=self.runtime.batch_size,
             precision=self.runtime.precision or "float32",
             kept=self.runtime.cache and self.runtime.cache / resolve.GRAPHS / name,
+            apart=True,
             prompt=prompt,
         )
 

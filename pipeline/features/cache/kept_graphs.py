@@ -9,7 +9,7 @@ import shutil
 from pathlib import Path
 from typing import Final
 
-from pipeline.backbones.engines import openvino
+from pipeline.backbones.engines import graphs
 from pipeline.errors import StorageError
 
 FOLDER: Final = "graphs"
@@ -35,7 +35,7 @@ def verify(folder: Path) -> bool:
         The disk fails, or the graph may not be read or set aside.
     """
     try:
-        if not openvino.is_damaged(folder):
+        if not graphs.is_damaged(folder):
             return True
         aside = folder.with_name(f"{folder.name}{_DAMAGED}")
         shutil.rmtree(aside, ignore_errors=True)

@@ -8,10 +8,15 @@ After each epoch a checkpoint goes to ``<cache>/finetuning/<digest of all that m
 from there and ends as if it had not been. The folder is removed once the model is stored.
 """
 
+import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
+from pipeline.backbones.engines import keras_process
+from pipeline.backbones.engines.engine import choose
+from pipeline.backbones.engines.keras_process import CannotBuildError
 from pipeline.errors import ArtefactError, SettingError
 from pipeline.heads import registry, store, training_time
 from pipeline.models.finetuning import checkpoints
@@ -147,13 +152,38 @@ def finetune(
     settings.tuning.check()
     require_own(model_dir, MODEL_FILE)
     _require_kind(head_dir, settings.head)
+    make = partial(_made, images_root, manifest_path, features_path, head_dir, model_dir, settings)
+    summary = None
+    if not settings.tuning.epochs and choose(settings.engine) == "openvino" and not _is_random(head_dir):
+        with contextlib.suppress(CannotBuildError):
+            summary = keras_process.call(make)
+    summary = summary or make(callbacks)
+    if callbacks.report_path:
+        counted = {name: getattr(summary, name) for name in ("best_epoch", "resumed_after", "trained", "frozen")}
+        spent = {name: round(getattr(summary, name), 3) for name in ("extraction_seconds", "training_seconds")}
+        stage = "finetune" if summary.history else "join"
+        cost = training_time.Cost(stage, round(sum(spent.values()), 3), head=head_dir.name)
+        training_time.write(callbacks.report_path, cost, epochs=len(summary.history), **counted, **spent)
+    return summary
+
+
+def _made(
+    images_root: Root,
+    manifest_path: Path,
+    features_path: Path,
+    head_dir: Path,
+    model_dir: Path,
+    settings: FinetuneSettings,
+    callbacks: Callbacks | None = None,
+) -> FinetuneResult:
+    told = callbacks or Callbacks()
     run = Run(
         weights=settings.weights,
         engine=settings.engine,
         cache=settings.cache,
-        extracting=callbacks.extracting,
-        progress=callbacks.progress,
-        told=callbacks.told,
+        extracting=told.extracting,
+        progress=told.progress,
+        told=told.told,
     )
     job = Job(features_path, head_dir, settings.tuning, run)
     if not settings.tuning.epochs:
@@ -165,7 +195,7 @@ def finetune(
         with checkpoints.folder(run.cache, job.matters(table)) as folder:
             outcome = job.train(images_root, table, folder)
             job.save(model_dir, outcome)
-    summary = FinetuneResult(
+    return FinetuneResult(
         job.layers(),
         outcome.history,
         outcome.best_epoch,
@@ -175,13 +205,11 @@ def finetune(
         job.warnings,
         outcome.start,
     )
-    if callbacks.report_path:
-        counted = {name: getattr(summary, name) for name in ("best_epoch", "resumed_after", "trained", "frozen")}
-        spent = {name: round(getattr(summary, name), 3) for name in ("extraction_seconds", "training_seconds")}
-        stage = "finetune" if summary.history else "join"
-        cost = training_time.Cost(stage, round(sum(spent.values()), 3), head=head_dir.name)
-        training_time.write(callbacks.report_path, cost, epochs=len(summary.history), **counted, **spent)
-    return summary
+
+
+def _is_random(head_dir: Path) -> bool:
+    """Whether the base of a head has random weights, which differ between what Keras computes with."""
+    return "seed" in store.load(head_dir)[1]["spec"]["weights"]
 
 
 def _require_kind(head_dir: Path, kind: str | None) -> None:

@@ -34,7 +34,7 @@ from pipeline.models.finetuning import checkpoints, devices, epochs, input_pipel
 from pipeline.models.finetuning.checkpoints import Row
 from pipeline.models.finetuning.epochs import Outcome, Split
 from pipeline.models.finetuning.settings import TuningSettings
-from pipeline.models.finetuning.trainer import Tuner, distances
+from pipeline.models.finetuning.trainer import Tuner, distances, layer_states
 from pipeline.models.store import LayerState
 from pipeline.photos import manifest
 from pipeline.photos.manifest import Manifest
@@ -111,11 +111,14 @@ class Job:
         self.chosen = self.plan.settings
         self.warnings += [line for line in differing if line not in self.warnings]
         self.extraction_seconds = 0.0
+        if not settings.epochs:  # nothing trains, so TensorFlow is not asked how
+            self._build(head.stack())
+            return
         with computing_in("float32"), devices.strategy().scope():
             self._build(head.stack())
 
     def _build(self, stack: Stack) -> None:
-        """Build trunk and head, and split the network at the cut of fine-tuning; with nothing to train, at the top."""
+        """Build trunk and head, and what trains them, split at the cut of fine-tuning."""
         settings, plan = self.settings, self.plan
         cut = resolve_cut(plan.backbone, settings.cut if settings.epochs else plan.spec["cut"])
         base = load_base(plan.backbone, size=plan.size, alpha=self.chosen.alpha, weights=plan.weights)
@@ -130,17 +133,18 @@ class Job:
         if settings.starts_new:
             stack = stack.renewed(self.trunk.output.shape[1], seed=settings.seed)
         self.stack, self.head = stack, assemble.head_network(stack)
-        from_pixels = settings.epochs and settings.from_pixels
+        self.spec = dict(plan.spec) | ({"cut": cut} if settings.new_conv else {})
+        if not settings.epochs:
+            return
         self.tuner = Tuner(
             self.trunk,
-            cutting.trunk(plan.backbone, base, cut=cut, pooling="none") if from_pixels else None,
+            cutting.trunk(plan.backbone, base, cut=cut, pooling="none") if settings.from_pixels else None,
             tails.tail(plan.backbone, self.trunk, cut=cut),
             self.head,
             distance=distances(plan.backbone, self.trunk),
             n_classes=len(self.classes),
             settings=settings,
         )
-        self.spec = dict(plan.spec) | ({"cut": cut} if settings.new_conv else {})
 
     def matters(self, table: Manifest) -> dict[str, Any]:
         """Return all that decides how training goes."""
@@ -240,8 +244,9 @@ class Job:
 
     def layers(self) -> list[LayerState]:
         """List all layers with weights, and what of them trains."""
-        table = self.tuner.table()
-        return table if self.settings.epochs else [replace(layer, trained=0) for layer in table]
+        if self.settings.epochs:
+            return self.tuner.table()
+        return [replace(layer, trained=0) for layer in layer_states(self.trunk, self.head, learning=())]
 
     def _below(self) -> Plan:
         """Plan the extraction of the activations at the cut."""

@@ -12,7 +12,7 @@ draws, and the statistics of a batch where BatchNorm trains.
 
 import difflib
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import partial
 from typing import Any, Final, NamedTuple
 
@@ -166,9 +166,7 @@ class Tuner:
 
     def table(self) -> list[LayerState]:
         """List all layers with weights, from below, and how many of their numbers train."""
-        learning = {layer.name for layer in weighted_layers(self.tail)}
-        states = [_state(layer, "tail" if layer.name in learning else "trunk") for layer in weighted_layers(self.trunk)]
-        return [*states, *(_state(layer, "head") for layer in weighted_layers(self.head))]
+        return layer_states(self.trunk, self.head, learning={layer.name for layer in weighted_layers(self.tail)})
 
     def _set_trainable(self, freeze: Sequence[str]) -> None:
         tail = {layer.name: layer for layer in weighted_layers(self.tail)}
@@ -287,6 +285,12 @@ def _optimizer(settings: TuningSettings) -> Any:
     if settings.weight_decay:
         optimizer.exclude_from_weight_decay(var_names=list(NO_DECAY))
     return optimizer
+
+
+def layer_states(trunk: Any, head: Any, *, learning: Collection[str]) -> list[LayerState]:
+    """List all layers with weights of a trunk and a head, from below; `learning` names those of the trunk's tail."""
+    states = [_state(layer, "tail" if layer.name in learning else "trunk") for layer in weighted_layers(trunk)]
+    return [*states, *(_state(layer, "head") for layer in weighted_layers(head))]
 
 
 def _state(layer: Any, place: str) -> LayerState:

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline.backbones.engines.openvino import DIGESTS_FILE, GRAPH_FILES
+from pipeline.backbones.engines.graphs import DIGESTS_FILE, GRAPH_FILES
 from pipeline.errors import BusyError, InputError, StorageError
 from pipeline.features import spec
 from pipeline.features.cache import inventory

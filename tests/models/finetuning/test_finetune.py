@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
+from pipeline.backbones.settings import EngineName
 from pipeline.backbones.table import resolve_cut
 from pipeline.backbones.weights import load as load_base
 from pipeline.errors import ArtefactError, BusyError, CutError, InputError, SpecError
@@ -94,11 +95,13 @@ class Project:
         return load_head(self.head)[0]
 
     def finetune(
-        self, told: Callable[[dict[str, float]], None] = lambda row: None, weights: str | None = None, **changes: Any
+        self,
+        told: Callable[[dict[str, float]], None] = lambda row: None,
+        weights: str | None = None,
+        engine: EngineName = "tensorflow",
+        **changes: Any,
     ) -> finetune.FinetuneResult:
-        settings = FinetuneSettings(
-            tuning=replace(CHOSEN, **changes), weights=weights, engine="tensorflow", cache=self.cache
-        )
+        settings = FinetuneSettings(tuning=replace(CHOSEN, **changes), weights=weights, engine=engine, cache=self.cache)
         paths = self.images, self.manifest, self.features, self.head, self.model
         return finetune.finetune(*paths, settings, finetune.Callbacks(told=told))
 
@@ -311,6 +314,18 @@ def test_joining_reads_neither_manifest_nor_images(project: Project) -> None:
     shutil.rmtree(project.images)
     project.finetune(epochs=0)
     assert store.read(project.model).classes == ["dark", "grey", "light"]
+
+
+def test_joining_without_tensorflow_gives_the_same_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "mine.weights.h5"
+    random = fakes.plan(alpha=0.35)
+    load_base(random.backbone, size=SIZE, alpha=0.35, weights=random.weights).save_weights(file)
+    project = Project(tmp_path, backbone="mobilenet_v2", alpha=0.35, weights=str(file), dtype="float32")
+    project.finetune(epochs=0)
+    here = {path.name: path.read_bytes() for path in project.model.iterdir()}
+    monkeypatch.setattr(finetune, "Job", None)  # in this process
+    project.finetune(epochs=0, engine="openvino")
+    assert {path.name: path.read_bytes() for path in project.model.iterdir()} == here
 
 
 def test_the_same_model_has_the_same_bytes(project: Project) -> None:
