@@ -30,6 +30,7 @@ def _settle(graph: Any, names: dict[str, str], numbers: Iterator[int]) -> None:
         for name in filter(None, node.output):
             names.setdefault(name, f"{node.op_type}_{next(numbers)}")
         for inner in _graphs(node):
+            inner.name = f"graph_{next(numbers)}"
             _settle(inner, dict(names), numbers)
         node.input[:] = [names.get(name, name) for name in node.input]
         node.output[:] = [names.get(name, name) for name in node.output]

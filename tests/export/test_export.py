@@ -407,6 +407,7 @@ def scrambled(graph: Any, names: dict[str, str], drawn: random.Random) -> None:
         for name in node.output:
             names.setdefault(name, f"t{drawn.random()}")
         for inner in onnx_names._graphs(node):
+            inner.name = f"g{drawn.random()}"
             scrambled(inner, names, drawn)
         node.name = ""
         node.input[:] = [names.get(name, name) for name in node.input]
