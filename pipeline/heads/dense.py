@@ -188,7 +188,7 @@ class DenseHead:
         -------
         list (a fold) of list (a candidate) of DenseHead
         """
-        fitted = []
+        fitted, networks = [], list[dense_training.Network]()
         for number, fold in enumerate(folds):
             heads = [replace(self, **candidate) for candidate in candidates]
 
@@ -196,7 +196,8 @@ class DenseHead:
                 if progress is not None:
                     progress(before * total + done, len(folds) * total)
 
-            networks = dense_training.train(heads, take(X, fold.rows), y[fold.rows], fold.held, told)
+            rows, codes = take(X, fold.rows), y[fold.rows]
+            networks = dense_training.train(heads, rows, codes, fold.held, told, before=networks)
             for head, network in zip(heads, networks, strict=True):
                 head.arrays_, head.history_ = network.arrays(), network.history
                 head.warnings_ = [network.diverged] if network.diverged else []

@@ -585,11 +585,11 @@ class TestDense:
         X, y = blobs(3, separation=0.3)
         held = blobs(3, seed=2, separation=0.3)
         grid = [{"hidden": (), "l2": 0.1}, {"dropout": 0.5}, {"learning_rate": 0.3}]
-        together = make("dense", patience=2).fit_grid(
-            X, y, [Fold(np.arange(len(X)), held)], grid, jobs=1, progress=None
-        )
-        for one, candidate in zip(together[0], grid, strict=True):
-            alone = make("dense", patience=2, **candidate).fit(X, y, held)
+        folds = [Fold(np.arange(count), held) for count in (len(X), len(X) - 5)]
+        together = make("dense", patience=2).fit_grid(X, y, folds, grid, jobs=1, progress=None)
+        second = (together[1][1], grid[1], len(X) - 5)  # trained by the model of the first fold, begun again
+        for one, candidate, count in (*((*both, len(X)) for both in zip(together[0], grid, strict=True)), second):
+            alone = make("dense", patience=2, **candidate).fit(X[:count], y[:count], held)
             assert one.history_ == alone.history_
             np.testing.assert_array_equal(one.predict_proba(X), alone.predict_proba(X))
 

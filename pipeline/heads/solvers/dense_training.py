@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import zip_longest
 from typing import Any, Final, Literal, Protocol
 
 import numpy as np
@@ -48,16 +49,25 @@ class Trainable(Protocol):
 
 
 class Network:
-    """A Keras model in training, with its history and the weights it will go back to."""
+    """A Keras model in training, with its history and the weights it will go back to.
 
-    def __init__(self, head: Trainable, scale: tuple[Floats, Floats], n_classes: int) -> None:
+    It takes the model of `before`, a network that is done, if that has the same shape: to compile one takes longer than
+    to train it on few rows.
+    """
+
+    def __init__(
+        self, head: Trainable, scale: tuple[Floats, Floats], n_classes: int, before: "Network | None" = None
+    ) -> None:
         self.head, self.scale = head, scale
         self.layout = head.layout(len(scale[0]), n_classes)
-        self.model = head.network(len(scale[0]), n_classes)
+        same = before if before is not None and before.layout == self.layout else None
+        self.model: Any = same.model if same else head.network(len(scale[0]), n_classes)
+        self._initial: list[Any] = same._initial if same else _state(self.model)
+        if same:
+            _restore(self.model, self._initial)
         self.history: list[dict[str, float]] = []
         self.diverged = ""
         self.stopped = False
-        self._initial = self.model.get_weights()
         self._best_loss, self._best, self._since_best = math.inf, None, 0
 
     def close_epoch(self, row: dict[str, float]) -> None:
@@ -68,7 +78,9 @@ class Network:
                     f"dense: expected a finite {name}, received {value} in epoch {row['epoch']:.0f}: training "
                     f"diverged; lower `learning_rate` ({self.head.learning_rate})"
                 )
-                self.stopped, self._best = True, self._initial
+                _restore(self.model, self._initial)
+                self.stopped = True
+                self.keep()
                 return
         self.history.append(row)
         if not self.head.patience:
@@ -95,13 +107,15 @@ def train(
     y: Codes,
     validation: tuple[Table, Codes] | None,
     progress: Progress | None,
+    before: Sequence[Network] = (),
 ) -> list[Network]:
     """Train several networks in the same passes: each batch is read and standardised once, and given to all.
 
     The heads differ in nothing that concerns the rows: seed, batch size, epochs, class weights, standardisation. Each
-    comes out as it would alone.
+    comes out as it would alone. The networks `before` are those of the same heads on other rows, whose arrays were
+    taken: their models are trained anew.
     """
-    networks, epochs = _begun(heads, X, y, validation)
+    networks, epochs = _begun(heads, X, y, validation, before)
     for epoch in epochs:
         if progress is not None:
             progress(epoch, heads[0].epochs)
@@ -138,17 +152,16 @@ def train_together(
     networks : list of Network
         One a part, with its weights after so many epochs.
     """
-    begun = [_begun([head], *part) for part in parts]
+    begun = [_begun([head], *parts[0])]
+    begun += [_begun([head], *part, begun[0][0]) for part in parts[1:]]
     networks = [network for (network,), _ in begun]
-    # One compiled model takes the state of each fold in turn: to compile one a fold would take longer than to train it.
-    model = networks[0].model
+    model = networks[0].model  # of all of them: it takes the state of each in turn
     states = best = [_state(model)] * len(networks)
     rows = np.array([len(held[1]) for _, _, held in parts])
     lowest, chosen = math.inf, 0
     for epoch in range(1, head.epochs + 1):
         after: list[list[Any]] = []
         for (network,), epochs in begun:
-            network.model = model
             _restore(model, states[len(after)])
             next(epochs)
             if network.diverged:
@@ -172,7 +185,8 @@ def _state(model: Any) -> list[Any]:
     """Return all that a step changes, as arrays: weights, the optimizer's numbers, what dropout draws next."""
     if not model.optimizer.built:
         model.optimizer.build(model.trainable_variables)
-    return [variable.numpy() for variable in (*model.variables, *model.optimizer.variables)]
+    arrays = (variable.numpy() for variable in (*model.variables, *model.optimizer.variables))
+    return [array if array.any() else np.zeros(array.shape, array.dtype) for array in arrays]  # zeros take no memory
 
 
 def _restore(model: Any, state: Sequence[Any]) -> None:
@@ -181,7 +195,11 @@ def _restore(model: Any, state: Sequence[Any]) -> None:
 
 
 def _begun(
-    heads: Sequence[Trainable], X: Table, y: Codes, validation: tuple[Table, Codes] | None
+    heads: Sequence[Trainable],
+    X: Table,
+    y: Codes,
+    validation: tuple[Table, Codes] | None,
+    before: Sequence[Network] = (),
 ) -> tuple[list[Network], Iterator[int]]:
     """Return networks with their initial weights, and what trains those that have not stopped, an epoch a step."""
     for head in heads:
@@ -194,7 +212,7 @@ def _begun(
         raise InputError.of("patience", "validation rows to watch", None, "give some, or `patience=0`")
     scaled = heads[0].standardize == "standard"
     scale = learn_scale(X) if scaled else (np.zeros(n_features), np.ones(n_features))
-    networks = [Network(head, scale, n_classes) for head in heads]
+    networks = [Network(head, scale, n_classes, other) for head, other in zip_longest(heads, before[: len(heads)])]
     return networks, _epochs(networks, X, y, validation)
 
 
