@@ -246,7 +246,7 @@ def evaluate(trained: Trained, out: Place | None = None, **chosen: Any) -> Evalu
 
 @takes(CompareSettings)
 def compare(*evaluations: Evaluation, out: Place = OUT / "comparison", **chosen: Any) -> Comparison:
-    """Say which of several heads or models is better, and which differences are real."""
+    """Say which of several heads or models is better, and which differences may be chance."""
     from pipeline.evaluation.compare import compare as run
 
     settings, path = chosen_settings(CompareSettings, "compare", chosen), Path(out)

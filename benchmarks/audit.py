@@ -1,12 +1,15 @@
 """Does the audit find faults that were planted? Precision and recall, on photos of one's own.
 
-    python benchmarks/audit.py --images DIR [--out DIR --seed 0 --copies 20 --flipped 20]
+    python benchmarks/audit.py --images DIR [--out DIR --seed 0 --copies 44 --flipped 20 --others 20 --draws 20]
 
 DIR holds photos in class folders, or train and test folders with class folders inside. They are copied to a temporary
-folder as split folders; then copies of some are put into another split, by turns as they are but for their metadata,
-re-encoded, resized, or mirrored, and the labels of others are flipped. The features are those of the default base.
-Printed are precision and recall of the copies that the audit is sure of, and of the labels that it finds likely wrong;
-a list of what was found and not planted, to be looked at: photos have faults of their own.
+folder as split folders; then copies of some are put into another split, by turns re-encoded, resized, mirrored, cropped
+or turned, and the labels of others are flipped. The features are those of the default base. Printed are precision and
+recall of the copies that the audit is sure of, by how they were made, and of the labels that it finds likely wrong; a
+list of what was found and not planted, to be looked at: photos have faults of their own.
+
+Then come outliers: of the photos of each class with so many of other classes among them, which the audit lists, in the
+mean over draws; and which of all photos, in which nothing was planted.
 """
 
 import argparse
@@ -17,7 +20,14 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 from PIL import Image, ImageOps
+
+from pipeline.audit import outliers
+from pipeline.audit.settings import AuditSettings
+from pipeline.features.features_file import Features
+from pipeline.photos import manifest
+from pipeline.stats import nearest_neighbours
 
 SPLITS = ("train", "val", "test")
 
@@ -34,6 +44,12 @@ def resized(image: Image.Image, scale: float) -> Image.Image:
     return image.resize((round(image.width * scale), round(image.height * scale)), Image.Resampling.BICUBIC)
 
 
+def cropped(image: Image.Image, share: float) -> Image.Image:
+    """Return an image without this share of it on each side."""
+    width, height = (round(side * share) for side in image.size)
+    return image.crop((width, height, image.width - width, image.height - height))
+
+
 WAYS: dict[str, Callable[[Image.Image], bytes]] = {
     "as PNG": lambda image: encoded(image, "PNG", compress_level=1),  # a PNG is not copied to the byte
     "JPEG, quality 40": lambda image: encoded(image, "JPEG", quality=40),
@@ -42,6 +58,10 @@ WAYS: dict[str, Callable[[Image.Image], bytes]] = {
     "a third larger": lambda image: encoded(resized(image, 1.33), "JPEG", quality=80),
     "mirrored": lambda image: encoded(ImageOps.mirror(image), "JPEG", quality=85),
     "mirrored, 0.7 of the size": lambda image: encoded(resized(ImageOps.mirror(image), 0.7), "JPEG", quality=70),
+    "cropped by 1.5 % a side": lambda image: encoded(cropped(image, 0.015), "JPEG", quality=80),
+    "cropped by 3 % a side": lambda image: encoded(cropped(image, 0.03), "JPEG", quality=80),
+    "turned by 2 degrees": lambda image: encoded(image.rotate(2, Image.Resampling.BICUBIC), "JPEG", quality=80),
+    "turned by a quarter": lambda image: encoded(image.transpose(Image.Transpose.ROTATE_90), "JPEG", quality=80),
 }
 
 
@@ -59,7 +79,7 @@ def planted(source: Path, root: Path, arguments: argparse.Namespace) -> tuple[di
         label = labels[path]
         if path in flipped_ones:
             label = draw.choice([name for name in classes if name != label])
-        name = f"{split}/{label}/{labels[path]}-{path.name}"
+        name = f"{split}/{label}/{labels[path]}~{path.name}"
         where[path] = name
         put(root / name, path.read_bytes())
         if path in flipped_ones:
@@ -110,6 +130,40 @@ def score(title: str, found: set[object], truth: set[object]) -> None:
     )
 
 
+def score_ways(pairs: dict[frozenset[str], str], sure: set[frozenset[str]]) -> None:
+    """Print how many copies of each kind were found."""
+    for way in WAYS:
+        made = [pair for pair, how in pairs.items() if how == way]
+        print(f"{way:26} {sum(pair in sure for pair in made):4} of {len(made)}")
+
+
+def listed(vectors: np.ndarray) -> np.ndarray:
+    """Return which photos the audit lists as outliers."""
+    codes = np.zeros(len(vectors), np.int64)
+    return outliers.measure(vectors, codes, neighbours=AuditSettings.neighbours).outlying
+
+
+def others(manifest_path: Path, features_path: Path, arguments: argparse.Namespace) -> None:
+    """Print which photos of other classes the audit lists among those of one, and which where there are none."""
+    table = manifest.read(manifest_path).distinct(*SPLITS)
+    kept = [place for place, path in enumerate(table.paths) if not Path(path).name.startswith("copy-")]
+    # What a photo shows is in its name, also where its label was flipped.
+    shown = np.array([Path(table.paths[place]).name.partition("~")[0] for place in kept])
+    with Features(features_path) as features:
+        vectors = nearest_neighbours.unit(features.gather_views(table.digests[kept])[:, 0])
+    print(f"outliers: of {len(vectors):,} photos as they are {listed(vectors).sum()} are listed")
+    for name in np.unique(shown):
+        own, foreign, shares = np.flatnonzero(shown == name), np.flatnonzero(shown != name), []
+        for draw in range(arguments.draws):
+            chosen = np.random.default_rng([arguments.seed, draw]).choice(foreign, arguments.others, replace=False)
+            found = listed(vectors[np.concatenate([own, chosen])])
+            shares.append([found[len(own) :].mean(), found[: len(own)].mean()])
+        planted_ones, rest = np.mean(shares, axis=0)
+        print(
+            f"{arguments.others} others among {len(own):,} of {name}: {planted_ones:.3f} listed, {rest:.4f} of {name}"
+        )
+
+
 def main() -> None:
     """Plant, audit, compare."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -117,17 +171,21 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="where the audit's tables and pictures stay; default: nowhere")
     parser.add_argument("--cache", type=Path, help="row cache; default: a temporary one")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--copies", type=int, default=20)
+    parser.add_argument("--copies", type=int, default=44)
     parser.add_argument("--flipped", type=int, default=20)
+    parser.add_argument("--others", type=int, default=20, help="photos of other classes among those of one")
+    parser.add_argument("--draws", type=int, default=20, help="of these")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         root, out = Path(temporary) / "images", arguments.out or Path(temporary) / "out"
         pairs, flipped = planted(arguments.images, root, arguments)
         audited(root, out, arguments.cache or Path(temporary) / "cache")
         duplicates, issues = rows(out / "duplicates.csv"), rows(out / "label_issues.csv")
+        others(out / "manifest.csv", out / "features.h5", arguments)
     sure = {frozenset((row["path_a"], row["path_b"])) for row in duplicates if row["kind"] != "alike"}
     leaks = {frozenset((row["path_a"], row["path_b"])) for row in duplicates if row["leakage"] == "1"}
     score("copies", set(sure), set(pairs))
+    score_ways(pairs, sure)
     across = {pair for pair in pairs if len({name.split("/")[0] == "test" for name in pair}) == 2}
     score("leakage", set(leaks), set(across))
     score("labels", {row["path"] for row in issues if row["confident"] == "1"}, set(flipped))

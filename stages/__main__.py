@@ -20,7 +20,7 @@ COMMANDS = {
     "growth": "Show how accuracy grows with the training photos, and what twice as many would bring.",
     "finetune": "Join base and head into a model, with the layers above a cut trained on if asked for.",
     "evaluate": "Judge a head or a model on the test split: metrics with intervals, predictions and plots.",
-    "compare": "Say which of several heads or models is better, and which differences are real.",
+    "compare": "Say which of several heads or models is better, and which differences may be chance.",
     "export": "Write a model as files that run without this project: ONNX, TFLite, SavedModel, Keras, OpenVINO.",
     "report": "Bring all results together in one page to look at, with their pictures.",
     "results": "Show the test results of several heads side by side.",

@@ -1,4 +1,4 @@
-"""``headstart compare``: several evaluations on the same test images, and which differences are real."""
+"""``headstart compare``: several evaluations on the same test images, and which differences may be chance."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,9 +31,8 @@ def compare(out_dirs: tuple[Path, ...], result_dir: Path, **chosen: Any) -> None
 
     folders = compare.expand(out_dirs)
     summary = compare.compare(folders, result_dir, settings_of(CompareSettings, chosen))
-    pairs = counted(len(summary.pairs), "pair")
-    told = f"p, and those of differences, are corrected for {pairs}"
-    say(f"{counted(summary.images, 'test image')}; in brackets 95 % intervals; {told}\n")
+    told = f"{counted(summary.images, 'test image')}; in brackets 95 % intervals; p is of McNemar's test, mid-p"
+    say(told + (f"\n{_corrected(len(summary.pairs))}\n" if len(summary.pairs) > 1 else "\n"))
     rows = [_row(place) for place in summary.ranking]
     show_table(("rank", "", "accuracy", "log loss", "training"), rows, right={0, 4})
     say()
@@ -48,6 +47,10 @@ def compare(out_dirs: tuple[Path, ...], result_dir: Path, **chosen: Any) -> None
         say(f"{model} is {head}, joined to its base, and judged once.")
     say(_looks(folders))
     say(f"-> {result_dir}")
+
+
+def _corrected(pairs: int) -> str:
+    return f"Of {pairs:,} pairs some differ by chance: their p-values and intervals are corrected for that, after Holm."
 
 
 def _outcome(better: str) -> str:

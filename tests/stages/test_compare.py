@@ -131,15 +131,20 @@ def test_the_command_prints_ranking_pairs_verdict_and_count(folders, tmp_path, m
     result = CliRunner().invoke(compare, ["evaluation", "result"])
     assert result.exit_code == 0, result.output
     lines = result.output.splitlines()
-    assert (
-        lines[0] == "200 test images; in brackets 95 % intervals; p, and those of differences, are corrected for 1 pair"
-    )
+    assert lines[0] == "200 test images; in brackets 95 % intervals; p is of McNemar's test, mid-p"
     assert lines[3].startswith("   1  dense  0.980 [0.9")
     assert lines[6].startswith("dense over knn: 23.0 [")
     assert lines[6].endswith("p < 0.001, dense is better")
     assert lines[8].startswith("Verdict: dense is better than knn: 23.0 [")
     assert lines[9].startswith("At least 2 results on this test split so far; no Git history")
     assert lines[10] == "-> result"
+
+
+def test_of_several_pairs_it_is_said_that_some_differ_by_chance(folders, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    evaluated(tmp_path / "evaluation/ridge", range(6))
+    result = CliRunner().invoke(compare, ["evaluation", "result"])
+    assert result.output.splitlines()[1].startswith("Of 3 pairs some differ by chance: their p-values and intervals")
 
 
 def test_a_foreseen_error_is_one_line_and_status_1(folders):

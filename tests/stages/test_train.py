@@ -1,6 +1,8 @@
 """The command `headstart train`."""
 
+import csv
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -146,6 +148,19 @@ def test_a_search_chooses_what_is_not_given_and_says_what(work):
     assert result.stdout.startswith("searched 3 candidates on 150 images held out: l1_ratio ")
     assert params(work)["C"] == 0.5
     assert {"head.json", "arrays.npz", "search.csv", "search.png"} == {path.name for path in work.head.iterdir()}
+
+
+def test_settings_that_a_search_left_out_are_named_in_terminal_table_and_picture(tmp_path, monkeypatch):
+    work, titles = project(tmp_path, shape=(100,)), []
+    work = replace(work, rows=np.random.default_rng(0).normal(size=work.rows.shape) + work.rows / 20).write()
+    monkeypatch.setattr("matplotlib.axes.Axes.set_title", lambda axes, title, **_: titles.append(title))
+    result = run(work.manifest, work.features, work.head, "--search", "--l1-ratio", 0, "--folds", 3)
+    with (work.head / "search.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    count = sum(row["choice"] == "not tried: losing" for row in rows)
+    assert 0 < count < len(rows)
+    assert f"searched {len(rows) - count} candidates ({count} more not tried: losing) on 150 images" in result.stdout
+    assert titles[0].startswith(f"{len(rows) - count} candidates on 150 images held out; {count} not tried: losing\n")
 
 
 def test_a_wish_for_precision_leaves_a_threshold_and_says_what_it_reaches(work):

@@ -108,7 +108,7 @@ class Objective:
             l1 = np.zeros_like(start)
             l1[:, : -self._n_outputs] = penalty.l1[:, None]
             return batched_lbfgs.minimise(smooth, start, l1, ended=ended, max_iter=max_iter)
-        first, spread = self._evaluate(start, folds, penalty.l2)
+        first, spread = self._evaluate(start, folds, penalty.l2, with_spread=True)
         at = LowRank(known, spread, penalty.l2, self._dtype) if isinstance(known, Spectrum) else known
 
         def curved(points: Points, which: Which) -> Evaluated:
@@ -152,8 +152,13 @@ class Objective:
                 yield slice(before + rows.start, before + rows.stop), block
             before += table.shape[0]
 
-    def _evaluate(self, points: Points, folds: NDArray[np.intp], l2: Floats) -> tuple[Evaluated, Floats]:
-        """Return what one pass over the rows says of points (p, size), and the mean p (1 - p) of outputs (p, k)."""
+    def _evaluate(
+        self, points: Points, folds: NDArray[np.intp], l2: Floats, *, with_spread: bool = False
+    ) -> tuple[Evaluated, Floats]:
+        """Return what one pass over the rows says of points (p, size), and the mean p (1 - p) of outputs (p, k).
+
+        The latter costs as much as the loss, and is 0 unless it is asked for.
+        """
         p, k = len(points), self._n_outputs
         coef, bias = points[:, :-k].reshape(p * k, -1), points[:, -k:].reshape(-1)
         squares = np.einsum("pd,pd->p", points[:, :-k], points[:, :-k], dtype=np.float64)
@@ -165,7 +170,7 @@ class Objective:
             said = _softmax_loss(logits.reshape(-1, p, k), self._y[rows])
             weights = self._weights[rows][:, folds]
             value = np.einsum("np,np->p", weights, said.losses, dtype=np.float64)
-            spread = np.einsum("np,npk->pk", weights, said.spread, dtype=np.float64)
+            spread = _spread(weights, said.residuals) if with_spread else np.zeros((p, k))
             aside = np.zeros((p, 0)) if self._held is None else _held_out(self._held[rows][:, folds], said)
             residuals = said.residuals
             residuals *= weights[:, :, None]
@@ -232,11 +237,10 @@ def optimum(
 
 
 class _Said(NamedTuple):
-    """Losses (n, p) in nats, their derivatives by the logits and p (1 - p) (n, p, 1 or K), and which rows are right."""
+    """Losses (n, p) in nats, their derivatives by the logits (n, p, 1 or K), and which rows are right (n, p)."""
 
     losses: Points
     residuals: Points
-    spread: Points
     right: NDArray[np.bool_]
 
 
@@ -245,6 +249,12 @@ def _held_out(weights: Points, said: _Said) -> Floats:
     weighted = weights * said.losses
     pairs = ((weights, said.losses), (weights, weighted), (weighted, weighted), (weights, said.right))
     return np.stack([np.einsum("np,np->p", one, other, dtype=np.float64) for one, other in pairs], axis=1)
+
+
+def _spread(weights: Points, residuals: Points) -> Floats:
+    """Return the weighted sum of p (1 - p) for each problem and output; a derivative is p or p - 1."""
+    apart = np.abs(residuals)
+    return np.asarray(np.einsum("np,npk->pk", weights, apart * (1 - apart), dtype=np.float64))
 
 
 def _softmax_loss(logits: Points, y: Codes) -> _Said:
@@ -257,7 +267,7 @@ def _softmax_loss(logits: Points, y: Codes) -> _Said:
         small = np.exp(-np.abs(margin))
         losses = np.log1p(small) - np.minimum(margin, 0)
         wrong = np.where(margin > 0, small, 1) / (1 + small)
-        return _Said(losses, (-sign * wrong)[:, :, None], (wrong * (1 - wrong))[:, :, None], right)
+        return _Said(losses, (-sign * wrong)[:, :, None], right)
     own = np.arange(n), slice(None), y
     top = logits.max(axis=2)
     losses = top - logits[own]
@@ -267,6 +277,5 @@ def _softmax_loss(logits: Points, y: Codes) -> _Said:
     total = odds.sum(axis=2)
     losses += np.log(total)
     odds /= total[:, :, None]
-    spread = odds * (1 - odds)
     odds[own] -= 1
-    return _Said(losses, odds, spread, right)
+    return _Said(losses, odds, right)

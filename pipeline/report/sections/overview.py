@@ -1,4 +1,4 @@
-"""The verdict: what the best model does, which differences are real, and what to mind about the data."""
+"""The verdict: what the best model does, which differences may be chance, and what to mind about the data."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple
@@ -100,6 +100,6 @@ def ranking(judged: Sequence[Evaluated], compared: Document | None) -> dict[str,
     return {
         "rows": rows,
         "titles": TITLES,
-        "pairs": [dict(pair, real=pair["better"] != NO_DIFFERENCE) for pair in pairs[:PAIRS]],
+        "pairs": [dict(pair, shown=pair["better"] != NO_DIFFERENCE) for pair in pairs[:PAIRS]],
         "left_out": max(0, len(pairs) - PAIRS),
     }

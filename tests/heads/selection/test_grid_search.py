@@ -222,14 +222,17 @@ def test_rows_held_out_count_the_same_among_the_rows_and_beside_them(noisy):
     )
 
 
-@pytest.mark.parametrize("n_classes", [2, 3])
-def test_a_search_and_the_fit_after_it_have_the_same_bits_whatever_the_number_of_threads(noisy, n_classes, monkeypatch):
+@pytest.mark.parametrize(("n_classes", "ratio"), [(2, 0.0), (3, 0.0), (2, 1.0), (3, 0.5)])
+def test_a_search_and_the_fit_after_it_have_the_same_bits_whatever_the_number_of_threads(
+    noisy, n_classes, ratio, monkeypatch
+):
     monkeypatch.setattr("pipeline.heads.standardise.BLOCK_ROWS", 50)
     X, y, folds = noisy(n_classes)
-    found = []
+    found, chosen = [], search(trials=5, fixed=frozenset({"l1_ratio"}))
     for threads in (1, 2, 5):
         monkeypatch.setattr("os.cpu_count", lambda threads=threads: threads)
-        head, outcome = grid_search.run(make("logistic"), X, y, folds, search(trials=9), np.ones(n_classes), None)
+        start = make("logistic", l1_ratio=ratio)
+        head, outcome = grid_search.run(start, X, y, folds, chosen, np.ones(n_classes), None)
         found.append((outcome.trials, head.fit(X, y, None).arrays_["coef_"].tobytes()))
     assert found[0] == found[1] == found[2]
 
