@@ -3,18 +3,28 @@
 First for one proportion, summed over all outcomes, for the intervals of the literature. Then for the metrics as
 `evaluate` prints them, on simulated test splits, beside a plain percentile bootstrap of the same resamples. The truth
 of each metric is that of the population which the splits are drawn from, in closed form or from `--population` images.
-Last for pairs of models, as `compare` prints them: how often two equal models are called different.
+Then for pairs of models, as `compare` prints them: how often two equal models are called different. Last what `growth`
+says that twice the images would bring, beside what they do bring.
 """
 
 import argparse
+import hashlib
+import tempfile
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import optimize, stats
 
+from pipeline.features import features_file
+from pipeline.features.spec import canonical
+from pipeline.heads.ridge import RidgeHead
+from pipeline.heads.selection import learning_curve
+from pipeline.heads.settings import GrowthSettings
+from pipeline.photos import manifest
 from pipeline.stats import intervals, metrics, paired_tests
 
 Floats = NDArray[np.float64]
@@ -26,6 +36,9 @@ METRICS = ("accuracy", "balanced_accuracy", "macro_f1", "log_loss", "roc_auc")
 PAIR_SIZES = (30, 100, 400)
 MODELS = 5  # ten pairs
 POPULATION = 4_000_000
+# columns, how far apart classes are, images to learn from, and to validate: of fewer than 200, folds judge
+GROWING = ((50, 0.12, 60, 0), (300, 0.12, 60, 0), (50, 0.12, 200, 0), (300, 0.12, 200, 0), (50, 0.12, 800, 250))
+OTHERS = 4000
 # images, accuracy, share of the first of two classes
 SETTINGS = (
     (200, 0.5, 0.5),
@@ -44,7 +57,7 @@ SETTINGS = (
 
 
 def main() -> None:
-    """Print the three tables."""
+    """Print the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sets", type=int, default=5000, help="simulated test splits a setting")
     parser.add_argument("--resamples", type=int, default=500, help="of each bootstrap")
@@ -52,6 +65,7 @@ def main() -> None:
     parser.add_argument("--every", type=int, default=1, help="of the proportions, take each so many")
     parser.add_argument("--population", type=int, default=POPULATION, help="images that give the truth of some metrics")
     parser.add_argument("--setting", type=int, nargs="*", help="numbers of the settings to run, from 0")
+    parser.add_argument("--growth", type=int, default=20, help="draws of what twice the images would bring")
     options = parser.parse_args()
     print_proportions(options.every)
     print(f"\n{options.sets:,} test splits each, {options.resamples:,} resamples; in brackets the percentile bootstrap")
@@ -65,6 +79,7 @@ def main() -> None:
         name = f"{n:,}, {accuracy}, {100 * share:.0f} to {100 - 100 * share:.0f}"
         print(f"{name:28}{cells}   {time.perf_counter() - started:.0f} s", flush=True)
     print_pairs(options.sets, options.seed)
+    print_growth(options.growth, options.seed)
 
 
 # --- one proportion, exactly
@@ -288,6 +303,61 @@ def _losses_told_apart(n: int, models: int, sets: int, seed: int) -> float:
         found = paired_tests.loss_differences(np.log1p(np.exp(-margins)), pairs)
         told += any(low > 0 or high < 0 for _, low, high in found)
     return told / sets
+
+
+# --- twice the images
+
+
+def print_growth(draws: int, seed: int) -> None:
+    """Print the gain that `growth` tells of a ridge head, and the gain that there is, in points of accuracy."""
+    print(f"\npoints that twice the images bring, means of {draws} draws; two normal classes")
+    print(f"{'columns, images learned from':32}{'error':>8}{'told':>8}{'deviation':>11}{'true':>8}")
+    for columns, apart, images, val in GROWING:
+        told, true, error = [], [], []
+        for number in range(draws):
+            draw_one = np.random.default_rng([seed, 4, number])
+            spread = np.exp(-np.arange(columns) / 60)
+            centre = apart * spread * np.random.default_rng([seed, 5, columns]).normal(size=columns)
+            total = 2 * images + val + OTHERS
+            y = np.arange(total) % 2
+            X = draw_one.normal(size=(total, columns)) * spread + np.where(y == 1, 1, -1)[:, None] * centre
+            size, gain = _grown(X[: images + val], y[: images + val], images)
+            wrong = []
+            for count in (size, 2 * size):
+                head = RidgeHead(alpha=10.0, class_weight=None).fit(X[:count], y[:count], None)
+                wrong.append(np.mean(head.predict_proba(X[-OTHERS:]).argmax(axis=1) != y[-OTHERS:]))
+            told.append(gain)
+            error.append(wrong[0])
+            true.append(wrong[0] - wrong[1])
+        if draws:
+            numbers = (np.mean(error), np.mean(told), np.std(told), np.mean(true))
+            one, two, three, four = (f"{100 * number:.2f}" for number in numbers)
+            print(f"{f'{columns}, {size:,}':32}{one:>8}{two:>8}{three:>11}{four:>8}", flush=True)
+
+
+def _grown(X: Floats, y: NDArray[np.int64], images: int) -> tuple[int, float]:
+    """Return the largest number of images learned from, and the gain that `growth` tells; the rest validates."""
+    with tempfile.TemporaryDirectory() as temporary:
+        folder, n = Path(temporary), len(y)
+        digests = [hashlib.sha256(str(place).encode()).digest() for place in range(n)]
+        splits = ["train"] * images + ["val"] * (n - images)
+        rows = [
+            manifest.Row(f"{place}.png", digest, str(code), split, 8, 8, "PNG")
+            for place, (digest, code, split) in enumerate(zip(digests, y, splits, strict=True))
+        ]
+        manifest.write(manifest.from_rows(rows), folder / "manifest.csv")
+        order = sorted(range(n), key=digests.__getitem__)
+        features_file.write(
+            folder / "features.h5",
+            spec=canonical({"cut": "top"}),
+            digests=np.frombuffer(b"".join(digests[place] for place in order), np.uint8).reshape(-1, 32),
+            row_shape=X.shape[1:],
+            dtype="float32",
+            blocks=[X[order].astype(np.float32)],
+        )
+        head, paths = RidgeHead(alpha=10.0, class_weight=None), (folder / "manifest.csv", folder / "features.h5")
+        found = learning_curve.grow(*paths, folder, GrowthSettings(), progress=lambda done, total: None, head=head)
+    return found.sizes[-1], found.gain
 
 
 if __name__ == "__main__":

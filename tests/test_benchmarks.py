@@ -19,7 +19,10 @@ from tests.fakes import write_classes
 # What each is called with, and what it prints. Processes that load TensorFlow, a server or Dask make the rest slow.
 SMALL = {
     "calibration": ("--sets 1 --resamples 20", r"(?m)^ 1,000  0.99 .*\d\.\d+"),
-    "coverage": ("--sets 2 --resamples 20 --setting 0 --population 5000 --every 300", r"(?m)^Wilson, modified +0\.9"),
+    "coverage": (
+        "--sets 2 --resamples 20 --setting 0 --population 5000 --every 300 --growth 0",
+        r"(?m)^Wilson, modified +0\.9",
+    ),
     "cut_choice": ("--simulate 1", r"\d"),
     "few_photos": (
         "{manifest} {features} {folder}/few.png --counts 3 --seeds 1 --heads ridge",

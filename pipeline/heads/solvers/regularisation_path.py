@@ -18,6 +18,9 @@ from pipeline.types import Floats
 
 COLUMNS: Final = 25  # outputs of all problems side by side
 STRIDE: Final = 5  # strengths of them at most
+RISING: Final = (
+    2  # strengths of them where the loss rises: the path may soon be losing, and its weak penalties are dear
+)
 SIDE_BY_SIDE: Final = 2**22  # numbers in the points of all problems, 16 MB; the solver keeps some 25 times that
 # A fit ends when a step moves its loss held out by less than this share of the standard error and its gap is near, or
 # nearer: in nats, or with an L1 penalty the gradient's largest entry.
@@ -69,7 +72,8 @@ def walk(
     judge = _Judge(path.held)
     tried: list[Tried | None] = []
     while len(tried) < len(strengths) and not _losing(tried):
-        C = np.array(strengths[len(tried) : len(tried) + max(1, stride)])
+        count = min(stride, RISING) if _rising(tried) else stride
+        C = np.array(strengths[len(tried) : len(tried) + max(1, count)])
         folds, place = np.repeat(np.arange(n_folds), len(C)), np.tile(np.arange(len(C)), n_folds)
         found = path.objective.minimise(
             (last + step)[folds],
@@ -90,6 +94,12 @@ def walk(
         last = points[:, -1]
         progress(len(tried))
     return tried + [None] * (len(strengths) - len(tried))
+
+
+def _rising(tried: Sequence[Tried | None]) -> bool:
+    """Return whether the last lies above the one before it."""
+    known = [one for one in tried if one]
+    return len(known) > 1 and known[-1].loss > known[-2].loss
 
 
 def _losing(tried: Sequence[Tried | None]) -> bool:
