@@ -25,7 +25,7 @@ import pytest
 
 from pipeline.audit import tables as audit_tables
 from pipeline.backbones import keras_weights, weights_file, without_telemetry
-from pipeline.backbones.engines import openvino
+from pipeline.backbones.engines import graphs
 from pipeline.errors import EditedWarning, HeadstartError
 from pipeline.evaluation import predictions_file
 from pipeline.evaluation.compare import COMPARED
@@ -107,7 +107,7 @@ def artefacts_in(folder: Path) -> Iterator[Artefact]:
     checkpoints.keep(folder / checkpoints.CHECKPOINT, state)
     yield Artefact(folder / checkpoints.CHECKPOINT, lambda path: told(checkpoints.found(path, state)), made_anew=True)
     yield from in_the_cache(folder / "cache")
-    yield from weights_of_a_user(made(folder / "weights"))
+    yield from weights_of_a_user(made(folder / "given"))
 
 
 def in_the_cache(root: Path) -> Iterator[Artefact]:
@@ -120,10 +120,10 @@ def in_the_cache(root: Path) -> Iterator[Artefact]:
 
     graph = root / "graphs" / "a" / "openvino-1"
     pixels = operations.parameter([4, 8, 8, 3], np.float32)
-    openvino._keep(
+    graphs._keep(
         runtime.Model([operations.relu(operations.add(pixels, np.arange(3, dtype=np.float32)))], [pixels]), graph
     )
-    for name in (*openvino.GRAPH_FILES, openvino.DIGESTS_FILE):
+    for name in (*graphs.GRAPH_FILES, graphs.DIGESTS_FILE):
         yield Artefact(graph / name, read_graph, made_anew=True)
 
 
@@ -132,7 +132,7 @@ def read_graph(path: Path) -> Any:
     with tempfile.TemporaryDirectory() as place:
         copy = Path(place) / path.parent.parent.name / path.parent.name
         shutil.copytree(path.parent, copy)
-        return openvino._read(copy) and [step.get_type_name() for step in openvino._read(copy).get_ordered_ops()]
+        return graphs._read(copy) and [step.get_type_name() for step in graphs._read(copy).get_ordered_ops()]
 
 
 def weights_of_a_user(folder: Path) -> Iterator[Artefact]:
