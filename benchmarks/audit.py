@@ -8,8 +8,9 @@ or turned, and the labels of others are flipped. The features are those of the d
 recall of the copies that the audit is sure of, by how they were made, and of the labels that it finds likely wrong; a
 list of what was found and not planted, to be looked at: photos have faults of their own.
 
-Then come outliers: of the photos of each class with so many of other classes among them, which the audit lists, in the
-mean over draws; and which of all photos, in which nothing was planted.
+Then come outliers, by which neighbour's distance counts and by the limit; the first is the audit's own. So many photos
+of other classes are put among those of each: printed is which share of them is found, and in brackets which share of
+the rest is listed with them, in the mean over draws. Of all photos, in which nothing was planted, it is the latter.
 """
 
 import argparse
@@ -30,6 +31,8 @@ from pipeline.photos import manifest
 from pipeline.stats import nearest_neighbours
 
 SPLITS = ("train", "val", "test")
+NEIGHBOURS = (AuditSettings.neighbours, 2 * AuditSettings.neighbours, 3 * AuditSettings.neighbours)
+LIMITS = (outliers.STANDS_OUT, 3.0, 3.5)
 
 
 def encoded(image: Image.Image, kind: str, **options: object) -> bytes:
@@ -138,30 +141,33 @@ def score_ways(pairs: dict[frozenset[str], str], sure: set[frozenset[str]]) -> N
 
 
 def listed(vectors: np.ndarray) -> np.ndarray:
-    """Return which photos the audit lists as outliers."""
+    """Return which photos are above each limit, by each neighbour's distance: (neighbours, limits, photos)."""
     codes = np.zeros(len(vectors), np.int64)
-    return outliers.measure(vectors, codes, neighbours=AuditSettings.neighbours).outlying
+    scores = np.stack([outliers.measure(vectors, codes, neighbours=k).scores for k in NEIGHBOURS])
+    return scores[:, None] > np.array(LIMITS)[:, None]
 
 
 def others(manifest_path: Path, features_path: Path, arguments: argparse.Namespace) -> None:
-    """Print which photos of other classes the audit lists among those of one, and which where there are none."""
+    """Print which share of photos of other classes is listed among those of one, and of these; and where none are."""
     table = manifest.read(manifest_path).distinct(*SPLITS)
     kept = [place for place, path in enumerate(table.paths) if not Path(path).name.startswith("copy-")]
     # What a photo shows is in its name, also where its label was flipped.
     shown = np.array([Path(table.paths[place]).name.partition("~")[0] for place in kept])
     with Features(features_path) as features:
         vectors = nearest_neighbours.unit(features.gather_views(table.digests[kept])[:, 0])
-    print(f"outliers: of {len(vectors):,} photos as they are {listed(vectors).sum()} are listed")
+    names = "".join(f"{f'{k}th, {limit:g}':>16}" for k in NEIGHBOURS for limit in LIMITS)
+    print(f"{'outliers, by neighbour and limit':40}{names}")
+    alone = "".join(f"{f'({share:.4f})':>16}" for share in listed(vectors).mean(axis=2).ravel())
+    print(f"{f'{len(vectors):,} photos as they are':40}{alone}")
     for name in np.unique(shown):
         own, foreign, shares = np.flatnonzero(shown == name), np.flatnonzero(shown != name), []
         for draw in range(arguments.draws):
             chosen = np.random.default_rng([arguments.seed, draw]).choice(foreign, arguments.others, replace=False)
             found = listed(vectors[np.concatenate([own, chosen])])
-            shares.append([found[len(own) :].mean(), found[: len(own)].mean()])
-        planted_ones, rest = np.mean(shares, axis=0)
-        print(
-            f"{arguments.others} others among {len(own):,} of {name}: {planted_ones:.3f} listed, {rest:.4f} of {name}"
-        )
+            shares.append([found[..., len(own) :].mean(axis=2), found[..., : len(own)].mean(axis=2)])
+        both = zip(*np.mean(shares, axis=0).reshape(2, -1), strict=True)
+        cells = "".join(f"{f'{planted_ones:.3f} ({rest:.4f})':>16}" for planted_ones, rest in both)
+        print(f"{f'{arguments.others} others among {len(own):,} of {name}':40}{cells}")
 
 
 def main() -> None:
