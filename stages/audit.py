@@ -10,6 +10,7 @@ from pipeline.photos.remote import Root
 from pipeline.wording import counted
 from stages.console import Stage, progress, say, warn
 from stages.options.of_settings import options, settings_of
+from stages.options.param_types import NONE
 from stages.options.paths import FOLDER, PLACE
 
 FAULTS = {
@@ -20,7 +21,7 @@ FAULTS = {
 
 def _faults(ctx: click.Context, parameter: click.Parameter, text: str) -> tuple[str, ...]:
     """Turn ``leakage,conflicts`` or ``none`` into names of faults."""
-    names = () if text == "none" else tuple(text.split(","))
+    names = () if text in NONE else tuple(text.split(","))
     if not set(names) <= set(FAULTS):
         raise click.BadParameter(f"expected some of {', '.join(FAULTS)}, or none; received {text!r}", ctx, parameter)
     return names

@@ -4,9 +4,11 @@ Lists are written as one text, since params.yaml hands each option one text.
 """
 
 import math
-from typing import Any
+from typing import Any, Final
 
 import click
+
+NONE: Final = ("none", "None")
 
 
 class FloatRange(click.FloatRange):
@@ -48,8 +50,8 @@ def joined(ctx: click.Context, parameter: click.Parameter, values: tuple[tuple[s
 
 
 def widths(ctx: click.Context, parameter: click.Parameter, text: str) -> tuple[int, ...]:
-    """Turn ``256,128`` or ``none`` into a tuple of integers of at least 1."""
-    if text == "none":
+    """Turn ``256,128`` or ``none`` into a tuple of integers of at least 1; null in params.yaml arrives as None."""
+    if text in NONE:
         return ()
     each = text.split(",")
     if not all(width.isdecimal() and int(width) for width in each):
@@ -59,7 +61,7 @@ def widths(ctx: click.Context, parameter: click.Parameter, text: str) -> tuple[i
 
 def names(ctx: click.Context, parameter: click.Parameter, text: str) -> tuple[str, ...]:
     """Turn ``block1_conv2,block4_conv3`` or ``none`` into a tuple of names."""
-    if text == "none":
+    if text in NONE:
         return ()
     each = tuple(name.strip() for name in text.split(","))
     if not all(each):

@@ -2,22 +2,33 @@
 
 import re
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Final
 
 import click
 
-SWITCHES: Final = frozenset({"yes", "no", "on", "off", "y", "n"})  # to DVC these are words, as to YAML 1.2
+# To DVC these are words, as to YAML 1.2; and so are those in quotes.
+SWITCHES: Final = frozenset({"yes", "no", "on", "off", "y", "n", "true", "True", "false", "False", "1", "0"})
 
 
 def without_null(params: Sequence[click.Parameter], args: Sequence[str]) -> list[str]:
-    """Leave out options that are null in params.yaml: DVC spells that None. A text may well be None."""
+    """Leave out options, and sections, that are null in params.yaml: DVC spells that None. A text may well be None."""
     options = _options(params)
+    places = sum(one.nargs for one in params if isinstance(one, click.Argument))
     kept: list[str] = []
+    named = 0  # what is no option, nor the value of one
     for arg in args:
-        if arg == "None" and kept and kept[-1] in options and options[kept[-1]].type is not click.STRING:
+        before = options.get(kept[-1]) if kept else None
+        if arg == "None" and before and before.type is not click.STRING:
             kept.pop()
-        else:
-            kept.append(arg)
+            continue
+        if before and before.is_flag and arg in SWITCHES and not Path(arg).exists():  # it would pass for a name
+            raise click.UsageError(_of_switch(kept[-1], arg))
+        if (before is None or before.is_flag) and not arg.startswith("-"):
+            named += 1
+            if arg == "None" and named > places and all(one.nargs > 0 for one in params):
+                continue
+        kept.append(arg)
     return kept
 
 
@@ -39,10 +50,14 @@ def explained(params: Sequence[click.Parameter], args: Sequence[str], error: str
     for name, option, values in _given(params, args):
         received = " ".join(values)
         if option.is_flag and received == extra[1] and values[0] in SWITCHES:
-            return f"{name}: expected nothing after it, or true or false in params.yaml; received {received}"
+            return _of_switch(name, received)
         if not option.is_flag and " ".join(values[1:]) == extra[1]:
             return f"{name}: expected one value, as {','.join(values)}, in params.yaml, too; received {received}"
     return None
+
+
+def _of_switch(name: str, received: str) -> str:
+    return f"{name}: expected nothing after it, or true or false, unquoted, in params.yaml; received {received}"
 
 
 def _given(params: Sequence[click.Parameter], args: Sequence[str]) -> Iterator[tuple[str, click.Option, Sequence[str]]]:
