@@ -2,7 +2,7 @@
 
 import math
 import unicodedata
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
@@ -49,6 +49,12 @@ def interval(value: float | None, low: float, high: float, places: int = 3, *, s
 def counted(count: int, one: str, many: str | None = None) -> str:
     """Return a count with its noun, as in ``1 copy``; without `many` the plural takes an s."""
     return f"{count:,} {one if count == 1 else many or f'{one}s'}"
+
+
+def epoch(row: Mapping[str, float]) -> str:
+    """Return an epoch's row of a history as a line: ``epoch 2: loss 0.31, accuracy 0.9, …``."""
+    numbers = [f"{name.replace('_', ' ')} {value:.5f}" for name, value in row.items() if name != "epoch"]
+    return f"epoch {row['epoch']:.0f}: {', '.join(numbers)}"
 
 
 def duration(seconds: float) -> str:

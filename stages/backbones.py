@@ -1,17 +1,25 @@
 """List the pretrained bases, or the layers of one."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
+from typing import Final
 
 import click
 
-from pipeline.backbones import layer_table
+from pipeline.backbones import builder, layer_table
 from pipeline.backbones.backbone import Backbone
 from pipeline.backbones.layer_table import LayerRow
-from pipeline.backbones.table import BACKBONES, find
-from pipeline.backbones.weights import find_weights, load, offline_path
+from pipeline.backbones.table import BACKBONES, find, resolve_cut
+from pipeline.backbones.weights import offline_path
 from pipeline.errors import InputError, SettingError
-from stages.console import Stage, show_table
+from pipeline.wording import counted
+from stages.console import Stage, say, show_table
 from stages.options.of_settings import given
+from stages.options.param_types import names
+
+HEADER: Final = (
+    *("index", "layer", "kind", "output", "parameters", "trainable", "frozen", "cut", "multiply-adds", "bytes"),
+)
+OF_ONE: Final = ("size", "alpha", "cut", "freeze", "top")
 
 
 @click.command(cls=Stage)
@@ -20,19 +28,28 @@ from stages.options.of_settings import given
     "--size", type=click.IntRange(min=1), help="Height and width of the base's input, px.  [default: the backbone's]"
 )
 @click.option("--alpha", type=float, default=1.0, show_default=True, help="Width multiplier, where there is one.")
-def backbones(name: str | None, size: int | None, alpha: float) -> None:
-    """List the pretrained bases, or the layers of the base NAME: where it can be cut, and what that costs."""
-    if name is None and (idle := {"size", "alpha"} & given()):
-        raise SettingError(f"`{min(idle)}`: expected with the NAME of a base, received none")
+@click.option("--cut", help="Count the layers up to this cut as frozen, as fine-tuning does.")
+@click.option("--freeze", callback=names, default="none", help="Count these layers as frozen, too, as in A,B.")
+@click.option("--top", is_flag=True, help="Put ImageNet's classifier of 1,000 classes on the base.")
+def backbones(
+    name: str | None, size: int | None, alpha: float, cut: str | None, freeze: tuple[str, ...], top: bool
+) -> None:
+    """List the pretrained bases, or the layers of the base NAME: where it can be cut, what that costs, what trains."""
     if name is None:
-        rows: Iterable[Sequence[str]] = (_summary(backbone) for backbone in BACKBONES.values())
-        header: Sequence[str] = ("backbone", "parameters", "size", "features", "width multipliers", "offline")
-        right = {1, 2, 3}
-    else:
-        rows = _layers(_found(name), size, alpha)
-        header = ("layer", "kind", "output", "parameters", "trainable", "frozen", "cut", "multiply-adds", "bytes")
-        right = {2, 3, 4, 5, 7, 8}
-    show_table(header, list(rows), right=right)
+        if idle := [option for option in OF_ONE if option in given()]:
+            raise SettingError(f"`{idle[0]}`: expected with the NAME of a base, received none")
+        header = ("backbone", "parameters", "size", "features", "width multipliers", "offline")
+        show_table(header, [_summary(backbone) for backbone in BACKBONES.values()], right={1, 2, 3})
+        return
+    backbone = _found(name)
+    base = builder.build(backbone, size=size or backbone.size, alpha=alpha, seed=0, top=top)
+    layer_table.freeze(base, up_to=resolve_cut(backbone, cut) if cut else None, names=freeze)
+    table = layer_table.layer_table(base)
+    words = {layer: word for word, layer in backbone.cuts.items()}
+    show_table(HEADER, [_layer(row, words.get(row.name, "yes")) for row in table], right={0, 3, 4, 5, 6, 8, 9})
+    say()
+    for line in _totals(table):
+        say(line)
 
 
 def _found(name: str) -> Backbone:
@@ -49,21 +66,27 @@ def _summary(backbone: Backbone) -> Sequence[str]:
     return (backbone.name, *numbers, alphas, "yes" if offline else "no")
 
 
-def _layers(backbone: Backbone, size: int | None, alpha: float) -> Iterator[Sequence[str]]:
-    size = size or backbone.size
-    weights = find_weights(backbone, "none", size=size, alpha=alpha, seed=0)
-    table = layer_table.layer_table(load(backbone, size=size, alpha=alpha, weights=weights))
-    words = {layer: word for word, layer in backbone.cuts.items()}
-    for row in table:
-        yield (
-            row.name,
-            row.kind,
-            "x".join(str(side) for side in row.output_shape),
-            f"{row.parameters:,}",
-            str(row.trainable),
-            str(row.frozen),
-            *_cut(row, words.get(row.name, "yes")),
-        )
+def _layer(row: LayerRow, word: str) -> Sequence[str]:
+    return (
+        "" if row.index is None else str(row.index),
+        row.name,
+        row.kind,
+        "x".join(str(side) for side in row.output_shape),
+        f"{row.parameters:,}",
+        str(row.trainable),
+        str(row.frozen),
+        *_cut(row, word),
+    )
+
+
+def _totals(table: Sequence[LayerRow]) -> list[str]:
+    parameters, trained = (sum(getattr(row, name) for row in table) for name in ("parameters", "trained"))
+    arrays, fixed = (sum(getattr(row, name) for row in table) for name in ("trainable", "frozen"))
+    return [
+        f"{counted(len(table), 'layer')}, {counted(parameters, 'parameter')}",
+        f"trainable: {counted(arrays, 'weight array')}, {counted(trained, 'number')}",
+        f"frozen: {counted(fixed, 'weight array')}, {counted(parameters - trained, 'number')}",
+    ]
 
 
 def _cut(row: LayerRow, word: str) -> Sequence[str]:

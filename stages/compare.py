@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from pipeline.evaluation.verdict import Place
 
 PAIRS_PRINTED = 15
+TITLES = ("rank", "", "accuracy", "log loss", "training")
 
 
 @click.command(cls=Stage)
@@ -33,11 +34,11 @@ def compare(out_dirs: tuple[Path, ...], result_dir: Path, **chosen: Any) -> None
     summary = compare.compare(folders, result_dir, settings_of(CompareSettings, chosen))
     told = f"{counted(summary.images, 'test image')}; in brackets 95 % intervals; p is of McNemar's test, mid-p"
     say(told + (f"\n{_corrected(len(summary.pairs))}\n" if len(summary.pairs) > 1 else "\n"))
-    rows = [_row(place) for place in summary.ranking]
-    show_table(("rank", "", "accuracy", "log loss", "training"), rows, right={0, 4})
+    rows = [row(place) for place in summary.ranking]
+    show_table(TITLES, rows, right={0, 4})
     say()
     for pair in summary.pairs[:PAIRS_PRINTED]:
-        say(f"{pair.first} over {pair.second}: {verdict.difference(pair)}, {_outcome(pair.better)}")
+        say(f"{pair.first} over {pair.second}: {verdict.difference(pair)}, {outcome(pair.better)}")
     if len(summary.pairs) > PAIRS_PRINTED:
         say(f"({PAIRS_PRINTED} of {len(summary.pairs):,} pairs; all are in {result_dir / compare.COMPARISON})")
     say()
@@ -53,13 +54,15 @@ def _corrected(pairs: int) -> str:
     return f"Of {pairs:,} pairs some differ by chance: their p-values and intervals are corrected for that, after Holm."
 
 
-def _outcome(better: str) -> str:
+def outcome(better: str) -> str:
+    """Say which of a pair is better."""
     from pipeline.evaluation.verdict import NO_DIFFERENCE
 
     return better if better == NO_DIFFERENCE else f"{better} is better"
 
 
-def _row(place: "Place") -> tuple[str, ...]:
+def row(place: "Place") -> tuple[str, ...]:
+    """Return a model's place in the ranking as cells under `TITLES`."""
     accuracy = interval(place.accuracy, place.accuracy_low, place.accuracy_high)
     loss = interval(place.log_loss, place.log_loss_low, place.log_loss_high)
     cost = "" if place.seconds is None else f"{place.seconds:,.1f} s"

@@ -7,7 +7,7 @@ import click
 
 from pipeline.models.finetuning.settings import FinetuneSettings
 from pipeline.photos.remote import Root
-from pipeline.wording import counted
+from pipeline.wording import counted, epoch
 from stages.console import Stage, progress, say, show_table, tell, warn
 from stages.options.of_settings import options, settings_of
 from stages.options.paths import FILE, FOLDER, PLACE
@@ -44,7 +44,7 @@ def finetune(
     settings = settings_of(FinetuneSettings, chosen)
     with progress("images") as extracting, progress("batches") as training:
         callbacks = finetune.Callbacks(
-            extracting=extracting, progress=training, told=lambda row: tell(_epoch(row)), report_path=report
+            extracting=extracting, progress=training, told=lambda row: tell(epoch(row)), report_path=report
         )
         summary = finetune.finetune(images, manifest, features, head_dir, model_dir, settings, callbacks)
     for warning in summary.warnings:
@@ -52,11 +52,6 @@ def finetune(
     if summary.history:
         _show_layers(summary)
     say(f"{_outcome(summary)} -> {model_dir}")
-
-
-def _epoch(row: dict[str, float]) -> str:
-    numbers = [f"{name.replace('_', ' ')} {value:.5f}" for name, value in row.items() if name != "epoch"]
-    return f"epoch {row['epoch']:.0f}: {', '.join(numbers)}"
 
 
 def _show_layers(summary: "FinetuneResult") -> None:

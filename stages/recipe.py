@@ -7,6 +7,7 @@ own bytes lie in ``.dvc/tmp``. They come back however the run ends.
 import contextlib
 import difflib
 import importlib.util
+import itertools
 import json
 import os
 import signal
@@ -21,10 +22,14 @@ import click
 import yaml
 
 from pipeline.errors import ArtefactError, InputError
-from stages.console import Stage, say
+from stages.compare import TITLES, outcome, row
+from stages.console import Stage, say, show_table
 from stages.options.edited_params import HEADS, PARAMS, Options, edited
 
 FOLDER: Final = "recipes"
+COMPARISON: Final = "data/comparison/comparison.json"
+MODEL: Final = "model"
+CURVE: Final = "data/evaluation/model/plots/learning_curves.png"
 KEPT: Final = ".dvc/tmp/params.yaml"  # the user's own while a recipe runs
 STOPS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -39,12 +44,15 @@ class Recipe:
         The file's name without its ending.
     sentence : str
         What it is, from the file's first line.
+    about : str
+        Where it comes from, what to expect and how long it takes, from the lines of comment below that.
     sections : dict of str to dict
         Options by section of params.yaml, a section of each head as ``train.dense``. Each stands for its whole section.
     """
 
     name: str
     sentence: str
+    about: str
     sections: dict[str, Options]
 
 
@@ -81,13 +89,15 @@ def recipe(ctx: click.Context, name: str | None, listed: bool, weights: str | No
     if importlib.util.find_spec("dvc") is None:
         raise InputError(f"{sys.executable}: expected DVC in this environment, received none: pip install dvc")
     text = edited(root / PARAMS, chosen.sections, [*_weights(weights, root), *changes])
-    say(f"{chosen.name}: {chosen.sentence}")
+    say(f"{chosen.name}: {chosen.sentence}\n{chosen.about}")
     status = _run(root, text, (["repro"], ["exp", "save", "--message", f"recipe {chosen.name}"]))
     which = "of this recipe" if status == 0 else "partly of this recipe, which did not come to its end"
     say(
         f"{PARAMS} is yours again. What is in data/ is {which}: `dvc repro` brings back the results of {PARAMS}; those "
         "that were there before come from DVC's cache."
     )
+    if status == 0:
+        _show_results(root, str(chosen.sections.get("finetune", {}).get("head")))
     ctx.exit(status)
 
 
@@ -113,9 +123,10 @@ def find(root: Path, name: str) -> Recipe:
         raise InputError(f"recipe: expected one of {len(known)} names, received {name!r}{hint}")
     path = root / FOLDER / f"{name}.yaml"
     document = _mapping(path)
-    first = path.read_text(encoding="utf-8").partition("\n")[0]
+    first, *others = path.read_text(encoding="utf-8").splitlines() or [""]
     if not first.startswith("# "):
         raise ArtefactError(f"{path}: expected a first line that says what it is, as '# …', received {first!r}")
+    about = [line.removeprefix("#").strip() for line in itertools.takewhile(lambda line: line.startswith("#"), others)]
     sections: dict[str, Options] = {}
     for section, options in document.items():
         _require_options(path, section, options)
@@ -125,7 +136,28 @@ def find(root: Path, name: str) -> Recipe:
             sections[section] = options
     for section, options in sections.items():
         _require_options(path, section, options)
-    return Recipe(name, first.removeprefix("# "), sections)
+    return Recipe(name, first.removeprefix("# "), "\n".join(about), sections)
+
+
+def _show_results(root: Path, head: str) -> None:
+    """Print the head beside the model, the verdict, and where the curve of both is, as DVC's stages left them."""
+    from pipeline.evaluation import compare, verdict
+    from pipeline.evaluation.verdict import Pair, Place
+
+    if not (root / COMPARISON).is_file():  # of a project with other stages
+        return
+    found = compare.COMPARED.read(root / COMPARISON)
+    places = [Place(**place) for place in found["ranking"] if place["name"] in (head, MODEL)]
+    show_table(TITLES, [row(place) for place in places], right={0, 4})
+    for pair in (Pair(**pair) for pair in found["pairs"]):
+        if {pair.first, pair.second} == {head, MODEL}:
+            say(f"{pair.first} over {pair.second}: {verdict.difference(pair)}, {outcome(pair.better)}")
+    for sentence in found["fine_tuning"] or [found["verdict"]]:
+        say(f"Verdict: {sentence}")
+    if found["joined"].get(MODEL) == head:
+        say(f"{MODEL} is {head}, joined to its base, and judged once.")
+    if (root / CURVE).is_file():
+        say(f"loss and accuracy over all epochs -> {CURVE}")
 
 
 def require_git(root: Path) -> None:

@@ -13,8 +13,8 @@ from pipeline.heads.settings import TrainSettings
 from pipeline.heads.train import TrainResult
 from pipeline.photos.splits import FEWEST_VAL
 from pipeline.stats.intervals import proportion
-from pipeline.wording import counted
-from stages.console import Stage, progress, say, warn
+from pipeline.wording import counted, epoch
+from stages.console import Stage, progress, say, tell, warn
 from stages.options.of_settings import given, options, settings_of
 from stages.options.paths import FILE, FOLDER
 
@@ -32,7 +32,7 @@ def train(manifest: Path, features: Path, head_dir: Path, report: Path | None, *
     settings = settings_of(TrainSettings, chosen)
     started = time.monotonic()
     with progress("fits and epochs" if settings.search else "epochs") as advance:
-        summary = train.train(manifest, features, head_dir, settings, given=given(), progress=advance)
+        summary = train.train(manifest, features, head_dir, settings, given=given(), progress=advance, told=_told)
     if report:
         cost = training_time.Cost(stage="train", seconds=round(time.monotonic() - started, 3))
         training_time.write(report, cost, **_calibration(summary))
@@ -48,6 +48,10 @@ def train(manifest: Path, features: Path, head_dir: Path, report: Path | None, *
     if summary.calibrated:
         scores += f", temperature {summary.calibrated['temperature']:.3f}"
     say(f"{settings.head}: {summary.n_parameters:,} parameters, {scores} -> {head_dir}")
+
+
+def _told(row: dict[str, float]) -> None:
+    tell(epoch(row))
 
 
 def _calibration(summary: TrainResult) -> dict[str, float]:

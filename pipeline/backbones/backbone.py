@@ -66,8 +66,8 @@ class Backbone:
             size=size if size in self.sizes else self.size,
         )
 
-    def build(self, *, size: int, alpha: float, weights: str | None) -> Any:
-        """Call the builder: the base without classifier and pooling.
+    def build(self, *, size: int, alpha: float, weights: str | None, top: bool = False) -> Any:
+        """Call the builder: the base, with ImageNet's classifier of 1,000 classes and its pooling only if `top`.
 
         Parameters
         ----------
@@ -77,14 +77,15 @@ class Backbone:
             Width multiplier; ignored by a builder that has none.
         weights : {'imagenet', None}
             ``imagenet`` lets Keras fetch its file; None gives random weights.
+        top : bool
 
         Returns
         -------
         keras.Model
-            From (B, size, size, 3), preprocessed, to (B, H, W, C).
+            From (B, size, size, 3), preprocessed, to (B, H, W, C), or (B, 1000) if `top`.
         """
         options = {"alpha": alpha} if self.alphas else {}
-        return _function(self.builder)(include_top=False, weights=weights, input_shape=(size, size, 3), **options)
+        return _function(self.builder)(include_top=top, weights=weights, input_shape=(size, size, 3), **options)
 
 
 def _function(name: str) -> Any:

@@ -7,10 +7,10 @@ from typing import Any
 
 from pipeline.backbones import layer_graph
 from pipeline.backbones.backbone import Backbone
-from pipeline.errors import InputError
+from pipeline.errors import CutError, InputError
 
 
-def build(backbone: Backbone, *, size: int, alpha: float, seed: int) -> Any:
+def build(backbone: Backbone, *, size: int, alpha: float, seed: int, top: bool = False) -> Any:
     """Build a base with random weights.
 
     Parameters
@@ -22,12 +22,14 @@ def build(backbone: Backbone, *, size: int, alpha: float, seed: int) -> Any:
         Width multiplier; 1 for a backbone that has none.
     seed : int
         Of the random weights.
+    top : bool
+        Whether ImageNet's classifier stands on it.
 
     Returns
     -------
     keras.Model
-        From (B, size, size, 3), preprocessed, to (B, H, W, C). The same arguments give the same names and the same
-        weights.
+        From (B, size, size, 3), preprocessed, to (B, H, W, C), or (B, 1000) if `top`. The same arguments give the
+        same names and the same weights.
 
     Raises
     ------
@@ -40,13 +42,30 @@ def build(backbone: Backbone, *, size: int, alpha: float, seed: int) -> Any:
     state = random.getstate()
     random.seed(seed)
     try:
-        base = backbone.build(size=size, alpha=alpha, weights=None)
+        base = backbone.build(size=size, alpha=alpha, weights=None, top=top)
     except ValueError as error:
         raise InputError(f"{backbone.name}: cannot be built at size={size}, alpha={alpha:g}: {_line(error)}") from error
     finally:
         random.setstate(state)
     name_layers(base)
     return base
+
+
+def layer_at(backbone: Backbone, index: int) -> str:
+    """Return the name of the layer at a place of Keras' ``base.layers``, from 0; of a nested model its last one's.
+
+    Raises
+    ------
+    CutError
+        The base has no layer there.
+    """
+    layers = build(backbone, size=backbone.size, alpha=1.0, seed=0).layers
+    if index >= len(layers):
+        raise CutError.of("cut", f"an index from 0 to {len(layers) - 1}, as `hs.backbones` lists them", index)
+    layer = layers[index]
+    while layer_graph.is_nested(layer):
+        layer = layer_graph.functional(layer).layers[-1]
+    return str(layer.name)
 
 
 def check_alpha(backbone: Backbone, alpha: float) -> None:

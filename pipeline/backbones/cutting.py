@@ -1,5 +1,6 @@
 """Cut a base at a layer, and make the trunk: from pixels to the pooled activations at the cut."""
 
+import difflib
 from collections.abc import Sequence
 from typing import Any, Literal, get_args
 
@@ -8,7 +9,7 @@ from numpy.typing import NDArray
 
 from pipeline.backbones import layer_graph
 from pipeline.backbones.backbone import Backbone
-from pipeline.errors import CutError
+from pipeline.errors import CutError, InputError
 
 Pooling = Literal["avg", "max", "grid2", "grid3", "flatten", "none"]
 POOLINGS: tuple[str, ...] = get_args(Pooling)
@@ -104,14 +105,23 @@ def _features(backbone: Backbone, base: Any, cuts: Sequence[tuple[str, str]]) ->
     """Return the tensors of a new graph: the pixels, and the features at each (cut, pooling)."""
     from keras import Input, ops
 
-    layers = {cut: _checked(base, backbone.cuts.get(cut, cut)) for cut in dict.fromkeys(cut for cut, _ in cuts)}
+    layers = {cut: checked_cut(base, backbone.cuts.get(cut, cut)) for cut in dict.fromkeys(cut for cut, _ in cuts)}
     pixels = Input(base.input.shape[1:], dtype="uint8", name="pixels")
     maps = _maps(base, list(dict.fromkeys(layers.values())), backbone.preprocess(ops.cast(pixels, "float32")))
     return pixels, [ops.cast(_pool(maps[layers[cut]], pooling), "float32") for cut, pooling in cuts]
 
 
-def _checked(base: Any, cut: str) -> str:
-    """Return `cut` if the base can be cut there."""
+def require_layers(field: str, names: Sequence[str], known: Sequence[str], what: str) -> None:
+    """Raise InputError, naming the nearest, unless all names are among those that are known."""
+    for name in names:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=NEAREST, cutoff=0.4)
+            hint = f"; did you mean {' or '.join(near)}?" if near else ""
+            raise InputError.of(field, f"{what}, of which there are {len(known)}", f"{name!r}{hint}")
+
+
+def checked_cut(base: Any, cut: str) -> str:
+    """Return `cut` if the base can be cut there; CutError, naming the nearest cuts, if not."""
     points = cut_points(base)
     if cut in points:
         return cut

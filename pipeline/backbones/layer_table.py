@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pipeline.backbones import layer_graph
-from pipeline.backbones.cutting import cut_points
+from pipeline.backbones.cutting import checked_cut, cut_points, require_layers
 
 BYTES = 4  # of one float32
 FEWEST_RUNGS = 8
@@ -18,12 +18,14 @@ class LayerRow:
 
     Attributes
     ----------
+    index : int or None
+        Its place in Keras' ``base.layers``, from 0; None inside a nested model.
     name, kind : str
         The layer's name and its class.
     output_shape : tuple of (int or None)
         Without the batch; empty if there are several outputs.
-    parameters : int
-        Numbers in its weights.
+    parameters, trained : int
+        Numbers in its weights, and how many of them training changes.
     trainable, frozen : int
         Weight arrays that training changes, and that it does not. Moving statistics never train.
     can_cut : bool
@@ -38,10 +40,12 @@ class LayerRow:
         Of the activations of one image, float32 and not pooled.
     """
 
+    index: int | None
     name: str
     kind: str
     output_shape: tuple[int | None, ...]
     parameters: int
+    trained: int
     trainable: int
     frozen: int
     can_cut: bool
@@ -59,21 +63,24 @@ def layer_table(base: Any) -> list[LayerRow]:
         A functional model with one input of known size and one output.
     """
     cuts = set(cut_points(base))
+    index = {layer.name: place for place, layer in enumerate(base.layers)}
     rows: list[LayerRow] = []
     below = 0
     for step in layer_graph.steps(base):
         weights = getattr(step.operation, "weights", [])
-        trainable = len(getattr(step.operation, "trainable_weights", []))
+        trained = getattr(step.operation, "trainable_weights", [])
         here = _multiply_adds(step)
         below += here
         rows.append(
             LayerRow(
+                index=index.get(step.name),
                 name=step.name,
                 kind=type(step.operation).__name__,
                 output_shape=step.shape[1:],
                 parameters=sum(math.prod(weight.shape) for weight in weights),
-                trainable=trainable,
-                frozen=len(weights) - trainable,
+                trained=sum(math.prod(weight.shape) for weight in trained),
+                trainable=len(trained),
+                frozen=len(weights) - len(trained),
                 can_cut=step.name in cuts,
                 multiply_adds=here,
                 multiply_adds_below=below,
@@ -81,6 +88,33 @@ def layer_table(base: Any) -> list[LayerRow]:
             )
         )
     return rows
+
+
+def freeze(base: Any, *, up_to: str | None, names: Sequence[str]) -> None:
+    """Let training change neither the layers up to a cut nor those of some names, as fine-tuning does.
+
+    Parameters
+    ----------
+    base : keras.Model
+    up_to : str or None
+        The layer at which the network is cut, itself included; None freezes none of them.
+    names : sequence of str
+        Layers with weights.
+
+    Raises
+    ------
+    CutError
+        The network cannot be cut there.
+    InputError
+        There is no such layer with weights; the message names the nearest.
+    """
+    steps = layer_graph.steps(base)
+    weighted = [step.name for step in steps if getattr(step.operation, "weights", [])]
+    require_layers("freeze", names, weighted, "layers with weights")
+    below = 0 if up_to is None else 1 + [step.name for step in steps].index(checked_cut(base, up_to))
+    for place, step in enumerate(steps):
+        if step.name in names or place < below:
+            step.operation.trainable = False
 
 
 def rungs(table: Sequence[LayerRow], *, blocks: Iterable[str], most: int) -> list[LayerRow]:

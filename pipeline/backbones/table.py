@@ -8,7 +8,7 @@ import difflib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pipeline.backbones import block_ends, efficientnet_lite
+from pipeline.backbones import block_ends, builder, efficientnet_lite
 from pipeline.backbones.backbone import IMAGE, Backbone
 from pipeline.errors import CutError, InputError
 
@@ -29,7 +29,9 @@ def find(name: str) -> Backbone:
 
 
 def resolve_cut(backbone: Backbone, cut: str) -> str:
-    """Return the layer that a portable word means for this backbone; any other name is returned unchanged.
+    """Return the layer that a portable word or an index means for this backbone; any other name is returned unchanged.
+
+    To know the layer at an index, as in ``100``, the network is built.
 
     Whether the network can be cut at that layer is known once it is built: `pipeline.backbones.cutting.trunk` refuses
     what it cannot do.
@@ -37,10 +39,12 @@ def resolve_cut(backbone: Backbone, cut: str) -> str:
     Raises
     ------
     CutError
-        If it is a word such as ``block-9`` that this backbone's table does not list.
+        If it is a word such as ``block-9`` that this backbone's table does not list, or an index beyond its layers.
     """
     if cut.startswith("block-") and cut not in backbone.cuts:
         raise CutError.of("cut", f"one of {', '.join(backbone.cuts)} or a layer's name", repr(cut))
+    if cut.isdecimal():
+        return builder.layer_at(backbone, int(cut))
     return backbone.cuts.get(cut, cut)
 
 

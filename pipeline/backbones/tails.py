@@ -7,7 +7,7 @@ import numpy as np
 
 from pipeline.backbones import layer_graph
 from pipeline.backbones.backbone import IMAGE, Backbone
-from pipeline.backbones.cutting import _checked, _pool, trunk
+from pipeline.backbones.cutting import _pool, checked_cut, trunk
 from pipeline.errors import CutError
 
 
@@ -42,7 +42,7 @@ def tail(backbone: Backbone, base: Any, *, cut: str) -> Any:
 
     layer = backbone.cuts.get(cut, cut)
     if layer != IMAGE:  # in a trunk it lies inside, where it is no step of its own
-        _checked(base, layer)
+        checked_cut(base, layer)
     shape, dtype = _entering(base, layer)
     inputs = Input(shape[1:], dtype=dtype, name="activations")
     return Model(inputs, _replayed(base, {}, layer, inputs), name=f"{backbone.name}_tail")

@@ -10,7 +10,7 @@ What `evaluate` leaves in its folder::
     confusion.csv           an image a row, actual and predicted: for `dvc plots` with the template `confusion`
     reliability.csv         a bin a row: how sure the probabilities are, and how often they are right; before
                             calibration (temperature 1) and after
-    learning_curves.csv     an epoch a row; none for a head that has no epochs
+    learning_curves.csv     an epoch a row, of the head and of fine-tuning, and which is kept
     plots/                  classes.png  confusion_matrix.png  reliability.png, and learning_curves.png and mistakes.png
                             where there are any
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from pipeline.errors import ImageError
 from pipeline.evaluation import predictions_file
-from pipeline.heads.store import HISTORY_COLUMNS
+from pipeline.models import training_history
 from pipeline.photos import decode
 from pipeline.photos.manifest import Manifest
 from pipeline.photos.remote import Root
@@ -74,9 +74,14 @@ class Evaluated:
 
 
 def write(
-    out_dir: Path, found: Evaluated, summary: EvaluateResult, *, history: Sequence[dict[str, float]], images_root: Root
+    out_dir: Path,
+    found: Evaluated,
+    summary: EvaluateResult,
+    *,
+    history: Sequence[training_history.Row],
+    images_root: Root,
 ) -> None:
-    """Write all files of an evaluation, and their digests; `history` has a row an epoch of training."""
+    """Write all files of an evaluation, and their digests; `history` is as in `pipeline.models.training_history`."""
     _write_tables(out_dir, found, summary)
     _write_reliability(out_dir, found, summary)
     _draw(out_dir, found, summary.metrics, images_root)
@@ -140,9 +145,10 @@ def _write_reliability(out_dir: Path, found: Evaluated, summary: EvaluateResult)
     evaluation.reliability(panels, out_dir / PLOTS / "reliability.png", title)
 
 
-def _write_learning_curves(out_dir: Path, history: list[dict[str, float]]) -> None:
-    columns = list(history[0]) if history else HISTORY_COLUMNS[-1]
-    publish_csv(out_dir / CURVES, columns, [list(row.values()) for row in history])
+def _write_learning_curves(out_dir: Path, history: list[training_history.Row]) -> None:
+    known = [column for column in training_history.COLUMNS if any(column in row for row in history)]
+    columns = known or training_history.COLUMNS
+    publish_csv(out_dir / CURVES, columns, [[row.get(column, "") for column in columns] for row in history])
     training_curves.learning_curves(history, out_dir / PLOTS / "learning_curves.png")
 
 

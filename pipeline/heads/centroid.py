@@ -12,7 +12,7 @@ from pipeline.heads.parameter_checks import require_choice
 from pipeline.heads.selection.cross_validation import FittedSeparately
 from pipeline.heads.settings import ClassWeight
 from pipeline.heads.standardise import Standardised, Table, check_labelled, count_classes, learn_scale
-from pipeline.types import Codes, Floats, Progress
+from pipeline.types import Codes, Floats, Progress, Told
 
 
 @dataclass(kw_only=True, eq=False)
@@ -47,14 +47,21 @@ class CentroidHead(FittedSeparately, AffineHead):
         """Raise InputError for a parameter that is out of its range."""
         require_choice("class_weight", self.class_weight, (None, "balanced"))
 
-    def fit(self, X: Table, y: Codes, validation: tuple[Table, Codes] | None, progress: Progress | None = None) -> Self:
+    def fit(
+        self,
+        X: Table,
+        y: Codes,
+        validation: tuple[Table, Codes] | None,
+        progress: Progress | None = None,
+        told: Told | None = None,
+    ) -> Self:
         """Learn means, scales, the means of the classes and the factor.
 
         Parameters
         ----------
         X : Table of shape (n, d), floating
         y : ndarray of shape (n,), codes from 0 to K - 1
-        validation, progress
+        validation, progress, told
             Not used.
 
         Raises

@@ -9,12 +9,14 @@ from typing import Any, Final, Literal, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline import setting
 from pipeline.errors import InputError
+from pipeline.heads import dense_network
 from pipeline.heads.activations import ACTIVATIONS
 from pipeline.heads.dense_layers import Stack
 from pipeline.heads.parameter_checks import require_choice, require_number, require_whole
 from pipeline.heads.selection.cross_validation import Fold
-from pipeline.heads.settings import ClassWeight
+from pipeline.heads.settings import ClassWeight, PlateauSettings
 from pipeline.heads.solvers import dense_training
 from pipeline.heads.standardise import (
     Candidates,
@@ -28,7 +30,7 @@ from pipeline.heads.standardise import (
     standardise,
     take,
 )
-from pipeline.types import Codes, Floats, Progress
+from pipeline.types import Codes, Floats, Progress, Told
 
 OPTIMIZERS: Final = ("adam", "rmsprop", "sgd")
 STANDARDIZE: Final = ("standard", "none")
@@ -60,6 +62,8 @@ class DenseHead:
         Stop after so many epochs without a lower validation loss, and go back to the weights of the lowest. 0 is off.
     class_weight : "balanced" or None
         Whether rare classes weigh more in the loss, that on the validation rows included; accuracies are not weighted.
+    plateau : PlateauSettings
+        Where the learning rate falls.
     standardize : "standard" or "none"
         Whether columns are brought to mean 0 and deviation 1, as learned on the training rows.
     seed : int
@@ -90,6 +94,7 @@ class DenseHead:
     class_weight: ClassWeight | None
     standardize: Literal["standard", "none"]
     seed: int
+    plateau: PlateauSettings = field(default_factory=PlateauSettings)
     arrays_: dict[str, NDArray[Any]] = field(init=False, repr=False)
     history_: list[dict[str, float]] = field(init=False, repr=False)
     warnings_: list[str] = field(init=False, repr=False)
@@ -109,6 +114,7 @@ class DenseHead:
         require_whole("batch_size", self.batch_size, least=1)
         require_whole("epochs", self.epochs, least=1)
         require_whole("patience", self.patience, least=0)
+        setting.check(self.plateau)
         require_choice("class_weight", self.class_weight, (None, "balanced"))
         require_choice("standardize", self.standardize, STANDARDIZE)
         require_whole("seed", self.seed, least=0)
@@ -122,7 +128,14 @@ class DenseHead:
             slots[f"bias_{i}_"] = Slot((above,), "float32", trainable=True)
         return slots
 
-    def fit(self, X: Table, y: Codes, validation: tuple[Table, Codes] | None, progress: Progress | None = None) -> Self:
+    def fit(
+        self,
+        X: Table,
+        y: Codes,
+        validation: tuple[Table, Codes] | None,
+        progress: Progress | None = None,
+        told: Told | None = None,
+    ) -> Self:
         """Train for `epochs`, or until the validation loss has not fallen for `patience` of them.
 
         Parameters
@@ -133,6 +146,8 @@ class DenseHead:
             Rows that are judged after each epoch and never trained on.
         progress : callable or None
             Called with (epochs done, `epochs`).
+        told : callable or None
+            Called with each row of the history.
 
         Raises
         ------
@@ -140,7 +155,7 @@ class DenseHead:
             A parameter, the rows or the codes are not as expected; early stopping has nothing to watch; the loss
             became infinite or NaN.
         """
-        (learned,) = dense_training.train([self], X, y, validation, progress)
+        (learned,) = dense_training.train([self], X, y, validation, progress, told=told)
         if learned.diverged:
             raise InputError(learned.diverged)
         self.arrays_, self.history_, self.warnings_ = learned.arrays(), learned.history, []
@@ -261,36 +276,5 @@ class DenseHead:
         )
 
     def network(self, n_features: int, n_classes: int) -> Any:
-        """Build and compile the Keras model: standardised features (n, d) float32 to logits (n, 1 or K)."""
-        import keras
-
-        widths = (*self.hidden, outputs(n_classes))
-        # Keras' global seed would let what the process did before change the result: each layer gets its own seeds.
-        seeds = np.random.SeedSequence(self.seed).generate_state(2 * len(widths)).tolist()
-        layers: list[Any] = [keras.Input((n_features,))]
-        for i, width in enumerate(widths):
-            last = i == len(self.hidden)
-            if self.dropout and (i > 0 or last):
-                layers.append(keras.layers.Dropout(self.dropout, seed=seeds[2 * i], dtype="float32"))
-            layers.append(
-                keras.layers.Dense(
-                    width,
-                    activation=None if last else self.activation,
-                    kernel_initializer=keras.initializers.GlorotUniform(seed=seeds[2 * i + 1]),
-                    kernel_regularizer=keras.regularizers.L1L2(l1=self.l1, l2=self.l2),
-                    dtype="float32",
-                )
-            )
-        network = keras.Sequential(layers)
-        optimizers = {"adam": keras.optimizers.Adam, "rmsprop": keras.optimizers.RMSprop, "sgd": keras.optimizers.SGD}
-        if n_classes == 2:
-            loss = keras.losses.BinaryCrossentropy(from_logits=True)
-            accuracy = keras.metrics.BinaryAccuracy(name="accuracy", threshold=0.0)
-        else:
-            loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-            accuracy = keras.metrics.SparseCategoricalAccuracy(name="accuracy")
-        # Compiling with XLA would take longer than the training of so small a network.
-        network.compile(
-            optimizers[self.optimizer](learning_rate=self.learning_rate), loss, metrics=[accuracy], jit_compile=False
-        )
-        return network
+        """Build and compile the Keras model; see `dense_network.build`."""
+        return dense_network.build(self, n_features, n_classes)

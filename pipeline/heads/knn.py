@@ -22,7 +22,7 @@ from pipeline.heads.standardise import (
     learn_scale,
     standardise,
 )
-from pipeline.types import Codes, Floats, Progress
+from pipeline.types import Codes, Floats, Progress, Told
 
 METRICS: Final = ("cosine", "euclidean")
 SEARCHED_NEIGHBOURS: Final = (50, 20, 10, 5, 3, 1)
@@ -77,14 +77,21 @@ class KnnHead(FittedSeparately):
             "votes_": Slot((n_classes,), "float64", trainable=False),
         }
 
-    def fit(self, X: Table, y: Codes, validation: tuple[Table, Codes] | None, progress: Progress | None = None) -> Self:
+    def fit(
+        self,
+        X: Table,
+        y: Codes,
+        validation: tuple[Table, Codes] | None,
+        progress: Progress | None = None,
+        told: Told | None = None,
+    ) -> Self:
         """Keep the rows, and learn means and scales.
 
         Parameters
         ----------
         X : ndarray of shape (n, d), floating
         y : ndarray of shape (n,), codes from 0 to K - 1
-        validation, progress
+        validation, progress, told
             Not used.
 
         Raises

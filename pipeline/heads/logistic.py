@@ -25,7 +25,7 @@ from pipeline.heads.standardise import (
     outputs,
     standardise,
 )
-from pipeline.types import Codes, Floats, Progress
+from pipeline.types import Codes, Floats, Progress, Told
 
 SEARCHED_C: Final = tuple(float(f"{C:.3g}") for C in np.logspace(-5, 2, 22))
 SPECTRUM_ROWS: Final = 4096
@@ -89,14 +89,21 @@ class LogisticHead(AffineHead, FittedSeparately):
         require_whole("max_iter", self.max_iter, least=1)
         require_whole("seed", self.seed, least=0)
 
-    def fit(self, X: Table, y: Codes, validation: tuple[Table, Codes] | None, progress: Progress | None = None) -> Self:
+    def fit(
+        self,
+        X: Table,
+        y: Codes,
+        validation: tuple[Table, Codes] | None,
+        progress: Progress | None = None,
+        told: Told | None = None,
+    ) -> Self:
         """Learn means, scales, coefficients and intercepts.
 
         Parameters
         ----------
         X : Table of shape (n, d), floating
         y : ndarray of shape (n,), codes from 0 to K - 1
-        validation, progress
+        validation, progress, told
             Not used: the problem is convex and the solver runs to its optimum.
 
         Raises

@@ -1,7 +1,7 @@
 """The table of heads: a new head is one class, one row of `HEADS` and its options."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import fields
+from dataclasses import asdict, fields
 from typing import Any, Final, Protocol, Self
 
 import numpy as np
@@ -14,8 +14,9 @@ from pipeline.heads.knn import KnnHead
 from pipeline.heads.logistic import LogisticHead
 from pipeline.heads.ridge import RidgeHead
 from pipeline.heads.selection.cross_validation import Fold
+from pipeline.heads.settings import PlateauSettings
 from pipeline.heads.standardise import Candidates, Rows, Slot, Table, blocks
-from pipeline.types import Codes, Floats, Progress
+from pipeline.types import Codes, Floats, Progress, Told
 
 
 class Head(Protocol):
@@ -31,7 +32,14 @@ class Head(Protocol):
     def layout(self, n_features: int, n_classes: int) -> dict[str, Slot]:
         """Return name, shape and dtype of each of `arrays_` after a fit, and whether it is trained."""
 
-    def fit(self, X: Table, y: Codes, validation: tuple[Table, Codes] | None, progress: Progress | None = None) -> Self:
+    def fit(
+        self,
+        X: Table,
+        y: Codes,
+        validation: tuple[Table, Codes] | None,
+        progress: Progress | None = None,
+        told: Told | None = None,
+    ) -> Self:
         """Learn from rows (n, d) and codes (n,)."""
 
     def predict_proba(self, X: Rows) -> Floats:
@@ -57,6 +65,7 @@ class Head(Protocol):
         """Return for each fold a fitted head for each candidate, itself with some parameters replaced."""
 
 
+PLATEAU: Final = "plateau"  # the parameter that is a group of settings
 HEADS: Final[Mapping[str, type[LogisticHead | DenseHead | RidgeHead | CentroidHead | KnnHead]]] = {
     "logistic": LogisticHead,
     "dense": DenseHead,
@@ -74,6 +83,27 @@ def name_of(head: Head) -> str:
 def parameters_of(name: str) -> list[str]:
     """Return the names of the parameters that a kind of head takes, in the order of its class."""
     return [field.name for field in fields(HEADS[name]) if field.init]
+
+
+def described(head: Head) -> dict[str, Any]:
+    """Return the parameters of a head as JSON; those of a plateau only where one is watched for."""
+    found = {parameter: getattr(head, parameter) for parameter in parameters_of(name_of(head))}
+    plateau = found.pop(PLATEAU, PlateauSettings())
+    return found if plateau == PlateauSettings() else found | {PLATEAU: asdict(plateau)}
+
+
+def unfitted(name: str, params: Mapping[str, Any]) -> Head | None:
+    """Return the head whose parameters `described` returned, as JSON keeps them; None if they are those of none."""
+    expected = parameters_of(name)
+    given: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in params.items()}
+    plateau = given.pop(PLATEAU, {})
+    if given.keys() != {*expected} - {PLATEAU} or not isinstance(plateau, dict):
+        return None
+    if plateau:
+        if PLATEAU not in expected or plateau.keys() != asdict(PlateauSettings()).keys():
+            return None
+        given[PLATEAU] = PlateauSettings(**plateau)
+    return HEADS[name](**given)
 
 
 def copied(head: Head) -> Head:

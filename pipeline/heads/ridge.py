@@ -24,7 +24,7 @@ from pipeline.heads.standardise import (
     outputs,
     take,
 )
-from pipeline.types import Codes, Floats, Progress
+from pipeline.types import Codes, Floats, Progress, Told
 
 SEARCHED_ALPHA: Final = tuple(float(f"{alpha:.3g}") for alpha in np.logspace(6, -1, 22))
 FACTOR_ROWS: Final = 2**16
@@ -69,14 +69,21 @@ class RidgeHead(AffineHead):
         require_number("alpha", self.alpha, least=0.0, open_ended=True)
         require_choice("class_weight", self.class_weight, (None, "balanced"))
 
-    def fit(self, X: Table, y: Codes, validation: tuple[Table, Codes] | None, progress: Progress | None = None) -> Self:
+    def fit(
+        self,
+        X: Table,
+        y: Codes,
+        validation: tuple[Table, Codes] | None,
+        progress: Progress | None = None,
+        told: Told | None = None,
+    ) -> Self:
         """Learn means, scales, coefficients and intercepts.
 
         Parameters
         ----------
         X : Table of shape (n, d), floating
         y : ndarray of shape (n,), codes from 0 to K - 1
-        validation, progress
+        validation, progress, told
             Not used.
 
         Raises

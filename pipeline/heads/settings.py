@@ -5,13 +5,31 @@ from pathlib import Path
 from typing import Final, Literal
 
 from pipeline.features.settings import cache_setting
-from pipeline.setting import Need, setting
+from pipeline.setting import Need, group, setting
 
 Kind = Literal["logistic", "dense", "ridge", "centroid", "knn"]
 ClassWeight = Literal["balanced"]
 Metric = Literal["cosine", "euclidean"]
 Activation = Literal["relu", "tanh", "sigmoid", "gelu", "silu", "elu", "selu"]
+LOWERED: Final = (Need("plateau_patience"),)
 SEARCHED: Final = (Need("search"),)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlateauSettings:
+    """Where the learning rate falls: as by Keras' callback ReduceLROnPlateau, with its defaults but for being off."""
+
+    plateau_patience: int = setting(
+        0, "Lower the learning rate after so many epochs without a lower validation loss; 0 never does.", least=0
+    )
+    plateau_factor: float = setting(
+        0.1, "What the learning rate is multiplied by then.", above=0.0, below=1.0, needs=LOWERED
+    )
+    plateau_delta: float = setting(
+        1e-4, "By how much a validation loss must be lower to count as lower.", least=0.0, needs=LOWERED
+    )
+    plateau_cooldown: int = setting(0, "For how many epochs after that none is counted again.", least=0, needs=LOWERED)
+    plateau_floor: float = setting(0.0, "Below this the learning rate does not fall.", least=0.0, needs=LOWERED)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,6 +64,7 @@ class TrainSettings:
         "dense: stop after so many epochs without a lower validation loss and keep the best weights; 0 never stops.",
         least=0,
     )
+    plateau: PlateauSettings = group(PlateauSettings, needs=(Need("head", ("dense",)),))
     standardize: Literal["standard", "none"] = setting(
         "standard", "dense: bring each feature to mean 0 and deviation 1, or leave it."
     )

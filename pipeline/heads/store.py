@@ -19,7 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.errors import ArtefactError, InputError
-from pipeline.heads.registry import HEADS, Head, name_of, parameters_of
+from pipeline.heads import registry
+from pipeline.heads.registry import HEADS, Head
 from pipeline.heads.standardise import Slot, count_parameters
 from pipeline.storage import json_files
 from pipeline.storage.atomic import publish_csv, published
@@ -114,11 +115,11 @@ def save(head: Head, directory: Path, record: Mapping[str, Any]) -> None:
         (directory / HISTORY_FILE).unlink(missing_ok=True)
     if (directory / SEARCH_FILE).exists():
         files.append(SEARCH_FILE)
-    name = name_of(head)
+    name = registry.name_of(head)
     document = dict(record) | {
         "format": HEAD.version,
         "head": name,
-        "params": {parameter: getattr(head, parameter) for parameter in parameters_of(name)},
+        "params": registry.described(head),
         "n_features": n_features,
         "n_parameters": count_parameters(layout),
         "files": {file: of_file(directory / file) for file in files},
@@ -190,13 +191,9 @@ def require_digest(kind: Document, path: Path, expected: str) -> None:
 def _built(path: Path, document: dict[str, Any]) -> Head:
     """Make the unfitted head that the document describes."""
     name, params = document["head"], document["params"]
-    if sorted(params) != sorted(parameters_of(name)):
-        HEAD.refuse(path, f"params {', '.join(parameters_of(name))}", params)
-    # JSON knows lists only.
-    arguments: dict[str, Any] = {
-        key: tuple(value) if isinstance(value, list) else value for key, value in params.items()
-    }
-    head = HEADS[name](**arguments)
+    head = registry.unfitted(name, params)
+    if head is None:
+        HEAD.refuse(path, f"params {', '.join(registry.parameters_of(name))}", params)
     try:
         head.check()
     except InputError as error:

@@ -1,7 +1,7 @@
 """Manifest and features to a fitted head: join labels to rows by digest, search, fit, judge, calibrate, store."""
 
 from collections.abc import Collection
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -16,16 +16,17 @@ from pipeline.features.resolve import weights_of
 from pipeline.heads import registry, standardise, store
 from pipeline.heads.calibration import calibrate, thresholds
 from pipeline.heads.calibration.calibrate import apply
+from pipeline.heads.dense import DenseHead
 from pipeline.heads.registry import Head
 from pipeline.heads.resolve import Training, resolve
 from pipeline.heads.score import Score, learned_nothing, score_of
 from pipeline.heads.selection import grid_search, out_of_fold
-from pipeline.heads.selection.cross_validation import Fold, rare_classes
+from pipeline.heads.selection.cross_validation import rare_classes
 from pipeline.heads.selection.out_of_fold import HeldOut
-from pipeline.heads.settings import TrainSettings
-from pipeline.heads.split_rows import SplitRows, learned_classes, read_split
+from pipeline.heads.settings import PlateauSettings, TrainSettings
+from pipeline.heads.split_rows import learned_classes, read_split
 from pipeline.photos import manifest
-from pipeline.types import Codes, Progress
+from pipeline.types import Codes, Progress, Told
 
 BYTES_A_VALUE: Final = 12  # in memory a value is a float32, and a float64 once it is standardised
 
@@ -83,12 +84,13 @@ def train(
     *,
     given: Collection[str] = (),
     progress: Progress | None = None,
+    told: Told | None = None,
 ) -> TrainResult:
     """Do what `fit` does, as settings say.
 
     Parameters
     ----------
-    manifest_path, features_path, head_dir, progress
+    manifest_path, features_path, head_dir, progress, told
         As for `fit`.
     settings : TrainSettings
     given : collection of str
@@ -105,7 +107,7 @@ def train(
     if settings.with_weights:
         with Features(features_path) as features:
             carried = weights_of(features.spec, features_path, settings.cache)
-    summary = fit(manifest_path, features_path, head_dir, training, progress=progress)
+    summary = fit(manifest_path, features_path, head_dir, training, progress=progress, told=told)
     kept_weights.carry(head_dir, carried)
     return summary
 
@@ -117,6 +119,7 @@ def fit(
     training: Training,
     *,
     progress: Progress | None = None,
+    told: Told | None = None,
 ) -> TrainResult:
     """Fit a head on the ``train`` rows of a manifest, judge it on ``train`` and ``val``, and store it.
 
@@ -139,6 +142,8 @@ def fit(
     training : Training
     progress : callable or None
         Called with (done, total): fits of a search, epochs of a head that has them.
+    told : callable or None
+        Called with each row of the history of the head that is kept, if it has epochs.
 
     Raises
     ------
@@ -159,9 +164,13 @@ def fit(
         streamed = training.memory is not None and needed > training.memory
         fit, held = (read_split(part, classes, features, streamed=streamed) for part in parts)
         few = not len(held.codes)
-        asked = search.folds if search else 0
-        folds = [] if few and streamed and not asked else _folds(fit, held, parts[0].digests, head, search)
         warnings = spec.random_base(features.spec)
+        if few and isinstance(head, DenseHead) and head.plateau.plateau_patience:
+            head = replace(head, plateau=PlateauSettings())
+            warnings.append("too few validation images to lower the learning rate by: it stays as it is")
+        asked, seed = (search.folds, search.seed) if search else (0, getattr(head, "seed", 0))
+        alone = few and streamed and not asked  # each fold would read the rows from the disk again
+        folds = [] if alone else out_of_fold.chosen_folds(fit, held, parts[0].digests, folds=asked, seed=seed)
         warnings += rare_classes(fit.codes, classes) if few or len(folds) > 1 else []
         outcome = None
         if search is not None:
@@ -172,9 +181,9 @@ def fit(
         if few:
             jobs = search.jobs if search else 1
             head, judged = out_of_fold.judge(head, fit, folds, jobs=jobs, progress=progress)
-            head.fit(fit.rows, fit.row_codes, None, progress)
+            head.fit(fit.rows, fit.row_codes, None, progress, told)
         else:
-            head.fit(fit.rows, fit.row_codes, (held.images, held.codes), progress)
+            head.fit(fit.rows, fit.row_codes, (held.images, held.codes), progress, told)
             judged = HeldOut(registry.predict(head, held.images), held.codes)
         warnings += head.warnings_
         probabilities, codes = judged
@@ -236,22 +245,6 @@ def _store(
         if summary.searched.losing:
             record["search"]["not_tried"] = len(summary.searched.losing)
     store.save(head, head_dir, record)
-
-
-def _folds(
-    fit: SplitRows, held: SplitRows, digests: NDArray[np.uint8], head: Head, search: grid_search.Search | None
-) -> list[Fold]:
-    """Return what is fitted on and judged on to choose: both splits, or folds of what is learned from.
-
-    Without folds that were asked for, few images are dealt to as many as `out_of_fold.most_folds`, perhaps none; those
-    that stay on disk are not, since each fold would read them all again.
-    """
-    asked = search.folds if search else 0
-    if not asked and len(held.codes):
-        return [Fold(np.arange(len(fit.rows)), (held.images, held.codes))]
-    folds = asked or out_of_fold.most_folds(fit.codes)
-    seed = search.seed if search else getattr(head, "seed", 0)
-    return out_of_fold.divide(fit, digests, folds=folds, seed=seed) if folds else []
 
 
 def _calibrated(probabilities: NDArray[np.float64], codes: Codes, warnings: list[str]) -> dict[str, Any] | None:

@@ -21,7 +21,7 @@ from pipeline.errors import InputError
 from pipeline.features import resolve, spec
 from pipeline.heads import store as heads
 from pipeline.heads.calibration import calibrate, thresholds
-from pipeline.models import store
+from pipeline.models import store, training_history
 from pipeline.models.numpy_head import Readout
 from pipeline.models.outputs import Depth, Outputs, Probabilities
 from pipeline.models.settings import Runtime
@@ -44,15 +44,15 @@ class Classifier(ABC):
     temperature : float
         Of the calibration; 1 if there was none.
     history : list of dict
-        A row an epoch of training; empty if there were none.
+        As in `training_history`; empty if there were no epochs.
     plan : Plan or None
         How the features of a head are made, checked against the weights that are here; None for a model.
     warnings : list of str
         Where this machine differs from the one that trained, but only up to rounding.
     path, identity : Path, str
-        Where it lies; sha256 of its ``head.json`` or ``model.json``, empty for an export.
+        Where it lies; sha256 of its record, empty for an export.
     head : str or None
-        sha256 of the ``head.json`` of which it is, joined to its base or not; None for what was trained on.
+        sha256 of the ``head.json`` of which it is, joined or not; None for what was trained on.
     """
 
     path: Path
@@ -61,7 +61,7 @@ class Classifier(ABC):
     classes: list[str]
     threshold: dict[str, Any] | None
     temperature: float = 1.0
-    history: Sequence[dict[str, float]] = ()
+    history: Sequence[training_history.Row] = ()
     plan: resolve.Plan | None = None
     warnings: Sequence[str] = ()
 
@@ -203,7 +203,7 @@ class HeadClassifier(Classifier):
         self.identity = self.head = of_file(directory / heads.HEAD_FILE)
         if runtime:
             resolve.SPEC.require(self._spec, f"{directory}: the spec of its features")
-        self.classes, self.history = record["classes"], self._head.history_
+        self.classes, self.history = record["classes"], training_history.of_head(self._head)
         self.threshold = thresholds.of_record(record, directory)
         self.temperature = calibrate.of_record(record, directory)
 
@@ -258,10 +258,10 @@ class ModelClassifier(Classifier):
 
     def __init__(self, directory: Path, runtime: Runtime) -> None:
         super().__init__(runtime)
-        self.path, self._model = directory, store.read(directory)
-        self.classes, self.threshold = self._model.classes, self._model.threshold
-        self.temperature, self.history = self._model.temperature, self._model.history
-        self.identity, self.head = self._model.identity, self._model.joined_from
+        model = self._model = store.read(directory)
+        self.path, self.identity, self.head = directory, model.identity, model.joined_from
+        self.classes, self.threshold, self.temperature = model.classes, model.threshold, model.temperature
+        self.history = training_history.of_model(model.document["made"], model.history)
 
     @property
     def spec(self) -> spec.Spec:

@@ -17,6 +17,7 @@ from pipeline.heads.activations import ACTIVATIONS
 from pipeline.heads.dense_layers import Stack
 from pipeline.heads.standardise import outputs
 from pipeline.heads.store import JUDGED
+from pipeline.models import training_history
 from pipeline.models.assemble import flat, head_network, join, weighted_layers
 from pipeline.storage import hdf5
 from pipeline.storage.atomic import published
@@ -52,7 +53,7 @@ MODEL: Final = Document(
             l1=number(0),
             l2=number(0),
         ),
-        "made": object_of(finetuning=maybe(OBJECT)),
+        "made": object_of(finetuning=maybe(OBJECT), **training_history.MADE),
         **JUDGED,
         "files": DIGESTS,
     },

@@ -79,8 +79,9 @@ class Record:
     history : sequence of mapping
         A row an epoch.
     made : mapping
-        What else there is to say of how it was made, as JSON: ``head``, sha256 of ``head.json``, and ``best_epoch``.
-        Above 0 the stored spec names the weights as fine-tuned; at 0 the model is that head, joined to its base.
+        What else there is to say of how it was made, as JSON: ``head``, sha256 of ``head.json``, ``best_epoch``, and
+        the head's epochs as in `training_history.MADE`. With ``best_epoch`` above 0 the stored spec names the weights
+        as fine-tuned; at 0 the model is that head, joined to its base.
     calibration : mapping or None
         As in the record of a head, for the logits of the head.
     """

@@ -14,6 +14,7 @@ from pipeline.plots.style import (
     BLUE,
     CURVES,
     FAINT,
+    GREEN,
     INK,
     VERMILION,
     alone,
@@ -25,6 +26,7 @@ from pipeline.plots.style import (
     undrawn,
 )
 
+Epochs = Sequence[Mapping[str, Any]]
 STEEP = 30  # a loss that falls by more than this factor has a scale of logarithms
 STEEP_SEARCH = 6  # losses of candidates that differ by more than that, too
 
@@ -42,7 +44,9 @@ class Curves:
     series : dict of str to list of float
         ``training`` and, where there is one, ``validation``; NaN where there is no value.
     kept : int or None
-        The place of the epoch of least validation loss.
+        The place of the epoch whose weights are used; None if it is not known.
+    start : float or None
+        Where fine-tuning starts on the abscissa, between two epochs; None if the epochs are all of one training.
     """
 
     name: str
@@ -50,33 +54,45 @@ class Curves:
     epochs: list[float]
     series: dict[str, list[float]]
     kept: int | None
+    start: float | None
+
+    @property
+    def mark(self) -> tuple[float, str, float] | None:
+        """The epoch that is kept, a series, and its value in it: of validation where there is one."""
+        if self.kept is not None:
+            for what, values in reversed(self.series.items()):
+                if math.isfinite(values[self.kept]):
+                    return self.epochs[self.kept], what, values[self.kept]
+        return None
 
 
-def curves(history: Sequence[Mapping[str, float | None]], name: str) -> Curves:
+def curves(history: Epochs, name: str) -> Curves:
     """Return what is drawn of ``loss`` or ``accuracy``; `history` as for `learning_curves`."""
     series = {"training": _series(history, name), "validation": _series(history, f"val_{name}")}
     known = {what: values for what, values in series.items() if any(map(math.isfinite, values))}
     every = [value for values in known.values() for value in values]
-    losses = _series(history, "val_loss")
-    finite = [place for place, loss in enumerate(losses) if math.isfinite(loss)]
+    epochs = _series(history, "epoch")
+    phases = [row.get("phase") for row in history]
+    changes = [place for place in range(1, len(phases)) if phases[place] != phases[place - 1]]
     return Curves(
         name,
         around_or_log(every, ratio=STEEP) if name == "loss" else around(every),
-        _series(history, "epoch"),
+        epochs,
         known,
-        min(finite, key=losses.__getitem__) if finite else None,
+        next((place for place, row in enumerate(history) if row.get("kept") == 1), None),
+        epochs[changes[0]] - 0.5 if changes else None,
     )
 
 
-def learning_curves(history: Sequence[Mapping[str, float | None]], path: Path) -> None:
-    """Draw loss and accuracy over the epochs, training and validation, and mark the epoch of least validation loss.
+def learning_curves(history: Epochs, path: Path) -> None:
+    """Draw loss and accuracy over all epochs, and mark the start of fine-tuning and the epoch that is kept.
 
     Parameters
     ----------
     history : sequence of mapping
         One row an epoch with the keys ``epoch``, ``loss``, ``accuracy`` and, where there was a validation split,
-        ``val_loss`` and ``val_accuracy``. A missing value (absent, None or not a number) leaves a gap. Without any
-        row there is no picture.
+        ``val_loss`` and ``val_accuracy``; ``phase``, which changes where fine-tuning starts; ``kept``, which is 1 for
+        one of them. A missing value (absent, None or not a number) leaves a gap. Without any row there is no picture.
     path : Path
         The PNG file to publish.
     """
@@ -91,14 +107,14 @@ def learning_curves(history: Sequence[Mapping[str, float | None]], path: Path) -
                 found.series.items(), ((BLUE, "-"), (VERMILION, "--")), strict=False
             ):
                 axes.plot(found.epochs, values, style, color=colour, marker=marker, markersize=3.5, label=what)
-            kept = found.series.get("validation", [])[found.kept] if found.kept is not None else math.nan
-            if found.kept is not None and math.isfinite(kept):
-                axes.axvline(found.epochs[found.kept], color=FAINT, linewidth=0.8, linestyle=":")
-                axes.plot(found.epochs[found.kept], kept, "D", color=VERMILION, markersize=6, zorder=3)
-                axes.set_title(f"{name}: validation {kept:.4f} at epoch {found.epochs[found.kept]:,.0f}")
-            else:
-                axes.set_title(name)
+            axes.set_title(name)
+            if mark := found.mark:
+                epoch, what, value = mark
+                axes.plot(epoch, value, "D", color=INK, markersize=6, zorder=3, label=f"kept: epoch {epoch:,.0f}")
+                axes.set_title(f"{name}: {value:.4f} on {what} at the epoch that is kept")
             scaled(axes, "y", found.scale)
+            if found.start is not None:
+                axes.axvline(found.start, color=GREEN, linewidth=1.2, label="fine-tuning starts")
             axes.set_xlabel("epoch")
             axes.xaxis.set_major_locator(integers())
             axes.grid(visible=True)
@@ -265,5 +281,5 @@ def growth(
         axes.legend(loc="lower right", fontsize=8)
 
 
-def _series(history: Sequence[Mapping[str, float | None]], name: str) -> list[float]:
+def _series(history: Epochs, name: str) -> list[float]:
     return [math.nan if (value := row.get(name)) is None else float(value) for row in history]

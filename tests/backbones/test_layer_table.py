@@ -37,14 +37,14 @@ def test_rows_by_hand():
     x = layers.Conv2D(6, 1, groups=3, name="grouped")(x)  # 4*4 positions, 2*6
     base = keras.Model(image, layers.Dense(5, name="dense")(x))  # 4*4 positions, 6*5
     assert layer_table(base) == [
-        LayerRow("image", "InputLayer", (8, 8, 3), 0, 0, 0, True, 0, 0, 768),
-        LayerRow("conv", "Conv2D", (4, 4, 4), 112, 2, 0, True, 1728, 1728, 256),
-        LayerRow("norm", "BatchNormalization", (4, 4, 4), 16, 2, 2, True, 0, 1728, 256),
-        LayerRow("depthwise", "DepthwiseConv2D", (4, 4, 4), 40, 2, 0, False, 576, 2304, 256),
-        LayerRow("sum", "Add", (4, 4, 4), 0, 0, 0, True, 0, 2304, 256),
-        LayerRow("separable", "SeparableConv2D", (4, 4, 6), 66, 3, 0, True, 960, 3264, 384),
-        LayerRow("grouped", "Conv2D", (4, 4, 6), 18, 2, 0, True, 192, 3456, 384),
-        LayerRow("dense", "Dense", (4, 4, 5), 35, 2, 0, True, 480, 3936, 320),
+        LayerRow(0, "image", "InputLayer", (8, 8, 3), 0, 0, 0, 0, True, 0, 0, 768),
+        LayerRow(1, "conv", "Conv2D", (4, 4, 4), 112, 112, 2, 0, True, 1728, 1728, 256),
+        LayerRow(2, "norm", "BatchNormalization", (4, 4, 4), 16, 8, 2, 2, True, 0, 1728, 256),
+        LayerRow(3, "depthwise", "DepthwiseConv2D", (4, 4, 4), 40, 40, 2, 0, False, 576, 2304, 256),
+        LayerRow(4, "sum", "Add", (4, 4, 4), 0, 0, 0, 0, True, 0, 2304, 256),
+        LayerRow(5, "separable", "SeparableConv2D", (4, 4, 6), 66, 66, 3, 0, True, 960, 3264, 384),
+        LayerRow(6, "grouped", "Conv2D", (4, 4, 6), 18, 18, 2, 0, True, 192, 3456, 384),
+        LayerRow(7, "dense", "Dense", (4, 4, 5), 35, 35, 2, 0, True, 480, 3936, 320),
     ]
 
 
@@ -64,7 +64,7 @@ def test_vgg16_with_its_classifier_has_32_weight_arrays_of_which_28_train_once_t
 
 
 def row(name, below, *, shape=(4, 4, 2), can_cut=True):
-    return LayerRow(name, "Layer", shape, 0, 0, 0, can_cut, 0, below, 128)
+    return LayerRow(None, name, "Layer", shape, 0, 0, 0, 0, can_cut, 0, below, 128)
 
 
 def test_the_rungs_of_a_deep_base_are_the_ends_of_its_blocks():

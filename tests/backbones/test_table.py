@@ -204,6 +204,7 @@ def test_words_resolve_and_layers_stay_as_they_are():
     assert table.resolve_cut(vgg16, "block-1") == "block4_pool"
     assert table.resolve_cut(vgg16, "image") == backbone.IMAGE
     assert table.resolve_cut(vgg16, "block3_conv2") == "block3_conv2"
+    assert table.resolve_cut(vgg16, "14") == "block4_pool"
 
 
 def test_a_word_the_row_does_not_list_is_refused():

@@ -45,6 +45,7 @@ HISTORY = [
     {"epoch": 1, "loss": 0.9, "accuracy": 0.5, "val_loss": 1.0, "val_accuracy": 0.4},
     {"epoch": 2, "loss": 0.5, "accuracy": 0.8, "val_loss": 0.7, "val_accuracy": 0.6},
 ]
+MADE = {"best_epoch": 1, "head_history": HISTORY[:1], "head_epoch": 1}
 
 
 def transparent_head(k):
@@ -334,13 +335,14 @@ def test_learning_curves_are_drawn_for_a_head_with_epochs_and_not_for_one_withou
     project.write().evaluate()
     rows = project.table("learning_curves.csv")
     assert [row["epoch"] for row in rows] == ["1", "2"]
-    assert list(rows[0]) == list(HISTORY[0])
+    assert list(rows[0]) == ["epoch", "phase", "kept", "loss", "accuracy", "val_loss", "val_accuracy"]
+    assert [(row["phase"], row["kept"]) for row in rows] == [("head", "0"), ("head", "1")]
     assert (project.out / "plots/learning_curves.png").exists()
     project.history = []
     project.write().evaluate()
     assert not (project.out / "plots/learning_curves.png").exists()
     assert project.table("learning_curves.csv") == []
-    assert (project.out / "learning_curves.csv").read_text().startswith("epoch,loss,accuracy")
+    assert (project.out / "learning_curves.csv").read_text().startswith("epoch,phase,kept,loss,accuracy,")
 
 
 def test_two_classes_are_judged_as_many_are(tmp_path):
@@ -526,7 +528,7 @@ def judged_model(tmp_path):
     dense = transparent_head(2).stack()
     draw = np.random.default_rng(0)
     stack = replace(dense, mean=np.zeros(16), scale=np.ones(16), kernels=[draw.normal(size=(16, 1)).astype(np.float32)])
-    described = {"spec": chosen.spec, "new_conv": (), "layers": [], "history": HISTORY, "made": {}}
+    described = {"spec": chosen.spec, "new_conv": (), "layers": [], "history": HISTORY, "made": MADE}
     head = assemble.head_network(stack)
     project.head = tmp_path / "model"
     store.save(project.head, trunk, head, stack, store.Record(classes=["a", "b"], threshold=None, **described))
@@ -556,7 +558,8 @@ def test_a_model_is_judged_by_the_images_and_leaves_the_files_that_a_head_leaves
     assert [row["path"] for row in rows] == [f"{number}.png" for number in range(1, 6)]
     for row in rows:
         assert [float(row["p_a"]), float(row["p_b"])] == pytest.approx(given(row["path"]), abs=1e-5)
-    assert len(project.table("learning_curves.csv")) == len(HISTORY)
+    curve = [(row["epoch"], row["phase"], row["kept"]) for row in project.table("learning_curves.csv")]
+    assert curve == [("1", "head", "0"), ("2", "fine-tuning", "1"), ("3", "fine-tuning", "0")]
     of_a_model = {path.name for path in project.out.iterdir()}
     project.head, project.out = project.root / "head", project.root / "of a head"
     project.evaluate()

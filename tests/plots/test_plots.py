@@ -153,6 +153,19 @@ def test_learning_curves_need_no_validation(tmp_path):
     assert (tmp_path / "training.png").read_bytes() != (tmp_path / "both.png").read_bytes()
 
 
+def test_the_start_of_fine_tuning_and_the_kept_epoch_are_drawn_where_they_are_known(tmp_path):
+    rows = [{**row, "phase": phase, "kept": 0} for row, phase in zip(HISTORY, ("head", "fine-tuning"), strict=True)]
+    last = training_curves.curves([rows[0], rows[1] | {"kept": 1}], "loss")
+    assert (last.start, last.mark) == (1.5, (2, "validation", 0.7))
+    unjudged = [{**row, "kept": 1, "val_loss": None, "val_accuracy": None} for row in HISTORY[:1]]
+    assert training_curves.curves(unjudged, "loss").mark == (1, "training", 0.9)
+    plain = training_curves.curves(HISTORY, "loss")
+    assert (plain.start, plain.mark) == (None, None)
+    for name, history in (("plain", HISTORY), ("started", rows), ("kept", [rows[0], rows[1] | {"kept": 1}])):
+        training_curves.learning_curves(history, tmp_path / f"{name}.png")
+    assert len({path.read_bytes() for path in tmp_path.glob("*.png")}) == 3
+
+
 def test_a_class_without_test_images_leaves_its_row_of_the_confusion_matrix_blank(tmp_path):
     with warnings.catch_warnings():
         warnings.simplefilter("error")

@@ -32,7 +32,7 @@ from pipeline.heads.logistic import LogisticHead
 from pipeline.heads.resolve import Training
 from pipeline.heads.ridge import RidgeHead
 from pipeline.heads.selection import grid_search
-from pipeline.heads.store import HISTORY_COLUMNS
+from pipeline.models import training_history
 from pipeline.photos import decode, manifest
 from pipeline.plots.dataset import sizes
 from pipeline.plots.scales import Scale
@@ -77,7 +77,11 @@ def ridge():
     return RidgeHead(alpha=1.0, class_weight=None)
 
 
-CURVES = [[1, 0.9, 0.5, 1.0, 0.4], [2, 0.5, 0.8, 0.7, 0.6], [3, 0.3, 0.9, 0.8, 0.6]]
+CURVES = [
+    [1, "head", 0, 0.9, 0.5, 1.0, 0.4],
+    [2, "fine-tuning", 0, 0.5, 0.8, 0.7, 0.6],
+    [3, "fine-tuning", 1, 0.3, 0.9, 0.8, 0.6],
+]
 
 
 class World:
@@ -152,8 +156,8 @@ class World:
                 EvaluateSettings(resamples=100),
             )  # fmt: skip
             training_time.write(self.root / "reports" / f"{name}.json", training_time.Cost("train", 1.25))
-        # As a head with epochs leaves them.
-        publish_csv(self.root / "out/ridge/learning_curves.csv", HISTORY_COLUMNS[-1], CURVES)
+        # As a fine-tuned model leaves them.
+        publish_csv(self.root / "out/ridge/learning_curves.csv", training_history.COLUMNS, CURVES)
         publish_digests(self.root / "out/ridge", ["learning_curves.csv"])
         compare.compare(
             [self.root / "out"],
@@ -249,6 +253,8 @@ def test_every_part_is_there(made):
     assert "1.2 s" in words
     assert "logistic: search.seed 5" in words
     assert "The search: 18 candidates; 2 more not tried: losing. Ringed" in words
+    assert "Training curves; ringed is the epoch that is kept; at the dotted line fine-tuning starts." in words
+    assert "kept: epoch 3, loss 0.8000 on validation" in words
     assert text.count('class="chart"') == 7  # sizes, layers, the search, loss and accuracy, calibration twice
 
 

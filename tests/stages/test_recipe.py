@@ -9,39 +9,70 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import fields
+from dataclasses import asdict
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import click
 import pytest
 import yaml
 from click.testing import CliRunner, Result
 
-from pipeline.backbones import cutting, table, tails
-from pipeline.backbones.weights import find_weights, load
+from pipeline.backbones import builder, cutting, table, tails
 from pipeline.errors import InputError
-from pipeline.heads import standardise
+from pipeline.evaluation.compare import CompareResult
+from pipeline.evaluation.verdict import NO_DIFFERENCE, Pair, Place
+from pipeline.heads import resolve, standardise
 from pipeline.heads.dense import DenseHead
+from pipeline.heads.settings import TrainSettings
 from pipeline.models import assemble
+from pipeline.setting import build
+from pipeline.storage.json_files import publish_digests
 from stages import recipe
 from stages.__main__ import main
 from stages.options.param_types import names, widths
 from tests import ROOT
 from tests.fakes import write_classes
 
-NAMES = (
-    "freeze-by-name",
-    "mobilenet-224",
-    "mobilenetv2-160",
-    "resnet50-224",
-    "vgg16-block5",
-    "vgg16-block5-live",
-    "vgg16-flatten",
-    "vgg16-flatten-views",
-    "vgg16-wide",
-    "xception-150",
-)
+# Each recipe beside the step of the tutorial that it comes from: its base, side in px and pooling; its head: widths,
+# dropout, optimizer, learning rate, epochs; what it trains on: the cut, optimizer, learning rate, epochs; and how the
+# images change. docs/commands/recipe.md has the table in words, and says where a recipe differs from its tutorial.
+VGG, POOLED = ("vgg16", 150, "flatten"), ("none", 0, "adam", 0.001, 50)
+NARROW, WIDE = ("256", 0, "adam", 0.001, 10), ("4096,1024", 0, "adam", 0.001, 10)
+TURNED = {"flip": "horizontal", "rotation": 0.1, "zoom": 0.1}
+ADVISED = ("block4_pool", "rmsprop", 0.00001, 30)
+TUTORIALS: dict[str, tuple[tuple[Any, ...], tuple[Any, ...], tuple[Any, ...], dict[str, Any]]] = {
+    "freeze-by-name": (("vgg16", 224, "avg"), NARROW, ("image", "adam", 0.00001, 10), {}),
+    "mobilenet-224": (("mobilenet", 224, "avg"), POOLED, (), {}),
+    "mobilenetv2-160": (
+        ("mobilenet_v2", 160, "avg"),
+        ("none", 0.2, "adam", 0.0001, 10),
+        ("block_10_project_BN", "rmsprop", 0.00001, 10),
+        {"flip": "horizontal", "rotation": 0.2},
+    ),
+    "resnet50-224": (("resnet50", 224, "avg"), POOLED, (), {}),
+    "vgg16-block5": (VGG, NARROW, ("block4_pool", "adam", 0.001, 10), {}),
+    "vgg16-block5-advised": (VGG, NARROW, ADVISED, {}),
+    "vgg16-block5-live": (VGG, NARROW, ADVISED, TURNED),
+    "vgg16-flatten": (VGG, NARROW, (), {}),
+    "vgg16-flatten-live": (VGG, NARROW, ("top", "adam", 0.001, 10), TURNED),
+    "vgg16-flatten-views": (VGG, NARROW, (), TURNED),
+    "vgg16-wide": (("vgg16", 224, "flatten"), WIDE, ("image", "adam", 0.00001, 3), {}),
+    "vgg16-wide-regularised": (
+        ("vgg16", 224, "flatten"),
+        ("4096,1024", 0.5, "adam", 0.0001, 50),
+        ("image", "adam", 0.00001, 3),
+        {},
+    ),
+    "xception-150": (
+        ("xception", 150, "avg"),
+        ("none", 0, "adam", 0.001, 20),
+        ("image", "adam", 0.00001, 10),
+        {},
+    ),
+}
+NAMES = tuple(TUTORIALS)
 STAGE_OF = {"base": ("probe", "extract"), "train.dense": ("train",)}
 SOFTMAX = ("mobilenet-224", "resnet50-224")
 
@@ -86,6 +117,27 @@ def test_every_value_of_the_sections_is_the_recipe_s_own(name: str) -> None:
     assert sections["finetune"]["head"] == "dense"
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_a_recipe_does_what_its_tutorial_does(name: str) -> None:
+    sections = chosen(name).sections
+    base, head, tuning, changes = (sections[section] for section in ("base", "train.dense", "finetune", "extract"))
+    network = (base["backbone"], base["size"], sections["probe"]["pooling"])
+    small = tuple(head[key] for key in ("dropout", "optimizer", "learning-rate", "epochs"))
+    trained = tuple(tuning[key] for key in ("cut", "optimizer", "learning-rate", "epochs")) if tuning["epochs"] else ()
+    seen = tuning if tuning.get("live-augment") else changes
+    changed = {key: seen[key] for key in ("flip", "rotation", "zoom") if key in seen}
+    assert (network, (str(head["hidden"]), *small), trained, changed) == TUTORIALS[name]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_recipe_says_where_it_comes_from_what_to_expect_where_it_differs_and_how_long_it_takes(name: str) -> None:
+    lines = chosen(name).about.splitlines()
+    assert lines[0].startswith("From: ")
+    assert {line.partition(": ")[0] for line in lines} >= {"From", "Expect", "Differs", "Takes"}
+    page = (ROOT / "docs" / "commands" / "recipe.md").read_text(encoding="utf-8")
+    assert f"`{name}`" in page
+
+
 # --- what they build
 
 
@@ -95,13 +147,16 @@ def test_every_value_of_the_sections_is_the_recipe_s_own(name: str) -> None:
 COUNTS = {
     "vgg16-flatten": (14_714_688, 2_097_665, 0, 19),
     "vgg16-flatten-views": (14_714_688, 2_097_665, 0, 19),
+    "vgg16-flatten-live": (14_714_688, 2_097_665, 2_097_665, 19),
     "vgg16-block5": (14_714_688, 2_097_665, 7_079_424 + 2_097_665, 19),
+    "vgg16-block5-advised": (14_714_688, 2_097_665, 7_079_424 + 2_097_665, 19),
     "vgg16-block5-live": (14_714_688, 2_097_665, 7_079_424 + 2_097_665, 19),
     "xception-150": (20_861_480, 2_049, 20_809_001, 132),
     "mobilenetv2-160": (2_257_984, 1_281, 1_862_721, 154),
     "mobilenet-224": (3_228_864, 3_075, 0, 86),
     "resnet50-224": (23_587_712, 6_147, 0, 175),
     "vgg16-wide": (14_714_688, 106_960_897, 14_714_688 + 106_960_897, 19),
+    "vgg16-wide-regularised": (14_714_688, 106_960_897, 14_714_688 + 106_960_897, 19),
     "freeze-by-name": (14_714_688, 131_585, 14_714_688 - 36_928 - 2_359_808 + 131_585, 19),
 }
 
@@ -111,8 +166,7 @@ def test_at_its_true_size_a_recipe_has_the_published_parameters_and_layers(name:
     sections = chosen(name).sections
     base, tuning = sections["base"], sections["finetune"]
     backbone = table.find(base["backbone"])
-    weights = find_weights(backbone, "none", size=base["size"], alpha=1.0, seed=0)
-    network = load(backbone, size=base["size"], alpha=1.0, weights=weights)
+    network = built(base["backbone"], base["size"])
     trunk = cutting.trunk(backbone, network, cut="top", pooling=sections["probe"]["pooling"])
     head = standardise.count_parameters(unfitted(sections["train.dense"]).layout(trunk.output.shape[1], classes(name)))
     trained = 0
@@ -129,11 +183,17 @@ def test_at_its_true_size_a_recipe_has_the_published_parameters_and_layers(name:
     assert (network.count_params(), head, trained, len(network.layers)) == COUNTS[name]
 
 
+@cache
+def built(name: str, size: int) -> Any:
+    """A base with random weights; recipes of the same share it."""
+    return builder.build(table.find(name), size=size, alpha=1.0, seed=0)
+
+
 def unfitted(options: dict[str, Any]) -> DenseHead:
     """The head that `headstart train` makes of a recipe's options."""
     train = importlib.import_module("stages.train").train
     given = train.make_context("train", ["m", "f", "h", "--head", "dense", *words(options)]).params
-    return DenseHead(**{field.name: given[field.name] for field in fields(DenseHead) if field.init})
+    return cast(DenseHead, resolve.unfitted(build(TrainSettings, given)))
 
 
 def test_lists_in_recipes_are_those_of_the_options() -> None:
@@ -163,8 +223,12 @@ def ran(*words: object) -> str:
     return result.output
 
 
-# The head of vgg16-wide has 107 million numbers; tests/test_end_to_end.py runs mobilenet-224 through DVC.
-@pytest.mark.parametrize("name", [name for name in NAMES if name not in ("vgg16-wide", "mobilenet-224")])
+# The head of vgg16-wide has 107 million numbers; tests/test_end_to_end.py runs mobilenet-224 through DVC; block 5 is
+# trained by one of two optimizers.
+UNTRIED = ("vgg16-wide", "vgg16-wide-regularised", "mobilenet-224", "vgg16-block5-advised")
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name not in UNTRIED])
 def test_a_recipe_runs_from_photos_to_a_judged_model(name: str, photos: dict[int, Path], tmp_path: Path) -> None:
     root = photos[classes(name)]
     sections = chosen(name).sections
@@ -174,7 +238,7 @@ def test_a_recipe_runs_from_photos_to_a_judged_model(name: str, photos: dict[int
     sections["train.dense"]["epochs"] = 1
     tuning["epochs"] = min(1, tuning["epochs"])
     images, features, head, model = root / "photos", tmp_path / "f.h5", tmp_path / "head", tmp_path / "model"
-    read, cache = (images, root / "manifest.csv"), ("--cache", tmp_path / "cache", "--engine", "tensorflow")
+    read, cache = (images, root / "manifest.csv"), ("--cache", root / "cache", "--engine", "tensorflow")
     ran("probe", *read, tmp_path / "cut.json", *words(base), *words(sections["probe"]), *cache)
     cut = ("--cut-file", tmp_path / "cut.json")
     ran("extract", *read, features, *words(base), *words(sections["extract"]), *cut, "--dtype", "float32", *cache)
@@ -304,7 +368,7 @@ def test_no_commit_no_repository_and_no_dvc_are_one_line_each(
 def test_an_unknown_recipe_names_the_nearest(checkout: Path) -> None:
     result = call("vgg16-flaten")
     assert result.exit_code == 1
-    assert "recipe: expected one of 10 names, received 'vgg16-flaten'; did you mean vgg16-flatten " in result.output
+    assert "recipe: expected one of 13 names, received 'vgg16-flaten'; did you mean vgg16-flatten " in result.output
 
 
 def test_outside_a_checkout_there_are_no_recipes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -400,6 +464,32 @@ def test_what_is_no_section_of_the_recipe_stays_as_dvc_reads_it(tmp_path: Path) 
     text = recipe.edited(path, {"base": {"size": 64}}, [])
     assert "images: no # mine\n" in text
     assert loads_yaml(text) == loads_yaml(path.read_text()) | {"base": {"size": 64}}
+
+
+@pytest.mark.parametrize("joined", [{}, {"model": "dense"}])
+def test_a_recipe_ends_with_head_and_model_the_verdict_and_the_curve(
+    joined: dict[str, str], checkout: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    identify(checkout)
+    monkeypatch.setattr(recipe, "_run", lambda *_: 0)
+    numbers = (0.9, 0.8, 0.95)
+    places = [Place(1, name, *numbers, *numbers, seconds=2.0) for name in ("logistic", "model", "dense")]
+    pair = Pair("model", "dense", 3, 1, 0.05, -0.1, 0.2, *numbers, p=0.5, p_holm=0.5, better=NO_DIFFERENCE)
+    ranking = [place for place in places if place.name not in joined]
+    found = CompareResult(20, ranking, [] if joined else [pair], "nobody is better", [], joined)
+    comparison, curve = checkout / recipe.COMPARISON, checkout / recipe.CURVE
+    for path, text in ((comparison, json.dumps(asdict(found))), (curve, "")):
+        path.parent.mkdir(parents=True)
+        path.write_text(text)
+    publish_digests(comparison.parent, [comparison.name])
+    lines = call("vgg16-flatten").output.splitlines()
+    table = lines[lines.index(next(line for line in lines if line.startswith("rank"))) :]
+    rows = [line.split()[1] for line in table if line.split()[:1] == ["1"]]
+    assert rows == (["dense"] if joined else ["model", "dense"])
+    assert ("model is dense, joined to its base, and judged once." in table) == bool(joined)
+    assert any(line.startswith("model over dense: 5.0 points") for line in table) != bool(joined)
+    assert "Verdict: nobody is better" in table
+    assert lines[-1] == f"loss and accuracy over all epochs -> {recipe.CURVE}"
 
 
 # --- the command, with DVC

@@ -102,7 +102,7 @@ def test_nothing_but_results_stays_on_the_screen(seen: dict[str, list[str]]) -> 
         ("probe", RANDOM, "cut.json"),
         ("extract", RANDOM, "features.h5"),
         ("audit", RANDOM, "audit"),
-        ("train", RANDOM, "head"),
+        ("train", "epoch 1: loss ", "head"),
         ("finetune", "epoch 1: loss ", "model"),
         ("evaluate", RANDOM, "judged"),
         ("predict", "", "009.png"),

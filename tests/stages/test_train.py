@@ -10,6 +10,8 @@ from click.testing import CliRunner
 
 from pipeline.heads import registry, store
 from pipeline.heads.registry import HEADS
+from pipeline.heads.settings import PlateauSettings
+from pipeline.setting import described
 from stages.train import train
 from tests.heads.test_train import project
 
@@ -116,7 +118,7 @@ def test_hidden_none_is_softmax_regression(work):
 def test_every_parameter_of_every_head_has_an_option_with_a_default():
     options = {option.name: option for option in train.params}
     for kind in HEADS:
-        for name in registry.parameters_of(kind):
+        for name in {*registry.parameters_of(kind)} - {registry.PLATEAU} | {*described(PlateauSettings)}:
             assert options[name].default is not None
             assert options[name].show_default
 
@@ -126,6 +128,7 @@ def test_every_parameter_of_every_head_has_an_option_with_a_default():
     [
         ("logistic", "--hidden", "8"),
         ("logistic", "--patience", "10"),
+        ("logistic", "--plateau-patience", "3"),
         ("dense", "--C", "1"),
         ("dense", "--l1-ratio", "0"),
         ("centroid", "--alpha", "1"),

@@ -54,6 +54,17 @@ def divide(fit: SplitRows, digests: NDArray[np.uint8], *, folds: int, seed: int)
     return found
 
 
+def chosen_folds(fit: SplitRows, held: SplitRows, digests: NDArray[np.uint8], *, folds: int, seed: int) -> list[Fold]:
+    """Return what is fitted on and judged on to choose: both splits, or folds of what is learned from.
+
+    Without folds that were asked for, few images are dealt to as many as `most_folds`, perhaps none.
+    """
+    if not folds and len(held.codes):
+        return [Fold(np.arange(len(fit.rows)), (held.images, held.codes))]
+    folds = folds or most_folds(fit.codes)
+    return divide(fit, digests, folds=folds, seed=seed) if folds else []
+
+
 def judge(
     head: Head, fit: SplitRows, folds: Sequence[Fold], *, jobs: int, progress: Progress | None
 ) -> tuple[Head, HeldOut]:

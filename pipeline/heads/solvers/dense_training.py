@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.errors import InputError
-from pipeline.heads.settings import ClassWeight
+from pipeline.heads.plateau import Plateau
+from pipeline.heads.settings import ClassWeight, PlateauSettings
 from pipeline.heads.standardise import (
     Rows,
     Slot,
@@ -21,7 +22,7 @@ from pipeline.heads.standardise import (
     learn_scale,
     standardise,
 )
-from pipeline.types import Codes, Floats, Progress
+from pipeline.types import Codes, Floats, Progress, Told
 
 SHUFFLED_VALUES: Final = 2**25  # numbers that an epoch shuffles as a whole: 128 MB
 RUN_ROWS: Final = 512  # beyond that, rows that are read together
@@ -34,6 +35,7 @@ class Trainable(Protocol):
     batch_size: int
     epochs: int
     patience: int
+    plateau: PlateauSettings
     class_weight: ClassWeight | None
     standardize: Literal["standard", "none"]
     seed: int
@@ -68,6 +70,7 @@ class Network:
         self.history: list[dict[str, float]] = []
         self.diverged = ""
         self.stopped = False
+        self._plateau = Plateau(head.plateau, head.learning_rate)
         self._best_loss, self._best, self._since_best = math.inf, None, 0
 
     def close_epoch(self, row: dict[str, float]) -> None:
@@ -83,6 +86,9 @@ class Network:
                 self.keep()
                 return
         self.history.append(row)
+        self._plateau.see(row.get("val_loss"))
+        if self._plateau.rate != self.head.learning_rate:
+            self.model.optimizer.learning_rate = self._plateau.rate
         if not self.head.patience:
             return
         self._since_best += 1
@@ -108,17 +114,20 @@ def train(
     validation: tuple[Table, Codes] | None,
     progress: Progress | None,
     before: Sequence[Network] = (),
+    told: Told | None = None,
 ) -> list[Network]:
     """Train several networks in the same passes: each batch is read and standardised once, and given to all.
 
     The heads differ in nothing that concerns the rows: seed, batch size, epochs, class weights, standardisation. Each
     comes out as it would alone. The networks `before` are those of the same heads on other rows, whose arrays were
-    taken: their models are trained anew.
+    taken: their models are trained anew. `told` is told of the first.
     """
     networks, epochs = _begun(heads, X, y, validation, before)
     for epoch in epochs:
         if progress is not None:
             progress(epoch, heads[0].epochs)
+        if told is not None and not networks[0].diverged:
+            told(networks[0].history[-1])
         if all(network.stopped for network in networks):
             break
     return networks
@@ -210,6 +219,8 @@ def _begun(
         check_labelled(*validation, n_features, n_classes)
     elif heads[0].patience:
         raise InputError.of("patience", "validation rows to watch", None, "give some, or `patience=0`")
+    elif heads[0].plateau.plateau_patience:
+        raise InputError.of("plateau_patience", "validation rows to watch", None, "give some, or leave it out")
     scaled = heads[0].standardize == "standard"
     scale = learn_scale(X) if scaled else (np.zeros(n_features), np.ones(n_features))
     networks = [Network(head, scale, n_classes, other) for head, other in zip_longest(heads, before[: len(heads)])]

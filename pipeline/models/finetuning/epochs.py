@@ -11,11 +11,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.errors import HeadstartError, InputError
+from pipeline.heads.plateau import Plateau
+from pipeline.heads.settings import ClassWeight
+from pipeline.heads.standardise import class_weights
 from pipeline.heads.standardise import probabilities as of_logits
 from pipeline.models.finetuning import checkpoints, input_pipeline
 from pipeline.models.finetuning.checkpoints import Row, State
 from pipeline.models.finetuning.settings import TuningSettings
 from pipeline.models.finetuning.trainer import Tuner
+from pipeline.photos.manifest import Manifest
 from pipeline.types import Progress
 
 
@@ -40,6 +44,25 @@ class Split:
     source: input_pipeline.Source
     codes: NDArray[np.int64]
     weights: NDArray[np.float32]
+
+
+def labelled(
+    source: input_pipeline.Source,
+    images: Manifest,
+    classes: list[str],
+    weighting: ClassWeight | None,
+    like: Split | None = None,
+) -> Split:
+    """Add the images' codes and weights to rows; the weight of a class is that which it has in the split `like`."""
+    code_of = {label: code for code, label in enumerate(classes)}
+    codes = np.array([code_of[label] for label in images.labels], np.int64)
+    counted = codes if like is None else like.codes
+    if len(np.unique(counted)) < len(classes):
+        raise InputError(
+            "expected images of each class in the train split, received none of some: run `hs.prepare` with "
+            "`stratify=True`"
+        )
+    return Split(source, codes, class_weights(counted, weighting)[codes].astype(np.float32))
 
 
 @dataclass(frozen=True)
@@ -115,14 +138,17 @@ def train(
     start = _judge(tuner, val, settings) if settings.patience and not settings.starts_new else None
     state = _resumed(tuner, checkpoint)
     resumed_after, started = state.epoch, time.monotonic()
+    plateau = Plateau(settings.plateau, settings.learning_rate)
     for row in state.history:
+        plateau.see(row.get("val_loss"))
         told(row)
     # A checkpoint is written behind, while the next epoch is under way: on a slow disk it takes as long as that one.
     with ThreadPoolExecutor(1) as behind:
         written: Future[None] | None = None
         while state.epoch < settings.epochs and not _is_over(state, settings):
-            row = _epoch(tuner, train, val, settings, state.epoch + 1, progress)
+            row = _epoch(tuner, train, val, settings, state.epoch + 1, plateau.rate, progress)
             _append(state, row, tuner, settings)
+            plateau.see(row.get("val_loss"))
             if written is not None:
                 written.result()
             written = behind.submit(checkpoints.keep, checkpoint, replace(state, history=list(state.history)))
@@ -181,8 +207,10 @@ def _append(state: State, row: Row, tuner: Tuner, settings: TuningSettings) -> N
         state.best, state.best_epoch = state.weights, state.epoch
 
 
-def _epoch(tuner: Tuner, train: Split, val: Split, settings: TuningSettings, epoch: int, progress: Progress) -> Row:
-    row: Row = {"epoch": epoch} | _learn(tuner, train, settings, epoch, progress)
+def _epoch(
+    tuner: Tuner, train: Split, val: Split, settings: TuningSettings, epoch: int, highest: float, progress: Progress
+) -> Row:
+    row: Row = {"epoch": epoch} | _learn(tuner, train, settings, epoch, highest, progress)
     if len(val.codes):
         row |= {f"val_{name}": value for name, value in _judge(tuner, val, settings).items()}
     for name, value in row.items():
@@ -194,7 +222,7 @@ def _epoch(tuner: Tuner, train: Split, val: Split, settings: TuningSettings, epo
     return row
 
 
-def _learn(tuner: Tuner, train: Split, settings: TuningSettings, epoch: int, progress: Progress) -> Row:
+def _learn(tuner: Tuner, train: Split, settings: TuningSettings, epoch: int, highest: float, progress: Progress) -> Row:
     """Train for one epoch; return the means of loss and accuracy over its rows."""
     order = train.source.order(np.random.default_rng((settings.seed, epoch)))
     batches = input_pipeline.count_batches(order, settings.batch_size)
@@ -202,7 +230,7 @@ def _learn(tuner: Tuner, train: Split, settings: TuningSettings, epoch: int, pro
     loss, right = 0.0, 0
     done = (epoch - 1) * batches
     for places, rows in input_pipeline.prefetched(train.source, order, batch_size=settings.batch_size, epoch=epoch):
-        rate = settings.rate(done, batches)
+        rate = settings.rate(done, batches, highest=highest)
         sums = tuner.train(rows, train.codes[places], train.weights[places], rate=rate)
         loss, right, done = loss + sums.loss * len(places), right + sums.right, done + 1
         progress(done, settings.epochs * batches)

@@ -1,15 +1,15 @@
 """What a user can ask of `finetune`, and whether it belongs together; the defaults stand here and nowhere else."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from pipeline.backbones.settings import EngineName, engine_setting
 from pipeline.errors import InputError
 from pipeline.features.settings import cache_setting
-from pipeline.heads.settings import ClassWeight
+from pipeline.heads.settings import ClassWeight, PlateauSettings
 from pipeline.models.settings import weights_setting
 from pipeline.photos.settings import Policy
 from pipeline.setting import Need, check, group, setting
@@ -59,6 +59,7 @@ class TuningSettings:
         "Stop after so many epochs without a lower validation loss and keep the best weights; 0 never stops.",
         least=0,
     )
+    plateau: PlateauSettings = group(PlateauSettings, needs=(Need("epochs"),))
     class_weight: ClassWeight | None = training(None, "Whether rare classes weigh more.", choices=("none", "balanced"))
     seed: int = training(0, "Seed of all that is random.", least=0)
     deterministic: bool = training(False, "Give the same bits again on this machine; up to twice as slow.")
@@ -72,6 +73,8 @@ class TuningSettings:
             raise InputError.of("new_conv", "whole numbers of at least 1", self.new_conv)
         if self.new_conv and self.cut == "image":
             raise InputError.of("new_conv", "a `cut` at a layer whose activations it takes", "image")
+        if self.plateau.plateau_patience and self.schedule != "constant":
+            raise InputError.of("plateau_patience", "with the `schedule` constant", self.schedule)
         if self.warmup_epochs > self.epochs:
             raise InputError.of("warmup_epochs", f"at most the {self.epochs} of `epochs`", self.warmup_epochs)
 
@@ -85,15 +88,23 @@ class TuningSettings:
         """Whether pixels are read anew in each epoch, instead of activations from the cache."""
         return self.live_augment or self.cut == "image"
 
-    def rate(self, step: int, steps_an_epoch: int) -> float:
-        """Return the learning rate of a step, counted from 0 over all epochs."""
+    def recorded(self) -> dict[str, Any]:
+        """Return them as JSON; those of a plateau only where one is watched for, as before there were any."""
+        found = asdict(self)
+        if self.plateau == PlateauSettings():
+            del found["plateau"]
+        return found
+
+    def rate(self, step: int, steps_an_epoch: int, *, highest: float | None = None) -> float:
+        """Return the learning rate of a step, counted from 0 over all epochs; `highest` is what a plateau left."""
+        highest = self.learning_rate if highest is None else highest
         warm = self.warmup_epochs * steps_an_epoch
         if step < warm:
-            return self.learning_rate * (step + 1) / (warm + 1)
+            return highest * (step + 1) / (warm + 1)
         if self.schedule == "constant":
-            return self.learning_rate
+            return highest
         whole = max(1.0, self.epochs * steps_an_epoch - warm)
-        return self.learning_rate * 0.5 * (1.0 + math.cos(math.pi * (step - warm) / whole))
+        return highest * 0.5 * (1.0 + math.cos(math.pi * (step - warm) / whole))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,7 +6,7 @@ import importlib.metadata
 import json
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,11 +25,10 @@ from pipeline.features.resolve import Plan
 from pipeline.features.settings import ExtractSettings
 from pipeline.heads.calibration import calibrate, thresholds
 from pipeline.heads.dense_layers import Stack
-from pipeline.heads.settings import ClassWeight
-from pipeline.heads.standardise import class_weights
+from pipeline.heads.settings import PlateauSettings
 from pipeline.heads.store import HEAD_FILE
 from pipeline.heads.store import load as load_head
-from pipeline.models import assemble, store
+from pipeline.models import assemble, store, training_history
 from pipeline.models.finetuning import checkpoints, devices, epochs, input_pipeline
 from pipeline.models.finetuning.checkpoints import Row
 from pipeline.models.finetuning.epochs import Outcome, Split
@@ -96,6 +95,7 @@ class Job:
         self.settings, self.run = settings, run
         head, record = load_head(head_dir)
         self.classes: list[str] = record["classes"]
+        self._head_made = {} if settings.starts_new else training_history.recorded(head)
         self.threshold = thresholds.of_record(record, head_dir)
         calibrate.of_record(record, head_dir)
         self.calibration: dict[str, Any] | None = record.get("calibration")
@@ -109,6 +109,8 @@ class Job:
         how = resolve.Again(run.weights, run.engine, "float32", run.cache)
         self.plan, differing = resolve.plan_again(record["spec"], head_dir, how)
         self.chosen = self.plan.settings
+        if settings.cut.isdecimal():
+            self.settings = replace(settings, cut=resolve_cut(self.plan.backbone, settings.cut))
         self.warnings += [line for line in differing if line not in self.warnings]
         self.extraction_seconds = 0.0
         if not settings.epochs:  # nothing trains, so TensorFlow is not asked how
@@ -152,7 +154,7 @@ class Job:
         for split, part in zip(("train", "val"), table.learned(), strict=True):
             rows.update(json.dumps([split, part.labels]).encode() + part.digests.tobytes())
         return {
-            "settings": asdict(self.settings),
+            "settings": self.settings.recorded(),
             "spec": self._below().spec,
             "head": self.head_digest,
             "classes": self.classes,
@@ -166,11 +168,11 @@ class Job:
         learned, held_out = table.learned()
         of_head = self.calibration
         if not len(held_out):  # folds would take as many fine-tunings
-            self.settings, self.calibration = replace(self.settings, patience=0), None
+            self.settings, self.calibration = replace(self.settings, patience=0, plateau=PlateauSettings()), None
             self.warnings.append(f"fewer than {FEWEST_VAL} validation images: trained for all epochs, not calibrated")
         with self._open(root, table, folder) as (train, val):
-            data = _labelled(train, learned, self.classes, self.settings.class_weight)
-            held = _labelled(val, held_out, self.classes, self.settings.class_weight, like=data)
+            data = epochs.labelled(train, learned, self.classes, self.settings.class_weight)
+            held = epochs.labelled(val, held_out, self.classes, self.settings.class_weight, like=data)
             outcome = epochs.train(
                 self.tuner,
                 data,
@@ -234,10 +236,11 @@ class Job:
                 layers=self.layers(),
                 history=outcome.history,
                 made={
-                    "finetuning": asdict(self.settings) if self.settings.epochs else None,
+                    "finetuning": self.settings.recorded() if self.settings.epochs else None,
                     "best_epoch": outcome.best_epoch,
                     "head": self.head_digest,
                     "versions": _versions(),
+                    **self._head_made,
                 },
             ),
         )
@@ -280,25 +283,6 @@ class Job:
         self.extraction_seconds = time.monotonic() - started
         with Features(folder / "activations.h5") as features:
             yield input_pipeline.CachedRows(features, train.digests), input_pipeline.CachedRows(features, val.digests)
-
-
-def _labelled(
-    source: input_pipeline.Source,
-    images: Manifest,
-    classes: list[str],
-    weighting: ClassWeight | None,
-    like: Split | None = None,
-) -> Split:
-    """Add the images' codes and weights to rows; the weight of a class is that which it has in the split `like`."""
-    code_of = {label: code for code, label in enumerate(classes)}
-    codes = np.array([code_of[label] for label in images.labels], np.int64)
-    counted = codes if like is None else like.codes
-    if len(np.unique(counted)) < len(classes):
-        raise InputError(
-            "expected images of each class in the train split, received none of some: run `hs.prepare` with "
-            "`stratify=True`"
-        )
-    return Split(source, codes, class_weights(counted, weighting)[codes].astype(np.float32))
 
 
 def _versions() -> dict[str, str]:  # TensorFlow's package has another name in its build for CPUs: its module is asked

@@ -10,7 +10,6 @@ up their gradients: the step is that of one device, up to rounding. Two things a
 draws, and the statistics of a batch where BatchNorm trains.
 """
 
-import difflib
 import hashlib
 from collections.abc import Callable, Collection, Sequence
 from functools import partial
@@ -21,7 +20,7 @@ from numpy.typing import NDArray
 
 from pipeline.backbones import layer_graph
 from pipeline.backbones.backbone import Backbone
-from pipeline.errors import InputError
+from pipeline.backbones.cutting import require_layers
 from pipeline.models.assemble import weighted_layers
 from pipeline.models.finetuning.settings import TuningSettings
 from pipeline.models.store import LayerState
@@ -170,14 +169,7 @@ class Tuner:
 
     def _set_trainable(self, freeze: Sequence[str]) -> None:
         tail = {layer.name: layer for layer in weighted_layers(self.tail)}
-        for name in freeze:
-            if name not in tail:
-                near = difflib.get_close_matches(name, tail, n=3, cutoff=0.4)
-                known = f"; did you mean {' or '.join(near)}?" if near else ""
-                raise InputError(
-                    f"`freeze`: expected layers with weights above the cut, of which there are {len(tail)}, received "
-                    f"{name!r}{known}"
-                )
+        require_layers("freeze", freeze, list(tail), "layers with weights above the cut")
         for layer in weighted_layers(self.trunk):
             layer.trainable = layer.name in tail and layer.name not in freeze
 

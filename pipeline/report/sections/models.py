@@ -41,6 +41,7 @@ def made(one: Evaluated) -> dict[str, Any]:
         "parameters": _parameters(one),
         "search": _search(one.search),
         "curves": _curves(one.curves),
+        "marked": _marked(one.curves),
     }
 
 
@@ -57,7 +58,7 @@ def _kind(one: Evaluated) -> str:
 def _parameters(one: Evaluated) -> list[tuple[str, str]]:
     """Return name and value of all that was chosen for it, and what it learned from."""
     record = one.record or {}
-    found: dict[str, Any] = dict(record.get("params", {}))
+    found: dict[str, Any] = dict(flat(record.get("params", {})))
     found |= dict(flat(record.get("made", {}).get("finetuning") or {}))
     for name in ("n_features", "n_parameters"):
         if name in record:
@@ -109,8 +110,15 @@ def _typed(text: str) -> str | float:
 
 
 def _curves(rows: Sequence[Row]) -> list[Any]:
-    history = [{name: numeric(row, name) for name in row} for row in rows]
+    history = [{name: numeric(row, name) for name in row} | {"phase": row.get("phase")} for row in rows]
     return [charts.curves(training_curves.curves(history, what)) for what in ("loss", "accuracy")] if history else []
+
+
+def _marked(rows: Sequence[Row]) -> str:
+    """Say what is marked in the curves; an evaluation of an earlier version tells no phases."""
+    kept = "; ringed is the epoch that is kept" if any(row.get("kept") == "1" for row in rows) else ""
+    tuned = len({row.get("phase") for row in rows}) > 1
+    return f"{kept}; at the dotted line fine-tuning starts" if tuned else kept
 
 
 def errors(one: Evaluated, gallery: Gallery, root: Root, explain: Explain | None) -> dict[str, Any]:

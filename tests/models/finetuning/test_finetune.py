@@ -32,6 +32,7 @@ from pipeline.heads.dense import DenseHead
 from pipeline.heads.logistic import LogisticHead
 from pipeline.heads.registry import Head
 from pipeline.heads.resolve import Training
+from pipeline.heads.settings import PlateauSettings
 from pipeline.heads.store import HEAD_FILE, save
 from pipeline.heads.store import load as load_head
 from pipeline.inference import predict
@@ -241,6 +242,9 @@ def test_without_epochs_the_model_predicts_what_trunk_and_head_predict(
     head = project.train(dense()) if kind == "dense" else load_head(project.head)[0]
     summary = project.finetune(epochs=0)
     assert (summary.trained, summary.history) == (0, [])
+    curve = classifier.load(project.model, Runtime(engine="tensorflow", cache=project.cache)).history
+    assert curve == classifier.load(project.head, Runtime()).history
+    assert [row["phase"] for row in curve] == ["head"] * len(head.history_)
     table = manifest.read(project.manifest).distinct("test")
     with Features(project.features) as features:
         expected = head.predict_proba(features.gather(table.digests))
@@ -382,6 +386,7 @@ def test_batch_normalisation_learns_statistics_only_if_asked(project: Project) -
 def test_a_new_head_starts_from_random_weights(project: Project) -> None:
     before = load_head(project.head)[0].arrays_["coef_"].T
     project.finetune(epochs=1, new_head=True, learning_rate=1e-12)
+    assert "head_history" not in store.read(project.model).document["made"]
     kernel = project.weights()["head_dense_0.0"]
     limit = math.sqrt(6 / sum(kernel.shape))
     assert 0.8 * limit < np.abs(kernel).max() <= limit
@@ -555,6 +560,28 @@ def test_a_run_that_stopped_goes_on_at_its_epoch(project: Project) -> None:
     for name, array in project.weights().items():
         np.testing.assert_allclose(array, stored[name], rtol=1e-4, atol=1e-5)
     assert list((project.cache / "finetuning").glob("*/*")) == []
+
+
+def test_a_rate_that_fell_on_a_plateau_is_as_low_in_a_run_that_goes_on(project: Project) -> None:
+    chosen: dict[str, Any] = {"epochs": 4, "patience": 0, "new_head": True, "learning_rate": 0.05}
+    chosen["plateau"] = PlateauSettings(plateau_patience=1, plateau_delta=10.0, plateau_factor=1e-9)
+    whole = project.finetune(**chosen).history
+    assert whole[1]["val_loss"] != pytest.approx(whole[0]["val_loss"], rel=1e-4)
+    assert [row["val_loss"] for row in whole[2:]] == pytest.approx([whole[1]["val_loss"]] * 2, rel=1e-5)
+
+    def stop(row: dict[str, float]) -> None:
+        if row["epoch"] == 2:
+            raise Killed
+
+    with pytest.raises(Killed):
+        project.finetune(stop, **chosen)
+    again = project.finetune(**chosen)
+    assert again.resumed_after >= 1
+    np.testing.assert_allclose([r["val_loss"] for r in again.history], [r["val_loss"] for r in whole], rtol=1e-5)
+    made = store.read(project.model).document["made"]["finetuning"]
+    assert made["plateau"]["plateau_patience"] == 1
+    project.finetune(epochs=1)
+    assert "plateau" not in store.read(project.model).document["made"]["finetuning"]
 
 
 def test_a_damaged_checkpoint_is_as_good_as_none(tmp_path: Path) -> None:
