@@ -49,6 +49,7 @@ from pipeline.api.results import (
     Export,
     Features,
     Growth,
+    LearningRates,
     Page,
     Photos,
     Predictions,
@@ -82,6 +83,7 @@ __all__ = [
     "Growth",
     "HeadstartError",
     "InputError",
+    "LearningRates",
     "Loaded",
     "Page",
     "Photos",
@@ -93,6 +95,7 @@ __all__ = [
     "evaluate",
     "export",
     "extract",
+    "find_learning_rate",
     "finetune",
     "growth",
     "load",
@@ -229,6 +232,20 @@ def finetune(trained: Trained, out: Place | None = None, **chosen: Any) -> Train
         done = finetuning.finetune(*paths, settings, callbacks)
     scores = {name.replace("_", " "): value for name, value in done.scores.items()}
     return Trained(path, features, scores, done.warnings)
+
+
+@takes(FinetuneSettings)
+def find_learning_rate(trained: Trained, out: Place | None = None, **chosen: Any) -> LearningRates:
+    """Let the learning rate of `finetune` rise over 100 steps; ``headstart-out/learning_rates/KIND`` has the curve."""
+    from pipeline.models.finetuning import finetune as finetuning
+
+    settings = chosen_settings(FinetuneSettings, "find_learning_rate", {"epochs": 1} | chosen)
+    features, path = trained.features, Path(out or OUT / "learning_rates" / trained.path.name)
+    with _progress("images") as extracting, _progress("steps") as training:
+        callbacks = finetuning.Callbacks(extracting=extracting, progress=training)
+        paths = (features.photos.images, features.photos.path, features.path, trained.path, path)
+        found = finetuning.find_learning_rate(*paths, settings, callbacks)
+    return LearningRates(path, {row["rate"]: row["smoothed"] for row in found.rows}, found.suggested)
 
 
 @takes(EvaluateSettings)

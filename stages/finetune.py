@@ -14,6 +14,7 @@ from stages.options.paths import FILE, FOLDER, PLACE
 
 if TYPE_CHECKING:
     from pipeline.models.finetuning.finetune import FinetuneResult
+    from pipeline.models.finetuning.rate_range import RateRange
 
 
 @click.command(
@@ -26,6 +27,11 @@ if TYPE_CHECKING:
 @click.argument("model_dir", type=FOLDER)
 @options(FinetuneSettings)
 @click.option("--report", type=FILE, help="Also write what was done, and how long it took, to this JSON file.")
+@click.option(
+    "--find-learning-rate",
+    is_flag=True,
+    help="Keep no model: let the rate rise over 100 steps, and write table and picture of the losses to MODEL_DIR.",
+)
 def finetune(
     images: Root,
     manifest: Path,
@@ -33,6 +39,7 @@ def finetune(
     head_dir: Path,
     model_dir: Path,
     report: Path | None,
+    find_learning_rate: bool,
     **chosen: Any,
 ) -> None:
     """Join the trunk and the head of HEAD_DIR into MODEL_DIR, from image to probabilities.
@@ -41,17 +48,30 @@ def finetune(
     """
     from pipeline.models.finetuning import finetune
 
+    if find_learning_rate:  # then there is something that trains
+        chosen["epochs"] = max(1, chosen["epochs"])
     settings = settings_of(FinetuneSettings, chosen)
+    paths = (images, manifest, features, head_dir, model_dir)
     with progress("images") as extracting, progress("batches") as training:
         callbacks = finetune.Callbacks(
             extracting=extracting, progress=training, told=lambda row: tell(epoch(row)), report_path=report
         )
-        summary = finetune.finetune(images, manifest, features, head_dir, model_dir, settings, callbacks)
+        if find_learning_rate:
+            found = finetune.find_learning_rate(*paths, settings, callbacks)
+            say(f"{_found(found)} -> {model_dir}")
+            return
+        summary = finetune.finetune(*paths, settings, callbacks)
     for warning in summary.warnings:
         warn(warning)
     if summary.history:
         _show_layers(summary)
     say(f"{_outcome(summary)} -> {model_dir}")
+
+
+def _found(found: "RateRange") -> str:
+    steps, resumed = counted(len(found.rows), "step"), found.resumed_after
+    after = f", resumed after step {resumed}" if resumed else ""
+    return f"{steps}{after}: --learning-rate {found.suggested:g}, a tenth of the rate at which the loss is the least"
 
 
 def _show_layers(summary: "FinetuneResult") -> None:

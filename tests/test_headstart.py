@@ -35,6 +35,7 @@ STEPS: dict[str, type] = {
     "extract": ExtractSettings,
     "train": TrainSettings,
     "finetune": FinetuneSettings,
+    "find_learning_rate": FinetuneSettings,
     "evaluate": EvaluateSettings,
     "compare": CompareSettings,
     "load": PredictSettings,

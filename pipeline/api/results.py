@@ -177,6 +177,21 @@ class Growth(Shown):
 
 
 @dataclass(frozen=True)
+class LearningRates(Shown):
+    """The loss at each learning rate, smoothed, and a tenth of the rate at which it is the least."""
+
+    path: Path
+    losses: dict[float, float]
+    suggested: float
+
+    def _table(self) -> Table:
+        rows = [(f"{rate:.1e}", f"{loss:.4f}") for rate, loss in self.losses.items()]
+        return Table(
+            str(self.path), ("learning rate", "loss"), rows, right={0, 1}, notes=[f"suggested: {self.suggested:g}"]
+        )
+
+
+@dataclass(frozen=True)
 class Export(Shown):
     """A model as files that run without Headstart, and how far a probability of each is from the model's at most."""
 

@@ -34,7 +34,7 @@ COMMANDS: Mapping[str, tuple[type, set[str]]] = {
     "evaluate": (EvaluateSettings, set()),
     "compare": (CompareSettings, set()),
     "predict": (PredictSettings, {"output"}),
-    "finetune": (FinetuneSettings, {"report"}),
+    "finetune": (FinetuneSettings, {"report", "find_learning_rate"}),
     "audit": (AuditSettings, {"fail_on"}),
     "growth": (GrowthSettings, set()),
     "export": (ExportSettings, set()),

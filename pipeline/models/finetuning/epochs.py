@@ -129,10 +129,7 @@ def train(
     StorageError
         A checkpoint cannot be written.
     """
-    if settings.deterministic:
-        import tensorflow as tf
-
-        tf.config.experimental.enable_op_determinism()
+    let_bits_repeat(settings)
     before = tuner.frozen_digest()
     untrained = tuner.weights()
     start = _judge(tuner, val, settings) if settings.patience and not settings.starts_new else None
@@ -165,6 +162,14 @@ def train(
     if tuner.frozen_digest() != before:
         raise FrozenWeightsError("expected the frozen weights as they were before training, received others")
     return Outcome(state.history, state.best_epoch, resumed_after, time.monotonic() - started, start)
+
+
+def let_bits_repeat(settings: TuningSettings) -> None:
+    """Let TensorFlow give the same bits again, if that is asked for."""
+    if settings.deterministic:
+        import tensorflow as tf
+
+        tf.config.experimental.enable_op_determinism()
 
 
 def probabilities(tuner: Tuner, split: Split, settings: TuningSettings) -> NDArray[np.float64]:

@@ -19,9 +19,10 @@ from pipeline.backbones.engines.engine import choose
 from pipeline.backbones.engines.keras_process import CannotBuildError
 from pipeline.errors import ArtefactError, SettingError
 from pipeline.heads import registry, store, training_time
-from pipeline.models.finetuning import checkpoints
+from pipeline.models.finetuning import checkpoints, rate_range
 from pipeline.models.finetuning.checkpoints import Row
 from pipeline.models.finetuning.epochs import FrozenWeightsError, Outcome
+from pipeline.models.finetuning.rate_range import RateRange
 from pipeline.models.finetuning.settings import FinetuneSettings
 from pipeline.models.finetuning.setup import Job, Run
 from pipeline.models.model import MODEL_FILE
@@ -176,23 +177,14 @@ def _made(
     settings: FinetuneSettings,
     callbacks: Callbacks | None = None,
 ) -> FinetuneResult:
-    told = callbacks or Callbacks()
-    run = Run(
-        weights=settings.weights,
-        engine=settings.engine,
-        cache=settings.cache,
-        extracting=told.extracting,
-        progress=told.progress,
-        told=told.told,
-    )
-    job = Job(features_path, head_dir, settings.tuning, run)
+    job = _job(features_path, head_dir, settings, callbacks or Callbacks())
     if not settings.tuning.epochs:
         outcome = Outcome([], 0, 0, 0.0)
         job.save(model_dir, outcome)
     else:
         table = manifest.read(manifest_path)
         _require_same_classes(table, job.classes, manifest_path, head_dir)
-        with checkpoints.folder(run.cache, job.matters(table)) as folder:
+        with checkpoints.folder(settings.cache, job.matters(table)) as folder:
             outcome = job.train(images_root, table, folder)
             job.save(model_dir, outcome)
     return FinetuneResult(
@@ -210,6 +202,46 @@ def _made(
 def _is_random(head_dir: Path) -> bool:
     """Whether the base of a head has random weights, which differ between what Keras computes with."""
     return "seed" in store.load(head_dir)[1]["spec"]["weights"]
+
+
+def find_learning_rate(
+    images_root: Root,
+    manifest_path: Path,
+    features_path: Path,
+    head_dir: Path,
+    out_dir: Path,
+    settings: FinetuneSettings,
+    callbacks: Callbacks,
+) -> RateRange:
+    """Let the learning rate rise from step to step, and write the losses as a table and a picture; no model is kept.
+
+    The arguments, and what is raised, are those of `finetune`, but for `out_dir`, where `rate_range.write` writes. What
+    trains is what the settings name; there must be an epoch at least, though steps are counted, and not epochs.
+    """
+    settings.tuning.check()
+    require_own(out_dir, MODEL_FILE)
+    _require_kind(head_dir, settings.head)
+    job = _job(features_path, head_dir, settings, callbacks)
+    table = manifest.read(manifest_path)
+    _require_same_classes(table, job.classes, manifest_path, head_dir)
+    with checkpoints.folder(settings.cache, job.matters(table) | {"range": rate_range.STEPS}) as folder:
+        with job.labelled(images_root, table, folder) as (train, _):
+            path = folder / checkpoints.CHECKPOINT
+            found = rate_range.sweep(job.tuner, train, job.settings, path, callbacks.progress)
+        rate_range.write(found, out_dir)
+    return found
+
+
+def _job(features_path: Path, head_dir: Path, settings: FinetuneSettings, callbacks: Callbacks) -> Job:
+    run = Run(
+        weights=settings.weights,
+        engine=settings.engine,
+        cache=settings.cache,
+        extracting=callbacks.extracting,
+        progress=callbacks.progress,
+        told=callbacks.told,
+    )
+    return Job(features_path, head_dir, settings.tuning, run)
 
 
 def _require_kind(head_dir: Path, kind: str | None) -> None:

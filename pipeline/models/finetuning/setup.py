@@ -165,14 +165,11 @@ class Job:
 
     def train(self, root: Root, table: Manifest, folder: Path) -> Outcome:
         """Train tail and head: for all epochs where few validation images are learned from, as the head did."""
-        learned, held_out = table.learned()
         of_head = self.calibration
-        if not len(held_out):  # folds would take as many fine-tunings
+        if not len(table.learned()[1]):  # folds would take as many fine-tunings
             self.settings, self.calibration = replace(self.settings, patience=0, plateau=PlateauSettings()), None
             self.warnings.append(f"fewer than {FEWEST_VAL} validation images: trained for all epochs, not calibrated")
-        with self._open(root, table, folder) as (train, val):
-            data = epochs.labelled(train, learned, self.classes, self.settings.class_weight)
-            held = epochs.labelled(val, held_out, self.classes, self.settings.class_weight, like=data)
+        with self.labelled(root, table, folder) as (data, held):
             outcome = epochs.train(
                 self.tuner,
                 data,
@@ -192,6 +189,14 @@ class Job:
                     f"`learning_rate` ({self.settings.learning_rate:g})"
                 )
             return outcome
+
+    @contextlib.contextmanager
+    def labelled(self, root: Root, table: Manifest, folder: Path) -> Iterator[tuple[Split, Split]]:
+        """Yield the rows of train and val, with their codes and weights."""
+        learned, held_out = table.learned()
+        with self._open(root, table, folder) as (train, val):
+            data = epochs.labelled(train, learned, self.classes, self.settings.class_weight)
+            yield data, epochs.labelled(val, held_out, self.classes, self.settings.class_weight, like=data)
 
     def _settle(self, held: Split) -> None:
         """Fit the temperature and choose the threshold anew: those of the head were for other probabilities."""

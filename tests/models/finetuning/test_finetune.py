@@ -563,7 +563,7 @@ def test_a_run_that_stopped_goes_on_at_its_epoch(project: Project) -> None:
 
 
 def test_a_rate_that_fell_on_a_plateau_is_as_low_in_a_run_that_goes_on(project: Project) -> None:
-    chosen: dict[str, Any] = {"epochs": 4, "patience": 0, "new_head": True, "learning_rate": 0.05}
+    chosen: dict[str, Any] = {"epochs": 4, "patience": 0, "optimizer": "adam", "learning_rate": 1e-3}
     chosen["plateau"] = PlateauSettings(plateau_patience=1, plateau_delta=10.0, plateau_factor=1e-9)
     whole = project.finetune(**chosen).history
     assert whole[1]["val_loss"] != pytest.approx(whole[0]["val_loss"], rel=1e-4)
@@ -767,6 +767,35 @@ def test_the_command_trains_and_shows_what_is_frozen(project: Project) -> None:
     report = json.loads((project.root / "report.json").read_text())
     assert report["epochs"] == report["best_epoch"] == 1
     assert report["training_seconds"] > 0
+
+
+def test_a_range_test_ends_where_the_loss_is_far_above_its_least_and_goes_on_after_a_kill(project: Project) -> None:
+    paths = [str(path) for path in (project.images, project.manifest, project.features, project.head, project.model)]
+    settings = FinetuneSettings(tuning=CHOSEN, engine="tensorflow", cache=project.cache)
+
+    def stop(done: int, total: int) -> None:
+        if done == 30:
+            raise Killed
+
+    with pytest.raises(Killed):
+        finetune.find_learning_rate(*map(Path, paths), settings, finetune.Callbacks(progress=stop))
+    resumed = finetune.find_learning_rate(*map(Path, paths), settings, finetune.Callbacks())
+    again = finetune.find_learning_rate(*map(Path, paths), settings, finetune.Callbacks())
+    assert (resumed.resumed_after, again.resumed_after) == (20, 0)
+    columns = [np.array([[row["rate"], row["loss"]] for row in found.rows]) for found in (resumed, again)]
+    np.testing.assert_allclose(columns[0], columns[1], rtol=1e-4)
+    rates, smoothed = columns[1][:, 0], [row["smoothed"] for row in again.rows]
+    assert (rates[0], len(rates) > 50) == (1e-7, True)
+    np.testing.assert_allclose(np.diff(np.log(rates)), np.log(1e7) / 99)
+    assert again.suggested == pytest.approx(rates[np.argmin(smoothed)] / 10, rel=0.05)
+    assert len(rates) == 100 or smoothed[-1] > 4 * min(smoothed)
+    assert {path.name for path in project.model.iterdir()} == {"learning_rates.csv", "learning_rates.png"}
+    options = ["--find-learning-rate", "--cut", "block-1", "--cache", str(project.cache)]
+    result = CliRunner().invoke(command, [*paths, *options])
+    assert result.exit_code == 0, result.output
+    assert re.search(
+        r"^\d+ steps: --learning-rate \S+, a tenth of the rate at which the loss is the least -> ", result.stdout
+    )
 
 
 def test_the_command_refuses_a_head_of_another_kind(project: Project) -> None:
