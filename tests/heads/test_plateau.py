@@ -79,11 +79,11 @@ def test_a_head_keeps_where_its_rate_falls_and_says_nothing_of_a_rate_that_does_
 
 
 def test_a_dense_head_learns_at_the_lowered_rate() -> None:
-    """A rate of almost nothing after the first epoch that is no better leaves the weights where they were."""
+    """A rate of almost nothing after the second epoch leaves the weights where they were."""
     draw = np.random.default_rng(0)
     X, y = draw.normal(size=(60, 4)), np.arange(60) % 2
-    held = X[:20], 1 - y[:20]  # what is learned makes these worse
-    stopping = PlateauSettings(plateau_patience=1, plateau_factor=1e-9)
+    held = X[:20], y[:20]
+    stopping = PlateauSettings(plateau_patience=1, plateau_factor=1e-9, plateau_delta=10.0)  # nothing is lower enough
     chosen: dict[str, Any] = {"epochs": 4, "hidden": (), "dropout": 0.0, "patience": 0, "learning_rate": 0.1}
     losses = {}
     for name, plateau in (("falling", stopping), ("constant", PlateauSettings())):
@@ -91,6 +91,6 @@ def test_a_dense_head_learns_at_the_lowered_rate() -> None:
         losses[name] = [row["val_loss"] for row in head.history_]
     assert losses["falling"][:2] == losses["constant"][:2]
     assert losses["falling"][2:] == pytest.approx([losses["falling"][1]] * 2, rel=1e-6)
-    assert losses["constant"][3] > losses["constant"][1] * 1.01
+    assert losses["constant"][3] != pytest.approx(losses["constant"][1], rel=1e-3)
     with pytest.raises(InputError, match="plateau_patience"):
         replace(make("dense", **chosen), plateau=stopping).fit(X, y, None)
