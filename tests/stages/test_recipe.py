@@ -487,7 +487,7 @@ def test_a_recipe_ends_with_head_and_model_the_verdict_and_the_curve(
     rows = [line.split()[1] for line in table if line.split()[:1] == ["1"]]
     assert rows == (["dense"] if joined else ["model", "dense"])
     assert ("model is dense, joined to its base, and judged once." in table) == bool(joined)
-    assert any(line.startswith("model over dense: 5.0 points") for line in table) != bool(joined)
+    assert any(line.startswith("model over dense: ") for line in table) != bool(joined)
     assert "Verdict: nobody is better" in table
     assert lines[-1] == f"loss and accuracy over all epochs -> {recipe.CURVE}"
 

@@ -128,7 +128,6 @@ def test_every_parameter_of_every_head_has_an_option_with_a_default():
     [
         ("logistic", "--hidden", "8"),
         ("logistic", "--patience", "10"),
-        ("logistic", "--plateau-patience", "3"),
         ("dense", "--C", "1"),
         ("dense", "--l1-ratio", "0"),
         ("centroid", "--alpha", "1"),
@@ -143,6 +142,12 @@ def test_an_option_of_another_head_is_a_usage_error_that_names_both(work, kind, 
     )
     assert f"{option}: expected with {owners}, received --head {kind}" in result.output
     assert not work.head.exists()
+
+
+def test_a_rate_falls_for_a_head_that_has_one(work):
+    result = run(work.manifest, work.features, work.head, "--plateau-patience", 3)
+    assert result.exit_code == 2
+    assert "--plateau-patience: expected with --head dense, received --head logistic" in result.output
 
 
 def test_a_search_chooses_what_is_not_given_and_says_what(work):
