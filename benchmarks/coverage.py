@@ -37,7 +37,8 @@ PAIR_SIZES = (30, 100, 400)
 MODELS = 5  # ten pairs
 POPULATION = 4_000_000
 # columns, how far apart classes are, images to learn from, and to validate: of fewer than 200, folds judge
-GROWING = ((50, 0.12, 60, 0), (300, 0.12, 60, 0), (50, 0.12, 200, 0), (300, 0.12, 200, 0), (50, 0.12, 800, 250))
+GROWING = ((50, 0.12, 60, 0), (300, 0.12, 60, 0), (50, 0.12, 200, 0), (300, 0.12, 200, 0), (50, 0.3, 200, 0))
+GROWING += ((50, 0.12, 800, 250), (300, 0.12, 800, 250))
 OTHERS = 4000
 # images, accuracy, share of the first of two classes
 SETTINGS = (

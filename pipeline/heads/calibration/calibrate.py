@@ -35,11 +35,11 @@ _SMALLEST: Final = float(np.finfo(np.float64).tiny)  # a probability of 0 counts
 def fit(probabilities: Floats, y: Codes) -> float:
     """Return the temperature under which the labels are most likely, with a prior on its logarithm.
 
-    `temperature.fit_temperature` says how, and `benchmarks/calibration.py` compares it with labels that are taken for
-    less than certain and have no prior: those tax every row, and made heads worse that had been right. Over eight heads
-    on photos and digits and 20 to 180 images, the temperature changed the log loss on others by a factor of 0.72 in
-    the mean, and by 1.04 at worst; the labels less certain by 0.76, and by 2.2 at worst. Other draws of the photos made
-    ridge and centroid heads, which were right already, worse by a factor of 1.1.
+    `temperature.fit_temperature` says how. Labels that are taken for less than certain, with no prior, tax every row,
+    and made heads worse that had been right. Over eight heads on photos and digits and 20 to 180 images, the
+    temperature changed the log loss on others by a factor of 0.72 in the mean, and by 1.04 at worst; the labels less
+    certain by 0.76, and by 2.2 at worst. On one division of the photos ridge and centroid heads, which were right
+    already, became worse by a factor of up to 1.1 (docs/measurements.md); `benchmarks/calibration.py` compares priors.
 
     Parameters
     ----------
