@@ -111,7 +111,7 @@ def compare(out_dirs: Sequence[Path], result_dir: Path, settings: CompareSetting
     require_own(result_dir, SUMMARY)
     folders, joined = once_each(expand(out_dirs))
     if len(folders) < 2 and not joined:
-        raise InputError(f"expected two evaluations or more that differ, received {', '.join(map(str, folders))}")
+        raise InputError(f"expected two evaluations or more, received {', '.join(map(str, folders)) or 'none'}")
     judged = _read(folders)
     known = _costs(settings.reports, [one.name for one in judged])
     ordered = sorted(judged, key=lambda one: (-one.correct.sum(), float(one.losses.mean()), one.name))
