@@ -23,7 +23,7 @@ ABSTAINED = "?"
 
 
 @click.command(cls=Stage)
-@click.argument("trained", metavar="HEAD_DIR|MODEL_DIR|EXPORT", type=click.Path(path_type=Path))
+@click.argument("trained", metavar="HEAD_DIR|MODEL_DIR|EXPORT|imagenet", type=click.Path(path_type=Path))
 @click.argument("paths", type=click.Path(path_type=Path), nargs=-1, required=True)
 @click.option(
     "--output",
@@ -35,15 +35,18 @@ ABSTAINED = "?"
 def predict(trained: Path, paths: tuple[Path, ...], output: str, **chosen: Any) -> None:
     """Label PATHS, image files or folders of them, with a trained head or a model.
 
+    The word imagenet stands for the packaged base with its own classifier, for ImageNet's 1,000 classes.
+
     A file that cannot be used gets a row with its error; the exit status is then 1.
     """
-    from pipeline.inference import predict, prediction
+    from pipeline.inference import imagenet, predict, prediction
 
     settings = settings_of(PredictSettings, chosen)
     write = _writer(output)
     own = [*([] if output == "-" else [Path(output)]), *([settings.explain] if settings.explain else [])]
     files = predict.expand(paths, but=own)
-    predictor = predict.Predictor(trained, settings.runtime, prediction.asked_of(settings))
+    asked = prediction.asked_of(settings, top=imagenet.TOP if imagenet.is_meant(trained) else 1)
+    predictor = predict.Predictor(trained, settings.runtime, asked)
     for warning in predictor.warnings:
         warn(warning)
     with progress("images") as advance, _opened(output) as target:  # within, so that rows stand above the bar
@@ -148,6 +151,10 @@ def _table(predictions: "Iterable[Prediction]", classes: Sequence[str], asked: "
         familiar = "" if told is None else f"  familiarity {told.score:.3f}, {told.kind}"
         label, name = printable(found.label or ABSTAINED), printable(_name(found.path))
         target.write(f"{label:{width}}  {best:6.3f}  {name}{familiar}\n")
+        for other in sorted(set(found.probabilities) - {found.label}, key=found.probabilities.__getitem__)[::-1][
+            : asked.top - 1
+        ]:
+            target.write(f"{printable(other):{width}}  {found.probabilities[other]:6.3f}\n")
         for one in found.nearest:
             like = printable(f"{one.path} ({one.label})")
             target.write(f"{'':{width}}  {one.similarity:6.3f}    like {like}\n")

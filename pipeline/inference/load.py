@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from pipeline.backbones.engines.engine import Engine
 from pipeline.errors import InputError
 from pipeline.export import bundle, exported_model
+from pipeline.inference import imagenet
 from pipeline.models import classifier, store
 from pipeline.models.classifier import Classifier
 from pipeline.models.outputs import Depth, Outputs
@@ -17,7 +18,9 @@ from pipeline.photos.settings import Geometry
 
 
 def load(path: Path, runtime: Runtime) -> Classifier:
-    """Read a head, a model or an export; networks are built when they are opened.
+    """Read a head, a model, an export or, by the word ``imagenet``, the packaged base with its own classifier.
+
+    Networks are built when they are opened.
 
     Parameters
     ----------
@@ -33,6 +36,8 @@ def load(path: Path, runtime: Runtime) -> Classifier:
     ArtefactError
         It is none of them, or damaged.
     """
+    if imagenet.is_meant(path):
+        return imagenet.ImageNetClassifier(runtime)
     if path.suffix in exported_model.SUFFIXES and path.is_file() and not exported_model.is_export(path):
         raise InputError(
             f"{path}: expected {bundle.DOCUMENT} beside it, which tells its classes and how it sees a photo, received "

@@ -27,6 +27,8 @@ class Asked:
         Where the training photos' features and names are, if one of these two is asked for.
     explain : Path or None
         A folder for heat maps over the photos.
+    top : int
+        So many of the most probable classes are shown on a terminal.
     """
 
     min_confidence: float | None = None
@@ -36,6 +38,7 @@ class Asked:
     features: Path | None = None
     manifest: Path | None = None
     explain: Path | None = None
+    top: int = 1
 
     @property
     def compared(self) -> bool:
@@ -51,7 +54,7 @@ class Asked:
 LABELS_ONLY: Final = Asked()
 
 
-def asked_of(settings: PredictSettings) -> Asked:
+def asked_of(settings: PredictSettings, *, top: int = 1) -> Asked:
     """Return what settings ask for besides labels and probabilities."""
     return Asked(
         min_confidence=settings.min_confidence,
@@ -61,6 +64,7 @@ def asked_of(settings: PredictSettings) -> Asked:
         features=settings.features,
         manifest=settings.manifest,
         explain=settings.explain,
+        top=top,
     )
 
 
