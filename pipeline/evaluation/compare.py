@@ -116,13 +116,17 @@ def compare(out_dirs: Sequence[Path], result_dir: Path, settings: CompareSetting
     known = _costs(settings.reports, [one.name for one in judged])
     ordered = sorted(judged, key=lambda one: (-one.correct.sum(), float(one.losses.mean()), one.name))
     pairs = _pairs(ordered)
+    started = predictions_file.started(predictions_file.subjects(folders, [one.name for one in judged]))
     ranking = [_place(one, pairs, known.get(one.name)) for one in ordered]
     summary = CompareResult(
         len(ordered[0].correct),
         ranking,
         pairs,
         verdict.overall(ranking, pairs),
-        [*verdict.fine_tuning(pairs, known), *verdict.in_vain(joined, _costs(settings.reports, list(joined)))],
+        [
+            *verdict.fine_tuning(pairs, started, known),
+            *verdict.in_vain(joined, _costs(settings.reports, list(joined))),
+        ],
         joined,
     )
     _write(result_dir, summary)
@@ -151,11 +155,7 @@ def expand(out_dirs: Sequence[Path], file: str = predictions_file.PREDICTIONS) -
 
 def once_each(folders: Sequence[Path]) -> tuple[list[Path], dict[str, str]]:
     """Leave out each model that is a head, joined to its base, where the head stands, too; name both of each pair."""
-    subjects = {
-        folder: predictions_file.read_evaluated(folder)
-        for folder in folders
-        if (folder / predictions_file.EVALUATED).exists()
-    }
+    subjects = predictions_file.subjects(folders, folders)
     heads = {one.identity: folder for folder, one in subjects.items()}
     doubles = {
         folder: heads[one.head] for folder, one in subjects.items() if one.head in heads and one.head != one.identity

@@ -109,7 +109,8 @@ def evaluate(
         measured, trained.temperature, before, int(np.count_nonzero(predicted != actual)), warnings
     )
     found = Evaluated(test, classes, actual, given.calibrated, given.uncalibrated, predicted)
-    predictions_file.write_evaluated(out_dir, predictions_file.Subject(trained.identity, trained.head))
+    subject = predictions_file.Subject(trained.identity, trained.head, trained.started_from)
+    predictions_file.write_evaluated(out_dir, subject)
     results.write(out_dir, found, summary, history=trained.history, images_root=images_root)
     return summary
 

@@ -14,7 +14,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +25,8 @@ from pipeline.storage import csv_cells
 from pipeline.storage.atomic import publish_csv, published
 from pipeline.storage.json_files import Document, fields_of, number, publish_digests, require_listed, whole
 from pipeline.storage.regular import require_regular
+
+Key = TypeVar("Key", Path, str)
 
 EVALUATED: Final = "evaluated.json"
 ALL_METRICS: Final = "all_metrics.json"
@@ -111,10 +113,13 @@ class Subject:
         sha256 of ``head.json`` or ``model.json``.
     head : str or None
         sha256 of the ``head.json`` of which it is, joined to its base or not; None for a model that training changed.
+    started_from : str or None
+        Then, of the head that its training began with.
     """
 
     identity: str
     head: str | None
+    started_from: str | None = None
 
 
 SUBJECT: Final = Document("what was evaluated", "`hs.evaluate`", fields_of(Subject), listed=True)
@@ -136,7 +141,19 @@ def read_evaluated(out_dir: Path) -> Subject:
         That file is missing or damaged.
     """
     found = SUBJECT.read(out_dir / EVALUATED)
-    return Subject(found["identity"], found.get("head"))
+    return Subject(found["identity"], found.get("head"), found.get("started_from"))
+
+
+def subjects(out_dirs: Sequence[Path], names: Sequence[Key]) -> dict[Key, Subject]:
+    """Return what was evaluated in each folder that tells, by the folder's name."""
+    told = ((name, folder) for name, folder in zip(names, out_dirs, strict=True) if (folder / EVALUATED).exists())
+    return {name: read_evaluated(folder) for name, folder in told}
+
+
+def started(subjects: Mapping[Key, Subject]) -> dict[Key, Key]:
+    """Return the fine-tuned models among them, each with the head that it started from, if that is one, too."""
+    names = {one.identity: name for name, one in subjects.items()}
+    return {name: names[one.started_from] for name, one in subjects.items() if one.started_from in names}
 
 
 def write_predictions(out_dir: Path, found: Predictions) -> None:

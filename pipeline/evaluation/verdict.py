@@ -113,20 +113,22 @@ def _p(p: float) -> str:
     return f"p = {p:.2g}" if p >= 0.001 else "p < 0.001"
 
 
-def fine_tuning(pairs: Sequence[Pair], known: Mapping[str, Cost]) -> list[str]:
+def fine_tuning(pairs: Sequence[Pair], started: Mapping[str, str], known: Mapping[str, Cost]) -> list[str]:
     """Say for each fine-tuned model whether it was worth it, if the head that it started from was judged, too.
 
     Parameters
     ----------
     pairs : sequence of Pair
+    started : mapping of str to str
+        The fine-tuned models, each with the head that it started from.
     known : mapping of name to Cost
-        Of those models whose cost is known.
+        Of those whose cost is known.
     """
     return [
-        _worth(name, cost, pair, known)
-        for name, cost in known.items()
+        _worth(name, head, pair, known)
+        for name, head in started.items()
         for pair in pairs
-        if cost.stage == "finetune" and {pair.first, pair.second} == {name, cost.head}
+        if {pair.first, pair.second} == {name, head}
     ]
 
 
@@ -140,8 +142,7 @@ def in_vain(joined: Mapping[str, str], known: Mapping[str, Cost]) -> list[str]:
     ]
 
 
-def _worth(name: str, cost: Cost, pair: Pair, known: Mapping[str, Cost]) -> str:
-    head = pair.second if pair.first == name else pair.first
+def _worth(name: str, head: str, pair: Pair, known: Mapping[str, Cost]) -> str:
     if pair.better == NO_DIFFERENCE:
         outcome = f"is not shown to be worth it: {pair.first} is not shown to be better than {pair.second}"
     elif pair.better == name:
@@ -149,7 +150,8 @@ def _worth(name: str, cost: Cost, pair: Pair, known: Mapping[str, Cost]) -> str:
     else:
         outcome = f"was not worth it: {head} is better than {name}"
     beside = f" beside {_seconds(known[head].seconds)} for the head" if head in known else ""
-    return f"fine-tuning {head} {outcome}, {difference(pair)}; it took {_seconds(cost.seconds)}{beside}"
+    took = f"; it took {_seconds(known[name].seconds)}{beside}" if name in known else ""
+    return f"fine-tuning {head} {outcome}, {difference(pair)}{took}"
 
 
 def _seconds(seconds: float) -> str:

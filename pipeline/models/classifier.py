@@ -51,13 +51,14 @@ class Classifier(ABC):
         Where this machine differs from the one that trained, but only up to rounding.
     path, identity : Path, str
         Where it lies; sha256 of its record, empty for an export.
-    head : str or None
-        sha256 of the ``head.json`` of which it is, joined or not; None for what was trained on.
+    head, started_from : str or None
+        sha256 of the ``head.json`` of which it is, joined or not; else of that which training began with.
     """
 
     path: Path
     identity: str = ""
     head: str | None = None
+    started_from: str | None = None
     classes: list[str]
     threshold: dict[str, Any] | None
     temperature: float = 1.0
@@ -224,12 +225,11 @@ class HeadClassifier(Classifier):
 
     @cached_property
     def _planned(self) -> tuple[resolve.Plan, list[str]]:
-        runtime = self.runtime
-        engine = runtime.engine
+        runtime, engine = self.runtime, self.runtime.engine
         if engine == "auto" and self.spec.get("engine"):
             engine = self.spec["engine"]["name"]
-        how = resolve.Again(runtime.weights, engine, runtime.precision, runtime.cache)
-        return resolve.plan_again(self.spec, self.path, how)
+        again = resolve.Again(runtime.weights, engine, runtime.precision, runtime.cache)
+        return resolve.plan_again(self.spec, self.path, again)
 
     @cached_property
     def readout(self) -> Readout:
@@ -259,7 +259,8 @@ class ModelClassifier(Classifier):
     def __init__(self, directory: Path, runtime: Runtime) -> None:
         super().__init__(runtime)
         model = self._model = store.read(directory)
-        self.path, self.identity, self.head = directory, model.identity, model.joined_from
+        self.path, self.identity = directory, model.identity
+        self.head, self.started_from = model.joined_from, model.started_from
         self.classes, self.threshold, self.temperature = model.classes, model.threshold, model.temperature
         self.history = training_history.of_model(model.document["made"], model.history)
 

@@ -103,6 +103,11 @@ class Model:
         return made.get("head") if made.get("best_epoch") == 0 else None
 
     @property
+    def started_from(self) -> str | None:
+        """sha256 of the ``head.json`` that training began with; None if the model is that head."""
+        return None if self.joined_from else self.document.get("made", {}).get("head")
+
+    @property
     def size(self) -> int:
         """Side of the input square, px."""
         return int(self.spec["size"])

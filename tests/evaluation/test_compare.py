@@ -196,11 +196,17 @@ def test_costs_stand_in_the_ranking(three, tmp_path):
 )
 def test_of_a_fine_tuned_model_it_is_said_whether_it_was_worth_its_time(three, tmp_path, wrong, expected):
     evaluated(tmp_path / "tuned", wrong)
+    for name, started_from in (("centroid", None), ("dense", None), ("tuned", "1 of centroid")):
+        subject = predictions_file.Subject(f"1 of {name}", None, started_from)
+        predictions_file.write_evaluated(tmp_path / name, subject)
     training_time.write(tmp_path / "reports/centroid.json", training_time.Cost("train", 0.4))
-    training_time.write(tmp_path / "reports/tuned.json", training_time.Cost("finetune", 130.0, "centroid"))
+    # The head lay in a folder of another name when the model was made of it.
+    training_time.write(tmp_path / "reports/tuned.json", training_time.Cost("finetune", 130.0, "mine"))
     (sentence,) = compared([tmp_path], tmp_path / "result", tmp_path / "reports").fine_tuning
     assert sentence.startswith(f"{expected}, ")
     assert sentence.endswith("; it took 130 s beside 0.4 s for the head")
+    (shorter,) = compared([tmp_path], tmp_path / "result").fine_tuning
+    assert shorter == sentence.partition("; it took")[0]
 
 
 def test_of_a_model_that_is_only_joined_nothing_is_said_about_fine_tuning(three, tmp_path):

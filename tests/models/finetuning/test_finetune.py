@@ -537,7 +537,8 @@ def test_a_joined_model_is_evaluated_by_the_features_as_its_head_and_a_trained_o
     assert head.identity == head.head != joined.identity
     project.finetune(epochs=1)
     monkeypatch.setattr(classifier.ModelClassifier, "predict_from_features", None)
-    assert judged(project.model)[1] == predictions_file.Subject(store.read(project.model).identity, None)
+    tuned = predictions_file.Subject(store.read(project.model).identity, None, started_from=head.identity)
+    assert judged(project.model)[1] == tuned
 
 
 class Killed(BaseException):
