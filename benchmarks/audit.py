@@ -154,7 +154,7 @@ def others(manifest_path: Path, features_path: Path, arguments: argparse.Namespa
     # What a photo shows is in its name, also where its label was flipped.
     shown = np.array([Path(table.paths[place]).name.partition("~")[0] for place in kept])
     with Features(features_path) as features:
-        vectors = nearest_neighbours.unit(features.gather_views(table.digests[kept])[:, 0])
+        vectors = nearest_neighbours.unit(features.gather(table.digests[kept]).reshape(len(kept), -1))
     names = "".join(f"{f'{k}th, {limit:g}':>16}" for k in NEIGHBOURS for limit in LIMITS)
     print(f"{'outliers, by neighbour and limit':40}{names}")
     alone = "".join(f"{f'({share:.4f})':>16}" for share in listed(vectors).mean(axis=2).ravel())

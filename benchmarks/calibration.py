@@ -137,7 +137,7 @@ def measure(manifest_path: Path, features_path: Path, fits: int) -> None:
             evaluated(name, Path(folder) / name, table, features_path)
     images = table.distinct(*SPLITS)
     with Features(features_path) as features:
-        X = features.gather_views(images.digests)[:, 0].astype(np.float32)
+        X = features.gather(images.digests).reshape(len(images), -1).astype(np.float32)
     few(X, np.array([images.classes.index(label) for label in images.labels]), fits)
     strangers(images, features_path)
 
@@ -213,7 +213,7 @@ def strangers(table: manifest.Manifest, features_path: Path) -> None:
     kinds = get_args(out_of_distribution.Kind)
     print(f"\nphotos of classes learned from, and of another one: {', '.join(kinds)}; and the least score of the first")
     with Features(features_path) as features, tempfile.TemporaryDirectory() as folder:
-        rows, described = features.gather_views(table.digests)[:, 0].astype(np.float32), features.spec
+        rows, described = features.gather(table.digests).reshape(len(table), -1), features.spec
         labels, path = np.array(table.labels), Path(folder) / "seen.csv"
         for n in SEEN:
             shares, least = [], []

@@ -62,7 +62,7 @@ def main() -> None:
     table = manifest.read(chosen.manifest)
     test = table.distinct("test")
     with Features(chosen.features) as features:
-        X = features.gather_views(test.digests)[:, 0]
+        X = features.gather(test.digests).reshape(len(test), -1)
     y = np.array([table.classes.index(label) for label in test.labels])
     print(f"{len(y):,} test images, {len(table.classes)} classes, means of {chosen.seeds} seeds")
     print("accuracy (lowest to highest); log loss, calibration error: uncalibrated -> calibrated")

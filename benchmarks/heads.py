@@ -69,7 +69,7 @@ def cached(manifest_path: Path, features_path: Path) -> tuple[np.ndarray, np.nda
     """Return the training rows of a project as float64 columns of mean 0 and deviation 1, and codes."""
     table = manifest.read(manifest_path).distinct("train")
     with Features(features_path) as stored:
-        X = stored.gather_views(table.digests)[:, 0].astype(np.float64)
+        X = stored.gather(table.digests).reshape(len(table), -1).astype(np.float64)
     scale = X.std(axis=0)
     return (X - X.mean(axis=0)) / np.where(scale > 0, scale, 1.0), np.unique(table.labels, return_inverse=True)[1]
 

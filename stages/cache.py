@@ -119,15 +119,17 @@ def explain(manifest: Path | None, of: str | None, cache: Path, **chosen: Any) -
     identity = spec.identity(asked)
     stored = sum(one.rows for one in held if one.identity == identity)
     found = wanted = stored
-    digests = read(manifest).digests if manifest else None
-    if digests is not None:
+    table = read(manifest) if manifest else None
+    if table is not None:
         keys = [view_key(settings.policy, view) for view in range(settings.views)]
-        found, wanted = inventory.count(cache, asked, digests, keys)
+        varied = table.digests if settings.tta else table.learned()[0].digests
+        both = [inventory.count(cache, asked, table.digests, keys[:1]), inventory.count(cache, asked, varied, keys[1:])]
+        found, wanted = (sum(numbers) for numbers in zip(*both, strict=True))
     total = f" of {wanted:,}" if manifest else ""
     say(f"{found:,}{total} rows cached under {identity[: inventory.SHORT]}")
     if not stored:
         nothing = f"{f'no row of {manifest}' if manifest else 'nothing'} is cached in {cache}"
-        say(inventory.explain(cache, asked, digests) or nothing)
+        say(inventory.explain(cache, asked, table.digests if table else None) or nothing)
     elif found < wanted:
         say("the settings are known: what is missing are new or edited images, or views under another policy")
 

@@ -46,15 +46,21 @@ def extract(images: Root, manifest: Path, features: Path, planned: bool, report:
         done = extract.extract(images, manifest, features, settings, progress=advance, report_path=report)
     for warning in done.warnings:
         warn(warning)
-    say(_summary(done, settings.cache if settings.shard else features))
+    say(_summary(done, settings, settings.cache if settings.shard else features))
     if done.computed and not done.reused:
         reason = inventory.explain(settings.cache, plan(settings).spec, read(manifest).digests)
         if reason:
             say(f"nothing was cached under these settings: {reason}")
 
 
-def _summary(done: "ExtractResult", where: Path) -> str:
-    each = f" in {done.views} views" if done.views > 1 else ""
+def _in_views(settings: ExtractSettings) -> str:
+    if settings.views == 1:
+        return ""
+    return f" in {settings.views} views" if settings.tta else f", {settings.views} views of those to learn from"
+
+
+def _summary(done: "ExtractResult", settings: ExtractSettings, where: Path) -> str:
+    each = _in_views(settings)
     rate = f" at {done.images_per_second:,.0f} a second" if done.computed else ""
     lines = [
         f"{counted(done.distinct, 'image')}{each}: {done.computed:,} computed{rate}, {done.reused:,} reused -> {where}"
@@ -73,9 +79,8 @@ def _forecast(images: Root, manifest: Path, settings: ExtractSettings) -> None:
     from pipeline.features import throughput
     from pipeline.features.workers import partition, worker
 
-    views = settings.views
     found = throughput.forecast(worker.job_of(images, settings), manifest, part=partition.part_of(settings.shard))
-    each = f" in {views} views" if views > 1 else ""
+    each = _in_views(settings)
     say(f"{counted(found.images, 'image')}{each}: {counted(found.rows, 'row')}, {found.missing:,} of them missing")
     say(
         f"on disk: {found.cached_bytes / 1e6:,.1f} MB of rows, {found.missing_bytes / 1e6:,.1f} MB more to come, and "

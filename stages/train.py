@@ -45,6 +45,8 @@ def train(manifest: Path, features: Path, head_dir: Path, report: Path | None, *
         scores += f", val accuracy {summary.val.accuracy:.3f}"
     if summary.out_of_fold:
         scores += f", out-of-fold accuracy {_interval(summary.out_of_fold)}"
+    if summary.epochs and (views := _views(features)) > 1:
+        scores += f", {summary.epochs} epochs of {views} views are {summary.epochs * views} passes over the photos"
     if summary.calibrated:
         scores += f", temperature {summary.calibrated['temperature']:.3f}"
     say(f"{settings.head}: {summary.n_parameters:,} parameters, {scores} -> {head_dir}")
@@ -52,6 +54,13 @@ def train(manifest: Path, features: Path, head_dir: Path, report: Path | None, *
 
 def _told(row: dict[str, float]) -> None:
     tell(epoch(row))
+
+
+def _views(path: Path) -> int:
+    from pipeline.features.features_file import Features
+
+    with Features(path) as features:
+        return features.count
 
 
 def _calibration(summary: TrainResult) -> dict[str, float]:

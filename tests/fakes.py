@@ -1,5 +1,6 @@
 """A deterministic stand-in for the forward pass that counts what it is asked, and photos to ask it about."""
 
+import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,8 @@ from PIL import Image
 
 from pipeline.backbones.backbone import Backbone
 from pipeline.backbones.table import BACKBONES
-from pipeline.features import resolve
+from pipeline.features import features_file, resolve
+from pipeline.features.file_layout import Views
 from pipeline.features.settings import ExtractSettings
 from pipeline.photos.settings import Policy
 
@@ -57,6 +59,23 @@ def settings(**changes: object) -> ExtractSettings:
         "dtype": "auto",
     }
     return ExtractSettings(**{**chosen, **changes})  # type: ignore[arg-type]
+
+
+def write_views(
+    path: Path,
+    digests: NDArray[np.uint8],
+    rows: NDArray[np.floating[Any]],
+    *,
+    spec: str,
+    described: dict[str, Any],
+    of: Any = slice(None),
+) -> None:
+    """Features (n, views, …); of those images `of` all views."""
+    views = Views(json.dumps({"count": rows.shape[1], **described}), digests[of], [rows[of][:, 1:]])
+    blocks, shape = [rows[:, 0]], rows.shape[2:]
+    features_file.write(
+        path, spec=spec, digests=digests, row_shape=shape, dtype=str(rows.dtype), blocks=blocks, views=views
+    )
 
 
 def plan(**changes: object) -> resolve.Plan:

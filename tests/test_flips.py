@@ -45,6 +45,7 @@ from pipeline.storage.digests import of_file
 from pipeline.storage.json_files import publish, publish_digests
 from stages import history
 from tests import test_tampering
+from tests.fakes import write_views
 
 FLIPS = 12
 
@@ -94,6 +95,9 @@ def artefacts_in(folder: Path) -> Iterator[Artefact]:
     features = folder / "features.h5"
     features_file.write(features, spec='{"size": 3}', digests=keys, row_shape=(4,), dtype="float32", blocks=[values])
     yield Artefact(features, read_features)
+    varied, rows = folder / "views.h5", np.arange(24, dtype=np.float32).reshape(3, 2, 4)
+    write_views(varied, keys, rows, spec='{"size": 3}', described={"policy": {}}, of=[0, 2])
+    yield Artefact(varied, read_features)
     data = shard.encode("0" * 64, keys, values, view="0")
     (folder / shard.name_of(data)).write_bytes(data)
     yield Artefact(folder / shard.name_of(data), lambda path: shard.Shard.verified(path)[1].tolist())
@@ -101,8 +105,9 @@ def artefacts_in(folder: Path) -> Iterator[Artefact]:
     weights.write_bytes(data)
     spec = {"weights": {"sha256": of_file(weights)}}
     yield Artefact(weights, lambda path: found_again(spec, path.parent, None))
-    kept_weights.keep(folder, weights, of_file(weights))
-    yield Artefact(kept_weights.kept(folder)[0], lambda path: kept_weights.find(folder, path.name), made_anew=True)
+    root = folder / "carrying"
+    kept_weights.keep(root, weights, of_file(weights))
+    yield Artefact(kept_weights.kept(root)[0], lambda path: kept_weights.find(root, path.name), made_anew=True)
     state = checkpoints.State([values], [values[:1]], [values[1:]], 1, [{"epoch": 1, "loss": 0.5}])
     checkpoints.keep(folder / checkpoints.CHECKPOINT, state)
     yield Artefact(folder / checkpoints.CHECKPOINT, lambda path: told(checkpoints.found(path, state)), made_anew=True)
@@ -190,7 +195,8 @@ def told(found: object) -> str | None:
 
 def read_features(path: Path) -> Any:
     with features_file.Features(path) as features:
-        return features.spec, features.gather(features.digests).tolist()
+        views = features.gather_views(features.varied).tolist()
+        return features.spec, features.views, features.gather(features.digests).tolist(), views
 
 
 def campaign(artefact: Artefact, flips: int) -> Counter[str]:

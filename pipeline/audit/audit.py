@@ -190,7 +190,6 @@ def _rows(features: Features, distinct: Manifest) -> Vectors:
     parts = []
     for start in range(0, len(distinct), ROWS_AT_ONCE):
         rows = features.gather(distinct.digests[start : start + ROWS_AT_ONCE])
-        rows = rows[:, 0] if features.views else rows
         parts.append(rows.mean(axis=tuple(range(1, rows.ndim - 1))) if rows.ndim > 2 else rows)
     X = np.concatenate(parts)
     row = standardise.first_not_finite(X)

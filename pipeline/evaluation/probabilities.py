@@ -15,6 +15,7 @@ from pipeline.photos.batches import of_manifest
 from pipeline.photos.manifest import Manifest
 from pipeline.photos.remote import Root
 from pipeline.photos.settings import Policy
+from pipeline.storage.digests import as_keys
 from pipeline.types import Progress
 
 
@@ -65,8 +66,13 @@ def predict(
                 classifier.spec, features.spec, head=classifier.path, features=features_path
             )
             _check_tta(tta, features)
-            rows = features.gather_views(table.digests)
-        views = [rows[:, view] for view in range(rows.shape[1] if tta else 1)]
+            if tta and not np.isin(as_keys(table.digests), as_keys(features.varied)).all():
+                raise InputError.of(
+                    "tta", "views of the test images", f"{features_path} with none of some: run `hs.extract(tta=True)`"
+                )
+            rows = (features.gather_views if tta else features.gather)(table.digests)
+        rows = rows.reshape(len(table), features.count if tta else 1, -1)
+        views = [rows[:, view] for view in range(rows.shape[1])]
         each = np.stack([classifier.predict_from_features(view, calibrated=False) for view in views])
         return Probabilities(calibrate.apply(each, classifier.temperature).mean(axis=0), each.mean(axis=0), warnings)
     count, policy = 1, None

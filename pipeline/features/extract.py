@@ -12,6 +12,7 @@ from pipeline.backbones.engines.engine import Engine
 from pipeline.errors import InputError, StorageError
 from pipeline.features import features_file, resolve, spec, throughput
 from pipeline.features.cache.shard_files import DamagedShardError
+from pipeline.features.file_layout import Views
 from pipeline.features.resolve import Plan
 from pipeline.features.sameness import sameness
 from pipeline.features.settings import ExtractSettings
@@ -41,9 +42,9 @@ class ExtractResult:
     distinct : int
         Distinct images among them.
     views : int
-        Rows an image.
+        Rows of an image to learn from; or, for test-time augmentation, of any.
     computed, reused : int
-        Of the rows, one a view of a distinct image: forwarded now, and found in the cache.
+        Of the rows, one a view that a distinct image gets: forwarded now, and found in the cache.
     quarantined : int
         Images that `prepare` accepted and this run could not read.
     images_per_second : float
@@ -185,26 +186,23 @@ def _finish(run: Completion, features_path: Path | None) -> None:
 
 def _assemble(run: Completion, path: Path) -> None:
     """Write the features, unless they are there already."""
+    first, *others = run.rows
     views = None
-    if len(run.rows) > 1:
-        views = spec.canonical({"count": len(run.rows), "policy": asdict(run.job.policy)})
-    if features_file.holds(path, spec=run.rows[0].spec, digests=run.digests, views=views):
+    if others:
+        described = spec.canonical({"count": len(run.rows), "policy": asdict(run.job.policy)})
+        digests = run.digests[run.varied]
+        parts = [rows.blocks(rows.index(), digests) for rows in others]
+        views = Views(described, digests, (np.stack(same, axis=1) for same in zip(*parts, strict=True)))
+    if features_file.holds(path, spec=first.spec, digests=run.digests, views=views):
         return
-    indices = [rows.index() for rows in run.rows]
-    parts = [rows.blocks(index, run.digests) for rows, index in zip(run.rows, indices, strict=True)]
-    row_shape = indices[0].row_shape or ()
-    if len(parts) == 1:
-        shape, blocks = row_shape, parts[0]
-    else:
-        shape = (len(parts), *row_shape)
-        blocks = (np.stack(same, axis=1) for same in zip(*parts, strict=True))
+    index = first.index()
     features_file.write(
         path,
-        spec=run.rows[0].spec,
+        spec=first.spec,
         digests=run.digests,
-        row_shape=shape,
-        dtype=run.rows[0].dtype,
-        blocks=blocks,
+        row_shape=index.row_shape or (),
+        dtype=first.dtype,
+        blocks=first.blocks(index, run.digests),
         views=views,
     )
 
@@ -216,7 +214,7 @@ def _report(run: Completion, warnings: list[str]) -> ExtractResult:
         distinct=len(run.digests),
         views=len(run.rows),
         computed=run.computed,
-        reused=(len(run.digests) - len(run.failures)) * len(run.rows) - run.computed,
+        reused=int(np.count_nonzero(np.delete(run.wanted, list(run.failures), axis=0))) - run.computed,
         quarantined=len(run.failures),
         images_per_second=round(run.computed / run.seconds, 1) if run.seconds else 0.0,
         engine=run.done[0].engine if run.done else "",

@@ -1,33 +1,30 @@
 """``features.h5``: one row a distinct image, in digest order, with the spec under which the rows were computed.
 
-``/digest`` (N, 32) uint8, sorted; ``/features`` (N, …) float16 or float32; attribute ``spec``: canonical JSON. No label
-is in it. The same rows give the same bytes. Chunks carry a checksum, and the attribute ``sha256`` is that of all
-else: a reader notices bit rot, which DVC does not.
+``/digest`` (N, 32) uint8, sorted; ``/features`` (N, …) float16 or float32; attribute ``spec``: canonical JSON. Where
+some images have V views, ``/views/digest`` (M, 32), sorted, names these, and ``/views/features`` (M, V - 1, …) holds
+all but the first view, which is the image itself. No label is in it. The same rows give the same bytes. Chunks carry a
+checksum, and the attribute ``sha256`` is that of all else: a reader notices bit rot, which DVC does not.
 """
 
-import hashlib
 import json
 import threading
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
 
-import h5py
 import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.errors import ArtefactError
+from pipeline.features import file_layout
+from pipeline.features.file_layout import ATTRIBUTES, VIEWS, Views
 from pipeline.storage import hdf5
 from pipeline.storage.atomic import published
 from pipeline.storage.digests import as_keys, find
-from pipeline.storage.json_files import SEAL, Document, whole
+from pipeline.storage.json_files import SEAL
 
-ATTRIBUTES: Final = {
-    "spec": Document("the spec of features", "`hs.extract`", {}),
-    "views": Document("the views of features", "`hs.extract`", {"count": whole(1)}),
-}
 READ_BYTES: Final = 2**25
 
 
@@ -39,7 +36,7 @@ def write(
     row_shape: tuple[int, ...],
     dtype: str,
     blocks: Iterable[NDArray[Any]],
-    views: str | None = None,
+    views: Views | None = None,
 ) -> None:
     """Write a features file, block by block, and publish it once it is complete and reads back.
 
@@ -57,8 +54,8 @@ def write(
         As stored.
     blocks : iterable of ndarray of shape (n, *row_shape)
         The rows in the order of `digests`; the n add up to N.
-    views : str or None
-        Where a row holds several views of its image, along its first axis: their count and policy as canonical JSON.
+    views : Views or None
+        Of the images that have any but themselves.
 
     Raises
     ------
@@ -67,67 +64,41 @@ def write(
     OSError
         The disk is full or fails; nothing is published.
     """
-    rows = len(digests)
-    texts = {"spec": spec} | ({"views": views} if views else {})
-    texts[SEAL] = _seal(texts, digests, row_shape, np.dtype(dtype))
+    texts = file_layout.texts_of(spec, views)
+    listed = [digests, views.digests] if views else [digests]
+    texts[SEAL] = file_layout.seal(texts, listed, row_shape, np.dtype(dtype))
     interrupted = threading.Event()
 
-    def stoppable() -> Iterator[NDArray[Any]]:
+    def stoppable(blocks: Iterable[NDArray[Any]]) -> Iterator[NDArray[Any]]:
         for block in blocks:
             if interrupted.is_set():
                 return
             yield block
 
+    tables = [("", digests, row_shape, stoppable(blocks))]
+    if views:
+        tables.append((f"{VIEWS}/", views.digests, (views.others, *row_shape), stoppable(views.blocks)))
     with published(path) as temporary:
         # An interrupt is raised in the main thread. Raised within a call of HDF5 it would crash the process.
         with ThreadPoolExecutor(1) as thread:
             try:
-                received = thread.submit(_fill, temporary, texts, digests, row_shape, dtype, stoppable()).result()
+                received = thread.submit(file_layout.fill, temporary, texts, tables, dtype).result()
             finally:
                 interrupted.set()
-        if received != rows:
-            raise ArtefactError(f"{path}: expected {rows:,} rows to write, received {received:,}")
+        for rows, filled in zip(map(len, listed), received, strict=True):
+            if filled != rows:
+                raise ArtefactError(f"{path}: expected {rows:,} rows to write, received {filled:,}")
         with Features(temporary) as written:
             written.verify()
 
 
-def _seal(
-    texts: Mapping[str, str], digests: NDArray[np.uint8], row_shape: tuple[int, ...], dtype: np.dtype[Any]
-) -> str:
-    """Return the sha256 of all that a features file says but its rows, which have checksums of their own."""
-    said = json.dumps([sorted(texts.items()), digests.shape, row_shape, dtype.name])
-    return hashlib.sha256(said.encode() + digests.tobytes()).hexdigest()
-
-
-def _fill(
-    path: Path,
-    texts: Mapping[str, str],
-    digests: NDArray[np.uint8],
-    row_shape: tuple[int, ...],
-    dtype: str,
-    blocks: Iterator[NDArray[Any]],
-) -> int:
-    rows, start = len(digests), 0
-    with hdf5.written(path) as (file, require_written):
-        for name, text in texts.items():
-            hdf5.write_text_attribute(file, name, text)
-        hdf5.create(file, "digest", (rows, 32), "uint8")[...] = digests
-        features = hdf5.create(file, "features", (rows, *row_shape), dtype)
-        for block in blocks:
-            place, start = start, start + len(block)
-            if start > rows:
-                break
-            features[place:start] = block
-            require_written()
-    return start
-
-
-def holds(path: Path, *, spec: str, digests: NDArray[np.uint8], views: str | None) -> bool:
+def holds(path: Path, *, spec: str, digests: NDArray[np.uint8], views: Views | None) -> bool:
     """Tell whether a file is sound, to the last byte, and has exactly these rows; parameters as for `write`."""
     try:
         with Features(path) as file:
-            told = (file.spec, file.views) == (json.loads(spec), json.loads(views) if views else None)
-            same = told and np.array_equal(file.digests, digests)
+            told = (file.spec, file.views) == (json.loads(spec), json.loads(views.described) if views else None)
+            listed = views.digests if views else digests[:0]
+            same = told and np.array_equal(file.digests, digests) and np.array_equal(file.varied, listed)
             if same:
                 file.verify()
     except ArtefactError:
@@ -148,9 +119,11 @@ class Features:
     spec : dict
         The spec under which the rows were computed.
     views : dict or None
-        ``count`` and ``policy`` where a row holds several views of its image, along its first axis; else None.
+        ``count`` and ``policy`` where some images have several views; else None.
     digests : ndarray of shape (N, 32), uint8
         Sorted.
+    varied : ndarray of shape (M, 32), uint8
+        Those of them that have several views, sorted.
     row_shape : tuple of int
         Shape of one row.
     dtype : numpy.dtype
@@ -172,33 +145,47 @@ class Features:
             raise
 
     def _open(self) -> None:
-        digests = hdf5.dataset(self._file, "digest")
-        self._features = hdf5.dataset(self._file, "features")
+        self._features = hdf5.dataset(self._file, file_layout.FEATURES)
         rows = self._features.shape[0] if self._features.ndim > 1 else -1
-        if digests.shape != (rows, 32) or digests.dtype != np.uint8:
-            raise ArtefactError(f"{self.path}: expected /digest ({rows}, 32) uint8, received {_kind(digests)}")
+        self.digests = file_layout.read_digests(self._file, "", rows)
         if self._features.dtype not in (np.dtype("float16"), np.dtype("float32")):
-            raise ArtefactError(f"{self.path}: expected /features in float16 or float32: {_kind(self._features)}")
+            raise ArtefactError(
+                f"{self.path}: expected /features in float16 or float32: {file_layout.kind(self._features)}"
+            )
         self.spec = self._read_json("spec")
-        self.views = self._read_json("views") if hdf5.has_attribute(self._file, "views") else None
-        if self.views and self._features.shape[1] != self.views.get("count"):
-            raise ArtefactError(f"{self.path}: expected {self.views.get('count')} views: {_kind(self._features)}")
+        self.views = self._read_json(VIEWS) if hdf5.has_attribute(self._file, VIEWS) else None
         self.row_shape: tuple[int, ...] = self._features.shape[1:]
         self.dtype: np.dtype[Any] = self._features.dtype
-        self.digests: NDArray[np.uint8] = hdf5.read(digests, 0, rows)
+        self.varied, self._others = self._open_views() if self.views else (self.digests[:0], self._features)
         texts = {
             name: hdf5.text_attribute(self._file, name) for name in ATTRIBUTES if hdf5.has_attribute(self._file, name)
         }
         found = hdf5.text_attribute(self._file, SEAL) if hdf5.has_attribute(self._file, SEAL) else None
-        if found != (received := _seal(texts, self.digests, self.row_shape, self.dtype)):
+        listed = [self.digests, self.varied] if self.views else [self.digests]
+        if found != (received := file_layout.seal(texts, listed, self.row_shape, self.dtype)):
             told = "none, as an earlier version left it" if found is None else found
             raise ArtefactError(
                 f"{self.path}: expected sha256 {received} of its spec and digests, received {told}; "
                 "run `hs.extract` again"
             )
-        keys = as_keys(self.digests)
-        if not (keys[:-1] < keys[1:]).all():
-            raise ArtefactError(f"{self.path}: expected /digest sorted and distinct; the file is damaged")
+        for digests in listed:
+            file_layout.require_sorted(self.path, digests)
+        self.places(self.varied)
+
+    def _open_views(self) -> tuple[NDArray[np.uint8], hdf5.Dataset]:
+        """Read which images have views, and open them."""
+        if not hdf5.has_group(self._file, VIEWS):
+            raise ArtefactError(
+                f"{self.path}: expected views beside /features, received them in it, as an earlier version left them; "
+                "run `hs.extract` again, which takes the rows from the cache"
+            )
+        others = hdf5.dataset(self._file, f"{VIEWS}/{file_layout.FEATURES}")
+        count = self.views["count"] - 1 if self.views else 0
+        if others.shape[1:] != (count, *self.row_shape) or others.dtype != self.dtype:
+            raise ArtefactError(
+                f"{self.path}: expected {count} views beside each image: received {file_layout.kind(others)}"
+            )
+        return file_layout.read_digests(self._file, f"{VIEWS}/", others.shape[0]), others
 
     def _read_json(self, name: str) -> dict[str, Any]:
         return ATTRIBUTES[name].parse(hdf5.text_attribute(self._file, name), self.path)
@@ -229,47 +216,46 @@ class Features:
         ArtefactError
             A digest has no row here, or the bytes read are damaged.
         """
-        places = self.places(digests)
-        order = np.argsort(places, kind="stable")
-        ordered = places[order]
         rows = np.empty((len(digests), *self.row_shape), np.float32)
-        for start in range(0, len(self), self._rows_a_read):
-            stop = min(start + self._rows_a_read, len(self))
-            low, high = np.searchsorted(ordered, (start, stop))
-            if low < high:
-                rows[order[low:high]] = hdf5.read(self._features, start, stop)[ordered[low:high] - start]
+        _gather(self._features, self.places(digests), rows)
         return rows
 
-    def gather_views(self, digests: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Return the rows of the given digests view by view, each flattened: shape (n, views, d), float32.
+    @property
+    def count(self) -> int:
+        """How many views there are of an image that has several; 1 if none has."""
+        return int(self.views["count"]) if self.views else 1
 
-        Of a file without views there is one, the image itself.
+    def gather_views(self, digests: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Return the rows of the given digests view by view, the image itself first: (n, views, *row_shape), float32.
+
+        Errors as for `gather`, and if a digest has no views where others have some.
         """
-        count = self.views["count"] if self.views else 1
-        return self.gather(digests).reshape(len(digests), count, -1)
+        rows = np.empty((len(digests), self.count, *self.row_shape), np.float32)
+        _gather(self._features, self.places(digests), rows[:, 0])
+        if self.views:
+            _gather(self._others, self.view_places(digests), rows[:, 1:])
+        return rows
 
     def stream(self) -> Iterator[NDArray[Any]]:
-        """Yield all rows front to back, as stored, in blocks of shape (n, *row_shape) of about 32 MB.
+        """Yield the rows of all images front to back, as stored, in blocks of shape (n, *row_shape) of about 32 MB.
 
         A digest is random, so this is a shuffled pass over the images.
         """
-        for start in range(0, len(self), self._rows_a_read):
-            yield hdf5.read(self._features, start, min(start + self._rows_a_read, len(self)))
+        yield from (self.read(*ends) for ends in _ranges(self._features))
 
     def read(self, start: int, stop: int) -> NDArray[Any]:
         """Return the rows from one place to another as stored, (n, *row_shape)."""
         return hdf5.read(self._features, start, stop)
 
+    def read_views(self, start: int, stop: int) -> NDArray[Any]:
+        """Return the views from one of the `view_places` to another, without the images themselves, as stored."""
+        return hdf5.read(self._others, start, stop)
+
     def verify(self) -> None:
         """Read every byte once; ArtefactError if a checksum does not hold."""
-        for _ in self.stream():
-            pass
-
-    @property
-    def _rows_a_read(self) -> int:
-        row_bytes = max(1, int(np.prod(self.row_shape)) * self.dtype.itemsize)
-        chunk_rows = self._features.chunks[0] if self._features.chunks else 1
-        return max(1, READ_BYTES // row_bytes // chunk_rows) * chunk_rows
+        for dataset in (self._features, *([self._others] if self.views else [])):
+            for ends in _ranges(dataset):
+                hdf5.read(dataset, *ends)
 
     def places(self, digests: NDArray[np.uint8]) -> NDArray[np.intp]:
         """Return where in the file the rows of these digests are, (n,); ArtefactError if one is not there."""
@@ -282,6 +268,31 @@ class Features:
             )
         return places
 
+    def view_places(self, digests: NDArray[np.uint8]) -> NDArray[np.intp]:
+        """Return where the views of these digests are, (n,); ArtefactError if one has none."""
+        places, found = find(as_keys(self.varied), digests)
+        if not found.all():
+            raise ArtefactError(
+                f"{self.path}: {np.count_nonzero(~found):,} of {len(digests):,} images have no views; run `hs.extract` "
+                "again, which computes those of the images to learn from, or `hs.extract(tta=True)`, those of all"
+            )
+        return places
 
-def _kind(dataset: h5py.Dataset) -> str:
-    return f"{dataset.shape} {dataset.dtype}"
+
+def _ranges(dataset: hdf5.Dataset) -> Iterator[tuple[int, int]]:
+    """Yield where blocks of about 32 MB begin and end."""
+    row_bytes = max(1, int(np.prod(dataset.shape[1:])) * dataset.dtype.itemsize)
+    chunk_rows = dataset.chunks[0] if dataset.chunks else 1
+    at_once = max(1, READ_BYTES // row_bytes // chunk_rows) * chunk_rows
+    for start in range(0, len(dataset), at_once):
+        yield start, min(start + at_once, len(dataset))
+
+
+def _gather(dataset: hdf5.Dataset, places: NDArray[np.intp], into: NDArray[np.float32]) -> None:
+    """Read the rows at some places, in any order; blocks in which there are none are passed over."""
+    order = np.argsort(places, kind="stable")
+    ordered = places[order]
+    for start, stop in _ranges(dataset):
+        low, high = np.searchsorted(ordered, (start, stop))
+        if low < high:
+            into[order[low:high]] = hdf5.read(dataset, start, stop)[ordered[low:high] - start]

@@ -1,6 +1,7 @@
 """Rows of some images, read from a features file when they are asked for: what does not fit in memory."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -24,20 +25,20 @@ class Selection:
     names : sequence of str, N
         What an error calls the images.
     views : int
-        Rows of an image: the number of its views in the file, or 1 for the image itself.
+        Rows of an image: `Features.count`, or 1 for the image itself.
     """
 
     dtype: Final = np.dtype("float32")
 
     def __init__(self, features: Features, places: NDArray[np.intp], names: Sequence[str], *, views: int) -> None:
         self._features, self._places, self._views = features, places, views
+        self._view_places = features.view_places(features.digests[places]) if views > 1 else places
         self._names = np.asarray(names, dtype=object)
 
     @property
     def shape(self) -> tuple[int, int]:
         """Rows and columns."""
-        width = int(np.prod(self._features.row_shape))
-        return len(self), width // (self._features.views["count"] if self._features.views else 1)
+        return len(self), int(np.prod(self._features.row_shape))
 
     def __len__(self) -> int:
         return len(self._places) * self._views
@@ -59,19 +60,25 @@ class Selection:
 
     def _read(self, first: int, last: int) -> NDArray[np.float32]:
         """Return the rows of images. What lies between them in the file is read, too, `READ_BYTES` at a time."""
-        places = self._places[first:last]
-        result = np.empty((len(places), self._views, self.shape[1]), np.float32)
-        row_bytes = max(1, int(np.prod(self._features.row_shape)) * self._features.dtype.itemsize)
-        at_once = max(1, READ_BYTES // row_bytes)
+        result = np.empty((last - first, self._views, self.shape[1]), np.float32)
+        self._fill(result[:, :1], self._places[first:last], self._features.read)
+        if self._views > 1:
+            self._fill(result[:, 1:], self._view_places[first:last], self._features.read_views)
+        self._require_finite(result, first)
+        return result.reshape(-1, self.shape[1])
+
+    def _fill(
+        self, result: NDArray[np.float32], places: NDArray[np.intp], read: Callable[[int, int], NDArray[Any]]
+    ) -> None:
+        """Read the rows at these places, which ascend: (n, views, d)."""
+        at_once = max(1, READ_BYTES // max(1, math.prod(result.shape[1:]) * self._features.dtype.itemsize))
         done = 0
         while done < len(places):
             start = int(places[done])
             end = int(np.searchsorted(places, start + at_once))
-            block = self._features.read(start, int(places[end - 1]) + 1)[places[done:end] - start]
-            result[done:end] = block.reshape(end - done, -1, self.shape[1])[:, : self._views]
+            block = read(start, int(places[end - 1]) + 1)[places[done:end] - start]
+            result[done:end] = block.reshape(end - done, *result.shape[1:])
             done = end
-        self._require_finite(result, first)
-        return result.reshape(-1, self.shape[1])
 
     def _require_finite(self, images: NDArray[np.float32], first: int) -> None:
         # A sum of finite numbers of this size is finite, and far faster to look at than each of them.

@@ -15,7 +15,7 @@ def sameness(path: Path) -> list[str]:
     """Return a warning if the features of a sample of images are all the same, or differ along one line only."""
     with Features(path) as features:
         rows = features.gather(features.digests[:SAMPLED])
-        rows = (rows[:, 0] if features.views else rows).reshape(len(rows), -1).astype(np.float64)
+        rows = rows.reshape(len(rows), -1).astype(np.float64)
     rows -= rows.mean(axis=0)
     spread = np.linalg.eigvalsh(rows @ rows.T)[::-1]
     if len(rows) < 3 or spread[1] > ONE_LINE * spread[0]:

@@ -85,7 +85,12 @@ class ViewSettings(FeatureSettings):
     """Which rows there are of each image: the features of the image itself, and of its augmented copies."""
 
     views: int = setting(
-        1, "Rows per image: one of the image itself, the others of copies changed at random as below.", least=1
+        1, "Rows per training image: one of the image itself, the others of copies changed at random as below.", least=1
+    )
+    tta: bool = setting(
+        False,
+        "Compute the views of all images, as `hs.evaluate(tta=True)` needs them, and not of those to learn from alone.",
+        needs=(Need("views", least=2),),
     )
     policy: Policy = group(Policy, needs=(Need("views", least=2),))
 

@@ -80,7 +80,7 @@ class Forecast:
     images : int
         Distinct images.
     rows, missing : int
-        One a view of an image; and those of them that are still to be computed.
+        One a view that an image gets; and those of them that are still to be computed.
     row_bytes : int
         Of one row, as stored; 0 while nothing is known of it.
     cached_bytes : int
@@ -146,7 +146,7 @@ def forecast(job: Job, manifest_path: Path, *, part: Part) -> Forecast:
         source = "measured now, on some of the missing images"
     return Forecast(
         images=len(run.digests),
-        rows=missing.size,
+        rows=int(np.count_nonzero(run.wanted)),
         missing=int(np.count_nonzero(missing)),
         row_bytes=math.prod(shape) * np.dtype(job.plan.spec["dtype"]).itemsize if shape is not None else 0,
         cached_bytes=sum(path.stat().st_size for path in folder.glob("view-*/*.rows")),

@@ -38,16 +38,19 @@ def learned_classes(images: Manifest, path: Path) -> list[str]:
     return classes
 
 
-def read_split(images: Manifest, classes: list[str], features: Features, *, streamed: bool) -> SplitRows:
-    """Return the rows of a split, in memory or on disk, and the codes of their labels."""
+def read_split(images: Manifest, classes: list[str], features: Features, *, streamed: bool, varied: bool) -> SplitRows:
+    """Return the rows of a split, in memory or on disk, and the codes of their labels; of all views, if `varied`."""
     code_of = {label: code for code, label in enumerate(classes)}
     codes = np.array([code_of[label] for label in images.labels], np.int64)
-    views = features.views["count"] if features.views else 1
+    views = features.count if varied else 1
     if streamed:
         places = features.places(images.digests)
         all_views, first = (Selection(features, places, images.paths, views=count) for count in (views, 1))
         return SplitRows(all_views, np.repeat(codes, views), first, codes)
-    X = features.gather_views(images.digests) if len(images) else np.empty((0, 1, 1), np.float32)
+    if not len(images):
+        X = np.empty((0, 1, 1), np.float32)
+    else:
+        X = (features.gather_views if varied else features.gather)(images.digests).reshape(len(images), views, -1)
     row = standardise.first_not_finite(X.reshape(len(X), X.shape[1] * X.shape[2]))
     if row is not None:
         raise not_finite(features, images.paths[row])

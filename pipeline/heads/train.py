@@ -160,9 +160,10 @@ def fit(
     with Features(features_path) as features:
         parts = images.learned()
         copies = 1 + (search.jobs if search else 0)
-        needed = sum(map(len, parts)) * int(np.prod(features.row_shape)) * BYTES_A_VALUE * copies
+        rows = len(parts[0]) * features.count + len(parts[1])
+        needed = rows * int(np.prod(features.row_shape)) * BYTES_A_VALUE * copies
         streamed = training.memory is not None and needed > training.memory
-        fit, held = (read_split(part, classes, features, streamed=streamed) for part in parts)
+        fit, held = (read_split(part, classes, features, streamed=streamed, varied=part is parts[0]) for part in parts)
         few = not len(held.codes)
         warnings = spec.random_base(features.spec)
         if few and isinstance(head, DenseHead) and head.plateau.plateau_patience:

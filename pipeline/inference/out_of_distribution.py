@@ -134,7 +134,7 @@ class TrainingPhotos:
             raise InputError(f"{manifest_path}: expected two training photos or more, received {len(table)}")
         self.paths, self.labels, self.digests = table.paths, table.labels, table.digests
         self._rows = self._features.places(table.digests)  # ascending, as both are in the order of the digests
-        self.width = int(np.prod(self._features.row_shape[1 if self._features.views else 0 :]))
+        self.width = int(np.prod(self._features.row_shape))
         self._block = max(1, BLOCK_BYTES // (4 * self.width))
         self._held: list[nearest_neighbours.Vectors] | None = None
         if 4 * self.width * len(table) <= MEMORY:
@@ -224,8 +224,7 @@ class TrainingPhotos:
             low, high = np.searchsorted(self._rows, (start, stop))
             if low < high:
                 rows: NDArray[Any] = self._features.read(start, stop)[self._rows[low:high] - start]
-                first = rows[:, 0] if self._features.views else rows
-                yield nearest_neighbours.unit(first.reshape(len(first), -1).astype(np.float32))
+                yield nearest_neighbours.unit(rows.reshape(len(rows), -1).astype(np.float32))
 
 
 def _require_same(described: spec.Spec, features: Features, head: Path | None) -> list[str]:

@@ -225,11 +225,10 @@ class HeadClassifier(Classifier):
 
     @cached_property
     def _planned(self) -> tuple[resolve.Plan, list[str]]:
-        runtime, engine = self.runtime, self.runtime.engine
+        run, engine = self.runtime, self.runtime.engine
         if engine == "auto" and self.spec.get("engine"):
             engine = self.spec["engine"]["name"]
-        again = resolve.Again(runtime.weights, engine, runtime.precision, runtime.cache)
-        return resolve.plan_again(self.spec, self.path, again)
+        return resolve.plan_again(self.spec, self.path, resolve.Again(run.weights, engine, run.precision, run.cache))
 
     @cached_property
     def readout(self) -> Readout:

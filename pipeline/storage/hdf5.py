@@ -20,6 +20,8 @@ from pipeline.storage.regular import require_regular
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer, WriteableBuffer
 
+File = h5py.File
+Dataset = h5py.Dataset
 CHUNK_BYTES: Final = 2**19
 MOST_CHUNK_ROWS: Final = 256
 _DAMAGE: Final = (
@@ -150,12 +152,17 @@ def create(file: h5py.File, name: str, shape: tuple[int, ...], dtype: str) -> h5
     file : h5py.File
         Open for writing.
     name : str
-        Of the dataset.
+        Of the dataset, or of one in a group: ``group/dataset``.
     shape : tuple of int
         The first axis counts rows.
     dtype : str
         A numpy dtype's name.
     """
+    group, _, _ = name.rpartition("/")
+    if group and group not in file:
+        how = h5py.h5p.create(h5py.h5p.GROUP_CREATE)
+        how.set_obj_track_times(False)
+        h5py.h5g.create(file.id, group.encode(), gcpl=how)
     row_bytes = max(1, int(np.prod(shape[1:], dtype=np.int64)) * np.dtype(dtype).itemsize)
     chunk_rows = max(1, min(MOST_CHUNK_ROWS, CHUNK_BYTES // row_bytes, shape[0]))
     chunks = (chunk_rows, *shape[1:]) if shape[0] else None
@@ -179,8 +186,10 @@ def dataset(file: h5py.File, name: str) -> h5py.Dataset:
 
 
 def _plain_dataset(file: h5py.File, name: str, where: str) -> h5py.Dataset:
-    link = file.get(name, getlink=True)
-    found = file[name] if isinstance(link, h5py.HardLink) else None
+    group, _, _ = name.rpartition("/")
+    links = [file.get(path, getlink=True) for path in (group, name) if path]
+    link = links[-1]
+    found = file[name] if all(isinstance(one, h5py.HardLink) for one in links) else None
     if not isinstance(found, h5py.Dataset):
         raise ArtefactError(f"{where}: expected a dataset of the file's own, received {type(found or link).__name__}")
     if found.is_virtual or found.external:
@@ -191,6 +200,14 @@ def _plain_dataset(file: h5py.File, name: str, where: str) -> h5py.Dataset:
     if found.id.get_storage_size() < found.nbytes:
         raise ArtefactError(f"{where} claims {found.nbytes:,} bytes and holds {found.id.get_storage_size():,}")
     return found
+
+
+def has_group(file: h5py.File, name: str) -> bool:
+    """Tell whether a file has a group of its own; ArtefactError if the file is too damaged to tell."""
+    try:
+        return isinstance(file.get(name, getlink=True), h5py.HardLink) and isinstance(file[name], h5py.Group)
+    except _DAMAGE as error:
+        raise ArtefactError(f"{file.filename}: /{name} cannot be opened, the file is damaged ({error})") from error
 
 
 def read(source: h5py.Dataset, start: int, stop: int) -> NDArray[Any]:

@@ -27,7 +27,7 @@ from pipeline.photos.settings import Policy
 from pipeline.plots import image_grid
 from pipeline.stats import metrics
 from stages.evaluate import evaluate as command
-from tests.fakes import plan, register_tiny
+from tests.fakes import plan, register_tiny, write_views
 
 SPEC = {
     "backbone": {"name": "efficientnet_lite0", "alpha": 1.0},
@@ -127,20 +127,13 @@ class Project:
     def evaluate(self, tta=False):
         return evaluation.evaluate(*self.paths, EvaluateSettings(tta=tta, resamples=200))
 
-    def add_view(self, seed):
-        """Give every image a second view, in which the head sees something else."""
+    def add_view(self, seed, of=slice(None)):
+        """Give images, all or those `of`, a second view, in which the head sees something else."""
         with features_file.Features(self.features) as read:
             rows, digests = read.gather(read.digests), read.digests
         other = np.random.default_rng(seed).permuted(rows, axis=1)
-        features_file.write(
-            self.features,
-            spec=json.dumps(self.spec),
-            digests=digests,
-            row_shape=(2, len(self.classes)),
-            dtype="float32",
-            blocks=[np.stack([rows, other], axis=1)],
-            views='{"count":2,"policy":{}}',
-        )
+        both = np.stack([rows, other], axis=1)
+        write_views(self.features, digests, both, spec=json.dumps(self.spec), described={"policy": {}}, of=of)
         return np.exp(rows), np.exp(other), digests
 
     def table(self, name):
@@ -219,6 +212,10 @@ def test_tta_without_views_is_an_error_that_names_the_option(project):
         InputError, match=r"`tta`: expected features of several views, received .*features\.h5 with one"
     ):
         project.write().evaluate(tta=True)
+    project.add_view(0, of=slice(5))
+    project.evaluate()
+    with pytest.raises(InputError, match=r"`tta`: expected views of the test images.*: run `hs\.extract\(tta=True\)`"):
+        project.evaluate(tta=True)
 
 
 def test_metrics_can_be_read_again_and_only_from_where_they_are(project, tmp_path):
@@ -571,15 +568,8 @@ def test_tta_of_a_model_averages_over_the_views_that_the_features_have(judged_mo
     policy = Policy(flip="horizontal", rotation=0.1, zoom=0.0, shift=0.0, brightness=0.0, contrast=0.0)
     with features_file.Features(project.features) as read:
         rows, digests = read.gather(read.digests), read.digests
-    features_file.write(
-        project.features,
-        spec=json.dumps(SPEC),
-        digests=digests,
-        row_shape=(2, 2),
-        dtype="float32",
-        blocks=[np.stack([rows, rows], axis=1)],
-        views=json.dumps({"count": 2, "policy": asdict(policy)}),
-    )
+    both, described = np.stack([rows, rows], axis=1), {"policy": asdict(policy)}
+    write_views(project.features, digests, both, spec=json.dumps(SPEC), described=described, of=slice(0))
     judge(project, tta=True)
     for row in project.table("predictions.csv"):
         expected = (given(row["path"]) + given(row["path"], 1, policy)) / 2

@@ -41,7 +41,7 @@ class Project:
             write_photo(self.root / f"{number:03}.png", number)
         self.prepare()
 
-    def prepare(self, label: str = "a", split: str = "train") -> None:
+    def prepare(self, label: str = "a", split: tuple[str, ...] = ("train",)) -> None:
         paths = sorted(path.relative_to(self.root).as_posix() for path in self.root.rglob("*.png"))
         digests = [hashlib.sha256((self.root / path).read_bytes()).digest() for path in paths]
         count = len(paths)
@@ -49,7 +49,7 @@ class Project:
             paths=paths,
             digests=np.frombuffer(b"".join(digests), np.uint8).reshape(count, 32),
             labels=[label] * count,
-            splits=[split] * count,
+            splits=[split[place % len(split)] for place in range(count)],
             widths=np.full(count, 40, np.int32),
             heights=np.full(count, 30, np.int32),
             formats=["PNG"] * count,
@@ -144,7 +144,7 @@ def test_a_rename_a_relabel_and_a_resplit_cost_nothing_and_leave_the_bytes_alone
     project.run()
     before = sha256(project.features)
     (project.root / "003.png").rename(project.root / "renamed.png")
-    project.prepare(label="b", split="test")
+    project.prepare(label="b", split=("test",))
     assert project.run().computed == 0
     assert sha256(project.features) == before
 
@@ -421,8 +421,9 @@ FLIPS = Policy(flip="both", rotation=0.1, zoom=0.0, shift=0.1, brightness=0.0, c
 def test_each_view_is_the_feature_of_that_view_of_its_own_image(project: Project) -> None:
     project.run(views=3, policy=FLIPS, dtype="float32")
     with Features(project.features) as read:
-        rows = read.gather(read.digests)
+        rows = read.gather_views(read.digests)
         assert rows.shape == (11, 3, 12)
+        np.testing.assert_array_equal(read.gather(read.digests), rows[:, 0])
         assert read.views == {"count": 3, "policy": FLIPS.__dict__}
         for path in project.root.iterdir():
             data = path.read_bytes()
@@ -439,6 +440,33 @@ def test_going_from_three_views_to_five_computes_two(project: Project) -> None:
     report = project.run(views=5, policy=FLIPS)
     assert (report.views, report.computed, report.reused) == (5, 22, 33)
     assert project.run(views=2, policy=FLIPS).computed == 0
+
+
+def test_views_are_of_the_images_to_learn_from_and_a_new_split_costs_those_that_moved(project: Project) -> None:
+    project.prepare(split=("train", "test"))  # 6 and 5
+    report = project.run(views=3, policy=FLIPS)
+    assert (report.views, report.computed, report.reused) == (3, 11 + 2 * 6, 0)
+    assert learned(project) == [0, 2, 4, 6, 8, 10]
+    project.prepare(split=("train", "train", "test"))  # of which 1, 3, 7 and 9 are new
+    assert (project.run(views=3, policy=FLIPS).computed, learned(project)) == (8, [0, 1, 3, 4, 6, 7, 9, 10])
+    before = sha256(project.features)
+    report = project.run(views=3, policy=FLIPS, tta=True)
+    assert (report.computed, report.reused, len(learned(project))) == (2, 31, 11)
+    project.run(views=3, policy=FLIPS)
+    assert sha256(project.features) == before
+
+
+def learned(project: Project) -> list[int]:
+    """The numbers of the photos that have all views."""
+    with Features(project.features) as read:
+        varied = {digest.tobytes() for digest in read.varied}
+    paths = sorted(project.root.glob("*.png"))
+    return [place for place, path in enumerate(paths) if hashlib.sha256(path.read_bytes()).digest() in varied]
+
+
+def test_where_validation_images_are_learned_from_they_have_views_too(project: Project) -> None:
+    project.prepare(split=("train", "val"))
+    assert project.run(views=2, policy=FLIPS).computed == 22
 
 
 def test_another_policy_leaves_view_0(project: Project) -> None:

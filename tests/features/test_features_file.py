@@ -9,6 +9,8 @@ import pytest
 from pipeline.errors import ArtefactError
 from pipeline.features import features_file
 from pipeline.features.features_file import Features
+from pipeline.features.file_layout import Views
+from tests.fakes import write_views
 
 SPEC = '{"size":32}'
 
@@ -39,6 +41,85 @@ def test_rows_come_back_by_digest_to_the_bit(tmp_path: Path, shape: tuple[int, .
         np.testing.assert_array_equal(read.gather(digests[order]), rows[order].astype(np.float32))
         np.testing.assert_array_equal(np.concatenate(list(read.stream())), rows)
         assert (len(read), read.row_shape, read.dtype, read.spec) == (23, shape, np.dtype(dtype), {"size": 32})
+
+
+def views_of(path: Path, count: int = 3) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Write 23 images in so many views, those of every other one kept; return digests, rows and which have views."""
+    digests, rows, of = digests_of(23), rows_of(23, (count, 5)), np.arange(0, 23, 2)
+    write_views(path, digests, rows, spec=SPEC, described={"policy": {}}, of=of)
+    return digests, rows, of
+
+
+def test_views_stand_beside_the_images_and_are_read_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(features_file, "READ_BYTES", 2 * 5 * 2)
+    digests, rows, of = views_of(tmp_path / "f.h5")
+    order = of[[3, 0, 7]]
+    with Features(tmp_path / "f.h5") as read:
+        np.testing.assert_array_equal(read.gather_views(digests[order]), rows[order].astype(np.float32))
+        np.testing.assert_array_equal(read.gather(digests), rows[:, 0].astype(np.float32))
+        np.testing.assert_array_equal(read.varied, digests[of])
+        assert (read.count, read.row_shape, len(read)) == (3, (5,), 23)
+        with pytest.raises(ArtefactError, match=r"1 of 2 images have no views; run .* `hs\.extract\(tta=True\)`"):
+            read.gather_views(digests[:2])
+
+
+def test_views_are_the_same_bytes_and_without_them_the_file_is_as_before(tmp_path: Path) -> None:
+    paths = [tmp_path / name for name in ("1.h5", "2.h5")]
+    for path in paths:
+        views_of(path)
+    assert paths[0].read_bytes() == paths[1].read_bytes()
+    with h5py.File(paths[0]) as file:
+        assert sorted(file) == ["digest", "features", "views"]
+
+
+def test_views_as_an_earlier_version_kept_them_are_refused_with_the_step_that_makes_them_again(tmp_path: Path) -> None:
+    path = write(tmp_path / "f.h5", digests_of(4), rows_of(4, (3, 5)))
+    with h5py.File(path, "r+") as file:
+        file.attrs.create("views", b'{"count":3}', dtype=h5py.string_dtype("utf-8", 11))
+    with pytest.raises(ArtefactError, match=r"as an earlier version left them; run `hs\.extract` again"):
+        Features(path)
+
+
+def test_no_bit_of_the_views_can_flip_unnoticed(tmp_path: Path) -> None:
+    path = tmp_path / "f.h5"
+    digests, rows, of = views_of(path)
+    data = path.read_bytes()
+    for part in (rows[of][:, 1:].tobytes(), digests[of].tobytes()):
+        start = data.index(part)
+        for offset in range(0, len(part), 61):
+            flipped = bytearray(data)
+            flipped[start + offset] ^= 4
+            path.write_bytes(flipped)
+            with pytest.raises(ArtefactError), Features(path) as read:
+                read.verify()
+
+
+@pytest.mark.parametrize("kind", ["group is a link", "images that are not there", "unsorted", "other rows"])
+def test_hostile_views_are_refused_when_the_file_is_opened(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "f.h5"
+    digests, rows = digests_of(4), rows_of(4, (3, 5))
+    if kind == "images that are not there":
+        digests = digests_of(5)[:4]
+        views = Views('{"count":3}', digests_of(5), [rows_of(5, (2, 5))])
+        with pytest.raises(ArtefactError, match="have no row"):
+            features_file.write(
+                path, spec=SPEC, digests=digests, row_shape=(5,), dtype="float16", blocks=[rows[:, 0]], views=views
+            )
+        return
+    if kind == "unsorted":
+        with pytest.raises(ArtefactError, match="sorted and distinct"):
+            write_views(path, digests, rows, spec=SPEC, described={}, of=[1, 0])
+        return
+    write_views(path, digests, rows, spec=SPEC, described={})
+    with h5py.File(path, "r+") as file:
+        if kind == "group is a link":
+            file.move("views", "elsewhere")
+            file["views"] = h5py.SoftLink("/elsewhere")
+        else:
+            del file["views/features"]
+            file["views/features"] = rows_of(4, (1, 5))
+    with pytest.raises(ArtefactError, match=r"f\.h5: expected"):
+        Features(path)
 
 
 def test_a_digest_may_be_asked_for_twice(tmp_path: Path) -> None:

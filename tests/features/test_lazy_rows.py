@@ -1,28 +1,23 @@
 """Rows read from the file when they are asked for are those that a gather returns."""
 
-import json
-
 import numpy as np
 import pytest
 
 from pipeline.errors import ArtefactError
 from pipeline.features import features_file, lazy_rows
 from pipeline.features.lazy_rows import Selection
+from tests import fakes
 from tests.heads.selection.test_grid_search import digests
 
 ORDERED = np.stack(sorted(digests(60), key=bytes))
 
 
 def write(path, rows, views=None):
-    features_file.write(
-        path,
-        spec="{}",
-        digests=ORDERED,
-        row_shape=rows.shape[1:],
-        dtype="float32",
-        blocks=[rows],
-        views=json.dumps({"count": views}) if views else None,
-    )
+    if views:
+        fakes.write_views(path, ORDERED, rows, spec="{}", described={}, of=np.union1d(CHOSEN, [1, 20]))
+    else:
+        shape = rows.shape[1:]
+        features_file.write(path, spec="{}", digests=ORDERED, row_shape=shape, dtype="float32", blocks=[rows])
     return features_file.Features(path)
 
 

@@ -18,6 +18,7 @@ from pipeline.heads.ridge import RidgeHead
 from pipeline.heads.selection import cross_validation, grid_search, out_of_fold
 from pipeline.photos import manifest
 from pipeline.storage.digests import as_keys
+from tests import fakes
 
 SPEC = {"size": 8, "weights": {"sha256": "0"}}
 SPLITS = ("train", "train", "train", "val", "test")
@@ -155,15 +156,9 @@ def test_every_view_of_a_training_image_is_a_row_and_images_are_judged_by_view_0
         rows, digests = read.gather(read.digests), read.digests
 
     def write_views(*views):
-        features_file.write(
-            work.features,
-            spec=json.dumps(SPEC),
-            digests=digests,
-            row_shape=(len(views), *rows.shape[1:]),
-            dtype="float32",
-            blocks=[np.stack(views, axis=1)],
-            views=json.dumps({"count": len(views), "policy": {"flip": "both"}}),
-        )
+        described, learned = {"policy": {"flip": "both"}}, np.isin(as_keys(digests), as_keys(work.digests_of("train")))
+        both, told = np.stack(views, axis=1), json.dumps(SPEC)
+        fakes.write_views(work.features, digests, both, spec=told, described=described, of=learned)
 
     write_views(rows, rows + 1)
     summary = work.train()
@@ -546,12 +541,6 @@ def with_views(work, count):
         digests, rows = read.digests, read.gather(read.digests)[:, 0]
     apart = 0.1 * np.random.default_rng(1).normal(size=(len(rows), count, rows.shape[1])).astype(np.float32)
     apart[:, 0] = 0
-    features_file.write(
-        work.features,
-        spec=json.dumps(SPEC),
-        digests=digests,
-        row_shape=(count, rows.shape[1]),
-        dtype="float32",
-        blocks=[rows[:, None] + apart],
-        views=json.dumps({"count": count}),
-    )
+    learned = np.isin(as_keys(digests), as_keys(work.digests_of("train")))
+    told = json.dumps(SPEC)
+    fakes.write_views(work.features, digests, rows[:, None] + apart, spec=told, described={}, of=learned)

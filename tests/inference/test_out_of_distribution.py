@@ -13,11 +13,12 @@ from pipeline.inference import out_of_distribution
 from pipeline.inference.out_of_distribution import TrainingPhotos
 from pipeline.photos import manifest
 from pipeline.stats import nearest_neighbours
+from tests import fakes
 
 SPEC: dict[str, Any] = {"backbone": {"name": "b"}, "weights": {"sha256": "0"}, "precision": "float32"}
 
 
-def written(folder: Path, rows: NDArray[np.floating[Any]], splits: list[str], *, views: str | None = None) -> None:
+def written(folder: Path, rows: NDArray[np.floating[Any]], splits: list[str]) -> None:
     """Features whose digests ascend with the rows, and a manifest in another order."""
     digests = np.zeros((len(rows), 32), np.uint8)
     digests[:, 0], digests[:, 1] = np.divmod(np.arange(len(rows)), 256)
@@ -28,7 +29,6 @@ def written(folder: Path, rows: NDArray[np.floating[Any]], splits: list[str], *,
         row_shape=rows.shape[1:],
         dtype="float32",
         blocks=[rows],
-        views=views,
     )
     table = [
         manifest.Row(f"{place:05}.png", digests[place].tobytes(), f"class {place % 2}", split, 1, 1, "PNG")
@@ -141,7 +141,10 @@ def test_ordinary_photos_are_seldom_called_unlike_and_others_are_wherever_so_man
 
 def test_of_several_views_the_photo_itself_counts(tmp_path: Path) -> None:
     rows = draw(8, 3, 6)
-    written(tmp_path, rows, ["train"] * 8, views='{"count":3}')
+    written(tmp_path, rows[:, 0], ["train"] * 8)
+    with features_file.Features(tmp_path / "features.h5") as plain:
+        digests = plain.digests
+    fakes.write_views(tmp_path / "features.h5", digests, rows, spec=spec.canonical(SPEC), described={}, of=slice(5))
     found = opened(tmp_path).nearest(rows[:, 0], 1)
     assert found.places[:, 0].tolist() == list(range(8))
 

@@ -55,6 +55,8 @@ class Completion:
     digests : ndarray of shape (n, 32), uint8
         Of the distinct ones among them, sorted.
     paths : list of str, n
+    varied : ndarray of shape (n,), bool
+        Which of them get all views: those to learn from, or all. The others get the first, the image itself.
     rows : list of RowCache
         One a view.
     done : list of Done
@@ -76,6 +78,8 @@ class Completion:
         self.job, self.part, self.images = job, part, int(np.count_nonzero(inside))
         self.digests = table.digests[first]
         self.paths = [table.paths[place] for place in first]
+        varied = table.digests if job.tta or job.views == 1 else table.learned()[0].digests
+        self.varied: NDArray[np.bool_] = np.isin(as_keys(self.digests), as_keys(varied))
         self.executor, self.progress = executor, progress
         self.rows = job.rows
         self.done: list[Done] = []
@@ -111,9 +115,14 @@ class Completion:
             self._settle(missing, needed)
             self.computed += self._total - int(np.count_nonzero(missing[list(self.failures)]))
 
+    @property
+    def wanted(self) -> NDArray[np.bool_]:
+        """Which rows the run is for, of shape (images, views)."""
+        return np.asarray(self.varied[:, None] | (np.arange(len(self.rows)) == 0))
+
     def missing(self) -> NDArray[np.bool_]:
-        """Return which rows are not in the cache, of shape (images, views); those of failed images do not count."""
-        missing = np.stack([rows.index().missing(self.digests) for rows in self.rows], axis=1)
+        """Return which rows are wanted and not in the cache, (images, views); those of failed images do not count."""
+        missing = np.stack([rows.index().missing(self.digests) for rows in self.rows], axis=1) & self.wanted
         missing[list(self.failures)] = False
         return missing
 

@@ -47,7 +47,9 @@ class Job:
     plan : Plan
         From `resolve.plan`.
     views : int
-        Rows an image.
+        Rows of an image that gets all views.
+    tta : bool
+        Whether all images do, or those to learn from.
     policy : Policy
         What may happen to an image in views other than the first.
     cache : Path
@@ -63,6 +65,7 @@ class Job:
     root: Root
     plan: Plan
     views: int
+    tta: bool
     policy: Policy
     cache: Path
     batch_size: int
@@ -91,6 +94,7 @@ def job_of(root: Root, settings: ExtractSettings, *, open_engine: Callable[[Plan
         root.absolute(),
         plan,
         settings.views,
+        settings.tta,
         settings.policy,
         settings.cache.absolute(),
         settings.batch_size,

@@ -103,7 +103,7 @@ def grow(
     Parameters
     ----------
     manifest_path, features_path : Path
-        Labels and splits, and a row for each image; all views of an image are fitted on.
+        Labels and splits, and rows: all views of a training image, and of a validation image as often itself.
     out_dir : Path
         Made if it is missing.
     settings : GrowthSettings
@@ -122,17 +122,17 @@ def grow(
     """
     check(settings)
     require_own(out_dir, FORECAST)
-    parts, seeds = settings.parts, settings.seeds
     head = head or unfitted(TrainSettings(C=settings.C))
     images = manifest.read(manifest_path)
     train, val = images.distinct("train"), images.distinct("val")
     most = max(Counter(train.labels + val.labels).values(), default=FOLDS)
     folds = settings.folds if settings.folds is not None else 0 if len(val) >= ENOUGH else min(FOLDS, most)
     with Features(features_path) as features:
-        X = features.gather_views(np.concatenate([train.digests, val.digests]))
+        rows = features.gather_views(train.digests), np.repeat(features.gather(val.digests)[:, None], features.count, 1)
+        X = np.concatenate(rows).reshape(len(train) + len(val), features.count, -1)
     y = _codes(train, val, images.classes, manifest_path, folds=folds)
-    trials = _trials(y, len(train), seeds=seeds, folds=folds)
-    sizes = _sizes(min(len(order) for trial in trials for order, _ in trial), len(images.classes), parts)
+    trials = _trials(y, len(train), seeds=settings.seeds, folds=folds)
+    sizes = _sizes(min(len(order) for trial in trials for order, _ in trial), len(images.classes), settings.parts)
     wrong = _wrong(head, X, y, trials, sizes, progress)
     summary = _summarise(sizes, wrong, folds, rare_classes(y, images.classes) if folds else [])
     _write(summary, wrong, out_dir)

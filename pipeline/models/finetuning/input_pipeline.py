@@ -50,7 +50,7 @@ class Source(Protocol):
 
 
 class CachedRows:
-    """Activations from a features file; where it holds several views, each epoch takes the next one.
+    """Activations from a features file; of several views each epoch takes the next one.
 
     Parameters
     ----------
@@ -58,35 +58,37 @@ class CachedRows:
         Open.
     digests : ndarray of shape (n, 32), uint8
         Of the split, sorted.
+    varied : bool
+        Whether to take all views of an image that the file holds, or the image itself.
     """
 
     dtype = "float32"
 
-    def __init__(self, features: Features, digests: NDArray[np.uint8]) -> None:
+    def __init__(self, features: Features, digests: NDArray[np.uint8], *, varied: bool) -> None:
         self.count = len(digests)
-        self.row_shape = features.row_shape[1:] if features.views else features.row_shape
+        self.row_shape = features.row_shape
+        self._views = features.count if varied else 1
         self._features = features
         self._digests = digests
         self._held: tuple[Places, NDArray[np.float32]] | None = None
 
     def order(self, draw: np.random.Generator | None) -> list[Places]:
         """Return groups of row numbers; see `shuffled`."""
-        return shuffled(self.count, 4 * int(np.prod(self._features.row_shape)), draw)
+        return shuffled(self.count, 4 * self._views * int(np.prod(self.row_shape)), draw)
 
     def batches(self, order: list[Places], *, batch_size: int, epoch: int) -> Batches:
         """Yield (row numbers, activations) of the view that is the epoch's turn."""
-        count = self._features.views["count"] if self._features.views else 1
         for group in order:
             numbers, rows = self._loaded(np.sort(group))
             for places in _chunks(group, batch_size):
-                yield places, rows[np.searchsorted(numbers, places), max(0, epoch - 1) % count]
+                yield places, rows[np.searchsorted(numbers, places), max(0, epoch - 1) % self._views]
 
     def _loaded(self, numbers: Places) -> tuple[Places, NDArray[np.float32]]:
         """Read a group, of shape (n, views, *row_shape), unless it is the one that was read last."""
         if self._held is None or not np.array_equal(self._held[0], numbers):
             self._held = None  # its memory is needed
-            rows = self._features.gather(self._digests[numbers])
-            self._held = numbers, rows.reshape(len(numbers), -1, *self.row_shape)
+            gather = self._features.gather_views if self._views > 1 else self._features.gather
+            self._held = numbers, gather(self._digests[numbers]).reshape(len(numbers), -1, *self.row_shape)
         return self._held
 
 

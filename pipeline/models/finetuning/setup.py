@@ -108,7 +108,6 @@ class Job:
         # Networks train in float32, whatever the features were computed in.
         how = resolve.Again(run.weights, run.engine, "float32", run.cache)
         self.plan, differing = resolve.plan_again(record["spec"], head_dir, how)
-        self.chosen = self.plan.settings
         if settings.cut.isdecimal():
             self.settings = replace(settings, cut=resolve_cut(self.plan.backbone, settings.cut))
         self.warnings += [line for line in differing if line not in self.warnings]
@@ -123,7 +122,7 @@ class Job:
         """Build trunk and head, and what trains them, split at the cut of fine-tuning."""
         settings, plan = self.settings, self.plan
         cut = resolve_cut(plan.backbone, settings.cut if settings.epochs else plan.spec["cut"])
-        base = load_base(plan.backbone, size=plan.size, alpha=self.chosen.alpha, weights=plan.weights)
+        base = load_base(plan.backbone, size=plan.size, alpha=self.plan.settings.alpha, weights=plan.weights)
         pooling = plan.spec["pooling"]
         if settings.new_conv:
             trunk = tails.topped(
@@ -258,7 +257,7 @@ class Job:
 
     def _below(self) -> Plan:
         """Plan the extraction of the activations at the cut."""
-        return resolve.plan(replace(self.chosen, cut=self.settings.cut, pooling="none", dtype="float32"))
+        return resolve.plan(replace(self.plan.settings, cut=self.settings.cut, pooling="none", dtype="float32"))
 
     @contextlib.contextmanager
     def _open(
@@ -267,7 +266,7 @@ class Job:
         """Yield the rows of train and val: activations, computed first where the cache lacks them, or pixels."""
         train, val = table.learned()
         if self.settings.from_pixels:
-            size, geometry = self.plan.size, self.chosen.resize
+            size, geometry = self.plan.size, self.plan.settings.resize
             yield (
                 input_pipeline.LivePixels(root, train, size=size, geometry=geometry, policy=self.settings.policy),
                 input_pipeline.LivePixels(root, val, size=size, geometry=geometry, policy=None),
@@ -287,7 +286,8 @@ class Job:
         extract.extract(root, *paths, below, progress=self.run.extracting)
         self.extraction_seconds = time.monotonic() - started
         with Features(folder / "activations.h5") as features:
-            yield input_pipeline.CachedRows(features, train.digests), input_pipeline.CachedRows(features, val.digests)
+            learned = input_pipeline.CachedRows(features, train.digests, varied=True)
+            yield learned, input_pipeline.CachedRows(features, val.digests, varied=False)
 
 
 def _versions() -> dict[str, str]:  # TensorFlow's package has another name in its build for CPUs: its module is asked

@@ -52,8 +52,7 @@ def room(path: Path) -> int:
         The file is missing or damaged.
     """
     with Features(path) as features:
-        views = features.views["count"] if features.views else 1
-        return max(1, ROWS_BYTES * views // (4 * max(1, int(np.prod(features.row_shape)))))
+        return max(1, ROWS_BYTES // (4 * max(1, int(np.prod(features.row_shape)))))
 
 
 def lay_out(path: Path, shown: Gallery, *, method: Method, neighbours: int, seed: int) -> Mapped:
