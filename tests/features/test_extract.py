@@ -212,9 +212,16 @@ def test_an_image_that_disappeared_is_named_and_all_others_are_stored(project: P
     assert project.run().computed == 0
 
 
-def test_a_folder_of_images_that_is_not_there_is_one_error_and_not_one_for_each_image(project: Project) -> None:
+@pytest.mark.parametrize(("another", "found"), [(False, "found none"), (True, "none of them is there")])
+def test_a_folder_without_the_images_is_one_error_and_not_one_for_each_image(
+    project: Project, another: bool, found: str
+) -> None:
     project.root.rename(project.root.with_name("elsewhere"))
-    with pytest.raises(InputError, match=rf"^{project.root}: expected the folder of images to which .* refers"):
+    if another:
+        project.root.mkdir()
+    with pytest.raises(
+        InputError, match=rf"^{project.root}: expected the folder of images to which .* refers, {found}"
+    ):
         project.run()
 
 
