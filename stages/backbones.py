@@ -17,7 +17,16 @@ from stages.options.of_settings import given
 from stages.options.param_types import names
 
 HEADER: Final = (
-    *("index", "layer", "kind", "output", "parameters", "trainable", "frozen", "cut", "multiply-adds", "bytes"),
+    "index",
+    "layer",
+    "kind",
+    "output",
+    "parameters",
+    "trainable",
+    "frozen",
+    "cut",
+    "multiply-adds",
+    "bytes",
 )
 OF_ONE: Final = ("size", "alpha", "cut", "freeze", "top")
 
