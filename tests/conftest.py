@@ -23,14 +23,15 @@ def table_of_backbones() -> Iterator[None]:
     BACKBONES.update(before)  # type: ignore[attr-defined]
 
 
-# Slow files go first, so that no process is left with one of them when the others are done.
+# Slow files go first, the slowest before the others, so that no process is left with one of them when the rest is done.
 SLOW = (
-    "test_documented_commands",
-    "test_readme",
-    "test_home_and_network",
     "test_end_to_end",
-    "test_recipe",
+    "test_documented_commands",
+    "test_engine",
     "test_finetune",
+    "test_table",
+    "test_weights",
+    "test_recipe",
     "test_executor",
     "test_audit",
     "test_faults",

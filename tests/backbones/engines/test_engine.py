@@ -31,10 +31,15 @@ from pipeline.backbones.engines.openvino import OpenVINOEngine, _threads
 from pipeline.backbones.engines.tensorflow import TensorFlowEngine
 from pipeline.backbones.weights import Weights, find_weights, load
 from pipeline.errors import InputError
-from tests import ROOT
+from tests import ROOT, fakes
 
 SIZE, BATCH = 64, 4
 FAMILIES = ("efficientnet_lite0", "mobilenet_v2", "resnet50", "convnext_tiny", "efficientnet_v2_b0", "densenet121")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def small_base(table_of_backbones: None) -> None:
+    fakes.register_tiny()
 
 
 def builder(name: str, cut: str = "top", pooling: str = "avg"):  # type: ignore[no-untyped-def]
@@ -248,7 +253,7 @@ def test_a_precision_that_is_reported_and_does_not_compile_is_one_that_the_proce
 def test_the_policy_of_keras_is_put_back() -> None:
     import keras
 
-    opened("tensorflow", "mobilenet_v2", "bfloat16")
+    opened("tensorflow", "tiny", "bfloat16")
     assert keras.config.dtype_policy().name == "float32"
 
 
@@ -258,14 +263,14 @@ def no_trunk() -> None:
 
 def test_a_kept_graph_starts_without_the_network_and_gives_the_same_bits(tmp_path: Path) -> None:
     images, kept = pixels(5), tmp_path / "graphs" / "identity"
-    first = open_engine("openvino", builder("mobilenet_v2"), batch_size=4, precision="float32", kept=kept)
+    first = open_engine("openvino", builder("tiny"), batch_size=4, precision="float32", kept=kept)
     second = open_engine("openvino", no_trunk, batch_size=4, precision="float32", kept=kept)
     np.testing.assert_array_equal(features(second, images), features(first, images))
 
 
 @pytest.mark.parametrize("name", ["model.bin", "model.xml", "digests.json"])
 def test_a_damaged_graph_is_made_anew(tmp_path: Path, name: str) -> None:
-    build = builder("mobilenet_v2")
+    build = builder("tiny")
     open_engine("openvino", build, batch_size=4, precision="float32", kept=tmp_path / "k")
     path = next(tmp_path.rglob(name))
     data = bytearray(path.read_bytes())
@@ -279,9 +284,7 @@ def test_a_damaged_graph_is_made_anew(tmp_path: Path, name: str) -> None:
 
 def test_a_cache_that_cannot_be_written_does_not_stop_an_engine(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("where a folder would be")
-    engine = open_engine(
-        "openvino", builder("mobilenet_v2"), batch_size=4, precision="float32", kept=tmp_path / "file" / "k"
-    )
+    engine = open_engine("openvino", builder("tiny"), batch_size=4, precision="float32", kept=tmp_path / "file" / "k")
     assert len(features(engine, pixels(3))) == 3
 
 
@@ -296,7 +299,7 @@ def test_a_disk_that_is_full_when_a_graph_is_kept_does_not_stop_an_engine(
 
     monkeypatch.setattr(openvino, "save_model", full)
     kept = tmp_path / "graphs" / "k"
-    engine = open_engine("openvino", builder("mobilenet_v2"), batch_size=4, precision="float32", kept=kept)
+    engine = open_engine("openvino", builder("tiny"), batch_size=4, precision="float32", kept=kept)
     assert len(features(engine, pixels(3))) == 3
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
 
@@ -324,11 +327,13 @@ def test_batches_dealt_out_to_several_devices_come_back_in_order_with_the_same_b
 import numpy as np
 from pipeline.backbones.engines.tensorflow import TensorFlowEngine, devices
 from tests.backbones.engines.test_engine import batched, builder, pixels
+from tests.fakes import register_tiny
 import tensorflow as tf
+register_tiny()
 (cpu,) = tf.config.list_physical_devices("CPU")
 tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 3)
 assert devices() == ["CPU:0"]
-build, images = builder("mobilenet_v2"), pixels(29)
+build, images = builder("tiny"), pixels(29)
 engines = [TensorFlowEngine(build, batch_size=4, devices=names) for names in (["CPU:0"], ["CPU:0", "CPU:1", "CPU:2"])]
 one, several = ([*engine.run(batched(images, 4))] for engine in engines)
 assert [len(rows) for rows in several] == [4] * 7 + [1]
@@ -350,7 +355,7 @@ def test_compiled_by_xla_as_on_a_gpu_the_features_are_the_same(monkeypatch: pyte
 
 
 def test_a_source_that_fails_with_several_devices_leaves_no_thread_behind() -> None:
-    engine = TensorFlowEngine(builder("mobilenet_v2"), batch_size=4, devices=["CPU:0", "CPU:0"])
+    engine = TensorFlowEngine(builder("tiny"), batch_size=4, devices=["CPU:0", "CPU:0"])
 
     def failing() -> Iterator[np.ndarray]:
         yield from batched(pixels(20), 4)
@@ -409,7 +414,7 @@ def test_ctrl_c_while_openvino_converts_is_no_fault_of_the_network(monkeypatch: 
 
 def test_a_graph_that_was_kept_for_another_trunk_is_not_used(tmp_path: Path) -> None:
     """Its digests are right, since whoever copied it copied them, too."""
-    build, theirs, ours = builder("mobilenet_v2"), tmp_path / "theirs", tmp_path / "ours"
+    build, theirs, ours = builder("tiny"), tmp_path / "theirs", tmp_path / "ours"
     open_engine("openvino", build, batch_size=4, precision="float32", kept=theirs)
     shutil.copytree(theirs, ours)
     with pytest.raises(AssertionError, match="no trunk is needed"):
