@@ -317,6 +317,11 @@ def test_a_mistake_whose_file_is_gone_or_changed_is_drawn_with_a_remark(project,
     assert captured["captions"][1].endswith("cat/unsure.png\nchanged since it was judged")
 
 
+def test_a_folder_of_photos_that_is_not_there_is_a_warning_where_a_head_needs_none(project):
+    project.write().images = project.images / "nowhere"
+    assert "expected the folder of the photos, found none" in project.evaluate().warnings[-1]
+
+
 def test_without_mistakes_there_is_no_picture_of_them_and_an_old_one_is_removed(project):
     picture = project.write().out / "plots" / "mistakes.png"
     project.evaluate()

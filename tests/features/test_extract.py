@@ -226,8 +226,8 @@ def test_a_folder_without_the_images_is_one_error_and_not_one_for_each_image(
 
 
 def test_many_failures_are_counted_and_the_first_ones_named(tmp_path: Path) -> None:
-    project = Project(tmp_path, 15)
-    for path in project.root.iterdir():
+    project = Project(tmp_path, 16)
+    for path in sorted(project.root.iterdir())[1:]:
         path.unlink()
     with pytest.raises(InputError, match=r"15 images could not be read: .*; and 5 more"):
         project.run()
