@@ -20,8 +20,9 @@ from pipeline.errors import HeadstartError
 LOG: Final = logging.getLogger(__name__)
 # What the process runs: the folders that its parent imports from, then the work.
 PROGRAM: Final = "import pickle, sys; sys.path[:], work = pickle.load(sys.stdin.buffer); pickle.loads(work)()"
-# What Keras imports where it is there, for plots and wrappers: half of the time that its import takes.
-UNUSED: Final = ("matplotlib", "sklearn")
+# What Keras imports where it is there, for plots, wrappers and callbacks: half of the time that its import takes. The
+# last opens a socket, to see whether there is IPv6.
+UNUSED: Final = ("matplotlib", "sklearn", "requests")
 
 
 class CannotBuildError(Exception):
