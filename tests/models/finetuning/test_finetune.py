@@ -607,45 +607,46 @@ def test_a_second_run_of_the_same_model_says_who_is_at_it(project: Project) -> N
         project.finetune(meanwhile, epochs=1)
 
 
+# Three runs, each forked off a process that has imported what they need, which takes longer than they do.
 KILLABLE = """
-import glob, os, signal, sys, time
+import glob, json, os, signal, sys, time
+import keras, tensorflow, sklearn.model_selection
 from tests.fakes import register_tiny
 register_tiny()
 from pipeline.models.finetuning import trainer
-steps, take = 0, trainer.Tuner.train
+from stages.finetune import finetune
+steps, kill_at, take = 0, 0, trainer.Tuner.train
 def counted(self, *given, **named):
     global steps
     steps += 1
-    if steps == int(os.environ["KILL_AT"]):
+    if steps == kill_at:
         while not glob.glob("cache/finetuning/*/checkpoint.npz"):  # it is written behind
             time.sleep(0.01)
         os.kill(os.getpid(), signal.SIGKILL)
     return take(self, *given, **named)
 trainer.Tuner.train = counted
-from stages.finetune import finetune
-finetune(sys.argv[1:])
+*inputs, = sys.argv[2:]
+for model, kill_at in json.loads(sys.argv[1]):
+    child = os.fork()
+    if not child:
+        finetune([*inputs[:4], model, *inputs[4:]])
+    print("ended with", os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
 """
 
 
 def test_a_run_killed_within_an_epoch_ends_with_the_bits_of_an_undisturbed_one(project: Project) -> None:
     project.train(dense(dropout=0.4))
-
-    def run(model: str, kill_at: int) -> subprocess.CompletedProcess[str]:
-        paths = [str(path) for path in (project.images, project.manifest, project.features, project.head)]
-        options = "--epochs 3 --deterministic --batch-size 4 --optimizer adam --learning-rate 1e-3 --engine tensorflow"
-        return subprocess.run(
-            [sys.executable, "-c", KILLABLE, *paths, model, *options.split(), "--cache", str(project.cache)],
-            cwd=project.root,
-            env=os.environ | {"KILL_AT": str(kill_at), "PYTHONPATH": str(ROOT)},
-            capture_output=True,
-            text=True,
-        )
-
-    assert run("undisturbed", 0).returncode == 0
-    assert run("resumed", 7).returncode == -signal.SIGKILL  # four steps an epoch: within the second
-    assert not (project.root / "resumed" / model.MODEL_FILE).exists()
-    again = run("resumed", 0)
-    assert "resumed after epoch 1;" in again.stdout
+    runs = [("undisturbed", 0), ("resumed", 7), ("resumed", 0)]  # four steps an epoch: killed within the second
+    paths = [str(path) for path in (project.images, project.manifest, project.features, project.head)]
+    options = "--epochs 3 --deterministic --batch-size 4 --optimizer adam --learning-rate 1e-3 --engine tensorflow"
+    command = [sys.executable, "-c", KILLABLE, json.dumps(runs), *paths, *options.split(), "--cache", project.cache]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    ran = subprocess.run(command, cwd=project.root, env=environment, capture_output=True, text=True)
+    undisturbed, killed, again, rest = re.split(r"^ended with .*\n", ran.stdout, flags=re.MULTILINE)
+    assert re.findall("^ended with (.*)$", ran.stdout, re.MULTILINE) == ["0", f"-{signal.SIGKILL}", "0"], ran.stderr
+    assert (" -> resumed" in killed, rest) == (False, "")
+    assert "resumed after epoch 1;" in again
+    assert "resumed after" not in undisturbed
     for name in ("weights.h5", "history.csv", "model.json"):
         assert (project.root / "resumed" / name).read_bytes() == (project.root / "undisturbed" / name).read_bytes()
 
