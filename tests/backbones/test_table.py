@@ -49,7 +49,7 @@ def row(request):
             patch.setattr(
                 Backbone,
                 "build",
-                lambda self, *, size, alpha, weights: build(self, size=size, alpha=alpha, weights="imagenet"),
+                lambda self, *, weights, **given: build(self, weights="imagenet", **given),
             )
         weights = find_weights(backbone, "none", size=size, alpha=1.0, seed=0)
         base = load(backbone, size=size, alpha=1.0, weights=weights)
