@@ -48,8 +48,7 @@ def graph(build: Callable[[], Any], *, kept: Path | None, apart: bool) -> Any:
     """
     model = _read(kept) if kept else None
     if model is None:
-        # What the other process refuses may be built here, where a caller has put a base of theirs into the table.
-        with contextlib.suppress(CannotBuildError, HeadstartError):
+        with contextlib.suppress(CannotBuildError):
             model = built_apart(partial(_alone, build))[0] if apart else None
         model = model or built_by_tensorflow(build())
         if kept:

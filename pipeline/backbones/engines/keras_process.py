@@ -15,7 +15,6 @@ from functools import partial
 from typing import Any, Final
 
 from pipeline.backbones import without_telemetry
-from pipeline.errors import HeadstartError
 
 LOG: Final = logging.getLogger(__name__)
 # What the process runs: the folders that its parent imports from, then the work.
@@ -26,7 +25,7 @@ UNUSED: Final = ("matplotlib", "sklearn", "requests")
 
 
 class CannotBuildError(Exception):
-    """Keras cannot do this on OpenVINO, or the process was lost: TensorFlow has to."""
+    """Keras cannot do this on OpenVINO, or the process was lost."""
 
 
 def call(work: Callable[[], Any]) -> Any:
@@ -39,10 +38,9 @@ def call(work: Callable[[], Any]) -> Any:
 
     Raises
     ------
-    HeadstartError
-        The one that the function raised.
     CannotBuildError
-        It raised another error, or the process ended without an answer.
+        It raised an error, or the process ended without an answer. Done here, it may work: a base that the caller put
+        into the table is not in that of the new process.
     """
     child = subprocess.run(  # noqa: S603  (what it runs is this program and `work`)
         [sys.executable, "-P", "-c", PROGRAM],
@@ -55,10 +53,7 @@ def call(work: Callable[[], Any]) -> Any:
         reason = child.stderr.decode(errors="replace").strip().rpartition("\n")[2]
         LOG.info("Keras cannot build this network on OpenVINO (%s): TensorFlow builds it", reason)
         raise CannotBuildError(reason)
-    answer = pickle.loads(child.stdout)  # noqa: S301  (from the process that was just started)
-    if isinstance(answer, HeadstartError):
-        raise answer
-    return answer
+    return pickle.loads(child.stdout)  # noqa: S301  (from the process that was just started)
 
 
 def _answer(work: Callable[[], Any]) -> None:
@@ -67,12 +62,8 @@ def _answer(work: Callable[[], Any]) -> None:
     sys.modules.update(dict.fromkeys(UNUSED))  # type: ignore[arg-type]  # None makes an import fail
     _import_when_used("scipy.signal")
     without_telemetry.openvino()
-    try:
-        answer = work()
-    except HeadstartError as error:
-        answer = error
     with answers:
-        pickle.dump(answer, answers)
+        pickle.dump(work(), answers)
 
 
 def _import_when_used(name: str) -> None:

@@ -10,7 +10,6 @@ import pytest
 from pipeline.backbones import table
 from pipeline.backbones.engines import keras_process
 from pipeline.backbones.engines.keras_process import CannotBuildError
-from pipeline.errors import InputError
 
 
 def backend() -> tuple[str, bool]:
@@ -26,18 +25,15 @@ def test_keras_runs_on_openvino_there_and_nothing_changes_here() -> None:
     assert before == (dict(os.environ), set(sys.modules))
 
 
-def test_an_error_of_ours_comes_back_as_it_is() -> None:
-    with pytest.raises(InputError) as ours:
-        table.find("nonsense")
-    with pytest.raises(InputError) as theirs:
-        keras_process.call(partial(table.find, "nonsense"))
-    assert str(theirs.value) == str(ours.value)
-    assert theirs.value.field == ours.value.field
-
-
 @pytest.mark.parametrize(
-    ("work", "reason"), [(partial(int, "x"), "invalid literal"), (partial(os._exit, 3), None), (os.abort, None)]
+    ("work", "reason"),
+    [
+        (partial(table.find, "x"), "InputError: "),
+        (partial(int, "x"), "invalid literal"),
+        (partial(os._exit, 3), None),
+        (os.abort, None),
+    ],
 )
-def test_what_fails_otherwise_cannot_be_built_so(work: Callable[[], int], reason: str | None) -> None:
+def test_what_fails_there_cannot_be_built_so(work: Callable[[], object], reason: str | None) -> None:
     with pytest.raises(CannotBuildError, match=reason):
         keras_process.call(work)
