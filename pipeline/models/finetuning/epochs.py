@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -97,13 +97,13 @@ def train(
     settings: TuningSettings,
     checkpoint: Path,
     *,
+    keeps_start: bool,
     progress: Progress,
     told: Callable[[Row], None],
 ) -> Outcome:
     """Train a network to the end of its epochs, from the checkpoint if there is one.
 
     With early stopping the weights that it starts with are kept unless an epoch is better, or some of them are new.
-    Without it they are kept where training ends with less than a guess.
 
     Parameters
     ----------
@@ -113,6 +113,8 @@ def train(
         ``val`` may be empty.
     settings : TuningSettings
         With a patience of 0 if it is.
+    keeps_start : bool
+        Whether the weights that it starts with are kept where training `diverged`.
     checkpoint : Path
         The file that is read, and replaced after each epoch.
     progress : callable
@@ -152,7 +154,7 @@ def train(
             told(row)
     if written is not None:
         written.result()
-    if _diverged(state, tuner, settings):
+    if keeps_start and diverged(state.history, settings, n_classes=tuner.n_classes):
         tuner.set_weights(untrained)
         start = _judge(tuner, val if len(val.codes) else train, settings)
         state.best, state.best_epoch = untrained, 0
@@ -192,12 +194,11 @@ def _resumed(tuner: Tuner, checkpoint: Path) -> State:
     return state
 
 
-def _diverged(state: State, tuner: Tuner, settings: TuningSettings) -> bool:
+def diverged(history: Sequence[Row], settings: TuningSettings, *, n_classes: int) -> bool:
     """Tell whether a training that nothing stops left a good start for less than a guess, a loss of ln K."""
-    if settings.patience or settings.starts_new:
-        return False
-    last = state.history[-1]
-    return last.get("val_loss", last["loss"]) > math.log(tuner.n_classes)
+    last = history[-1]
+    free = not (settings.patience or settings.starts_new)
+    return free and last.get("val_loss", last["loss"]) > math.log(n_classes)
 
 
 def _is_over(state: State, settings: TuningSettings) -> bool:

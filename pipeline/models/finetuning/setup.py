@@ -164,7 +164,7 @@ class Job:
 
     def train(self, root: Root, table: Manifest, folder: Path) -> Outcome:
         """Train tail and head: for all epochs where few validation images are learned from, as the head did."""
-        of_head = self.calibration
+        of_head, may_stop = self.calibration, bool(self.settings.patience)
         if not len(table.learned()[1]):  # folds would take as many fine-tunings
             self.settings, self.calibration = replace(self.settings, patience=0, plateau=PlateauSettings()), None
             self.warnings.append(f"fewer than {FEWEST_VAL} validation images: trained for all epochs, not calibrated")
@@ -175,6 +175,7 @@ class Job:
                 held,
                 self.settings,
                 folder / checkpoints.CHECKPOINT,
+                keeps_start=may_stop,
                 progress=self.run.progress,
                 told=self.run.told,
             )
@@ -182,10 +183,11 @@ class Job:
                 self._settle(held)
             if not outcome.best_epoch:
                 self.calibration = of_head
-            if not outcome.best_epoch and not self.settings.patience:
+            if epochs.diverged(outcome.history, self.settings, n_classes=len(self.classes)):
+                kept = "so the head is kept as it was" if may_stop else "and is kept, as `patience=0` asks"
                 self.warnings.append(
-                    "training ended with a loss greater than that of a guess, so the head is kept as it was: lower "
-                    f"`learning_rate` ({self.settings.learning_rate:g})"
+                    f"training ended with a loss greater than that of a guess, {kept}: lower `learning_rate` "
+                    f"({self.settings.learning_rate:g})"
                 )
             return outcome
 

@@ -729,23 +729,29 @@ def test_few_validation_images_are_learned_from_for_all_epochs_and_that_is_said_
     assert (summary.best_epoch, store.read(project.model).temperature) == (2, 1.0)
 
 
-@pytest.mark.parametrize("held_out", [True, False])
 def test_a_training_that_ends_with_less_than_a_guess_leaves_the_head_as_it_was(
-    project: Project, monkeypatch: pytest.MonkeyPatch, held_out: bool
+    project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     head, record = load_head(project.head)
     save(head, project.head, record | {"calibration": {"temperature": 2.0}})
     project.finetune(epochs=0)
     before = project.weights()
-    if not held_out:
-        monkeypatch.setattr("pipeline.photos.manifest.FEWEST_VAL", FEWEST_VAL)
-    summary = project.finetune(learning_rate=30.0, optimizer="adam")
+    monkeypatch.setattr("pipeline.photos.manifest.FEWEST_VAL", FEWEST_VAL)
+    summary = project.finetune(learning_rate=30.0, optimizer="adam", patience=2)
     assert (summary.best_epoch, len(summary.history)) == (0, 2)
-    assert "training ended with a loss greater than that of a guess" in summary.warnings[-1]
-    assert summary.scores.keys() == ({"val_loss", "val_accuracy"} if held_out else {"loss", "accuracy"})
+    assert "a loss greater than that of a guess, so the head is kept as it was" in summary.warnings[-1]
+    assert summary.scores.keys() == {"loss", "accuracy"}
     assert store.read(project.model).temperature == 2.0
     for name, array in project.weights().items():
         np.testing.assert_array_equal(array, before[name], err_msg=name)
+
+
+def test_the_last_epoch_is_kept_where_that_is_asked_for_and_told_where_it_is_less_than_a_guess(
+    project: Project,
+) -> None:
+    summary = project.finetune(learning_rate=30.0, optimizer="adam", patience=0)
+    assert summary.best_epoch == 2
+    assert "a loss greater than that of a guess, and is kept, as `patience=0` asks" in summary.warnings[-1]
 
 
 def test_a_head_of_other_classes_is_refused(project: Project) -> None:
