@@ -12,7 +12,6 @@ from pipeline.errors import InputError
 from pipeline.features import spec
 from pipeline.features.cache import kept_weights
 from pipeline.features.features_file import Features
-from pipeline.features.resolve import weights_of
 from pipeline.heads import registry, standardise, store
 from pipeline.heads.calibration import calibrate, thresholds
 from pipeline.heads.calibration.calibrate import apply
@@ -105,6 +104,8 @@ def train(
     """
     training, carried = resolve(settings, given), None
     if settings.with_weights:
+        from pipeline.features.resolve import weights_of
+
         with Features(features_path) as features:
             carried = weights_of(features.spec, features_path, settings.cache)
     summary = fit(manifest_path, features_path, head_dir, training, progress=progress, told=told)

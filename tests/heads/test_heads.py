@@ -15,6 +15,7 @@ from pipeline.heads import registry, ridge, store
 from pipeline.heads.activations import ACTIVATIONS
 from pipeline.heads.registry import HEADS
 from pipeline.heads.selection.cross_validation import Fold
+from pipeline.heads.settings import PlateauSettings
 from pipeline.heads.solvers import dense_training
 from pipeline.heads.standardise import (
     Standardised,
@@ -41,6 +42,7 @@ DENSE = {
     "class_weight": None,
     "standardize": "standard",
     "seed": 0,
+    "plateau": PlateauSettings(),
 }
 RIDGE = {"alpha": 10.0, "class_weight": None}
 CENTROID = {"class_weight": None}
