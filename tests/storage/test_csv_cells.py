@@ -41,6 +41,9 @@ def test_a_manifest_gives_back_every_name(tmp_path: Path) -> None:
 def test_labels_take_the_names_that_predict_wrote(tmp_path: Path) -> None:
     labels = [name.strip() for name in NAMES]  # of a label's blanks nothing is kept
     paths = [f"{place}/{name}.png" if place % 2 else f"{name}{place}.png" for place, name in enumerate(labels)]
+    for path in paths:
+        (tmp_path / path).parent.mkdir(exist_ok=True)
+        (tmp_path / path).touch()
     publish_csv(tmp_path / "l.csv", ["path", "label"], zip(paths, labels, strict=True))
     found = labels_csv.from_csv(tmp_path / "l.csv", tmp_path)
     assert sorted((one.path, one.label) for one in found.candidates) == sorted(zip(paths, labels, strict=True))
