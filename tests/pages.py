@@ -3,7 +3,7 @@
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ DOCS = ROOT / "docs"
 # Here `make` takes the environment as it is, and does not run the tests that are running, nor build the site.
 SHELL = """
 set -euo pipefail
+trap 'kill $(jobs -p) 2>/dev/null || true' EXIT  # what a block that fails has left running
 make() {
     case "$1" in test|docs) command make --dry-run "$1";; *) command make --old-file=.venv/ready "$@";; esac
 }
@@ -66,13 +67,14 @@ def clone(folder: Path, count: int) -> Project:
     write_classes(project.root / "photos", {"cat": count, "dog": count})
     write_photo(project.root / "new" / "pet.jpg", 0)
     (project.root / ".venv").symlink_to(sys.prefix)
+    (project.root / ".git/info/exclude").write_text(".venv\n")  # .gitignore names a folder, and this is none
     return project
 
 
-def run_shell(project: Project, block: str) -> str:
-    """Run a block of shell; return what it printed."""
+def run_shell(project: Project, block: str, tracer: Sequence[str] = ()) -> str:
+    """Run a block of shell, under another program if one is given; return what it printed."""
     run = subprocess.run(
-        ["bash", "-c", SHELL + block],
+        [*tracer, "bash", "-c", SHELL + block],
         cwd=project.root,
         env=project.environment,
         stdin=subprocess.DEVNULL,

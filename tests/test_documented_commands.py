@@ -1,27 +1,91 @@
-"""The commands of the pages, one after the other in one folder, and their Python."""
+"""The commands of the pages, one after the other in one folder, and their Python; strace watches, where there is one.
+
+It sees what children do, too. So the next dependency that writes below the home folder or calls its maker is seen, and
+the next import that costs everybody seconds.
+"""
 
 import re
+import shutil
+import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
+from stages.__main__ import COMMANDS
+from tests import strace
 from tests.pages import TEXTS, blocks, clone, of_the_pipeline, run_shell
-from tests.project import Project
+
+# What exports answer with, each by its own runtime; the pages name two formats of them.
+EXPORTED = "headstart export out/model out/all --format all --images photos --manifest out/manifest.csv --sample 2"
+EXPORTS = ("model.onnx", "saved_model", "model.tflite", "model.xml")
+SNIPPETS = ("onnx", "openvino")
+# What loads TensorFlow, which costs seconds; no other command does.
+NEED_TENSORFLOW = (
+    r"finetune|train .* --head dense|evaluate .* out/tuned |export|predict out/all/(saved_model|model.tflite) "
+)
+
+
+class Traced:
+    """A clone whose commands run under strace, for a user without settings; what they should not do, by command."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.home = folder, folder / "home"
+        self.home.mkdir()
+        self.project = clone(folder, 40)
+        self.project.environment = strace.environment_of_a_new_user(self.home)
+        self.commands: dict[str, bool] = {}
+        self.found: dict[str, list[str]] = {}
+
+    def shell(self, block: str) -> None:
+        log = self.folder / f"{len(self.found)}.trace"
+        run_shell(self.project, block, strace.traced(log, []) if strace.STRACE else [])
+        self._read(block, log, local="headstart serve" in block or "dask" in block)
+
+    def python(self, name: str, code: str, folder: Path) -> None:
+        log = self.folder / f"{name}.trace"
+        command = strace.traced(log, [sys.executable, "-c", code])
+        subprocess.run(command, cwd=folder, env=self.project.environment, check=True, capture_output=True)
+        self._read(f"the card's lines for {name}", log, local=False)
+
+    def _read(self, name: str, log: Path, *, local: bool) -> None:
+        self.found[name] = strace.strangers(log, self.home, local=local) if strace.STRACE else []
+        self.commands |= strace.commands(log) if strace.STRACE else {}
 
 
 @pytest.fixture(scope="module")
-def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
-    return clone(tmp_path_factory.mktemp("commands"), 40)
+def traced(tmp_path_factory: pytest.TempPathFactory) -> Traced:
+    """The clone after every block of shell that does not need the pipeline."""
+    traced = Traced(tmp_path_factory.mktemp("commands"))
+    for block in blocks("sh"):
+        if not of_the_pipeline(block):
+            traced.shell(block)
+    return traced
 
 
-def test_every_shell_command_without_the_pipeline_runs(project: Project) -> None:
-    chosen = [block for block in blocks("sh") if not of_the_pipeline(block)]
-    for block in chosen:
-        run_shell(project, block)
-    assert len(chosen) > 15
+def test_every_shell_command_without_the_pipeline_runs(traced: Traced) -> None:
+    assert len(traced.found) > 15
 
 
-def test_every_python_block_runs(project: Project) -> None:
+def test_no_command_writes_below_the_home_folder_or_opens_a_socket_to_elsewhere(traced: Traced) -> None:
+    if not strace.STRACE:
+        pytest.skip(strace.NO_STRACE)
+    assert {command.split()[0] for command in traced.commands if not command.startswith("-")} == set(COMMANDS)
+    out = traced.project.root / "out/all"
+    for command in (EXPORTED, *(f"headstart predict out/all/{name} new" for name in EXPORTS)):
+        traced.shell(command)
+    shutil.copy(traced.project.root / "new/pet.jpg", out / "photo.jpg")
+    for name in SNIPPETS:
+        code = re.search(rf"\n{name}:\n\n```python\n(.*?)```", (out / "MODEL_CARD.md").read_text(), re.DOTALL)
+        assert code
+        traced.python(name, code[1], out)
+    assert {name: calls for name, calls in traced.found.items() if calls} == {}
+    assert [name for name, loads in traced.commands.items() if loads and not re.match(NEED_TENSORFLOW, name)] == []
+    assert list(traced.home.rglob("*")) == []
+
+
+def test_every_python_block_runs(traced: Traced) -> None:
+    project = traced.project
     printed = []
     for number, block in enumerate(blocks("python")):
         (project.root / f"block_{number}.py").write_text(block)

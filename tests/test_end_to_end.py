@@ -4,9 +4,10 @@ import csv
 import hashlib
 import json
 import re
-import shutil
 import sys
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,53 +22,80 @@ from pipeline.photos import decode
 from stages.__main__ import main
 from tests import ROOT
 from tests.fakes import write_classes, write_photo
-from tests.project import Project, copy_of_the_project
+from tests.pages import blocks, clone, of_the_pipeline, run_shell
+from tests.project import Project
 
 SIZE = 64
 PHOTOS = "my photos"
 HEADS = ("logistic", "dense")
+# The base sees small photos, what is drawn at random is drawn less often, and the export is the cheapest there is.
+SMALLER = {
+    "size: 224": f"size: {SIZE}",
+    "sample: 2000": "sample: 30",
+    "epochs: 60": "epochs: 3",
+    "resamples: 2000": "resamples: 100",
+    "format: onnx": "format: keras",
+    "sample: 40": "sample: 4",
+    "prepare:": "prepare:\n  stratify: true",
+}
 
 
-# --- under DVC
+# --- under DVC, by the commands of the pages
+
+
+@dataclass(frozen=True)
+class Run:
+    """A clone whose reader has followed the README, all committed; what each block of shell printed."""
+
+    project: Project
+    printed: list[str]
+
+
+def ran(printed: str) -> set[str]:
+    """The stages that DVC says it ran."""
+    return set(re.findall(r"^Running stage '(.+)':$", printed, re.MULTILINE))
 
 
 @pytest.fixture(scope="module")
-def first_run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Project, set[str]]:
-    """A project after its first `dvc repro`, committed, with the stages that ran."""
-    project = copy_of_the_project(tmp_path_factory.mktemp("end to end") / "a project")
-    write_classes(project.root / PHOTOS, {"dark": 20, "bright": 20, "grey": 20})
-    project.git("init", "--quiet")
-    project.edit(
-        images=PHOTOS,
-        prepare__stratify=True,
-        base__size=SIZE,
-        probe__cut="top",
-        train__dense__epochs=3,
-        evaluate__resamples=100,
-        export__format="keras",
-        export__sample=4,
-    )
+def first_run(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """A clone with params.yaml changed as the README says, and made smaller, after each of its blocks with `make`."""
+    project = clone(tmp_path_factory.mktemp("end to end"), 30)
+    path, text = project.root / "params.yaml", (project.root / "params.yaml").read_text()
+    for default, smaller in SMALLER.items():
+        assert default in text
+        text = text.replace(default, smaller)
+    (line,) = blocks("yaml")
+    key, _, photos = line.strip().partition(": ")
+    changed, count = re.subn(rf"^{key}: .*\n", f"{key}: {PHOTOS}\n", text, flags=re.MULTILINE)
+    assert count == 1
+    path.write_text(changed)
+    (project.root / photos).rename(project.root / PHOTOS)
     project.dvc("add", "--quiet", PHOTOS)
-    ran = project.ran()
+    printed = [run_shell(project, block) for block in blocks("sh") if re.search(r"^make\b", block, re.MULTILINE)]
     project.git("add", "--all")
     project.git("commit", "--quiet", "--message", "first")
-    return project, ran
+    return Run(project, printed)
 
 
 @pytest.fixture
-def project(first_run: tuple[Project, set[str]]) -> Project:
+def project(first_run: Run) -> Project:
     """The project as the first run left it."""
-    project, _ = first_run
-    project.git("reset", "--quiet", "--hard")
-    project.dvc("checkout", "--quiet", "--force")
-    return project
+    return reset(first_run)
 
 
-def test_one_run_prepares_trains_and_judges_every_head(first_run: tuple[Project, set[str]]) -> None:
-    project, ran = first_run
+def reset(run: Run) -> Project:
+    run.project.git("reset", "--quiet", "--hard")
+    run.project.dvc("checkout", "--quiet", "--force")
+    return run.project
+
+
+def test_one_run_prepares_trains_and_judges_every_head(first_run: Run) -> None:
+    project = first_run.project
     heads = {f"{stage}@{name}" for stage in ("train", "evaluate") for name in HEADS}
     ends = {"finetune", "evaluate-model", "export", "compare", "report"}
-    assert {"prepare", "probe", "extract"} | ends | heads <= ran
+    assert {"prepare", "probe", "extract"} | ends | heads <= ran(first_run.printed[0])
+    assert any(re.search(r"^logistic +[01]\.\d+ \[", text, re.MULTILINE) for text in first_run.printed)
+    assert (project.root / "labels.csv").read_text().startswith("path,label,p_cat,p_dog,error\n")
     shown = json.loads(project.dvc("metrics", "show", "--json"))[""]["data"]
     for name in HEADS:
         numbers = shown[f"data/evaluation/{name}/metrics.json"]["data"]
@@ -85,17 +113,18 @@ def test_what_runs_leave_behind_is_ignored_by_git(project: Project) -> None:
     assert project.git("status", "--porcelain") == ""
 
 
-def test_a_run_leaves_a_fresh_clone_as_it_was(first_run: tuple[Project, set[str]]) -> None:
+def test_a_run_leaves_a_fresh_clone_as_it_was(first_run: Run) -> None:
     """DVC writes its outputs into these files as it first sees them; so they are in Git with all of them."""
-    project, _ = first_run
-    for path in sorted((project.root / "data").rglob(".gitignore")):
-        kept = ROOT / path.relative_to(project.root)
+    root = first_run.project.root
+    for path in sorted((root / "data").rglob(".gitignore")):
+        kept = ROOT / path.relative_to(root)
         assert kept.is_file(), kept
         assert sorted(path.read_text().split()) == sorted(kept.read_text().split()), kept
 
 
-def test_a_second_run_does_nothing(project: Project) -> None:
-    assert project.ran() == set()
+def test_a_second_run_does_nothing(first_run: Run) -> None:
+    assert "Data and pipelines are up to date." in first_run.printed[1]
+    assert ran(first_run.printed[1]) == set()
 
 
 def test_bytecode_beside_the_code_is_no_change_of_the_code(project: Project) -> None:
@@ -105,12 +134,53 @@ def test_bytecode_beside_the_code_is_no_change_of_the_code(project: Project) -> 
     assert project.ran() == set()
 
 
-def test_a_parameter_of_one_head_concerns_that_head_only(project: Project) -> None:
-    project.edit(train__logistic__C=10.0)
-    assert project.ran("evaluate@logistic", "evaluate@dense") == {"train@logistic", "evaluate@logistic"}
-    changed = json.loads(project.dvc("metrics", "diff", "--json"))
-    assert set(changed) == {"data/evaluation/logistic/metrics.json"}
-    assert {"old", "new", "diff"} <= changed["data/evaluation/logistic/metrics.json"]["log_loss"].keys()
+@dataclass(frozen=True)
+class Experiment:
+    """What the pages' block of an experiment printed and left."""
+
+    printed: str
+    metrics: dict[str, Any]
+    shown: list[dict[str, str]]
+    plots: str
+
+
+@pytest.fixture(scope="module")
+def experiment(first_run: Run) -> Experiment:
+    """After each block of the pages that needs what the pipeline has written: they set train.logistic.C to 0.1."""
+    project = reset(first_run)
+    printed = [
+        run_shell(project, block)
+        for block in blocks("sh")
+        if of_the_pipeline(block) and not re.search(r"^make\b", block, re.MULTILINE)
+    ]
+    assert len(printed) + len(first_run.printed) >= 5
+    return Experiment(
+        "".join(printed),
+        json.loads(project.dvc("metrics", "diff", "--json")),
+        list(csv.DictReader(project.dvc("exp", "show", "--only-changed", "--csv").splitlines())),
+        (project.root / "dvc_plots/index.html").read_text(),
+    )
+
+
+def test_every_shell_command_of_the_pipeline_runs(experiment: Experiment) -> None:
+    assert "Ran experiment" in experiment.printed
+
+
+def test_a_parameter_of_one_head_concerns_that_head_only(experiment: Experiment) -> None:
+    of_the_head = {"train@logistic", "evaluate@logistic"}
+    assert ran(experiment.printed) == of_the_head | {"finetune", "evaluate-model", "export", "compare", "report"}
+    assert set(experiment.metrics) == {f"data/evaluation/{name}/metrics.json" for name in ("logistic", "model")}
+    assert {"old", "new", "diff"} <= experiment.metrics["data/evaluation/logistic/metrics.json"]["log_loss"].keys()
+
+
+def test_an_experiment_sets_a_parameter_and_is_kept_in_a_table_that_can_be_read(experiment: Experiment) -> None:
+    assert "0.1" in [row["train.logistic.C"] for row in experiment.shown if row["Experiment"]]
+    assert len(experiment.shown[0]) < 40
+
+
+def test_plots_are_drawn_offline(experiment: Experiment) -> None:
+    assert "confusion_matrix.png" in experiment.plots
+    assert "learning_curves.csv" in experiment.plots
 
 
 # For each params.yaml that it is given, what DVC would run; it takes what follows a stage that runs to run, too.
@@ -147,17 +217,10 @@ def test_a_parameter_re_runs_the_stages_that_the_docs_name(project: Project) -> 
 def test_a_corrected_label_costs_no_forward_pass_and_leaves_the_features_alone(project: Project) -> None:
     features = project.root / "data/features/features.h5"
     before = hashlib.sha256(features.read_bytes()).hexdigest()
-    (project.root / PHOTOS / "grey/000.png").rename(project.root / PHOTOS / "dark/corrected.png")
+    (project.root / PHOTOS / "dog/000.png").rename(project.root / PHOTOS / "cat/corrected.png")
     assert {"prepare", "extract"} <= project.ran("extract")
     assert (project.report()["computed"], project.report()["reused"]) == (0, 60)
     assert hashlib.sha256(features.read_bytes()).hexdigest() == before
-
-
-def test_an_experiment_sets_a_parameter_and_is_kept_in_a_table_that_can_be_read(project: Project) -> None:
-    project.dvc("exp", "run", "--quiet", "--name", "loose", "--set-param", "train.logistic.C=1.0", "evaluate@logistic")
-    shown = list(csv.DictReader(project.dvc("exp", "show", "--only-changed", "--csv").splitlines()))
-    assert [row["train.logistic.C"] for row in shown if row["Experiment"] == "loose"] == ["1.0"]
-    assert len(shown[0]) < 40
 
 
 def test_a_recipe_runs_every_stage_and_dvc_brings_the_results_before_it_back(project: Project) -> None:
@@ -184,14 +247,6 @@ def test_a_recipe_runs_every_stage_and_dvc_brings_the_results_before_it_back(pro
 def test_an_experiment_in_a_temporary_checkout_shares_the_rows(project: Project) -> None:
     told = project.dvc("exp", "run", "--temp", "--set-param", "extract.batch-size=16", "extract")
     assert "60 images: 0 computed, 60 reused" in told
-
-
-def test_plots_are_drawn_offline(project: Project) -> None:
-    project.dvc("plots", "show", "--out", "drawn")
-    page = (project.root / "drawn/index.html").read_text()
-    assert "confusion_matrix.png" in page
-    assert "learning_curves.csv" in page
-    shutil.rmtree(project.root / "drawn")
 
 
 # --- by the commands alone

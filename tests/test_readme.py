@@ -9,42 +9,8 @@ import pytest
 import headstart
 from stages.__main__ import COMMANDS
 from tests import ROOT
-from tests.pages import DOCS, README, TEXTS, blocks, clone, of_the_pipeline, run_shell
-from tests.project import Project, tracked
-
-# The base sees small photos, what is drawn at random is drawn less often, and the export is the cheapest there is.
-SMALLER = {
-    "size: 224": "size: 64",
-    "sample: 2000": "sample: 30",
-    "epochs: 60": "epochs: 5",
-    "resamples: 2000": "resamples: 200",
-    "format: onnx": "format: keras",
-    "sample: 40": "sample: 4",
-}
-
-
-@pytest.fixture(scope="module")
-def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
-    """A clone with params.yaml changed as the README says, and made smaller."""
-    project = clone(tmp_path_factory.mktemp("readme"), 24)
-    path = project.root / "params.yaml"
-    text = path.read_text()
-    for default, smaller in SMALLER.items():
-        assert default in text
-        text = text.replace(default, smaller)
-    (line,) = blocks("yaml")
-    changed, count = re.subn(rf"^{line.partition(':')[0]}: .*\n", line, text, flags=re.MULTILINE)
-    assert count == 1
-    path.write_text(changed)
-    return project
-
-
-def test_every_shell_command_of_the_pipeline_runs(project: Project) -> None:
-    chosen = [block for block in blocks("sh") if of_the_pipeline(block)]
-    printed = [run_shell(project, block) for block in chosen]
-    assert len(chosen) >= 5
-    assert (project.root / "labels.csv").read_text().startswith("path,label,p_cat,p_dog,error\n")
-    assert any(re.search(r"^logistic +[01]\.\d+ \[", text, re.MULTILINE) for text in printed)
+from tests.pages import DOCS, README, TEXTS, blocks
+from tests.project import tracked
 
 
 def test_no_block_is_of_a_language_that_is_not_looked_at() -> None:
