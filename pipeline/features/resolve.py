@@ -219,7 +219,7 @@ def plan(settings: FeatureSettings) -> Plan:
 def open_engine(plan: Plan, *, batch_size: int, cache: Path | None, prompt: bool = False) -> Engine:
     """Build the trunk of a plan and the engine that runs it; see `pipeline.backbones.engines.engine.open_engine`.
 
-    On OpenVINO it does without TensorFlow, unless the weights are random or the precision is below float32.
+    This loads TensorFlow, unless the cache holds what the engine kept when it was opened before.
     """
     kept = cache and cache / GRAPHS / spec.identity(plan.spec)
     return engine.open_engine(
@@ -228,7 +228,6 @@ def open_engine(plan: Plan, *, batch_size: int, cache: Path | None, prompt: bool
         batch_size=batch_size,
         precision=plan.spec["precision"],
         kept=kept,
-        apart=plan.weights.path is not None,
         prompt=prompt,
     )
 

@@ -284,7 +284,6 @@ class ModelClassifier(Classifier):
             batch_size=self.runtime.batch_size,
             precision=self.runtime.precision or "float32",
             kept=self.runtime.cache and self.runtime.cache / resolve.GRAPHS / name,
-            apart=True,
             prompt=prompt,
         )
 

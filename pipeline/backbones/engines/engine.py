@@ -90,7 +90,6 @@ def open_engine(
     batch_size: int,
     precision: Precision,
     kept: Path | None,
-    apart: bool = False,
     prompt: bool = False,
 ) -> Engine:
     """Load an engine and compile a trunk with it.
@@ -107,9 +106,6 @@ def open_engine(
         Of the arithmetic.
     kept : Path or None
         A folder, in the cache, for what an engine can keep to start faster next time; its name stands for the trunk.
-    apart : bool
-        Whether Keras may build the trunk without TensorFlow; see `pipeline.backbones.engines.graphs.graph`. Below
-        float32, where the graph shows in the values, TensorFlow builds it nonetheless.
     prompt : bool
         Whether one image soon matters more than many images a second.
 
@@ -128,7 +124,7 @@ def open_engine(
         from pipeline.backbones.engines.openvino import OpenVINOEngine
 
         kept = kept and kept / f"{name}-{version_of(name)}"
-        model = graph(build, kept=kept, apart=apart and precision == "float32")
+        model = graph(build, kept=kept)
         engine: Engine = OpenVINOEngine(model, precision=precision, images=1 if prompt else GRAPH_IMAGES)
     else:
         from pipeline.backbones.engines.tensorflow import TensorFlowEngine, computing_in, devices

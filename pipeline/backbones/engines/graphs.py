@@ -3,15 +3,11 @@
 import contextlib
 import json
 import shutil
-import tempfile
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
 from pipeline.backbones import without_telemetry
-from pipeline.backbones.engines import keras_process
-from pipeline.backbones.engines.keras_process import CannotBuildError
 from pipeline.errors import ArtefactError, HeadstartError
 from pipeline.storage import digests
 from pipeline.storage.atomic import published_folder
@@ -28,19 +24,17 @@ KEPT: Final = Document(
 GRAPH_IMAGES: Final = 4
 
 
-def graph(build: Callable[[], Any], *, kept: Path | None, apart: bool) -> Any:
+def graph(build: Callable[[], Any], *, kept: Path | None) -> Any:
     """Return a trunk as an OpenVINO model: the one that was kept, or a new one, which is then kept.
+
+    Converting takes seconds and TensorFlow; reading takes neither.
 
     Parameters
     ----------
     build : callable
-        Makes the trunk: a keras.Model from (n, size, size, 3) uint8 to (n, …) float32. With `apart`, pickle must take
-        it.
+        Makes the trunk: a keras.Model from (n, size, size, 3) uint8 to (n, …) float32.
     kept : Path or None
         A folder whose name stands for everything that shapes the graph; None keeps nothing.
-    apart : bool
-        Whether Keras may build it in a process of its own, on OpenVINO: a third of the time that TensorFlow takes, and
-        features that agree to 1e-6 of the largest. Not for random weights, which differ between the two.
 
     Returns
     -------
@@ -48,9 +42,7 @@ def graph(build: Callable[[], Any], *, kept: Path | None, apart: bool) -> Any:
     """
     model = _read(kept) if kept else None
     if model is None:
-        with contextlib.suppress(CannotBuildError):
-            model = built_apart(partial(_alone, build))[0] if apart else None
-        model = model or built_by_tensorflow(build())
+        model = _convert(build())
         if kept:
             # A cache that is full or read-only costs seconds, not the run; OpenVINO says RuntimeError of a full disk.
             with contextlib.suppress(OSError, RuntimeError):
@@ -58,55 +50,7 @@ def graph(build: Callable[[], Any], *, kept: Path | None, apart: bool) -> Any:
     return model
 
 
-def built_apart(build: Callable[[], tuple[Any, Any]]) -> tuple[Any, Any]:
-    """Let a process of its own build a trunk.
-
-    Parameters
-    ----------
-    build : callable
-        Returns a trunk, as for `graph`, and what else its caller wants to know. Pickle must take both `build` and that.
-
-    Returns
-    -------
-    graph : openvino.Model
-    noted : object
-        What else `build` returned.
-
-    Raises
-    ------
-    CannotBuildError
-        Keras cannot build this one so.
-    """
-    with tempfile.TemporaryDirectory(prefix="headstart-") as folder:
-        path = Path(folder, GRAPH_FILES[0])
-        noted = keras_process.call(partial(_save, build, path))
-        return _loaded(path), noted
-
-
-def _alone(build: Callable[[], Any]) -> tuple[Any, None]:
-    return build(), None
-
-
-def _save(build: Callable[[], tuple[Any, Any]], path: Path) -> Any:
-    """Build a trunk by Keras on OpenVINO, and write its graph; return what else was built."""
-    openvino = without_telemetry.openvino()
-    from openvino import opset8 as operations
-
-    trunk, noted = build()
-    from keras.src.backend.openvino.core import OpenVINOKerasTensor
-
-    pixels = operations.parameter([GRAPH_IMAGES, *trunk.input_shape[1:]], openvino.Type.u8)
-    features = trunk(OpenVINOKerasTensor(pixels.output(0)), training=False).output
-    openvino.save_model(openvino.Model([features], [pixels]), path, compress_to_fp16=False)
-    return noted
-
-
-def _loaded(path: Path) -> Any:
-    return without_telemetry.openvino().Core().read_model(path)
-
-
-def built_by_tensorflow(trunk: Any) -> Any:
-    """Return a trunk, a keras.Model on TensorFlow, as an openvino.Model."""
+def _convert(trunk: Any) -> Any:
     import tensorflow as tf
 
     signature = tf.TensorSpec((GRAPH_IMAGES, *trunk.input_shape[1:]), tf.uint8)
@@ -154,7 +98,7 @@ def _read(folder: Path) -> Any:
         return None
     try:
         if KEPT.read(folder / DIGESTS_FILE).get(MADE_FOR) == _identity(folder) and not is_damaged(folder):
-            return _loaded(folder / GRAPH_FILES[0])
+            return without_telemetry.openvino().Core().read_model(folder / GRAPH_FILES[0])
     except (HeadstartError, OSError, RuntimeError):
         pass
     shutil.rmtree(folder, ignore_errors=True)

@@ -1,7 +1,7 @@
-"""Let a process of its own build a network, where Keras runs on OpenVINO: a third of the time that TensorFlow takes.
+"""Let a process of its own build a network where Keras runs on OpenVINO: it starts in half of TensorFlow's time.
 
 Keras chooses what it computes with when it is imported, once for a process. So the caller's process keeps its choice,
-its variables and its memory.
+its variables and its memory. The network is for its layers and weights: run there, it would be slow (ADR 25).
 """
 
 import importlib.util

@@ -1,19 +1,14 @@
 """A base cut in many places at once, and what each cut is worth."""
 
-import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.backbones import cutting, layer_table, weights
 from pipeline.backbones.engines.engine import Engine, open_engine
-from pipeline.backbones.engines.graphs import built_apart
-from pipeline.backbones.engines.keras_process import CannotBuildError
-from pipeline.backbones.engines.openvino import OpenVINOEngine
 from pipeline.features.probe.comparison import Candidate, Judged
 from pipeline.features.resolve import Plan
 from pipeline.stats import loo_ridge
@@ -48,24 +43,13 @@ def bench(plan: Plan, *, poolings: Sequence[str], batch_size: int) -> Bench:
     batch_size : int
         Images a batch.
     """
-    build = partial(_network, plan, tuple(poolings))
-    if plan.engine == "openvino" and plan.weights.path is not None:
-        with contextlib.suppress(CannotBuildError):
-            graph, candidates = built_apart(build)
-            return Bench(candidates, OpenVINOEngine(graph, precision="float32"))
-    model, candidates = build()
-    engine = open_engine(plan.engine, lambda: model, batch_size=batch_size, precision="float32", kept=None)
-    return Bench(candidates, engine)
-
-
-def _network(plan: Plan, poolings: Sequence[str]) -> tuple[Any, list[Candidate]]:
     backbone = plan.backbone
     base = weights.load(backbone, size=plan.size, alpha=plan.spec["backbone"]["alpha"], weights=plan.weights)
     rows = layer_table.rungs(layer_table.layer_table(base), blocks=backbone.cuts.values(), most=MOST_CUTS)
     cuts = [(row, pooling) for row in rows for pooling in poolings]
     model, widths = cutting.trunks(backbone, base, cuts=[(row.name, pooling) for row, pooling in cuts])
     words = {layer: word for word, layer in backbone.cuts.items()}
-    return model, [
+    candidates = [
         Candidate(
             cut=words.get(row.name, row.name),
             layer=row.name,
@@ -76,6 +60,8 @@ def _network(plan: Plan, poolings: Sequence[str]) -> tuple[Any, list[Candidate]]
         )
         for place, ((row, pooling), width) in enumerate(zip(cuts, widths, strict=True))
     ]
+    engine = open_engine(plan.engine, lambda: model, batch_size=batch_size, precision="float32", kept=None)
+    return Bench(candidates, engine)
 
 
 def judge(

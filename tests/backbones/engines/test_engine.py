@@ -1,21 +1,17 @@
 """Every engine gives the same features, in order, whatever the batches; what it cannot compute it refuses."""
 
 import importlib.metadata
-import logging
 import shutil
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
-from functools import partial
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 
 from pipeline.backbones import cutting, table
-from pipeline.backbones.engines import graphs, keras_process
 from pipeline.backbones.engines.engine import (
     NAMES,
     Engine,
@@ -27,9 +23,9 @@ from pipeline.backbones.engines.engine import (
     version_of,
 )
 from pipeline.backbones.engines.graphs import converted
-from pipeline.backbones.engines.openvino import OpenVINOEngine, _threads
+from pipeline.backbones.engines.openvino import _threads
 from pipeline.backbones.engines.tensorflow import TensorFlowEngine
-from pipeline.backbones.weights import Weights, find_weights, load
+from pipeline.backbones.weights import find_weights, load
 from pipeline.errors import InputError
 from tests import ROOT, fakes
 
@@ -76,56 +72,12 @@ def engine(request: pytest.FixtureRequest) -> Engine:
 
 
 @pytest.mark.parametrize("name", FAMILIES)
-def test_at_float32_the_engines_agree_to_1e_4_of_the_largest_feature(name: str, tmp_path: Path) -> None:
-    """Whoever builds the network for OpenVINO: TensorFlow here, or Keras in a process of its own."""
-    images, build = pixels(6), with_weights_in_a_file(name, tmp_path)
-    one = features(open_engine("tensorflow", build, batch_size=BATCH, precision="float32", kept=None), images)
-    assert one.shape == (6, table.find(name).width)
+def test_at_float32_the_engines_agree_to_1e_4_of_the_largest_feature(name: str) -> None:
+    images = pixels(6)
+    one, other = (features(opened(engine, name), images) for engine in NAMES)
+    assert one.shape == other.shape == (6, table.find(name).width)
     assert np.abs(one).max() > 0
-    for graph in (graphs.built_apart(partial(paired, build))[0], graphs.built_by_tensorflow(build())):
-        other = features(OpenVINOEngine(graph, precision="float32"), images)
-        assert np.abs(one - other).max() <= 1e-4 * np.abs(one).max()
-
-
-def with_weights_in_a_file(name: str, folder: Path) -> partial[Any]:
-    """Return what builds a trunk, in this process or another; the statistics of its normalisations are no one's."""
-    backbone, path = table.find(name), "imagenet"
-    if name != "efficientnet_lite0":
-        path = str(folder / "random.weights.h5")
-        base = load(
-            backbone, size=SIZE, alpha=1.0, weights=find_weights(backbone, "none", size=SIZE, alpha=1.0, seed=0)
-        )
-        for layer in base.layers:
-            if type(layer).__name__ == "BatchNormalization":
-                layer.set_weights([array - 0.02 * number for number, array in enumerate(layer.get_weights())])
-        base.save_weights(path)
-    return partial(trunk, name, find_weights(backbone, path, size=SIZE, alpha=1.0, seed=0))
-
-
-def trunk(name: str, weights: Weights) -> Any:
-    backbone = table.find(name)
-    return cutting.trunk(backbone, load(backbone, size=SIZE, alpha=1.0, weights=weights), cut="top", pooling="avg")
-
-
-def paired(build: Callable[[], Any]) -> tuple[Any, None]:
-    return build(), None
-
-
-def test_what_keras_cannot_build_apart_tensorflow_builds(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    monkeypatch.setattr(keras_process, "PROGRAM", "raise SystemExit('no such operation')")
-    images = pixels(3)
-    with caplog.at_level(logging.INFO, "pipeline"):
-        graph = graphs.graph(builder("mobilenet_v2"), kept=None, apart=False)
-        fallen_back = graphs.graph(no_closure, kept=None, apart=True)
-    assert "(no such operation): TensorFlow builds it" in caplog.text
-    one, other = (features(OpenVINOEngine(found, precision="float32"), images) for found in (graph, fallen_back))
-    np.testing.assert_array_equal(one, other)
-
-
-def no_closure() -> Any:
-    return builder("mobilenet_v2")()
+    assert np.abs(one - other).max() <= 1e-4 * np.abs(one).max()
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 4])
