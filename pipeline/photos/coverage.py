@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pipeline.errors import InputError
 from pipeline.photos.manifest import Manifest
 from pipeline.photos.source import some
+from pipeline.wording import counted
 
 
 def check(
@@ -37,7 +38,7 @@ def check(
             remedy += ", or give `stratify=True`, which fills every split it draws but may move other images"
         present = [label for label in counts if label not in missing]
         named = [f"{label}{_like(label, present) if split == 'train' else ''}" for label in missing]
-        message = f"{classes(missing)} without an image in {split}: {some(named)}; {remedy}"
+        message = f"{counted(len(missing), 'class', 'classes')} without an image in {split}: {some(named)}; {remedy}"
         if (
             split == "train"
             and origins["test"] == "given"
@@ -53,8 +54,3 @@ def check(
 def _like(label: str, present: Sequence[str]) -> str:
     near = difflib.get_close_matches(label, present, n=1)
     return f" (there is {near[0]})" if near else ""
-
-
-def classes(labels: Sequence[str]) -> str:
-    """Return how many classes these are, in words."""
-    return f"{len(labels):,} {'class' if len(labels) == 1 else 'classes'}"

@@ -224,9 +224,9 @@ def _leave_out_strays(tree: Tree, folder: Folder, beside: str) -> None:
     """Count the files beside folders that matter, such as a README; an image among them has no label."""
     listing = tree.peek(folder)
     if listing.images:
-        some = f"{counted(len(listing.images), 'image')}, as {sorted(listing.images)[0]}"
+        strays = f"{counted(len(listing.images), 'image')}, as {sorted(listing.images)[0]}"
         raise InputError(
-            f"{tree.root / folder.path}: {some}, beside the {beside}, where nothing tells the class: "
+            f"{tree.root / folder.path}: {strays}, beside the {beside}, where nothing tells the class: "
             "expected every image inside one"
         )
     tree.skipped += len(listing.files)

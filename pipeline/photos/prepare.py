@@ -22,6 +22,7 @@ from pipeline.setting import check
 from pipeline.storage.atomic import publish_csv
 from pipeline.storage.json_files import publish_digests
 from pipeline.types import Progress
+from pipeline.wording import counted
 
 QUARANTINE_COLUMNS: Final = ("path", "reason")
 
@@ -247,4 +248,4 @@ def _split(
 
 def _vanished(candidates: Iterable[Candidate], manifest: Manifest) -> list[str]:
     lost = sorted({candidate.label for candidate in candidates} - set(manifest.labels))
-    return [f"{coverage.classes(lost)} lost every file to the quarantine: {some(lost)}"] if lost else []
+    return [f"{counted(len(lost), 'class', 'classes')} lost every file to the quarantine: {some(lost)}"] if lost else []
