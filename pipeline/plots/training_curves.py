@@ -118,7 +118,7 @@ def learning_curves(history: Epochs, path: Path) -> None:
             axes.set_xlabel("epoch")
             axes.xaxis.set_major_locator(integers())
             axes.grid(visible=True)
-            axes.legend(fontsize=8, loc="best")
+            axes.legend(fontsize=8, loc="best", frameon=True, edgecolor="none")  # a line may run behind it
 
 
 @dataclass(frozen=True)
