@@ -24,7 +24,7 @@ from pipeline.storage.cache_folder import keep_libraries_quiet
 from pipeline.wording import Pace, aligned, printable_lines, rich_table
 from stages import process
 from stages.options import params_yaml
-from stages.options.as_typed import in_options
+from stages.options.translate import in_options
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Bar

@@ -16,7 +16,7 @@ from pipeline.backbones.table import BACKBONES
 from pipeline.errors import HeadstartError
 from pipeline.features.cache import inventory
 from pipeline.wording import counted
-from stages.options.as_typed import in_options
+from stages.options.translate import in_options
 
 State = Literal["ok", "note", "wrong"]
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.storage.json_files import require_listed
-from pipeline.storage.regular import require_regular
+from pipeline.storage.regular_files import require_regular
 
 LOCK, METRICS, MANIFEST = "dvc.lock", "metrics.json", "manifest.csv"
 # The configuration of a repository can name programs, and a folder that somebody sends can be one. Of what is asked

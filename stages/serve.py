@@ -18,9 +18,7 @@ def serve(trained: Path, **chosen: Any) -> None:
 
     With --features and --manifest the page shows the most similar training photos, too, and how familiar a photo is.
     """
-    from pipeline.inference.serving import requirements
-
-    requirements.require_installed()
+    needed_packages.require_installed()
     from pipeline.inference.serving import limits, model_service, routes, server
 
     settings = settings_of(ServeSettings, chosen)

@@ -19,7 +19,7 @@ from pipeline.errors import NAMED, SETTING, ArtefactError, InputError, SettingEr
 from pipeline.setting import described
 from stages.__main__ import COMMANDS, main
 from stages.console import warn
-from stages.options.as_typed import in_options
+from stages.options.translate import in_options
 from tests import ROOT
 from tests.fakes import write_classes
 

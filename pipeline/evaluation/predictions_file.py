@@ -24,7 +24,7 @@ from pipeline.photos.manifest import leaves_root
 from pipeline.storage import csv_cells
 from pipeline.storage.atomic import publish_csv, published
 from pipeline.storage.json_files import Document, fields_of, number, publish_digests, require_listed, whole
-from pipeline.storage.regular import require_regular
+from pipeline.storage.regular_files import require_regular
 
 Key = TypeVar("Key", Path, str)
 

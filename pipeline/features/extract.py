@@ -12,9 +12,9 @@ from pipeline.backbones.engines.engine import Engine
 from pipeline.errors import InputError, StorageError
 from pipeline.features import features_file, resolve, spec, throughput
 from pipeline.features.cache.shard_files import DamagedShardError
+from pipeline.features.constant_features import constant_rows
 from pipeline.features.file_layout import Views
 from pipeline.features.resolve import Plan
-from pipeline.features.sameness import sameness
 from pipeline.features.settings import ExtractSettings
 from pipeline.features.workers.executors.executor import Executor, open_executor
 from pipeline.features.workers.partition import EVERYTHING, Worker, part_of
@@ -151,7 +151,7 @@ def extract(
         _finish(run, None if part != EVERYTHING else features_path)
     warnings = spec.random_base(run.job.plan.spec)
     if part == EVERYTHING and not run.failures:
-        warnings += sameness(features_path)
+        warnings += constant_rows(features_path)
     report = _report(run, warnings)
     if report_path:
         publish(report_path, asdict(report))

@@ -21,7 +21,7 @@ from pipeline.photos.splits import FEWEST_VAL, SPLITS
 from pipeline.storage import csv_cells, json_files
 from pipeline.storage.atomic import publish_csv
 from pipeline.storage.digests import of_file
-from pipeline.storage.regular import require_regular
+from pipeline.storage.regular_files import require_regular
 
 QUARANTINE: Final = "quarantine.csv"  # beside the manifest: what was not accepted
 COLUMNS: Final = ("path", "digest", "label", "split", "width", "height", "format")

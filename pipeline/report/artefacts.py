@@ -21,7 +21,7 @@ from pipeline.heads.store import HEAD, HEAD_FILE, SEARCH_FILE, require_digest
 from pipeline.models.model import MODEL, MODEL_FILE
 from pipeline.storage import csv_cells, json_files
 from pipeline.storage.json_files import whole
-from pipeline.storage.regular import require_regular
+from pipeline.storage.regular_files import require_regular
 
 Row = dict[str, str]
 Document = dict[str, Any]

@@ -10,7 +10,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.storage.regular import require_regular
+from pipeline.storage.regular_files import require_regular
 
 
 def of_file(path: Path) -> str:

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.errors import ArtefactError, BusyError
-from pipeline.storage.regular import require_regular
+from pipeline.storage.regular_files import require_regular
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer, WriteableBuffer

@@ -22,7 +22,7 @@ from typing import Any, Final, NoReturn, get_type_hints
 from pipeline.errors import ArtefactError, InputError, StorageError
 from pipeline.storage import digests
 from pipeline.storage.atomic import published
-from pipeline.storage.regular import require_regular
+from pipeline.storage.regular_files import require_regular
 from pipeline.storage.strict_json import LARGEST, loads
 
 LONGEST: Final = 200  # characters told of what was received

@@ -10,9 +10,9 @@ from click.core import ParameterSource
 
 from pipeline.photos.remote import Root
 from pipeline.setting import Described, build, described, require_effect
-from stages.options.as_typed import in_options
 from stages.options.param_types import FloatRange, Several, joined, names, widths
 from stages.options.paths import FILE, FOLDER, PLACE
+from stages.options.translate import in_options
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 Kind = TypeVar("Kind")

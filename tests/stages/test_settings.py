@@ -22,8 +22,8 @@ from pipeline.models.finetuning.settings import FinetuneSettings
 from pipeline.photos.settings import PrepareSettings
 from pipeline.report.settings import ReportSettings
 from pipeline.setting import build, check, described
-from stages.options.as_typed import in_options
 from stages.options.of_settings import settings_of
+from stages.options.translate import in_options
 
 # Of each command its settings, and the options that are the command line's own: where results go, and what to do.
 COMMANDS: Mapping[str, tuple[type, set[str]]] = {

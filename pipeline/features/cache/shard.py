@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 
 from pipeline.errors import ArtefactError, StorageError
 from pipeline.storage.json_files import TEXT, Document, each, maybe, one_of, whole
-from pipeline.storage.regular import require_regular
+from pipeline.storage.regular_files import require_regular
 
 SUFFIX: Final = ".rows"
 DTYPES: Final = ("float16", "float32")

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.errors import InputError
-from pipeline.heads.plateau import Plateau
+from pipeline.heads.reduce_on_plateau import Plateau
 from pipeline.heads.settings import ClassWeight, PlateauSettings
 from pipeline.heads.standardise import (
     Rows,

@@ -16,11 +16,11 @@ from starlette.requests import ClientDisconnect
 
 from pipeline.errors import ImageError
 from pipeline.inference.serving import schemas
-from pipeline.inference.serving.desk import Desk
 from pipeline.inference.serving.headers import SAFE, Headers
 from pipeline.inference.serving.limits import RETRY_SECONDS, Guard, Limits
 from pipeline.inference.serving.model_service import Answering
 from pipeline.inference.serving.prometheus import Measured
+from pipeline.inference.serving.server_state import ServerState
 
 PAGE: Final = Path(__file__).parent / "page"
 PAGE_FILES: Final = {"page.css": "text/css", "page.js": "text/javascript", "icon.svg": "image/svg+xml"}
@@ -58,21 +58,21 @@ def create_app(
         Of the model, in the addresses of TensorFlow Serving's calls.
     limits : Limits
     batch_size, batch_wait
-        As for `Desk`.
+        As for `ServerState`.
     hosts : sequence of str or None
         Names under which the server may be called: with some, another site's page cannot reach a server on this machine
         through a name of its own. None allows any.
     """
-    desk = Desk(service, limits, batch_size=batch_size, batch_wait=batch_wait)
+    state = ServerState(service, limits, batch_size=batch_size, batch_wait=batch_wait)
     app = FastAPI(
         title=f"headstart: {name}",
         summary="Photos in, labels and probabilities out.",
         version=schemas.VERSION,
-        lifespan=desk.opened,
+        lifespan=state.opened,
         docs_url=None,  # Swagger's page comes from elsewhere
         redoc_url=None,
     )
-    for router in (_uploads(desk), _tensorflow_serving(desk, name), _running(desk), _page(desk, name)):
+    for router in (_uploads(state), _tensorflow_serving(state, name), _running(state), _page(state, name)):
         app.include_router(router)
     app.add_exception_handler(AnyHTTPException, _http_error)  # type: ignore[arg-type]
     app.add_exception_handler(RequestValidationError, _not_as_expected)  # type: ignore[arg-type]
@@ -80,14 +80,14 @@ def create_app(
     app.add_exception_handler(Exception, _failed)
     app.add_middleware(Guard, limits=limits)
     app.add_middleware(Headers, hosts=None if hosts is None else frozenset(hosts))
-    app.add_middleware(Measured, measures=desk.measures, routes=ROUTES)
+    app.add_middleware(Measured, measures=state.measures, routes=ROUTES)
     MultiPartParser.spool_max_size = limits.body_bytes  # what fits there is never written to the disk
     return app
 
 
-def _uploads(desk: Desk) -> APIRouter:
+def _uploads(state: ServerState) -> APIRouter:
     router = APIRouter(tags=["photos"])
-    service = desk.service
+    service = state.service
 
     @router.post("/predict", responses=FAILURES)
     async def predict(
@@ -106,7 +106,7 @@ def _uploads(desk: Desk) -> APIRouter:
         if about is not None and about not in service.classes:
             raise HTTPException(400, f"about: expected one of the classes, received {about!r}")
         data = await image.read()
-        answer = await desk.answer(
+        answer = await state.answer(
             data,
             "image",
             explain=explain,
@@ -116,7 +116,7 @@ def _uploads(desk: Desk) -> APIRouter:
         )
         drawn, told = None, answer.familiarity
         if answer.heat is not None:
-            picture = await desk.in_thread(service.drawn, data, answer.heat)
+            picture = await state.in_thread(service.drawn, data, answer.heat)
             drawn = f"data:image/jpeg;base64,{base64.b64encode(picture).decode()}"
         return schemas.UploadResponse(
             label=service.classes[answer.code],
@@ -133,7 +133,7 @@ def _uploads(desk: Desk) -> APIRouter:
     async def training_photo(path: str) -> Response:
         """Show a training photo, small."""
         try:
-            picture = await desk.in_thread(service.thumbnail, path)
+            picture = await state.in_thread(service.thumbnail, path)
         except (KeyError, ImageError) as error:
             raise HTTPException(404, f"no training photo {path!r}") from error
         return Response(picture, media_type="image/jpeg", headers={"Cache-Control": "max-age=3600"})
@@ -152,7 +152,7 @@ def _photo(service: Answering, path: str, label: str, similarity: float) -> sche
     return schemas.TrainingPhoto(path=path, label=label, similarity=similarity, thumbnail=seen)
 
 
-def _tensorflow_serving(desk: Desk, served: str) -> APIRouter:
+def _tensorflow_serving(state: ServerState, served: str) -> APIRouter:
     router = APIRouter(prefix="/v1/models", tags=["TensorFlow Serving"])
 
     def require(name: str, version: str = schemas.VERSION) -> None:
@@ -173,10 +173,10 @@ def _tensorflow_serving(desk: Desk, served: str) -> APIRouter:
     async def predict(request: Request, name: str, version: str = schemas.VERSION) -> schemas.PredictResponse:
         """Label photos, as TensorFlow Serving's REST predict call: its body is JSON, whatever its type is called."""
         require(name, version)
-        asked, files = await desk.in_thread(schemas.parsed, await request.body(), desk.limits.instances)
-        schemas.response(asked, [], desk.service.classes)  # another signature is refused before anything runs
-        answers = await asyncio.gather(*(desk.answer(data, f"instance {place}") for place, data in enumerate(files)))
-        return JSONResponse(schemas.response(asked, answers, desk.service.classes))  # type: ignore[return-value]
+        asked, files = await state.in_thread(schemas.parsed, await request.body(), state.limits.instances)
+        schemas.response(asked, [], state.service.classes)  # another signature is refused before anything runs
+        answers = await asyncio.gather(*(state.answer(data, f"instance {place}") for place, data in enumerate(files)))
+        return JSONResponse(schemas.response(asked, answers, state.service.classes))  # type: ignore[return-value]
 
     @router.get("/{name}", responses={404: FAILURES[404]})
     @router.get("/{name}/versions/{version}", responses={404: FAILURES[404]})
@@ -190,12 +190,12 @@ def _tensorflow_serving(desk: Desk, served: str) -> APIRouter:
     async def metadata(name: str, version: str = schemas.VERSION) -> dict[str, Any]:
         """Tell what the model takes and gives."""
         require(name, version)
-        return schemas.metadata(served, desk.service.classes)
+        return schemas.metadata(served, state.service.classes)
 
     return router
 
 
-def _running(desk: Desk) -> APIRouter:
+def _running(state: ServerState) -> APIRouter:
     router = APIRouter(tags=["the server itself"])
 
     @router.get("/healthz")
@@ -208,21 +208,21 @@ def _running(desk: Desk) -> APIRouter:
     @router.head("/readyz", include_in_schema=False)
     async def readyz() -> dict[str, str]:
         """Tell whether photos are answered."""
-        if not desk.ready:
+        if not state.ready:
             raise HTTPException(503, "the server is stopping", {"Retry-After": str(RETRY_SECONDS)})
         return {"status": "ready"}
 
     @router.get("/metrics", response_class=Response)
     async def metrics() -> Response:
         """Tell the measures, in Prometheus' text format."""
-        return Response(desk.measures.text(), media_type="text/plain; version=0.0.4")
+        return Response(state.measures.text(), media_type="text/plain; version=0.0.4")
 
     return router
 
 
-def _page(desk: Desk, name: str) -> APIRouter:
+def _page(state: ServerState, name: str) -> APIRouter:
     router = APIRouter(include_in_schema=False)
-    service = desk.service
+    service = state.service
 
     @router.api_route("/", methods=["GET", "HEAD"])
     async def page() -> FileResponse:
@@ -243,7 +243,7 @@ def _page(desk: Desk, name: str) -> APIRouter:
             "exact": service.exact,
             "compares": service.compares,
             "shows": service.shows,
-            "max_bytes": desk.limits.body_bytes,
+            "max_bytes": state.limits.body_bytes,
         }
 
     return router

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.errors import HeadstartError, InputError
-from pipeline.heads.plateau import Plateau
+from pipeline.heads.reduce_on_plateau import Plateau
 from pipeline.heads.settings import ClassWeight
 from pipeline.heads.standardise import class_weights
 from pipeline.heads.standardise import probabilities as of_logits

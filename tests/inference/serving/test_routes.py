@@ -20,9 +20,9 @@ from PIL import Image
 
 from pipeline.errors import InputError
 from pipeline.inference import serving
-from pipeline.inference.serving import requirements, routes, schemas
+from pipeline.inference.serving import routes, schemas
 from pipeline.inference.serving.model_service import Answer, Ask
-from pipeline.inference.serving.requirements import NEEDED
+from pipeline.inference.serving.needed_packages import NEEDED
 from tests.fake_service import Brightness, app_of
 
 Told = TypeVar("Told")
@@ -524,7 +524,7 @@ def test_the_page_asks_nothing_of_anybody_else() -> None:
 def test_a_missing_package_is_named_with_the_extra_that_brings_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(NEEDED, "no_such_module", "Nothing")  # type: ignore[index]
     with pytest.raises(InputError, match=r"serve: expected Nothing to be installed: .*headstart\[serve\]"):
-        requirements.require_installed()
+        needed_packages.require_installed()
     assert (Path(serving.__file__).parent / "page" / "index.html").is_file()
 
 

@@ -18,7 +18,7 @@ from pipeline.inference.serving.prometheus import Measures
 Done = TypeVar("Done")
 
 
-class Desk:
+class ServerState:
     """Where requests meet the service: decoding in threads, answers in batches.
 
     Parameters

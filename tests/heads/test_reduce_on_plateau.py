@@ -10,7 +10,7 @@ import pytest
 
 from pipeline.errors import InputError
 from pipeline.heads import registry, store
-from pipeline.heads.plateau import Plateau
+from pipeline.heads.reduce_on_plateau import Plateau
 from pipeline.heads.settings import PlateauSettings
 from tests.heads.test_heads import fitted, make, record
 

@@ -11,7 +11,7 @@ SAMPLED: Final = 64  # images whose features are compared
 ONE_LINE: Final = 1e-6  # of the variance: what float16 leaves beside the line is less
 
 
-def sameness(path: Path) -> list[str]:
+def constant_rows(path: Path) -> list[str]:
     """Return a warning if the features of a sample of images are all the same, or differ along one line only."""
     with Features(path) as features:
         rows = features.gather(features.digests[:SAMPLED])
