@@ -18,6 +18,8 @@ def serve(trained: Path, **chosen: Any) -> None:
 
     With --features and --manifest the page shows the most similar training photos, too, and how familiar a photo is.
     """
+    from pipeline.inference.serving import needed_packages
+
     needed_packages.require_installed()
     from pipeline.inference.serving import limits, model_service, routes, server
 

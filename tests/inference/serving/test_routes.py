@@ -20,7 +20,7 @@ from PIL import Image
 
 from pipeline.errors import InputError
 from pipeline.inference import serving
-from pipeline.inference.serving import routes, schemas
+from pipeline.inference.serving import needed_packages, routes, schemas
 from pipeline.inference.serving.model_service import Answer, Ask
 from pipeline.inference.serving.needed_packages import NEEDED
 from tests.fake_service import Brightness, app_of
