@@ -86,7 +86,7 @@ def _grid(
     cell: float,
     aspect: float = 1.0,
 ) -> None:
-    """Draw cells, `cell` inches high and `aspect` times as wide; placed by hand, since there may be many, all alike."""
+    """Draw cells, `cell` inches high and `aspect` times as wide, in one plane: axes for each take most of the time."""
     if not captions:
         undrawn(path)
         return
@@ -104,18 +104,19 @@ def _grid(
     with drawing(path, width=width, height=height) as figure:
         figure.set_layout_engine("none")
         figure.text(margin / width, 1 - margin / height, plain("\n".join(heading)), fontsize=11, va="top")
+        axes = figure.add_axes((0, 0, 1, 1), autoscale_on=False, xlim=(0, width), ylim=(0, height))
+        axes.set_axis_off()
         for place, (picture, text) in enumerate(zip(pictures, texts, strict=True)):
             row, column = divmod(place, columns)
             left = margin + column * (across + gap)
             bottom = height - top - margin / 2 - row * (cell + below + gap) - cell
-            axes = figure.add_axes((left / width, bottom / height, across / width, cell / height))
-            axes.set_axis_off()
             if picture is None:
-                axes.add_patch(_placeholder())
-            else:
-                axes.imshow(picture)
-                axes.set_anchor("SW")  # at its caption
-            figure.text(left / width, (bottom - 0.05) / height, text, fontsize=7.5, va="top", linespacing=1.25)
+                axes.add_patch(_placeholder(left, bottom, across, cell))
+            else:  # at its caption
+                inches = min(across / picture.shape[1], cell / picture.shape[0])
+                right, upper = left + picture.shape[1] * inches, bottom + picture.shape[0] * inches
+                axes.imshow(picture, extent=(left, right, bottom, upper), aspect="auto")
+            axes.text(left, bottom - 0.05, text, fontsize=7.5, va="top", linespacing=1.25)
 
 
 def _side_by_side(left: NDArray[np.uint8] | None, right: NDArray[np.uint8] | None) -> NDArray[np.uint8]:
@@ -131,7 +132,7 @@ def _side_by_side(left: NDArray[np.uint8] | None, right: NDArray[np.uint8] | Non
     return np.asarray(canvas)
 
 
-def _placeholder() -> Any:
+def _placeholder(left: float, bottom: float, width: float, height: float) -> Any:
     from matplotlib.patches import Rectangle
 
-    return Rectangle((0, 0), 1, 1, facecolor=PAPER, edgecolor=FAINT, hatch="//", linewidth=0.5)
+    return Rectangle((left, bottom), width, height, facecolor=PAPER, edgecolor=FAINT, hatch="//", linewidth=0.5)

@@ -11,6 +11,7 @@ from typing import Any, Final
 
 KERAS: Final = "KERAS_HOME"
 HOMES: Final = {"keras": KERAS, "matplotlib": "MPLCONFIGDIR"}
+EXTRAS_OF_KERAS: Final = ("matplotlib", "sklearn")  # for its plots and wrappers: a third of its import's time
 
 
 def default_cache(start: Path | None = None) -> Path:
@@ -31,11 +32,13 @@ def keep_libraries_quiet() -> None:
     """Let Keras keep its downloads, and matplotlib its fonts, in the cache; let onnxruntime send and note nothing.
 
     It takes effect before they are imported, and in processes that this one starts. A folder that a user names for
-    them stays. TensorFlow imports urllib3, which would open a socket to see whether there is IPv6.
+    them stays. TensorFlow imports urllib3, which would open a socket to see whether there is IPv6. Keras would import
+    what is of no use here.
     """
     os.environ["ORT_DISABLE_TELEMETRY"] = "1"
-    if not any(isinstance(finder, _WithoutSocket) for finder in sys.meta_path):
-        sys.meta_path.insert(0, _WithoutSocket())
+    for kind in (_WithoutSocket, _WithoutExtras):
+        if not any(isinstance(finder, kind) for finder in sys.meta_path):
+            sys.meta_path.insert(0, kind())
     with contextlib.suppress(OSError):  # the current folder is gone: whoever needs it says so
         for module, variable in HOMES.items():
             if module not in sys.modules:
@@ -61,3 +64,15 @@ class _WithoutSocket:
 
         found.loader.exec_module = quietly  # type: ignore[method-assign]
         return found
+
+
+class _WithoutExtras:
+    """Tells the modules of Keras that its extras are not installed; whoever else imports one finds it."""
+
+    def find_spec(self, name: str, path: Sequence[str] | None, target: Any = None) -> None:
+        if name in EXTRAS_OF_KERAS:
+            frame = sys._getframe(1)
+            while frame.f_back and "importlib" in frame.f_globals.get("__name__", ""):
+                frame = frame.f_back
+            if frame.f_globals.get("__name__", "").startswith("keras."):
+                raise ModuleNotFoundError(f"{name} is left out of Keras here", name=name)
