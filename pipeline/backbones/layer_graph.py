@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from pipeline.backbones.network import Layer, Network
+
 
 @dataclass(frozen=True)
 class Step:
@@ -11,7 +13,7 @@ class Step:
 
     Attributes
     ----------
-    operation : keras.Operation
+    operation : keras.Operation or Layer
         The layer (or bare operation, such as an addition written with ``+``).
     parents : tuple of int
         Positions of the steps whose outputs it takes.
@@ -36,9 +38,12 @@ def steps(model: Any) -> list[Step]:
 
     Parameters
     ----------
-    model : keras.Model
+    model : keras.Model or Network
         A functional or sequential model.
     """
+    if isinstance(model, Network):
+        place = {layer: number for number, layer in enumerate(model.layers)}
+        return [Step(layer, tuple(place[below] for below in layer.inputs), layer.shape) for layer in model.layers]
     found: list[Step] = []
     _append(found, model, feed=None)
     return found
@@ -82,6 +87,11 @@ def is_nested(operation: Any) -> bool:
     """Whether an operation is itself a graph with one input and one output."""
     inner = functional(operation)
     return hasattr(inner, "_nodes_by_depth") and len(inner.inputs) == len(inner.outputs) == 1
+
+
+def kind(layer: Any) -> str:
+    """Return the name of a layer's class in Keras."""
+    return layer.kind if isinstance(layer, Layer) else type(layer).__name__
 
 
 def articulation_points(parents: Sequence[Sequence[int]]) -> list[int]:

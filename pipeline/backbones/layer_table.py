@@ -59,7 +59,7 @@ def layer_table(base: Any) -> list[LayerRow]:
 
     Parameters
     ----------
-    base : keras.Model
+    base : keras.Model or Network
         A functional model with one input of known size and one output.
     """
     cuts = set(cut_points(base))
@@ -75,7 +75,7 @@ def layer_table(base: Any) -> list[LayerRow]:
             LayerRow(
                 index=index.get(step.name),
                 name=step.name,
-                kind=type(step.operation).__name__,
+                kind=layer_graph.kind(step.operation),
                 output_shape=step.shape[1:],
                 parameters=sum(math.prod(weight.shape) for weight in weights),
                 trained=sum(math.prod(weight.shape) for weight in trained),
@@ -95,7 +95,7 @@ def freeze(base: Any, *, up_to: str | None, names: Sequence[str]) -> None:
 
     Parameters
     ----------
-    base : keras.Model
+    base : keras.Model or Network
     up_to : str or None
         The layer at which the network is cut, itself included; None freezes none of them.
     names : sequence of str

@@ -60,12 +60,13 @@ def _row(
     ends: Sequence[str],
     alphas: tuple[float, ...] = (),
     sizes: tuple[int, ...] = (),
+    layers: str = "",
 ) -> Backbone:
     """Make a row. `ends` are the layers between the blocks, from below, and the last layer: see `blocks`."""
     *inputs, top = ends
     words = {f"block-{len(inputs) - position}": layer for position, layer in enumerate(inputs)}
     cuts = {"image": IMAGE, **words, "top": top}
-    return Backbone(name, builder, preprocessing, size, width, parameters, weights, cuts, alphas, sizes)
+    return Backbone(name, builder, preprocessing, size, width, parameters, weights, cuts, alphas, sizes, layers)
 
 
 def _keras(name: str, function: str, module: str, size: int, width: int, parameters: int, **rest: Any) -> Backbone:
@@ -133,6 +134,7 @@ _ROWS = (
         parameters=3_413_024,
         weights=efficientnet_lite.FILE,
         ends=block_ends.efficientnet([stage.repeats for stage in efficientnet_lite.STAGES]),
+        layers="pipeline.backbones.efficientnet_lite:network",
     ),
     _convnext("convnext_tiny", "ConvNeXtTiny", 768, 27_820_128, 3, 3, 9, 3),
     _convnext("convnext_small", "ConvNeXtSmall", 768, 49_454_688, 3, 3, 27, 3),

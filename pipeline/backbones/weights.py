@@ -82,7 +82,7 @@ def offline_path(backbone: Backbone, *, size: int, alpha: float) -> Path | None:
     return next((path for folder in _keras_folders() if (path := folder / name).is_file()), None)
 
 
-def load(backbone: Backbone, *, size: int, alpha: float, weights: Weights) -> Any:
+def load(backbone: Backbone, *, size: int, alpha: float, weights: Weights, listed: bool = False) -> Any:
     """Build a base, without classifier and uncut, and give it its weights.
 
     Parameters
@@ -94,12 +94,15 @@ def load(backbone: Backbone, *, size: int, alpha: float, weights: Weights) -> An
         Width multiplier; 1 for a backbone that has none.
     weights : Weights
         What `find_weights` returned.
+    listed : bool
+        Whether a list of the layers with their arrays will do: OpenVINO needs no more.
 
     Returns
     -------
-    keras.Model
+    keras.Model or Network
         From (B, size, size, 3), preprocessed, to (B, H, W, C), float32. Names of layers, and random weights, do not
-        depend on what the process built before.
+        depend on what the process built before. A Network if that will do, the backbone lists its layers, and the
+        weights lie in a file: random ones are drawn by Keras.
 
     Raises
     ------
@@ -108,7 +111,8 @@ def load(backbone: Backbone, *, size: int, alpha: float, weights: Weights) -> An
     WeightsError
         If the file does not hold this network.
     """
-    base = builder.build(backbone, size=size, alpha=alpha, seed=weights.seed or 0)
+    listed = listed and weights.path is not None
+    base = builder.build(backbone, size=size, alpha=alpha, seed=weights.seed or 0, listed=listed)
     if weights.path is None:
         return base
     is_checkpoint = weights.path.name == efficientnet_lite.FILE or weights.sha256 == efficientnet_lite.SHA256

@@ -234,5 +234,6 @@ def open_engine(plan: Plan, *, batch_size: int, cache: Path | None, prompt: bool
 
 def _trunk(plan: Plan) -> Any:
     alpha = plan.spec["backbone"]["alpha"]
-    base = load(plan.backbone, size=plan.size, alpha=alpha, weights=plan.weights)
+    listed = plan.engine == "openvino"
+    base = load(plan.backbone, size=plan.size, alpha=alpha, weights=plan.weights, listed=listed)
     return cutting.trunk(plan.backbone, base, cut=plan.spec["cut"], pooling=plan.spec["pooling"])

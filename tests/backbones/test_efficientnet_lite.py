@@ -8,9 +8,11 @@ import pytest
 from PIL import Image
 from sklearn.datasets import load_sample_images
 
-from pipeline.backbones import cutting, efficientnet_lite, table
+from pipeline.backbones import builder, cutting, efficientnet_lite, layer_table, table
+from pipeline.backbones.engines.openvino import OpenVINOEngine
+from pipeline.backbones.network import Network
 from pipeline.backbones.weights import find_weights, load
-from pipeline.errors import WeightsError
+from pipeline.errors import CutError, WeightsError
 
 DAISY = 985  # ImageNet's class numbers
 BUILDINGS = {442, 449, 483, 497, 500, 536, 580, 663, 668, 698, 832}  # bell cote, boathouse, castle, …, palace, stupa
@@ -61,6 +63,68 @@ def test_checkpoint_holds_every_weight_of_the_published_size(checkpoint):
     assert {layer: [array.shape for array in arrays] for layer, arrays in checkpoint.items()} == shapes
     trainable = sum(np.prod(weight.shape) for weight in network.trainable_weights)
     assert trainable == 4_652_008  # as published for EfficientNet-Lite0
+
+
+def base(size, *, listed):
+    backbone = table.find("efficientnet_lite0")
+    weights = find_weights(backbone, "imagenet", size=size, alpha=1.0, seed=0)
+    return load(backbone, size=size, alpha=1.0, weights=weights, listed=listed)
+
+
+@pytest.mark.parametrize("top", [False, True])
+@pytest.mark.parametrize("size", [32, 75])
+def test_what_is_listed_is_told_of_as_what_keras_builds(size, top):
+    backbone = table.find("efficientnet_lite0")
+    listed, built = (
+        builder.build(backbone, size=size, alpha=1.0, seed=0, top=top, listed=listed) for listed in (True, False)
+    )
+    assert isinstance(listed, Network)
+    assert layer_table.layer_table(listed) == layer_table.layer_table(built)
+    for network in (listed, built):
+        layer_table.freeze(network, up_to="block3b_add", names=["top_bn"])
+    assert layer_table.layer_table(listed) == layer_table.layer_table(built)
+
+
+def test_the_graph_of_what_is_listed_gives_keras_features_at_any_cut_with_any_pooling(photographs):
+    backbone, pixels = table.find("efficientnet_lite0"), photographs[:, 60:135, 60:135]
+    cuts = [
+        *(("top", pooling) for pooling in cutting.POOLINGS),
+        *(("block-5", pooling) for pooling in cutting.POOLINGS),
+        *((cut, "avg") for cut in ("image", "stem_conv", "block2a_project_bn")),
+    ]
+    built, listed = (base(75, listed=listed) for listed in (False, True))
+    network, widths = cutting.trunks(backbone, built, cuts=cuts)
+    graph, same = cutting.trunks(backbone, listed, cuts=cuts)
+    assert widths == same
+    rows = [np.asarray(network(pixels)), run(graph, pixels)]
+    for expected, found in zip(*(np.split(row, np.cumsum(widths[:-1]), axis=1) for row in rows), strict=True):
+        assert np.abs(found - expected).max() <= 2e-5 * np.abs(expected).max()
+    for cut, pooling in (("block-5", "none"), ("image", "none"), ("top", "grid2")):
+        expected = np.asarray(cutting.trunk(backbone, built, cut=cut, pooling=pooling)(pixels))
+        found = run(cutting.trunk(backbone, listed, cut=cut, pooling=pooling), pixels)
+        assert found.shape == expected.shape
+        assert np.abs(found - expected).max() <= 2e-5 * np.abs(expected).max()
+
+
+def run(graph, pixels):
+    engine = OpenVINOEngine(graph, precision="float32")
+    return np.concatenate(list(engine.run([pixels])))
+
+
+def test_a_cut_beside_a_branch_and_an_unknown_pooling_are_refused_as_of_keras():
+    backbone = table.find("efficientnet_lite0")
+    for network in (base(32, listed=True), base(32, listed=False)):
+        with pytest.raises(CutError, match="lies beside a branch; the nearest such layers are block3a_project_conv"):
+            cutting.trunk(backbone, network, cut="block3b_dwconv", pooling="avg")
+        with pytest.raises(CutError, match=r"expected one of avg, max, .* received 'mean'"):
+            cutting.trunk(backbone, network, cut="top", pooling="mean")
+
+
+def test_the_larger_networks_of_the_family_have_the_published_sizes():
+    published = {(1.0, 1.0): 4.65, (1.0, 1.1): 5.42, (1.1, 1.2): 6.09}  # million parameters of Lite0, Lite1 and Lite2
+    for (width, depth), parameters in published.items():
+        listed = efficientnet_lite.network(include_top=True, input_shape=(64, 64, 3), width=width, depth=depth)
+        assert round(sum(np.prod(one.shape) for one in listed.weights if one.trainable) / 1e6, 2) == parameters
 
 
 def test_strides_of_the_checkpoint_are_honoured():

@@ -14,6 +14,7 @@ from keras import layers
 from keras.src.legacy.saving import legacy_h5_format
 
 from pipeline.backbones import efficientnet_lite, keras_weights, weights_file
+from pipeline.backbones.network import Network
 from pipeline.backbones.table import BACKBONES, find
 from pipeline.backbones.weights import IMAGENET_STDDEV, Weights, find_weights, load, offline_path
 from pipeline.errors import InputError, StorageError, WeightsError
@@ -47,7 +48,7 @@ def shaken(model):
 
 
 def by_layer(base):
-    return [np.asarray(w) for layer in base.layers for w in layer.get_weights()]
+    return [np.asarray(w) for layer in base.layers for w in layer.weights]
 
 
 def assert_same(base, expected):
@@ -118,15 +119,24 @@ def test_compressed_archive_is_read(tmp_path):
     assert_same(loaded("mobilenet_v3_small", tmp_path / "model.keras"), by_layer(base))
 
 
-def test_offline_default_loads_from_its_own_file_forms(tmp_path):
-    first = load(
-        find("efficientnet_lite0"),
-        size=SIZE,
-        alpha=1.0,
-        weights=find_weights(find("efficientnet_lite0"), "imagenet", size=SIZE, alpha=1.0, seed=0),
-    )
+def test_offline_default_loads_from_its_own_file_forms_whether_built_or_listed(tmp_path):
+    backbone = find("efficientnet_lite0")
+    weights = find_weights(backbone, "imagenet", size=SIZE, alpha=1.0, seed=0)
+    first = load(backbone, size=SIZE, alpha=1.0, weights=weights)
+    expected = by_layer(first)
     first.save_weights(tmp_path / "lite.weights.h5")
-    assert_same(loaded("efficientnet_lite0", tmp_path / "lite.weights.h5"), by_layer(first))
+    notop(first, tmp_path / "lite_notop.h5")
+    flat(first).save(tmp_path / "flat.h5")
+    nested(first).save(tmp_path / "nested.keras")
+    assert_same(loaded("efficientnet_lite0", tmp_path / "lite.weights.h5"), expected)
+    for path in (weights.path, *tmp_path.iterdir()):
+        listed = load(backbone, size=SIZE, alpha=1.0, weights=given(path), listed=True)
+        assert isinstance(listed, Network)
+        assert_same(listed, expected)
+    (tmp_path / "nested.keras").unlink()
+    keras_base("mobilenet_v3_small").save_weights(tmp_path / "other.weights.h5")
+    with pytest.raises(WeightsError, match=r"layer stem_conv: expected .*\(3, 3, 3, 32\)"):
+        load(backbone, size=SIZE, alpha=1.0, weights=given(tmp_path / "other.weights.h5"), listed=True)
 
 
 def test_efficientnet_computes_what_keras_computes_with_its_published_file(tmp_path, monkeypatch):

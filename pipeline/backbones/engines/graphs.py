@@ -27,12 +27,13 @@ GRAPH_IMAGES: Final = 4
 def graph(build: Callable[[], Any], *, kept: Path | None) -> Any:
     """Return a trunk as an OpenVINO model: the one that was kept, or a new one, which is then kept.
 
-    Converting takes seconds and TensorFlow; reading takes neither.
+    Converting what Keras built takes seconds and TensorFlow; reading takes neither.
 
     Parameters
     ----------
     build : callable
-        Makes the trunk: a keras.Model from (n, size, size, 3) uint8 to (n, …) float32.
+        Makes the trunk: a keras.Model from (n, size, size, 3) uint8 to (n, …) float32, or an openvino.Model that takes
+        `GRAPH_IMAGES` images.
     kept : Path or None
         A folder whose name stands for everything that shapes the graph; None keeps nothing.
 
@@ -42,7 +43,8 @@ def graph(build: Callable[[], Any], *, kept: Path | None) -> Any:
     """
     model = _read(kept) if kept else None
     if model is None:
-        model = _convert(build())
+        built = build()
+        model = built if isinstance(built, without_telemetry.openvino().Model) else _convert(built)
         if kept:
             # A cache that is full or read-only costs seconds, not the run; OpenVINO says RuntimeError of a full disk.
             with contextlib.suppress(OSError, RuntimeError):

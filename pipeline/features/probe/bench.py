@@ -44,7 +44,8 @@ def bench(plan: Plan, *, poolings: Sequence[str], batch_size: int) -> Bench:
         Images a batch.
     """
     backbone = plan.backbone
-    base = weights.load(backbone, size=plan.size, alpha=plan.spec["backbone"]["alpha"], weights=plan.weights)
+    alpha, listed = plan.spec["backbone"]["alpha"], plan.engine == "openvino"
+    base = weights.load(backbone, size=plan.size, alpha=alpha, weights=plan.weights, listed=listed)
     rows = layer_table.rungs(layer_table.layer_table(base), blocks=backbone.cuts.values(), most=MOST_CUTS)
     cuts = [(row, pooling) for row in rows for pooling in poolings]
     model, widths = cutting.trunks(backbone, base, cuts=[(row.name, pooling) for row, pooling in cuts])

@@ -38,20 +38,21 @@ def small_base(table_of_backbones: None) -> None:
     fakes.register_tiny()
 
 
-def builder(name: str, cut: str = "top", pooling: str = "avg"):  # type: ignore[no-untyped-def]
+def builder(name: str, cut: str = "top", pooling: str = "avg", *, listed: bool = False):  # type: ignore[no-untyped-def]
     def build():  # type: ignore[no-untyped-def]
         backbone = table.find(name)
         weights = find_weights(
             backbone, "imagenet" if name == "efficientnet_lite0" else "none", size=SIZE, alpha=1.0, seed=0
         )
-        base = load(backbone, size=SIZE, alpha=1.0, weights=weights)
+        base = load(backbone, size=SIZE, alpha=1.0, weights=weights, listed=listed)
         return cutting.trunk(backbone, base, cut=cut, pooling=pooling)
 
     return build
 
 
 def opened(engine: str, name: str = "efficientnet_lite0", precision: Precision = "float32") -> Engine:
-    return open_engine(engine, builder(name), batch_size=BATCH, precision=precision, kept=None)
+    build = builder(name, listed=engine == "openvino")
+    return open_engine(engine, build, batch_size=BATCH, precision=precision, kept=None)
 
 
 def pixels(count: int) -> np.ndarray:

@@ -1,0 +1,155 @@
+"""A `Network` as a graph of OpenVINO's own operations: neither Keras nor TensorFlow is loaded.
+
+Inside, channels come before height and width, as OpenVINO computes: photos are transposed as they enter, and maps as
+they leave, if they leave unpooled. Features are those of the same network in TensorFlow, to some 1e-5 of the largest.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.backbones import without_telemetry
+from pipeline.backbones.backbone import Backbone
+from pipeline.backbones.cutting import GRIDS, cell_weights, require_pooling
+from pipeline.backbones.engines.graphs import GRAPH_IMAGES
+from pipeline.backbones.network import Layer, Network, Shape
+
+TO_CHANNELS_FIRST: Final = (0, 3, 1, 2)
+TO_CHANNELS_LAST: Final = (0, 2, 3, 1)
+
+
+def features(backbone: Backbone, network: Network, cuts: Sequence[tuple[str, str]]) -> tuple[Any, list[Any]]:
+    """Compute the features at each (cut, pooling) as `pipeline.backbones.cutting` does with Keras.
+
+    Parameters
+    ----------
+    backbone : Backbone
+        Whose preprocessing applies.
+    network : Network
+        With its arrays.
+    cuts : sequence of (str, str)
+        Layers' names, and poolings.
+
+    Returns
+    -------
+    pixels : openvino.Node
+        The parameter of the graph, uint8 (GRAPH_IMAGES, size, size, 3).
+    features : list of openvino.Node
+        Float32 (GRAPH_IMAGES, …).
+    """
+    without_telemetry.openvino()
+    from openvino import opset8 as ops
+
+    entering, *others = network.layers
+    pixels = ops.parameter([GRAPH_IMAGES, *(side or 0 for side in entering.shape[1:])], np.uint8, name="pixels")
+    image = ops.transpose(ops.convert(pixels, np.float32), np.array(TO_CHANNELS_FIRST))
+    maps = {entering.name: _preprocessed(backbone, image)}
+    last = max(place for place, layer in enumerate(network.layers) if layer.name in {cut for cut, _ in cuts})
+    for layer in others[:last]:
+        maps[layer.name] = OPERATIONS[layer.kind](layer, *(maps[below.name] for below in layer.inputs))
+    shapes = {layer.name: layer.shape for layer in network.layers}
+    return pixels, [_pooled(maps[cut], shapes[cut], pooling) for cut, pooling in cuts]
+
+
+def model(pixels: Any, leaving: Any, name: str) -> Any:
+    """Return the graph from pixels to one node: an openvino.Model."""
+    return without_telemetry.openvino().Model([leaving], [pixels], name)
+
+
+def row(parts: Sequence[Any]) -> Any:
+    """Lay features side by side in one row an image."""
+    from openvino import opset8 as ops
+
+    rows = [ops.reshape(part, np.array([0, -1]), special_zero=True) for part in parts]
+    return ops.concat(rows, 1) if len(rows) > 1 else rows[0]
+
+
+def _preprocessed(backbone: Backbone, image: Any) -> Any:
+    """Scale and shift each channel: the preprocessing of a base whose layers are listed does no more."""
+    from openvino import opset8 as ops
+
+    black, white = (backbone.preprocess(np.full((1, 1, 1, 3), level, np.float32)) for level in (0, 255))
+    unit, shift = (part.reshape(1, 3, 1, 1).astype(np.float32) for part in (255 / (white - black), black))
+    return ops.add(ops.divide(image, unit), shift)
+
+
+def _pooled(maps: Any, shape: Shape, pooling: str) -> Any:
+    from openvino import opset8 as ops
+
+    require_pooling(pooling, shape)
+    if pooling == "avg":
+        return ops.reduce_mean(maps, np.array([2, 3]))
+    if pooling == "max":
+        return ops.reduce_max(maps, np.array([2, 3]))
+    if pooling in GRIDS:
+        cells = GRIDS[pooling]
+        down, across = (cell_weights(side or 0, cells) for side in shape[1:3])
+        maps = ops.matmul(ops.matmul(down, maps, False, False), across, False, True)
+    last = ops.transpose(maps, np.array(TO_CHANNELS_LAST))
+    if pooling == "none":
+        return last
+    if pooling == "flatten":
+        return row([last])
+    return ops.reshape(last, np.array([0, -1]), special_zero=True)
+
+
+def _convolution(layer: Layer, maps: Any) -> Any:
+    from openvino import opset8 as ops
+
+    arrays, stride = _values(layer), layer.options.get("strides", 1)
+    kernel = np.ascontiguousarray(arrays[0].transpose(3, 2, 0, 1))
+    same = "same_upper" if layer.options.get("padding") == "same" else "valid"
+    maps = ops.convolution(maps, kernel, [stride] * 2, [0, 0], [0, 0], [1, 1], auto_pad=same)
+    if arrays[1:]:
+        maps = ops.add(maps, arrays[1][None, :, None, None])
+    return ops.relu(maps) if layer.options.get("activation") == "relu" else maps
+
+
+def _depthwise(layer: Layer, maps: Any) -> Any:
+    from openvino import opset8 as ops
+
+    stride = layer.options.get("strides", 1)
+    kernel = np.ascontiguousarray(_values(layer)[0].transpose(2, 3, 0, 1)[:, None])
+    same = "same_upper" if layer.options.get("padding") == "same" else "valid"
+    return ops.group_convolution(maps, kernel, [stride] * 2, [0, 0], [0, 0], [1, 1], auto_pad=same)
+
+
+def _normalisation(layer: Layer, maps: Any) -> Any:
+    from openvino import opset8 as ops
+
+    return ops.batch_norm_inference(maps, *_values(layer), layer.options["epsilon"])
+
+
+def _rectifier(layer: Layer, maps: Any) -> Any:
+    from openvino import opset8 as ops
+
+    return ops.clamp(maps, 0.0, layer.options["max_value"])
+
+
+def _maximum(layer: Layer, maps: Any) -> Any:
+    from openvino import opset8 as ops
+
+    return ops.max_pool(maps, [2, 2], [1, 1], [0, 0], [0, 0], [2, 2]).output(0)
+
+
+def _sum(layer: Layer, first: Any, second: Any) -> Any:
+    from openvino import opset8 as ops
+
+    return ops.add(first, second)
+
+
+def _values(layer: Layer) -> list[NDArray[np.float32]]:
+    return [np.asarray(variable) for variable in layer.weights]
+
+
+OPERATIONS: Final[Mapping[str, Callable[..., Any]]] = {
+    "Conv2D": _convolution,
+    "DepthwiseConv2D": _depthwise,
+    "BatchNormalization": _normalisation,
+    "ReLU": _rectifier,
+    "MaxPooling2D": _maximum,
+    "Add": _sum,
+}
+"""Kind of a layer to what makes its operation of the layer and of the nodes below."""
