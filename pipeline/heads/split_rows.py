@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pipeline.errors import InputError
 from pipeline.features.features_file import Features
@@ -11,6 +12,7 @@ from pipeline.features.lazy_rows import Selection, not_finite
 from pipeline.heads import standardise
 from pipeline.heads.standardise import Table
 from pipeline.photos.manifest import Manifest
+from pipeline.storage.digests import as_keys, find
 from pipeline.types import Codes
 
 
@@ -55,3 +57,15 @@ def read_split(images: Manifest, classes: list[str], features: Features, *, stre
     if row is not None:
         raise not_finite(features, images.paths[row])
     return SplitRows(X.reshape(-1, X.shape[2]), np.repeat(codes, X.shape[1]), X[:, 0], codes)
+
+
+def views_of(features: Features, learned: NDArray[np.uint8], others: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Return all views of images to learn from, then those of others, (n, views, d).
+
+    Another image need not have views: it is then there as often itself, so that it weighs as much in a fit.
+    """
+    varied = find(as_keys(features.varied), others)[1]
+    of_others = np.repeat(features.gather(others)[:, None], features.count, 1)
+    of_others[varied] = features.gather_views(others[varied])
+    X = np.concatenate([features.gather_views(learned), of_others])
+    return X.reshape(len(X), features.count, -1)

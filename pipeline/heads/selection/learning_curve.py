@@ -29,6 +29,7 @@ from pipeline.heads.registry import Head
 from pipeline.heads.resolve import unfitted
 from pipeline.heads.selection.cross_validation import rare_classes, stratified
 from pipeline.heads.settings import GrowthSettings, TrainSettings
+from pipeline.heads.split_rows import views_of
 from pipeline.photos import manifest
 from pipeline.photos.manifest import Manifest
 from pipeline.plots import training_curves
@@ -103,7 +104,7 @@ def grow(
     Parameters
     ----------
     manifest_path, features_path : Path
-        Labels and splits, and rows: all views of a training image, and of a validation image as often itself.
+        Labels and splits, and rows, which are read as `views_of` says.
     out_dir : Path
         Made if it is missing.
     settings : GrowthSettings
@@ -128,8 +129,7 @@ def grow(
     most = max(Counter(train.labels + val.labels).values(), default=FOLDS)
     folds = settings.folds if settings.folds is not None else 0 if len(val) >= ENOUGH else min(FOLDS, most)
     with Features(features_path) as features:
-        rows = features.gather_views(train.digests), np.repeat(features.gather(val.digests)[:, None], features.count, 1)
-        X = np.concatenate(rows).reshape(len(train) + len(val), features.count, -1)
+        X = views_of(features, train.digests, val.digests)
     y = _codes(train, val, images.classes, manifest_path, folds=folds)
     trials = _trials(y, len(train), seeds=settings.seeds, folds=folds)
     sizes = _sizes(min(len(order) for trial in trials for order, _ in trial), len(images.classes), settings.parts)

@@ -16,6 +16,7 @@ from pipeline.heads.selection import learning_curve
 from pipeline.heads.settings import GrowthSettings
 from pipeline.photos import manifest
 from stages.growth import growth as command
+from tests import fakes
 
 CLASSES = ("a", "b", "c")
 
@@ -48,7 +49,7 @@ class Project:
         ]
         centres = 3 * np.eye(3, 8)
         X = np.stack([centres[CLASSES.index(label)] + noise * draw.normal(size=8) for label in labels])
-        self.rows = X
+        self.rows, self.digests, self.splits = X, digests, splits
         self.of = {
             split: {np.float32(x[0]).item() for x, s in zip(X, splits, strict=True) if s == split}
             for split in ("train", "val", "test")
@@ -61,6 +62,15 @@ class Project:
             row_shape=(8,),
             dtype="float32",
             blocks=[X.astype(np.float32)],
+        )
+
+    def write_views(self, of):
+        """A second view of each image of a split, or of all: the image itself and a hundred more."""
+        digests = np.frombuffer(b"".join(self.digests), np.uint8).reshape(-1, 32)
+        both = np.stack([self.rows, self.rows + 100], axis=1).astype(np.float32)
+        with_views = [of in (split, "all") for split in self.splits]
+        fakes.write_views(
+            self.features, digests, both, spec="{}", described={"policy": {}}, of=np.flatnonzero(with_views)
         )
 
     def grow(self, head=None, **options):
@@ -110,6 +120,21 @@ def test_folds_judge_training_and_validation_images_once_each(tmp_path):
     assert len(head.fits) == 5 * 3 * 5
     assert not any(rows & project.of["test"] for _, rows in head.fits)
     assert summary.sizes[-1] in (64, 65)
+
+
+@pytest.mark.parametrize("of", ["train", "all"])
+def test_folds_learn_from_the_views_of_those_that_have_them_and_from_others_as_often(tmp_path, of):
+    project, head = Project(tmp_path, 90, noise=1.0, val=0.1), Nearest()
+    project.write_views(of)
+    project.grow(head)
+    assert all(n % 2 == 0 for n, _ in head.fits)
+    seen = set.union(*(rows for _, rows in head.fits))
+    rows = (project.rows[:, 0] + 100).astype(np.float32).tolist()
+    views = {
+        split: {row for row, one in zip(rows, project.splits, strict=True) if one == split} for split in project.of
+    }
+    assert views["train"] <= seen
+    assert views["val"] & seen == (views["val"] if of == "all" else set())
 
 
 def test_accuracy_grows_with_the_images_and_the_intervals_hold_what_was_measured(project):
