@@ -20,6 +20,7 @@ from pipeline.heads import training_time
 from pipeline.heads.store import HEAD, HEAD_FILE, SEARCH_FILE, require_digest
 from pipeline.models.model import MODEL, MODEL_FILE
 from pipeline.storage import csv_cells, json_files
+from pipeline.storage.digests import of_file
 from pipeline.storage.json_files import whole
 from pipeline.storage.regular_files import require_regular
 
@@ -51,8 +52,10 @@ class Evaluated:
         An epoch a row; none for a head without epochs.
     reliability : list of Row
         A bin of confidences a row; none where the evaluation left none.
+    trained : Path or None
+        The folder of the head or model that was evaluated; None if that is not among those given.
     record : dict or None
-        ``head.json`` or ``model.json``; None if no folder of that name was given.
+        Its ``head.json`` or ``model.json``.
     search : list of Row
         A candidate a row; none without a search.
     cost : dict or None
@@ -66,6 +69,7 @@ class Evaluated:
     classes: list[Row]
     curves: list[Row]
     reliability: list[Row]
+    trained: Path | None
     record: Document | None
     search: list[Row]
     cost: Document | None
@@ -166,14 +170,15 @@ def audited(folder: Path) -> Audited:
 
 
 def evaluated(folders: Sequence[Path], trained: Sequence[Path], reports: Path | None) -> list[Evaluated]:
-    """Read evaluations, each with the head or model of the same name and with its cost, where these are given.
+    """Read evaluations, each with the head or model that it is of and with its cost, where these are given.
 
     Parameters
     ----------
     folders : sequence of Path
         Written by `evaluate`, or folders of such folders.
     trained : sequence of Path
-        Heads, models, or folders of such.
+        Heads, models, or folders of such. What was evaluated is found by its digest, whatever it is named; by its name
+        only where the evaluation tells no digest.
     reports : Path or None
         Folder of ``NAME.json``.
 
@@ -189,7 +194,12 @@ def evaluated(folders: Sequence[Path], trained: Sequence[Path], reports: Path | 
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise InputError(f"expected evaluations of different names, received {', '.join(twice)} twice")
     made = records(trained)
-    return [_evaluated(folder, made.get(folder.name), reports) for folder in found]
+    by_name, by_digest = {path.parent.name: path for path in made}, {of_file(path): path for path in made}
+    told = predictions_file.subjects(found, found)
+    record_of = {
+        folder: by_digest.get(told[folder].identity) if folder in told else by_name.get(folder.name) for folder in found
+    }
+    return [_evaluated(folder, record_of[folder], reports) for folder in found]
 
 
 def _evaluated(folder: Path, record: Path | None, reports: Path | None) -> Evaluated:
@@ -207,6 +217,7 @@ def _evaluated(folder: Path, record: Path | None, reports: Path | None) -> Evalu
         reliability=rows(
             folder / "reliability.csv", ("temperature", "images", "confidence"), "evaluate", optional=True
         ),
+        trained=record and record.parent,
         record=made,
         search=_search(record, made["files"]) if record and made else [],
         cost=asdict(training_time.read(cost)) if cost and cost.exists() else None,
@@ -231,8 +242,8 @@ def _search(record: Path, files: dict[str, str]) -> list[Row]:
     return rows(path, ("loss", "choice"), "train", listed=False)
 
 
-def records(trained: Sequence[Path]) -> dict[str, Path]:
-    """Return ``head.json`` or ``model.json`` by the name of the folder it lies in.
+def records(trained: Sequence[Path]) -> list[Path]:
+    """Return each ``head.json`` and ``model.json``.
 
     Parameters
     ----------
@@ -244,12 +255,12 @@ def records(trained: Sequence[Path]) -> dict[str, Path]:
     ArtefactError
         A folder is none of these.
     """
-    found: dict[str, Path] = {}
+    found: list[Path] = []
     for folder in trained:
         inside = [path for name in (HEAD_FILE, MODEL_FILE) for path in _at(folder, name)]
         if not inside:
             raise ArtefactError(f"{folder}: expected a head, a model, or folders of such in it, received none")
-        found |= {path.parent.name: path for path in inside}
+        found += inside
     return found
 
 

@@ -48,7 +48,7 @@ class Inputs:
     audit : Path or None
         Folder written by `audit`.
     trained : sequence of Path
-        Heads and models, or folders of such; they belong to the evaluations of the same name.
+        Heads and models, or folders of such; which evaluation is of which follows from their digests.
     comparison : Path or None
         Folder written by `compare`, of these evaluations.
     reports : Path or None

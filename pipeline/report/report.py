@@ -68,7 +68,7 @@ def report(
     looks : Looks or None
         How many results on this test split were looked at, if that is known.
     explain : callable or None
-        Draws heat maps: given a model's name, n files and n classes, n pictures, or None for one.
+        Draws heat maps: given an evaluation, n files and n classes, n pictures, or None for one.
     progress : callable
         Called with (thumbnails made, thumbnails in all).
 

@@ -36,7 +36,7 @@ from pipeline.models import training_history
 from pipeline.photos import decode, manifest
 from pipeline.plots.dataset import sizes
 from pipeline.plots.scales import Scale
-from pipeline.report import charts, collect, page, projection, report, svg, thumbnails
+from pipeline.report import artefacts, charts, collect, page, projection, report, svg, thumbnails
 from pipeline.report.collect import Inputs
 from pipeline.report.report import LARGEST
 from pipeline.report.sections import gallery, next_steps
@@ -164,6 +164,10 @@ class World:
             self.root / "comparison",
             CompareSettings(reports=self.root / "reports"),
         )
+
+    def judged(self):
+        """Return the evaluations by name, with their heads."""
+        return {one.name: one for one in artefacts.evaluated([self.root / "out"], [self.root / "heads"], None)}
 
     def _audit(self) -> None:
         rules = AuditSettings(hash_distance=0, min_cosine=0.999, neighbours=3, folds=2, workers=1)
@@ -385,8 +389,8 @@ def copied(source, target):
 def test_heat_maps_stand_beside_the_mistakes_they_are_of(world, tmp_path):
     asked = []
 
-    def explain(name, files, labels):
-        asked.append((name, [file.name for file in files], list(labels)))
+    def explain(one, files, labels):
+        asked.append((one.name, [file.name for file in files], list(labels)))
         return [np.full((20, 20, 3), 200, np.uint8), *[None] * (len(files) - 1)]
 
     _, text = written(world.bare(), tmp_path / "report.html", explain=explain)
@@ -417,10 +421,27 @@ class Upper:
 
 
 def test_a_heat_map_is_drawn_over_each_picture_that_can_be_read(world, monkeypatch):
+@pytest.mark.parametrize(
+    ("name", "tells", "found"),
+    [
+        ("final", True, "logistic"),  # named otherwise than the head
+        ("ridge", True, "logistic"),  # named as another head is
+        ("logistic", False, "logistic"),  # of an earlier version, which told no digest
+        ("final", False, None),
+    ],
+)
+def test_how_a_head_was_made_is_found_by_what_was_evaluated(world, tmp_path, name, tells, found):
+    folder = copied(world.root / "out/logistic", tmp_path / name)
+    if not tells:
+        (folder / "evaluated.json").unlink()
+    (one,) = artefacts.evaluated([folder], [world.root / "heads"], None)
+    assert (one.trained, one.record is None) == (found and world.root / "heads" / found, found is None)
+
+
     monkeypatch.setattr("pipeline.report.sections.heatmaps.Explainer", Upper)
-    draw = HeatMaps([world.root / "heads"], weights=None, cache=None)
+    draw, judged = HeatMaps(weights=None, cache=None), world.judged()
     files = [world.root / "photos" / name for name in ("2-00.png", "gone.png", "2-01.png")]
-    first, none, second = draw("logistic", files, [sorted(CLASSES)[2]] * 3)
+    first, none, second = draw(judged["logistic"], files, [sorted(CLASSES)[2]] * 3)
     assert none is None
     for drawn, file in ((first, files[0]), (second, files[2])):
         plain = np.asarray(Image.open(file).convert("RGB"))
@@ -431,9 +452,9 @@ def test_a_heat_map_is_drawn_over_each_picture_that_can_be_read(world, monkeypat
 
 def test_what_cannot_be_explained_is_left_out_and_said(world, monkeypatch):
     monkeypatch.setattr("pipeline.report.sections.heatmaps.Explainer", Upper)
-    draw = HeatMaps([world.root / "heads"], weights=None, cache=None)
-    assert draw("ridge", [world.root / "photos/2-00.png"], ["dark"]) == [None]
-    assert draw("unknown", [world.root / "photos/2-00.png"], ["dark"]) == [None]
+    draw, ridge = HeatMaps(weights=None, cache=None), world.judged()["ridge"]
+    for one in (ridge, replace(ridge, trained=None)):
+        assert draw(one, [world.root / "photos/2-00.png"], ["dark"]) == [None]
     assert draw.warnings == ["no heat maps of ridge: ridge: no map of places"]
 
 

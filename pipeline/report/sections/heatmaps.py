@@ -12,7 +12,7 @@ from pipeline.inference.class_activation import Explainer, overlay, placed
 from pipeline.models.settings import Runtime
 from pipeline.photos import decode
 from pipeline.photos.remote import Root
-from pipeline.report.artefacts import records
+from pipeline.report.artefacts import Evaluated
 from pipeline.report.sections.models import ENLARGED_SIDE, PICTURE_SIDE
 from pipeline.report.settings import ReportSettings
 from pipeline.report.thumbnails import Pixels, enlarged
@@ -25,8 +25,6 @@ class HeatMaps:
 
     Parameters
     ----------
-    trained : sequence of Path
-        Heads, models, or folders of such; each explains the evaluation of its name.
     weights : str or None
         Of the base, as in `pipeline.features.settings.FeatureSettings`; None for those of the training.
     cache : Path or None
@@ -38,35 +36,34 @@ class HeatMaps:
         Why there are no heat maps of some, one line each.
     """
 
-    def __init__(self, trained: Sequence[Path], *, weights: str | None, cache: Path | None) -> None:
-        self._folders = {name: path.parent for name, path in records(trained).items()}
+    def __init__(self, *, weights: str | None, cache: Path | None) -> None:
         self._weights, self._cache = weights, cache
         self.warnings: list[str] = []
 
     @classmethod
     def of(cls, settings: ReportSettings) -> Self | None:
         """Return those that the settings want; None if they want none."""
-        return cls(settings.trained, weights=settings.weights, cache=settings.cache) if settings.heat_maps else None
+        return cls(weights=settings.weights, cache=settings.cache) if settings.heat_maps else None
 
-    def __call__(self, name: str, files: Sequence[Root], labels: Sequence[str]) -> list[Pixels | None]:
+    def __call__(self, one: Evaluated, files: Sequence[Root], labels: Sequence[str]) -> list[Pixels | None]:
         """Return each picture with what speaks for its class laid over it; None where that cannot be told.
 
         Parameters
         ----------
-        name : str
-            Of the evaluation.
+        one : Evaluated
+            Whose head or model is asked.
         files : sequence of Path or Address, n
         labels : sequence of str, n
             The class that each is asked about.
         """
-        if not files or name not in self._folders:
+        if not files or one.trained is None:
             return [None] * len(files)
         try:
             runtime = Runtime(weights=self._weights, batch_size=BATCH_SIZE, cache=self._cache)
-            explainer = Explainer(self._folders[name], runtime)
+            explainer = Explainer(one.trained, runtime)
             return _drawn(explainer, files, labels)
         except InputError as error:
-            self.warnings.append(f"no heat maps of {name}: {error}")
+            self.warnings.append(f"no heat maps of {one.name}: {error}")
             return [None] * len(files)
 
 

@@ -19,7 +19,7 @@ from pipeline.report.sections.gallery import Gallery
 from pipeline.report.sections.overview import estimate
 from pipeline.stats import metrics
 
-Explain = Callable[[str, Sequence[Root], Sequence[str]], Sequence[NDArray[np.uint8] | None]]
+Explain = Callable[[Evaluated, Sequence[Root], Sequence[str]], Sequence[NDArray[np.uint8] | None]]
 
 MATRIX: Final = 25  # classes of which a whole confusion matrix can be read
 CONFUSIONS: Final = 30  # pairs of classes that are listed where it cannot
@@ -131,7 +131,7 @@ def errors(one: Evaluated, gallery: Gallery, root: Root, explain: Explain | None
     root : Path or Address
         Image root: the mistakes are shown larger than a thumbnail.
     explain : callable or None
-        Given the model's name, files and the classes that they are asked about, returns each picture with what speaks
+        Given the evaluation, files and the classes that they are asked about, returns each picture with what speaks
         for its class laid over it, or None.
     """
     found = one.predictions
@@ -171,7 +171,7 @@ def _mistakes(
 ) -> list[dict[str, Any]]:
     found = one.predictions
     files = [root / found.paths[row] for row in rows]
-    overlaid = explain(one.name, files, [found.predicted[row] for row in rows]) if explain else [None] * len(rows)
+    overlaid = explain(one, files, [found.predicted[row] for row in rows]) if explain else [None] * len(rows)
     digests = [bytes.fromhex(found.digests[row]) for row in rows]
     images = [thumbnails.one(file, digest, PICTURE_SIDE) for file, digest in zip(files, digests, strict=True)]
     return [

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from pipeline.features import spec
+from pipeline.heads.store import HEAD_FILE
 from pipeline.report.artefacts import records
 from pipeline.report.collect import Inputs, Read
 from pipeline.report.sections.models import mistaken
@@ -159,8 +160,7 @@ def facts(read: Read, described: Mapping[str, Any]) -> Facts:
 
 def places(inputs: Inputs, read: Read, described: Mapping[str, Any]) -> dict[str, str]:
     """Return what stands in the commands: the inputs as they were given, quoted for a shell."""
-    made = {name: path.parent for name, path in records(inputs.trained).items()}
-    heads = [folder for folder in made.values() if (folder / "head.json").exists()]
+    heads = [path.parent for path in records(inputs.trained) if path.name == HEAD_FILE]
     found = {
         "images": inputs.images,
         "manifest": inputs.manifest,
@@ -168,7 +168,7 @@ def places(inputs: Inputs, read: Read, described: Mapping[str, Any]) -> dict[str
         "folder": inputs.features.parent,
         "cut": inputs.probe or "",
         "head": heads[0] if heads else "HEAD_DIR",
-        "trained": made.get(read.models[0].name, "HEAD_DIR"),
+        "trained": read.models[0].trained or "HEAD_DIR",
         "backbone": described["backbone"]["name"],
     }
     return {name: shlex.quote(str(value)) for name, value in found.items()}
