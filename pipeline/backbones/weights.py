@@ -71,7 +71,11 @@ def find_weights(backbone: Backbone, weights: str, *, size: int, alpha: float, s
     if weights == NONE:
         return Weights(path=None, sha256=None, seed=seed)
     path = _imagenet(backbone, size, alpha) if weights == IMAGENET else _given(weights)
-    return Weights(path=path, sha256=digests.of_file(path), seed=None)
+    sha256 = digests.of_file(path)
+    named = path.name == efficientnet_lite.FILE or sha256 == efficientnet_lite.SHA256
+    if weights != IMAGENET and not (named or weights_file.is_weights_file(path)):
+        raise WeightsError(f"{path}: expected a Keras weights file (.h5, .weights.h5 or .keras), received another kind")
+    return Weights(path=path, sha256=sha256, seed=None)
 
 
 def offline_path(backbone: Backbone, *, size: int, alpha: float) -> Path | None:
@@ -145,9 +149,6 @@ def _given(weights: str) -> Path:
     path = Path(weights)
     if not path.is_file():
         raise WeightsError.of("weights", f"{IMAGENET}, {NONE} or a file", f"{weights!r}, which is not there")
-    named = path.name == efficientnet_lite.FILE
-    if not (named or weights_file.is_weights_file(path) or digests.of_file(path) == efficientnet_lite.SHA256):
-        raise WeightsError(f"{path}: expected a Keras weights file (.h5, .weights.h5 or .keras), received another kind")
     return path
 
 

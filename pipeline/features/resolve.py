@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from pipeline.backbones import cutting, table
 from pipeline.backbones.backbone import Backbone
+from pipeline.backbones.builder import check_alpha
 from pipeline.backbones.engines import engine
 from pipeline.backbones.engines.engine import Engine, choose, described
 from pipeline.backbones.settings import EngineName, Precision
@@ -69,10 +70,8 @@ class Plan:
         return partial(decode.fit, size=self.size, geometry=self.spec["resize"])
 
 
-def settings_of(
-    described: spec.Spec, source: Path, *, weights: str | None, engine: str, cache: Path | None
-) -> FeatureSettings:
-    """Return the settings under which features of a spec are made again.
+def found_again(described: spec.Spec, source: Path, cache: Path | None) -> tuple[str, Weights]:
+    """Look for the weights that a spec names, random ones by their seed and others by their sha256.
 
     Parameters
     ----------
@@ -80,11 +79,16 @@ def settings_of(
         A spec that an artefact keeps.
     source : Path
         That artefact, for the message.
-    weights : str or None
-        As in `FeatureSettings`. None: those of the spec, random ones from their seed and others as `found_again`.
-    engine : {"auto", "tensorflow", "openvino"}
     cache : Path or None
         Where weights may be kept.
+
+    Returns
+    -------
+    str
+        As in `FeatureSettings`: the path of those that the folder `source` carries, or of those that the cache keeps;
+        else ``imagenet``, if that is what they are.
+    Weights
+        The same, read once: their sha256 is what they have.
 
     Raises
     ------
@@ -94,52 +98,26 @@ def settings_of(
         The weights of the spec are nowhere.
     """
     SPEC.require(described, f"{source}: the spec of its features")
-    seed = described["weights"].get("seed")
-    return FeatureSettings(
-        backbone=described["backbone"]["name"],
-        alpha=described["backbone"]["alpha"],
-        weights=weights or (NONE if seed is not None else found_again(described, source, cache)),
-        weights_seed=seed or 0,
-        size=described["size"],
-        resize=described["resize"],
-        engine=cast(EngineName, engine),
-        cut=described["cut"],
-        pooling=described["pooling"],
-        precision=described["precision"],
-        dtype=described["dtype"],
-    )
-
-
-def found_again(described: spec.Spec, source: Path, cache: Path | None) -> str:
-    """Look for the weights that a spec names by their sha256; parameters and errors as for `settings_of`.
-
-    Returns
-    -------
-    str
-        The path of those that the folder `source` carries, or of those that the cache keeps; else ``imagenet``, if that
-        is what they are.
-    """
+    if (seed := described["weights"].get("seed")) is not None:
+        return NONE, Weights(path=None, sha256=None, seed=seed)
     sha256 = described["weights"].get("sha256")
-    if sha256 is None:
-        return IMAGENET
-    if not SHA256.fits(sha256):
-        SPEC.refuse(source, "weights.sha256: a sha256", sha256)
-    path = kept_weights.carried(source, sha256) or (cache and kept_weights.find(cache, sha256))
-    if path:
-        return str(path)
     base, size = described["backbone"], described["size"]
+    if sha256 is not None and not SHA256.fits(sha256):
+        SPEC.refuse(source, "weights.sha256: a sha256", sha256)
+    if sha256 and (path := kept_weights.carried(source, sha256) or (cache and kept_weights.find(cache, sha256))):
+        return str(path), Weights(path=path, sha256=sha256, seed=None)
     told = f"{source}: trained on a file with sha256 {sha256}, which is not on this machine: give it as `weights`"
     try:
         found = find_weights(table.find(base["name"]), IMAGENET, size=size, alpha=base["alpha"], seed=0)
     except WeightsError as error:
         raise WeightsError(f"{told}; or, if it is ImageNet's: {error}") from error
-    if found.sha256 != sha256:
+    if sha256 is not None and found.sha256 != sha256:
         raise WeightsError(told)
-    return IMAGENET
+    return IMAGENET, found
 
 
 class Again(NamedTuple):
-    """How features of a spec are made again: as for `settings_of`; a precision of None is that of the spec."""
+    """How features of a spec are made again: as in `FeatureSettings`, and None where it is as the spec says."""
 
     weights: str | None
     engine: str
@@ -148,7 +126,7 @@ class Again(NamedTuple):
 
 
 def plan_again(described: spec.Spec, source: Path, how: Again) -> tuple[Plan, list[str]]:
-    """Plan how features of a spec are made again; parameters and errors as for `settings_of`.
+    """Plan how features of a spec are made again; parameters and errors as for `found_again`.
 
     Returns
     -------
@@ -161,16 +139,25 @@ def plan_again(described: spec.Spec, source: Path, how: Again) -> tuple[Plan, li
     SpecError
         The weights that were named are not those of the spec.
     """
-    settings = settings_of(described, source, weights=how.weights, engine=how.engine, cache=how.cache)
-    again = plan(replace(settings, precision=how.precision or settings.precision))
+    SPEC.require(described, f"{source}: the spec of its features")
+    name, found = (how.weights, None) if how.weights else found_again(described, source, how.cache)
+    settings = FeatureSettings(
+        backbone=described["backbone"]["name"],
+        alpha=described["backbone"]["alpha"],
+        weights=name,
+        weights_seed=described["weights"].get("seed") or 0,
+        size=described["size"],
+        resize=described["resize"],
+        engine=cast(EngineName, how.engine),
+        cut=described["cut"],
+        pooling=described["pooling"],
+        precision=how.precision or described["precision"],
+        dtype=described["dtype"],
+    )
+    again = plan(settings, found)
     warnings = spec.require_compatible(described, again.spec, head=source)
     remember(again, how.cache if how.weights else None)
     return again, warnings
-
-
-def weights_of(described: spec.Spec, source: Path, cache: Path | None) -> Weights:
-    """Find the weights that a spec names; parameters and errors as for `settings_of`."""
-    return plan(settings_of(described, source, weights=None, engine="auto", cache=cache)).weights
 
 
 def remember(plan: Plan, cache: Path | None) -> None:
@@ -180,12 +167,14 @@ def remember(plan: Plan, cache: Path | None) -> None:
         kept_weights.keep(cache, weights.path, weights.sha256)
 
 
-def plan(settings: FeatureSettings) -> Plan:
+def plan(settings: FeatureSettings, found: Weights | None = None) -> Plan:
     """Resolve settings to a spec, without TensorFlow.
 
     Parameters
     ----------
     settings : FeatureSettings
+    found : Weights, optional
+        Those that the settings name, if they were found before: a file of a gigabyte is read once.
 
     Raises
     ------
@@ -197,7 +186,10 @@ def plan(settings: FeatureSettings) -> Plan:
         settings = replace(settings, cut=cut, pooling=cast(Pooling, pooling), cut_file=None)
     backbone = table.find(settings.backbone)
     size = settings.size or backbone.size
-    weights = find_weights(backbone, settings.weights, size=size, alpha=settings.alpha, seed=settings.weights_seed)
+    check_alpha(backbone, settings.alpha)
+    weights = found or find_weights(
+        backbone, settings.weights, size=size, alpha=settings.alpha, seed=settings.weights_seed
+    )
     engine = choose(settings.engine)
     pooled = settings.pooling not in ("flatten", "none")
     fields = {

@@ -104,10 +104,10 @@ def train(
     """
     training, carried = resolve(settings, given), None
     if settings.with_weights:
-        from pipeline.features.resolve import weights_of
+        from pipeline.features.resolve import found_again
 
         with Features(features_path) as features:
-            carried = weights_of(features.spec, features_path, settings.cache)
+            _, carried = found_again(features.spec, features_path, settings.cache)
     summary = fit(manifest_path, features_path, head_dir, training, progress=progress, told=told)
     kept_weights.carry(head_dir, carried)
     return summary

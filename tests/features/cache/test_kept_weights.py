@@ -10,12 +10,14 @@ import pytest
 from click.testing import CliRunner
 
 from pipeline.errors import ArtefactError, HeadstartError, WeightsError
+from pipeline.features import resolve
 from pipeline.features.cache import kept_weights
-from pipeline.features.resolve import found_again, weights_of
+from pipeline.features.resolve import found_again
 from pipeline.heads import train
 from pipeline.heads.settings import TrainSettings
 from pipeline.models import classifier
 from pipeline.models.settings import Runtime
+from pipeline.storage import digests
 from pipeline.storage.digests import of_file
 from stages.cache import cache as command
 from tests import fakes
@@ -75,6 +77,21 @@ def test_a_head_finds_the_weights_it_was_trained_on_though_their_file_is_gone(
         door(made, tmp_path / "empty")
 
 
+@pytest.mark.parametrize("place", ["named", "kept", "carried"])
+def test_weights_are_read_once_to_tell_what_they_are(
+    made: Made, tmp_path: Path, place: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[Path] = []
+    monkeypatch.setattr(digests, "of_file", lambda path: read.append(path) or of_file(path))
+    file = {"named": made.project.root / "elsewhere.h5", "kept": made.kept, "carried": tmp_path / "base-weights"}[place]
+    if place == "carried":
+        shutil.copy(made.kept, file)
+    cache = made.project.cache
+    again = resolve.Again(str(file) if place == "named" else None, "tensorflow", None, cache)
+    found, _ = resolve.plan_again(made.project.plan.spec, tmp_path, again)
+    assert (found.weights.path, read) == (file, [file])
+
+
 def test_a_file_that_is_given_once_to_a_trained_head_is_remembered(made: Made, tmp_path: Path) -> None:
     given = made.runtime(tmp_path, str(made.project.root / "elsewhere.h5"))
     assert classifier.load(made.project.head, given).plan is not None
@@ -132,7 +149,7 @@ def test_carried_weights_that_are_not_the_heads_own_are_refused(made: Made, tmp_
 def test_a_sha256_that_leaves_the_cache_is_none(made: Made, tmp_path: Path) -> None:
     hostile = {**made.project.plan.spec, "weights": {"sha256": "../../elsewhere.h5"}}
     with pytest.raises(HeadstartError, match=r"expected weights\.sha256: a sha256"):
-        weights_of(hostile, tmp_path, made.project.cache)
+        found_again(hostile, tmp_path, made.project.cache)
 
 
 def run(made: Made, *words: str) -> str:
