@@ -1,18 +1,24 @@
 """The whole job, from a folder of photos to the accuracy on its test split: the notebook's way against ours.
 
     python benchmarks/whole_job.py --images DIR [--epochs 10] [--rounds 1]
+    python benchmarks/whole_job.py --images DIR --backbone mobilenet_v2 --size 160 --weights FILE
+        --ways notebook float32 --finetune="--cut block-1 --epochs 5" --finetune="--cut block-4 --epochs 5"
 
 DIR holds train and test folders with class folders inside. Both get the same files in the same split and the same
 network with the same weights, and each runs in processes of its own, start-up and all, with empty caches.
 
 The notebook's way: tf.data reads the photos, the frozen base and a new dense layer are one model, and `fit` runs all
 of it over every photo in every epoch; then `evaluate`. Ours: `headstart prepare`, `extract`, `train`, `evaluate`, in
-turn. Printed are seconds, how often the notebook's seconds hold ours, and the accuracy on the test split.
+turn. Each `--finetune` then goes on from the head of the way before it, by `headstart finetune` and `evaluate`, whose
+time alone is its own. Printed are seconds, CPU seconds, how often the notebook's CPU seconds hold ours, and the
+accuracy on the test split with its 95 % interval.
 """
 
 import argparse
 import json
 import os
+import resource
+import shutil
 import statistics
 import subprocess
 import sys
@@ -26,7 +32,7 @@ VAL_FRACTION = 0.1
 WAYS = ("notebook", "float32", "bfloat16")
 
 
-def notebook(images: Path, backbone_name: str, size: int, epochs: int) -> float:
+def notebook(images: Path, backbone_name: str, size: int, weights_name: str, epochs: int) -> float:
     """Train as the tutorials do, in this process; return the accuracy on the test split."""
     import keras
     import tensorflow as tf
@@ -41,7 +47,7 @@ def notebook(images: Path, backbone_name: str, size: int, epochs: int) -> float:
         ).prefetch(tf.data.AUTOTUNE)
 
     backbone = table.find(backbone_name)
-    weights = find_weights(backbone, "imagenet", size=size, alpha=1.0, seed=0)
+    weights = find_weights(backbone, weights_name, size=size, alpha=1.0, seed=0)
     base = load(backbone, size=size, alpha=1.0, weights=weights)
     trunk = cutting.trunk(backbone, base, cut=table.resolve_cut(backbone, "top"), pooling="avg")
     trunk.trainable = False
@@ -54,53 +60,86 @@ def notebook(images: Path, backbone_name: str, size: int, epochs: int) -> float:
     return float(model.evaluate(dataset("test", None), verbose=0)[1])
 
 
-def headstart(images: Path, backbone: str, size: int, precision: str, folder: Path) -> float:
-    """Run our four commands; return the accuracy on the test split."""
-    manifest, features, head, out = (str(folder / name) for name in ("manifest.csv", "features.h5", "head", "out"))
-    base = ("--backbone", backbone, "--size", str(size), "--precision", precision, "--cache", str(folder / "cache"))
-    for command in (
-        ("prepare", str(images), manifest, "--val-fraction", str(VAL_FRACTION)),
-        ("extract", str(images), manifest, features, *base),
-        ("train", manifest, features, head, "--C", "0.01"),
-        ("evaluate", str(images), manifest, features, head, out),
-    ):
-        subprocess.run([sys.executable, "-m", "stages", *command], check=True, capture_output=True)
+def headstart(folder: Path, *commands: tuple[str | Path, ...]) -> float:
+    """Run commands of ours, the last of which evaluates into `folder`/out; return the accuracy on the test split."""
+    for command in commands:
+        subprocess.run([sys.executable, "-m", "stages", *map(str, command)], check=True, capture_output=True)
     return float(json.loads((folder / "out" / "metrics.json").read_text())["accuracy"])
 
 
-def run(way: str, arguments: argparse.Namespace) -> tuple[float, float]:
-    """Return seconds and accuracy of a way, in a process of its own."""
-    started = time.perf_counter()
+def run(way: str, arguments: argparse.Namespace, folder: Path) -> tuple[float, float, float]:
+    """Return seconds, CPU seconds and accuracy of a way, in processes of its own."""
+    images, manifest, features, head, out, model = (
+        arguments.images,
+        *(folder / name for name in ("manifest.csv", "features.h5", "head", "out", "model")),
+    )
+    cache = ("--cache", folder / "cache")
+    started, used = time.perf_counter(), sum(resource.getrusage(resource.RUSAGE_CHILDREN)[:2])
     if way == "notebook":
         command = [sys.executable, __file__, "--notebook", *sys.argv[1:]]
         found = subprocess.run(command, check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
         accuracy = float(found.stdout.split()[-1])
+    elif way.startswith("--"):
+        shutil.rmtree(model, ignore_errors=True)
+        accuracy = headstart(
+            folder,
+            ("finetune", images, manifest, features, head, model, *way.split(), *cache),
+            ("evaluate", images, manifest, features, model, out, *cache),
+        )
     else:
-        with tempfile.TemporaryDirectory() as folder:
-            accuracy = headstart(arguments.images, arguments.backbone, arguments.size, way, Path(folder))
-    return time.perf_counter() - started, accuracy
+        base = ("--backbone", arguments.backbone, "--size", arguments.size, "--weights", arguments.weights)
+        accuracy = headstart(
+            folder,
+            ("prepare", images, manifest, "--val-fraction", VAL_FRACTION),
+            ("extract", images, manifest, features, *base, "--precision", way, *cache),
+            ("train", manifest, features, head, "--C", "0.01", *cache),
+            ("evaluate", images, manifest, features, head, out, *cache),
+        )
+    spent = sum(resource.getrusage(resource.RUSAGE_CHILDREN)[:2]) - used
+    return time.perf_counter() - started, spent, accuracy
+
+
+def round_of(ways: list[str], arguments: argparse.Namespace) -> list[tuple[float, float, float]]:
+    """Run every way once; what fine-tunes takes over the folder of the way before it."""
+    with tempfile.TemporaryDirectory() as name:
+        found, folder = [], Path(name)
+        for place, way in enumerate(ways):
+            if not way.startswith("--"):
+                folder = Path(name) / str(place)
+                folder.mkdir()
+            found.append(run(way, arguments, folder))
+            print(way, *(f"{value:.4f}" for value in found[-1]), file=sys.stderr, flush=True)
+        return found
 
 
 def main() -> None:
     """Measure and print."""
+    from pipeline.stats.intervals import proportion
+
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", type=Path, required=True)
     parser.add_argument("--backbone", default="efficientnet_lite0")
     parser.add_argument("--size", type=int, default=224)
-    parser.add_argument("--epochs", type=int, default=10)
+    parser.add_argument("--weights", default="imagenet", help="as in `headstart extract`")
+    parser.add_argument("--epochs", type=int, default=10, help="of the notebook")
     parser.add_argument("--rounds", type=int, default=1)
+    parser.add_argument("--ways", nargs="+", choices=WAYS, default=WAYS)
+    parser.add_argument("--finetune", action="append", default=[], metavar="OPTIONS", help="of `headstart finetune`")
     parser.add_argument("--notebook", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.notebook:
-        print(notebook(arguments.images, arguments.backbone, arguments.size, arguments.epochs))
+        print(notebook(arguments.images, arguments.backbone, arguments.size, arguments.weights, arguments.epochs))
         return
-    rounds = [[run(way, arguments) for way in WAYS] for _ in range(arguments.rounds)]
+    images = sum(path.is_file() for path in (arguments.images / "test").rglob("*"))
+    ways = [*arguments.ways, *arguments.finetune]
+    rounds = [round_of(ways, arguments) for _ in range(arguments.rounds)]
     print(f"{arguments.backbone} at {arguments.size} px, {arguments.epochs} epochs, {os.cpu_count()} cores")
-    print(f"{'':10}{'seconds':>9}{'ratio':>8}{'accuracy':>10}")
-    for place, way in enumerate(WAYS):
-        seconds = statistics.median(one[place][0] for one in rounds)
-        ratio = statistics.median(one[0][0] / one[place][0] for one in rounds)
-        print(f"{way:10}{seconds:9.1f}{ratio:8.1f}{statistics.median(one[place][1] for one in rounds):10.4f}")
+    print(f"{'':60}{'seconds':>9}{'CPU':>9}{'ratio':>8}  accuracy")
+    for place, way in enumerate(ways):
+        seconds, spent, accuracy = (statistics.median(one[place][i] for one in rounds) for i in range(3))
+        ratio = statistics.median(one[0][1] / one[place][1] for one in rounds)
+        low, high = proportion(round(accuracy * images), images)
+        print(f"{way:60}{seconds:9.1f}{spent:9.1f}{ratio:8.1f}  {accuracy:.4f} [{low:.3f}, {high:.3f}]")
 
 
 if __name__ == "__main__":

@@ -100,6 +100,8 @@ def _outcome(summary: "FinetuneResult") -> str:
     )
     resumed = f", resumed after epoch {summary.resumed_after}" if summary.resumed_after else ""
     epochs = counted(len(summary.history), "epoch")
+    if summary.views > 1:
+        epochs += f", each one pass over the photos, in the next of {summary.views} views,"
     return (
         f"{epochs} in {summary.training_seconds:,.1f} s{resumed}; {kept}: "
         f"{score}loss {loss:.5f}, accuracy {accuracy:.3f}"

@@ -40,27 +40,25 @@ def train(manifest: Path, features: Path, head_dir: Path, report: Path | None, *
         warn(warning)
     for line in (*_folded(summary), *_searched(summary), *_threshold(summary)):
         say(line)
-    scores = f"train accuracy {summary.train.accuracy:.3f}"
+    say(f"{settings.head}: {_outcome(summary)} -> {head_dir}")
+
+
+def _outcome(summary: TrainResult) -> str:
+    told = f"{summary.n_parameters:,} parameters, train accuracy {summary.train.accuracy:.3f}"
     if summary.val:
-        scores += f", val accuracy {summary.val.accuracy:.3f}"
+        told += f", val accuracy {summary.val.accuracy:.3f}"
     if summary.out_of_fold:
-        scores += f", out-of-fold accuracy {_interval(summary.out_of_fold)}"
-    if summary.epochs and (views := _views(features)) > 1:
-        scores += f", {summary.epochs} epochs of {views} views are {summary.epochs * views} passes over the photos"
+        told += f", out-of-fold accuracy {_interval(summary.out_of_fold)}"
+    if summary.epochs and summary.views > 1:
+        epochs, passes = counted(summary.epochs, "epoch"), summary.epochs * summary.views
+        told += f", {passes:,} passes over the photos in {epochs} of {summary.views} views"
     if summary.calibrated:
-        scores += f", temperature {summary.calibrated['temperature']:.3f}"
-    say(f"{settings.head}: {summary.n_parameters:,} parameters, {scores} -> {head_dir}")
+        told += f", temperature {summary.calibrated['temperature']:.3f}"
+    return told
 
 
 def _told(row: dict[str, float]) -> None:
     tell(epoch(row))
-
-
-def _views(path: Path) -> int:
-    from pipeline.features.features_file import Features
-
-    with Features(path) as features:
-        return features.count
 
 
 def _calibration(summary: TrainResult) -> dict[str, float]:

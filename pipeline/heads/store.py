@@ -38,10 +38,12 @@ from pipeline.storage.json_files import (
     whole,
 )
 
+MOST_VIEWS: Final = 1_000_000  # what somebody mails is drawn over them, too
 JUDGED: Final = {
     **dict.fromkeys(("train", "val"), maybe(object_of(accuracy=number(0, 1), rows=whole()))),
     "calibration": maybe(object_of(temperature=number())),
     "threshold": maybe(OBJECT),
+    "views": maybe(object_of(count=whole(1, MOST_VIEWS))),
 }
 HEAD: Final = Document(
     "a trained head",

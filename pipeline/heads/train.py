@@ -49,6 +49,8 @@ class TrainResult:
         That these images were dealt to.
     epochs : int
         Passes over the rows; 0 for a head without epochs.
+    views : int
+        Rows of an image that was learned from: so many passes over the images is an epoch.
     warnings : list of str
         What the user should know, one line each.
     searched : grid_search.Outcome or None
@@ -68,6 +70,7 @@ class TrainResult:
     out_of_fold: Score | None
     folds: int
     epochs: int
+    views: int
     warnings: list[str]
     searched: grid_search.Outcome | None
     calibrated: dict[str, Any] | None
@@ -204,6 +207,7 @@ def fit(
             out_of_fold=score if few else None,
             folds=len(folds) if few else 0,
             epochs=len(head.history_),
+            views=features.count,
             warnings=warnings,
             searched=outcome,
             calibrated=calibrated,

@@ -204,7 +204,8 @@ class HeadClassifier(Classifier):
         self.identity = self.head = of_file(directory / heads.HEAD_FILE)
         if runtime:
             resolve.SPEC.require(self._spec, f"{directory}: the spec of its features")
-        self.classes, self.history = record["classes"], training_history.of_head(self._head)
+        self.classes = record["classes"]
+        self.history = training_history.of_head(self._head, training_history.views_of(record))
         self.threshold = thresholds.of_record(record, directory)
         self.temperature = calibrate.of_record(record, directory)
 

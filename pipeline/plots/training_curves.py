@@ -40,7 +40,10 @@ class Curves:
     name : str
     scale : Scale
         Of the values: of logarithms where the loss falls far.
-    epochs : list of float
+    epochs, x : list of float
+        The epochs, and where each stands on the abscissa.
+    x_title : str
+        Epochs, or passes over the photos where an epoch of the head takes several.
     series : dict of str to list of float
         ``training`` and, where there is one, ``validation``; NaN where there is no value.
     kept : int or None
@@ -52,17 +55,21 @@ class Curves:
     name: str
     scale: Scale
     epochs: list[float]
+    x: list[float]
+    x_title: str
     series: dict[str, list[float]]
     kept: int | None
     start: float | None
 
     @property
-    def mark(self) -> tuple[float, str, float] | None:
-        """The epoch that is kept, a series, and its value in it: of validation where there is one."""
+    def mark(self) -> tuple[float, str, str, float] | None:
+        """Where the kept epoch stands, its words, a series, and its value in that: of validation where there is one."""
         if self.kept is not None:
             for what, values in reversed(self.series.items()):
                 if math.isfinite(values[self.kept]):
-                    return self.epochs[self.kept], what, values[self.kept]
+                    at, epoch = self.x[self.kept], self.epochs[self.kept]
+                    by_pass = f", pass {at:,.0f}" if self.x != self.epochs else ""
+                    return at, f"kept: epoch {epoch:,.0f}{by_pass}", what, values[self.kept]
         return None
 
 
@@ -71,16 +78,20 @@ def curves(history: Epochs, name: str) -> Curves:
     series = {"training": _series(history, name), "validation": _series(history, f"val_{name}")}
     known = {what: values for what, values in series.items() if any(map(math.isfinite, values))}
     every = [value for values in known.values() for value in values]
-    epochs = _series(history, "epoch")
+    epochs, passes = _series(history, "epoch"), _series(history, "passes")
+    by_pass = passes != epochs and all(map(math.isfinite, passes))  # an evaluation of an earlier version tells none
+    x = passes if by_pass else epochs
     phases = [row.get("phase") for row in history]
     changes = [place for place in range(1, len(phases)) if phases[place] != phases[place - 1]]
     return Curves(
         name,
         around_or_log(every, ratio=STEEP) if name == "loss" else around(every),
         epochs,
+        x,
+        "passes over the photos" if by_pass else "epoch",
         known,
         next((place for place, row in enumerate(history) if row.get("kept") == 1), None),
-        epochs[changes[0]] - 0.5 if changes else None,
+        x[changes[0]] - 0.5 if changes else None,
     )
 
 
@@ -91,8 +102,9 @@ def learning_curves(history: Epochs, path: Path) -> None:
     ----------
     history : sequence of mapping
         One row an epoch with the keys ``epoch``, ``loss``, ``accuracy`` and, where there was a validation split,
-        ``val_loss`` and ``val_accuracy``; ``phase``, which changes where fine-tuning starts; ``kept``, which is 1 for
-        one of them. A missing value (absent, None or not a number) leaves a gap. Without any row there is no picture.
+        ``val_loss`` and ``val_accuracy``; ``passes``, which is the abscissa if it is not the epoch; ``phase``, which
+        changes where fine-tuning starts; ``kept``, which is 1 for one of them. A missing value (absent, None or not a
+        number) leaves a gap. Without any row there is no picture.
     path : Path
         The PNG file to publish.
     """
@@ -106,16 +118,16 @@ def learning_curves(history: Epochs, path: Path) -> None:
             for (what, values), (colour, style) in zip(
                 found.series.items(), ((BLUE, "-"), (VERMILION, "--")), strict=False
             ):
-                axes.plot(found.epochs, values, style, color=colour, marker=marker, markersize=3.5, label=what)
+                axes.plot(found.x, values, style, color=colour, marker=marker, markersize=3.5, label=what)
             axes.set_title(name)
             if mark := found.mark:
-                epoch, what, value = mark
-                axes.plot(epoch, value, "D", color=INK, markersize=6, zorder=3, label=f"kept: epoch {epoch:,.0f}")
+                at, words, what, value = mark
+                axes.plot(at, value, "D", color=INK, markersize=6, zorder=3, label=words)
                 axes.set_title(f"{name}: {value:.4f} on {what} at the epoch that is kept")
             scaled(axes, "y", found.scale)
             if found.start is not None:
                 axes.axvline(found.start, color=GREEN, linewidth=1.2, label="fine-tuning starts")
-            axes.set_xlabel("epoch")
+            axes.set_xlabel(found.x_title)
             axes.xaxis.set_major_locator(integers())
             axes.grid(visible=True)
             axes.legend(fontsize=8, loc="best", frameon=True, edgecolor="none")  # a line may run behind it

@@ -84,22 +84,22 @@ def _named_ends(ends: Sequence[tuple[float, str, str]], left: float) -> list[Mar
 
 def curves(found: Curves) -> Markup:
     """Draw loss or accuracy over all epochs; a line where fine-tuning starts, a ring around the epoch that is kept."""
-    epochs = Scale(min(found.epochs), max(found.epochs))
-    x, y = Axis(epochs, LEFT, WIDTH - 78), Axis(found.scale, HEIGHT - BOTTOM, TOP)
-    ticks = [(tick, number(tick)) for tick in epochs.ticks() if tick % 1 == 0]
-    parts: list[Markup] = [axes(x, y, x_title="epoch", y_title=found.name, x_ticks=ticks)]
+    scale = Scale(min(found.x), max(found.x))
+    x, y = Axis(scale, LEFT, WIDTH - 78), Axis(found.scale, HEIGHT - BOTTOM, TOP)
+    ticks = [(tick, number(tick)) for tick in scale.ticks() if tick % 1 == 0]
+    parts: list[Markup] = [axes(x, y, x_title=found.x_title, y_title=found.name, x_ticks=ticks)]
     names = []
     for place, (name, values) in enumerate(found.series.items()):
-        points = [(x(at), y(value)) for at, value in zip(found.epochs, values, strict=True) if math.isfinite(value)]
+        points = [(x(at), y(value)) for at, value in zip(found.x, values, strict=True) if math.isfinite(value)]
         parts.append(line(points, f"line {colour(place * 3)}" + (" dashed" if place else "")))
         names.append((points[-1][1], name, colour(place * 3)))
     if found.start is not None:
         parts.append(rule(x(found.start), y.start, x(found.start), y.end, "guide"))
         parts.append(text(x(found.start) + 4, y.end - 2, "fine-tuning", kind="tick"))
     if found.mark:
-        epoch, what, value = found.mark
-        title = f"kept: epoch {epoch:,.0f}, {found.name} {value:.4f} on {what}"
-        parts.append(tag("circle", tag("title", title), cx=x(epoch), cy=y(value), r=7.0, class_="ring"))
+        at, words, what, value = found.mark
+        title = f"{words}, {found.name} {value:.4f} on {what}"
+        parts.append(tag("circle", tag("title", title), cx=x(at), cy=y(value), r=7.0, class_="ring"))
     parts += _named_ends(names, WIDTH - 68)
     return chart(WIDTH, HEIGHT, *parts, label=f"{found.name} over {counted(len(found.epochs), 'epoch')}")
 

@@ -337,14 +337,14 @@ def test_learning_curves_are_drawn_for_a_head_with_epochs_and_not_for_one_withou
     project.write().evaluate()
     rows = project.table("learning_curves.csv")
     assert [row["epoch"] for row in rows] == ["1", "2"]
-    assert list(rows[0]) == ["epoch", "phase", "kept", "loss", "accuracy", "val_loss", "val_accuracy"]
+    assert list(rows[0]) == ["epoch", "passes", "phase", "kept", "loss", "accuracy", "val_loss", "val_accuracy"]
     assert [(row["phase"], row["kept"]) for row in rows] == [("head", "0"), ("head", "1")]
     assert (project.out / "plots/learning_curves.png").exists()
     project.history = []
     project.write().evaluate()
     assert not (project.out / "plots/learning_curves.png").exists()
     assert project.table("learning_curves.csv") == []
-    assert (project.out / "learning_curves.csv").read_text().startswith("epoch,phase,kept,loss,accuracy,")
+    assert (project.out / "learning_curves.csv").read_text().startswith("epoch,passes,phase,kept,loss,accuracy,")
 
 
 def test_two_classes_are_judged_as_many_are(tmp_path):

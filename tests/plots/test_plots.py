@@ -156,9 +156,9 @@ def test_learning_curves_need_no_validation(tmp_path):
 def test_the_start_of_fine_tuning_and_the_kept_epoch_are_drawn_where_they_are_known(tmp_path):
     rows = [{**row, "phase": phase, "kept": 0} for row, phase in zip(HISTORY, ("head", "fine-tuning"), strict=True)]
     last = training_curves.curves([rows[0], rows[1] | {"kept": 1}], "loss")
-    assert (last.start, last.mark) == (1.5, (2, "validation", 0.7))
+    assert (last.start, last.mark) == (1.5, (2, "kept: epoch 2", "validation", 0.7))
     unjudged = [{**row, "kept": 1, "val_loss": None, "val_accuracy": None} for row in HISTORY[:1]]
-    assert training_curves.curves(unjudged, "loss").mark == (1, "training", 0.9)
+    assert training_curves.curves(unjudged, "loss").mark == (1, "kept: epoch 1", "training", 0.9)
     plain = training_curves.curves(HISTORY, "loss")
     assert (plain.start, plain.mark) == (None, None)
     for name, history in (("plain", HISTORY), ("started", rows), ("kept", [rows[0], rows[1] | {"kept": 1}])):

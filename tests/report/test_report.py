@@ -78,9 +78,9 @@ def ridge():
 
 
 CURVES = [
-    [1, "head", 0, 0.9, 0.5, 1.0, 0.4],
-    [2, "fine-tuning", 0, 0.5, 0.8, 0.7, 0.6],
-    [3, "fine-tuning", 1, 0.3, 0.9, 0.8, 0.6],
+    [1, 5, "head", 0, 0.9, 0.5, 1.0, 0.4],
+    [2, 6, "fine-tuning", 0, 0.5, 0.8, 0.7, 0.6],
+    [3, 7, "fine-tuning", 1, 0.3, 0.9, 0.8, 0.6],
 ]
 
 
@@ -258,7 +258,8 @@ def test_every_part_is_there(made):
     assert "logistic: search.seed 5" in words
     assert "The search: 18 candidates; 2 more not tried: losing. Ringed" in words
     assert "Training curves; ringed is the epoch that is kept; at the dotted line fine-tuning starts." in words
-    assert "kept: epoch 3, loss 0.8000 on validation" in words
+    assert "kept: epoch 3, pass 7, loss 0.8000 on validation" in words
+    assert "passes over the photos" in words
     assert text.count('class="chart"') == 7  # sizes, layers, the search, loss and accuracy, calibration twice
 
 
@@ -420,7 +421,6 @@ class Upper:
         return np.repeat(np.array([[[1.0, 1.0], [0.0, 0.0]]], np.float32), len(pixels), axis=0)
 
 
-def test_a_heat_map_is_drawn_over_each_picture_that_can_be_read(world, monkeypatch):
 @pytest.mark.parametrize(
     ("name", "tells", "found"),
     [
@@ -438,6 +438,7 @@ def test_how_a_head_was_made_is_found_by_what_was_evaluated(world, tmp_path, nam
     assert (one.trained, one.record is None) == (found and world.root / "heads" / found, found is None)
 
 
+def test_a_heat_map_is_drawn_over_each_picture_that_can_be_read(world, monkeypatch):
     monkeypatch.setattr("pipeline.report.sections.heatmaps.Explainer", Upper)
     draw, judged = HeatMaps(weights=None, cache=None), world.judged()
     files = [world.root / "photos" / name for name in ("2-00.png", "gone.png", "2-01.png")]

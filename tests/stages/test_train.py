@@ -13,7 +13,7 @@ from pipeline.heads.registry import HEADS
 from pipeline.heads.settings import PlateauSettings
 from pipeline.setting import described
 from stages.train import train
-from tests.heads.test_train import project
+from tests.heads.test_train import project, with_views
 
 
 def run(*arguments):
@@ -110,9 +110,11 @@ def test_every_option_of_the_other_heads_arrives(work, kind, options, expected):
     assert params(work) == expected
 
 
-def test_hidden_none_is_softmax_regression(work):
-    run(work.manifest, work.features, work.head, "--head", "dense", "--hidden", "none", "--epochs", 1)
+def test_hidden_none_is_softmax_regression_and_of_views_it_is_said_how_many_passes_an_epoch_is(work):
+    with_views(work, 3)
+    result = run(work.manifest, work.features, work.head, "--head", "dense", "--hidden", "none", "--epochs", 2)
     assert params(work)["hidden"] == []
+    assert ", 6 passes over the photos in 2 epochs of 3 views, " in result.stdout
 
 
 def test_every_parameter_of_every_head_has_an_option_with_a_default():

@@ -57,6 +57,8 @@ class FinetuneResult:
         For the epochs computed this time.
     warnings : list of str
         What the user should know, one line each.
+    views : int
+        Of each photo in the cache, of which an epoch trains on the next: it is one pass over the photos.
     start : dict or None
         Loss and accuracy before the first epoch, where that start may be kept: on the validation images, if any.
     """
@@ -68,6 +70,7 @@ class FinetuneResult:
     extraction_seconds: float
     training_seconds: float
     warnings: list[str]
+    views: int
     start: Row | None
 
     @property
@@ -195,6 +198,7 @@ def _made(
         job.extraction_seconds,
         outcome.seconds,
         job.warnings,
+        1 if settings.tuning.from_pixels else job.n_views,
         outcome.start,
     )
 

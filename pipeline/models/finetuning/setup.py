@@ -95,7 +95,9 @@ class Job:
         self.settings, self.run = settings, run
         head, record = load_head(head_dir)
         self.classes: list[str] = record["classes"]
-        self._head_made = {} if settings.starts_new else training_history.recorded(head)
+        self._head_made = (
+            {} if settings.starts_new else training_history.recorded(head, training_history.views_of(record))
+        )
         self.threshold = thresholds.of_record(record, head_dir)
         calibrate.of_record(record, head_dir)
         self.calibration: dict[str, Any] | None = record.get("calibration")
@@ -104,7 +106,7 @@ class Job:
             self.warnings = spec.require_compatible(
                 record["spec"], features.spec, head=head_dir, features=features_path
             )
-            self.views = features.views
+            self.views, self.n_views = features.views, features.count
         # Networks train in float32, whatever the features were computed in.
         how = resolve.Again(run.weights, run.engine, "float32", run.cache)
         self.plan, differing = resolve.plan_again(record["spec"], head_dir, how)
@@ -279,7 +281,7 @@ class Job:
         manifest.write(table.take(used), folder / "manifest.csv")
         below = ExtractSettings(
             **vars(self._below().settings),
-            views=self.views["count"] if self.views else 1,
+            views=self.n_views,
             policy=Policy(**self.views["policy"]) if self.views else Policy(),
             batch_size=self.settings.batch_size,
             cache=self.run.cache,

@@ -44,6 +44,7 @@ from pipeline.photos import manifest, splits
 from pipeline.photos.manifest import Manifest
 from pipeline.photos.settings import Policy
 from pipeline.storage.json_files import publish
+from stages.finetune import _outcome
 from stages.finetune import finetune as command
 from tests import ROOT, fakes
 
@@ -812,3 +813,10 @@ def test_the_command_refuses_a_head_of_another_kind(project: Project) -> None:
     assert result.exit_code == 2
     assert "expected a head of kind dense" in result.stderr
     assert "received logistic" in result.stderr
+
+
+@pytest.mark.parametrize(("views", "said"), [(1, ""), (3, ", each one pass over the photos, in the next of 3 views,")])
+def test_of_views_it_is_said_that_an_epoch_is_one_pass(views: int, said: str) -> None:
+    row = {"epoch": 1, "loss": 0.5, "accuracy": 0.75}
+    found = finetune.FinetuneResult([], [row] * 2, 1, 0, 0.0, 4.0, [], views, None)
+    assert _outcome(found) == f"2 epochs{said} in 4.0 s; epoch 1 is kept: train loss 0.50000, accuracy 0.750"
