@@ -92,7 +92,7 @@ def run(way: str, arguments: argparse.Namespace, folder: Path) -> tuple[float, f
             folder,
             ("prepare", images, manifest, "--val-fraction", VAL_FRACTION),
             ("extract", images, manifest, features, *base, "--precision", way, *cache),
-            ("train", manifest, features, head, "--C", "0.01", *cache),
+            ("train", manifest, features, head, "--C", "0.01"),
             ("evaluate", images, manifest, features, head, out, *cache),
         )
     spent = sum(resource.getrusage(resource.RUSAGE_CHILDREN)[:2]) - used
