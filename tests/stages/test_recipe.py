@@ -131,7 +131,10 @@ def test_a_recipe_does_what_its_tutorial_does(name: str) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_recipe_says_where_it_comes_from_what_to_expect_where_it_differs_and_how_long_it_takes(name: str) -> None:
-    lines = chosen(name).about.splitlines()
+    found = chosen(name)
+    lines = found.about.splitlines()
+    passes = found.sections["train.dense"]["epochs"] * (views := found.sections["extract"].get("views", 1))
+    assert views == 1 or f"{passes} passes over the photos" in found.about
     assert lines[0].startswith("From: ")
     assert {line.partition(": ")[0] for line in lines} >= {"From", "Expect", "Differs", "Takes"}
     page = (ROOT / "docs" / "commands" / "recipe.md").read_text(encoding="utf-8")
