@@ -10,7 +10,7 @@ from pipeline.photos.remote import Root
 from pipeline.wording import UNDEFINED, counted, interval, number
 from stages.console import Stage, progress, say, show_table, warn
 from stages.options.of_settings import options, settings_of
-from stages.options.paths import FOLDER, PLACE
+from stages.options.paths import FILE, FOLDER, PLACE
 
 if TYPE_CHECKING:
     from pipeline.evaluation.results import EvaluateResult
@@ -33,13 +33,23 @@ CLASSES_PRINTED = 20
 @click.argument("trained_dir", metavar="HEAD_DIR|MODEL_DIR", type=click.Path(path_type=Path))
 @click.argument("out_dir", type=FOLDER)
 @options(EvaluateSettings)
-def evaluate(images: Root, manifest: Path, features: Path, trained_dir: Path, out_dir: Path, **chosen: Any) -> None:
+@click.option("--report", type=FILE, help="Also write how many rows were forwarded, and reused, to this JSON file.")
+def evaluate(
+    images: Root,
+    manifest: Path,
+    features: Path,
+    trained_dir: Path,
+    out_dir: Path,
+    report: Path | None,
+    **chosen: Any,
+) -> None:
     """Judge a head or a model on the test split, and write numbers, predictions and pictures to OUT_DIR.
 
-    A head, joined to its base or not, is judged by FEATURES; IMAGES is then read only to draw mistakes. A
-    fine-tuned model is run over the IMAGES.
+    A head, joined to its base or not, is judged by FEATURES; IMAGES is then read only to draw mistakes. Of a
+    fine-tuned model the trained layers run on rows that the cache keeps; those that it lacks are computed from IMAGES.
     """
     from pipeline.evaluation import evaluate
+    from pipeline.storage.json_files import publish
 
     with progress("images") as advance:
         settings = settings_of(EvaluateSettings, chosen)
@@ -47,7 +57,11 @@ def evaluate(images: Root, manifest: Path, features: Path, trained_dir: Path, ou
     for warning in summary.warnings:
         warn(warning)
     judged, mistakes = counted(summary.metrics["n"], "test image"), counted(summary.mistakes, "mistake")
-    say(f"{judged}, {mistakes}; in brackets 95 % intervals\n")
+    rows = {"forwarded": summary.forwarded, "reused": summary.reused}
+    if report:
+        publish(report, {"images": summary.metrics["n"], **rows})
+    told = ", ".join(f"{count:,} {what}" for what, count in rows.items())
+    say(f"{judged}: {told}; {mistakes}; in brackets 95 % intervals\n")
     say("\n".join([*_overall(summary.metrics), *_uncalibrated(summary), ""]))
     _show_classes(summary.metrics["classes"])
     say(f"\nall numbers with their intervals, predictions and pictures -> {out_dir}")

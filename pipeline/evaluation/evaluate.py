@@ -14,8 +14,8 @@ What `evaluate` leaves in its folder::
     plots/                  classes.png  confusion_matrix.png  reliability.png, and learning_curves.png and mistakes.png
                             where there are any
 
-The same files, whatever was evaluated: a head, joined to its base or not, by its features, a trained model by the
-images themselves.
+The same files, whatever was evaluated: a head, joined to its base or not, by its features; a trained model by the rows
+below its tail, which the cache keeps in float32 and of which what is missing is computed.
 """
 
 from collections.abc import Sequence
@@ -54,7 +54,7 @@ def evaluate(
     Parameters
     ----------
     images_root : Path or Address
-        For a head, read only to draw the mistakes.
+        Read to draw the mistakes and, for a model that was trained, where rows are missing.
     manifest_path : Path
         Labels and splits.
     features_path : Path
@@ -105,9 +105,8 @@ def evaluate(
         + _unseen(images_root)
         + [f"{name}: not defined, {measured[name]['reason']}" for name in _undefined(measured)]
     )
-    summary = EvaluateResult(
-        measured, trained.temperature, before, int(np.count_nonzero(predicted != actual)), warnings
-    )
+    mistakes = int(np.count_nonzero(predicted != actual))
+    summary = EvaluateResult(measured, trained.temperature, before, mistakes, given.forwarded, given.reused, warnings)
     found = Evaluated(test, classes, actual, given.calibrated, given.uncalibrated, predicted)
     subject = predictions_file.Subject(trained.identity, trained.head, trained.started_from)
     predictions_file.write_evaluated(out_dir, subject)

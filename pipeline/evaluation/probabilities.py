@@ -1,4 +1,4 @@
-"""Probabilities of test images: a head's from cached features, a trained model's from photos."""
+"""Probabilities of test images: a head's from its features, a trained model's from rows below its tail, or photos."""
 
 from pathlib import Path
 from typing import NamedTuple
@@ -10,8 +10,8 @@ from pipeline.errors import InputError
 from pipeline.features import spec
 from pipeline.features.features_file import Features
 from pipeline.heads.calibration import calibrate
+from pipeline.models.cached_rows import Views, predict_views
 from pipeline.models.classifier import Classifier
-from pipeline.photos.batches import of_manifest
 from pipeline.photos.manifest import Manifest
 from pipeline.photos.remote import Root
 from pipeline.photos.settings import Policy
@@ -28,11 +28,15 @@ class Probabilities(NamedTuple):
         If the classifier is.
     uncalibrated : ndarray of float64, shape (n, K)
         At a temperature of 1; the same numbers if there is no other.
+    forwarded, reused : int
+        Views of the images that ran through a base, and that were rows.
     warnings : list of str
     """
 
     calibrated: NDArray[np.float64]
     uncalibrated: NDArray[np.float64]
+    forwarded: int
+    reused: int
     warnings: list[str]
 
 
@@ -74,15 +78,17 @@ def predict(
         rows = rows.reshape(len(table), features.count if tta else 1, -1)
         views = [rows[:, view] for view in range(rows.shape[1])]
         each = np.stack([classifier.predict_from_features(view, calibrated=False) for view in views])
-        return Probabilities(calibrate.apply(each, classifier.temperature).mean(axis=0), each.mean(axis=0), warnings)
-    count, policy = 1, None
+        calibrated = calibrate.apply(each, classifier.temperature)
+        return Probabilities(calibrated.mean(axis=0), each.mean(axis=0), 0, rows.shape[0] * rows.shape[1], warnings)
+    shown = Views()
     if tta:
         with Features(features_path) as features:
             _check_tta(tta, features)
-            count, policy = features.views["count"], Policy(**features.views["policy"])  # type: ignore[index]
-    each = classifier.predict_views(of_manifest(root, table, policy), count, progress)
+            shown = Views(features.views["count"], Policy(**features.views["policy"]))  # type: ignore[index]
+    each, forwarded, warnings = predict_views(classifier, root, table, shown, progress)
     uncalibrated = calibrate.apply(each, 1 / classifier.temperature).mean(axis=1)
-    return Probabilities(each.mean(axis=1), uncalibrated, [])
+    reused = each.shape[0] * each.shape[1] - forwarded
+    return Probabilities(each.mean(axis=1), uncalibrated, forwarded, reused, warnings)
 
 
 def _check_tta(tta: bool, features: Features) -> None:

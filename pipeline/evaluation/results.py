@@ -44,6 +44,8 @@ class EvaluateResult:
         The estimates ``log_loss`` and ``ece`` of the same probabilities before calibration.
     mistakes : int
         Test images whose predicted class is not theirs.
+    forwarded, reused : int
+        Views of test images that ran through a base, and that were rows, in the cache or in the features.
     warnings : list of str
         What the user should know, one line each.
     """
@@ -52,6 +54,8 @@ class EvaluateResult:
     temperature: float
     uncalibrated: dict[str, Any]
     mistakes: int
+    forwarded: int
+    reused: int
     warnings: list[str]
 
 

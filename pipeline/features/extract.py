@@ -3,6 +3,7 @@
 import contextlib
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -10,7 +11,7 @@ import numpy as np
 
 from pipeline.backbones.engines.engine import Engine
 from pipeline.errors import InputError, StorageError
-from pipeline.features import features_file, resolve, spec, throughput
+from pipeline.features import features_file, lower_cut, resolve, spec, throughput
 from pipeline.features.cache.shard_files import DamagedShardError
 from pipeline.features.constant_features import constant_rows
 from pipeline.features.file_layout import Views
@@ -148,7 +149,7 @@ def extract(
             progress=progress,
         )
         resolve.remember(run.job.plan, run.job.cache)
-        _finish(run, None if part != EVERYTHING else features_path)
+        finish(run, (lambda: None) if part != EVERYTHING else partial(_assemble, run, features_path))
     warnings = spec.random_base(run.job.plan.spec)
     if part == EVERYTHING and not run.failures:
         warnings += constant_rows(features_path)
@@ -165,27 +166,43 @@ def extract(
     return report
 
 
-def _finish(run: Completion, features_path: Path | None) -> None:
-    """Complete the cache, then assemble if asked to; a shard that proves damaged is computed again."""
+def finish(run: Completion, use: Callable[[], None]) -> None:
+    """Complete the cache and, if no image failed, use the rows; a shard that then proves damaged is computed again.
+
+    What the cache has at a cut below is gone on from.
+
+    Raises
+    ------
+    StorageError
+        Shards prove damaged again and again.
+    HeadstartError
+        As for `Completion.complete`, and what `use` raises.
+    """
+    lower_cut.fill(run)
     for _ in range(ATTEMPTS):
         run.complete()
-        if run.failures or features_path is None:
+        if run.failures:
             return
         try:
-            _assemble(run, features_path)
+            use()
         except DamagedShardError:
             for rows in run.rows:
                 rows.verify()
             continue
-        except OSError as error:
-            raise StorageError(f"{features_path}: cannot be written: {error.strerror or error}") from error
         return
     folder = run.rows[0].folder.parent
     raise StorageError(f"{folder}: rows came back damaged {ATTEMPTS} times; the disk cannot be trusted")
 
 
 def _assemble(run: Completion, path: Path) -> None:
-    """Write the features, unless they are there already."""
+    """Write the features, unless they are there already; StorageError if that cannot be."""
+    try:
+        _write(run, path)
+    except OSError as error:
+        raise StorageError(f"{path}: cannot be written: {error.strerror or error}") from error
+
+
+def _write(run: Completion, path: Path) -> None:
     first, *others = run.rows
     views = None
     if others:

@@ -160,6 +160,11 @@ def plan_again(described: spec.Spec, source: Path, how: Again) -> tuple[Plan, li
     return again, warnings
 
 
+def at_cut(plan: Plan, cut: str) -> FeatureSettings:
+    """Return the settings of a plan for the activations at another cut, to the last bit: training starts from them."""
+    return replace(plan.settings, cut=cut, pooling="none", dtype="float32")
+
+
 def remember(plan: Plan, cache: Path | None) -> None:
     """Keep a copy of weights that a user gave as a file, for what is trained on them."""
     weights = plan.weights

@@ -58,7 +58,7 @@ def join(trunk: Any, head: Any, *, temperature: float = 1.0) -> Any:
     Parameters
     ----------
     trunk : keras.Model
-        From `flat`: uint8 pixels (B, size, size, 3) to features (B, d).
+        From `flat`: uint8 pixels (B, size, size, 3) to features (B, d). Or its tail, from activations.
     head : keras.Model
         From `head_network`.
     temperature : float
@@ -67,14 +67,14 @@ def join(trunk: Any, head: Any, *, temperature: float = 1.0) -> Any:
     Returns
     -------
     keras.Model
-        From pixels to probabilities, float32 (B, K). Its layers are those of trunk and head, not copies, and none is
-        of a kind that Keras would not load in its safe mode.
+        From pixels, or activations, to probabilities, float32 (B, K). Its layers are those of trunk and head, not
+        copies, and none is of a kind that Keras would not load in its safe mode.
     """
     from keras import Input, Model, layers
 
     _name_bare_operations(trunk)
-    pixels = Input(trunk.input.shape[1:], dtype="uint8", name="pixels")
-    logits = tails.replayed(head, tails.replayed(trunk, pixels))
+    inputs = Input(trunk.input.shape[1:], dtype=trunk.input.dtype, name=trunk.input.name)
+    logits = tails.replayed(head, tails.replayed(trunk, inputs))
     if temperature != 1.0:
         logits = layers.Rescaling(1.0 / temperature, dtype="float32", name="temperature")(logits)
     if logits.shape[1] > 1:
@@ -83,7 +83,7 @@ def join(trunk: Any, head: Any, *, temperature: float = 1.0) -> Any:
         mirrored = layers.Rescaling(-1.0, dtype="float32", name="odds_of_first")(logits)
         both = layers.Concatenate(dtype="float32", name="odds")([mirrored, logits])
         probabilities = layers.Activation("sigmoid", dtype="float32", name="probabilities")(both)
-    return Model(pixels, probabilities, name="headstart")
+    return Model(inputs, probabilities, name="headstart")
 
 
 def weighted_layers(network: Any) -> list[Any]:

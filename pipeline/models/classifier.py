@@ -254,12 +254,12 @@ class HeadClassifier(Classifier):
 
 
 class ModelClassifier(Classifier):
-    """A model: a whole network, or its trunk and its head apart."""
+    """A model: a whole network, or its trunk and its head apart; `cut` is `Model.trained_above`."""
 
     def __init__(self, directory: Path, runtime: Runtime) -> None:
         super().__init__(runtime)
         model = self._model = store.read(directory)
-        self.path, self.identity = directory, model.identity
+        self.path, self.identity, self.cut = directory, model.identity, model.trained_above
         self.head, self.started_from = model.joined_from, model.started_from
         self.classes, self.threshold, self.temperature = model.classes, model.threshold, model.temperature
         self.history = training_history.of_model(model.document["made"], model.history)
@@ -275,13 +275,14 @@ class ModelClassifier(Classifier):
         return Readout(self._model.stack(), self.spec["pooling"])
 
     def open(self, depth: Depth, *, prompt: bool = False) -> Engine:
-        """Load the whole network for probabilities, else its trunk."""
-        build, name = self._model.network, self._model.identity
-        if depth != "probabilities":
-            name, build = f"{name}-{depth}", partial(self._model.trunk, pooling="none" if depth == "maps" else None)
+        """Load the whole network for probabilities, or its tail, else its trunk."""
+        model = self._model
+        network = partial(model.network, above=self.cut if depth == "tail" else None)
+        trunk = partial(model.trunk, pooling="none" if depth == "maps" else None)
+        name = model.identity if depth == "probabilities" else f"{model.identity}-{depth}"
         return open_engine(
             choose(self.runtime.engine),
-            build,
+            trunk if depth in ("features", "maps") else network,
             batch_size=self.runtime.batch_size,
             precision=self.runtime.precision or "float32",
             kept=self.runtime.cache and self.runtime.cache / resolve.GRAPHS / name,
@@ -290,7 +291,7 @@ class ModelClassifier(Classifier):
 
     def outputs(self, rows: NDArray[np.float32], depth: Depth) -> Outputs:
         """Take the network's probabilities, or pool and apply the head."""
-        if depth == "probabilities":
+        if depth in ("probabilities", "tail"):
             return Outputs(store.normalised(rows), None, None)
         features = self.readout.features(rows) if depth == "maps" else rows.reshape(len(rows), -1)
         return Outputs(self.predict_from_features(features), features, rows if depth == "maps" else None)

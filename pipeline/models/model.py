@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.backbones import cutting, table, tails, weights
+from pipeline.backbones.backbone import IMAGE
 from pipeline.backbones.weights import Weights
 from pipeline.errors import ArtefactError, InputError
 from pipeline.features.resolve import TRUNK
@@ -108,18 +109,30 @@ class Model:
         return None if self.joined_from else self.document.get("made", {}).get("head")
 
     @property
+    def trained_above(self) -> str | None:
+        """The cut above which training changed it; None if it changed nothing, or all."""
+        tuning = self.document.get("made", {}).get("finetuning") if self.started_from else None
+        cut = (tuning or {}).get("cut")
+        return cut if isinstance(cut, str) and not cut.isdecimal() and cut not in ("image", IMAGE) else None
+
+    @property
     def size(self) -> int:
         """Side of the input square, px."""
         return int(self.spec["size"])
 
-    def network(self) -> Any:
+    def network(self, *, above: str | None = None) -> Any:
         """Build the network and read its weights.
+
+        Parameters
+        ----------
+        above : str, optional
+            A layer: only what lies above it is wanted.
 
         Returns
         -------
         keras.Model
-            From uint8 (B, size, size, 3), RGB, to calibrated probabilities float32 (B, K). Any engine of
-            `pipeline.backbones.engines` runs it as it runs a trunk.
+            From uint8 (B, size, size, 3), RGB, or from the activations at that layer, float32 (B, …), to calibrated
+            probabilities float32 (B, K). Any engine of `pipeline.backbones.engines` runs it as it runs a trunk.
 
         Raises
         ------
@@ -130,7 +143,10 @@ class Model:
         width, expected = math.prod(trunk.output.shape[1:]), len(_empty_stack(self).mean)
         if width != expected:
             MODEL.refuse(self.directory / MODEL_FILE, f"a head for {width:,} features", f"one for {expected:,}")
-        return join(flat(trunk), head_network(self.stack()), temperature=self.temperature)
+        whole = flat(trunk)
+        if above is not None:
+            whole = tails.tail(table.find(self.spec["backbone"]["name"]), whole, cut=above)
+        return join(whole, head_network(self.stack()), temperature=self.temperature)
 
     def trunk(self, *, pooling: str | None) -> Any:
         """Build what lies below the head and read its weights.

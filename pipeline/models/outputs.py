@@ -5,7 +5,8 @@ from typing import Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-Depth = Literal["probabilities", "features", "maps"]
+Depth = Literal["probabilities", "features", "maps", "tail"]
+"""How much a network gives; ``tail`` is what training changed of a model: from activations to probabilities."""
 
 
 Probabilities = NDArray[np.float64]

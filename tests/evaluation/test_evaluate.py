@@ -488,7 +488,7 @@ def test_command_prints_a_table_that_a_person_can_read(project):
     result = CliRunner().invoke(command, [str(path) for path in project.paths])
     assert result.exit_code == 0
     lines = result.output.splitlines()
-    assert lines[0] == "10 test images, 2 mistakes; in brackets 95 % intervals"
+    assert lines[0] == "10 test images: 0 forwarded, 10 reused; 2 mistakes; in brackets 95 % intervals"
     assert lines[2] == "accuracy           0.800 [0.490, 0.964]"
     assert lines[7].startswith("calibration error  0.")
     assert lines[9].split() == ["class", "images", "precision", "recall", "F1", "[95", "%", "interval]"]

@@ -55,7 +55,7 @@ def graph(build: Callable[[], Any], *, kept: Path | None) -> Any:
 def _convert(trunk: Any) -> Any:
     import tensorflow as tf
 
-    signature = tf.TensorSpec((GRAPH_IMAGES, *trunk.input_shape[1:]), tf.uint8)
+    signature = tf.TensorSpec((GRAPH_IMAGES, *trunk.input_shape[1:]), trunk.input.dtype)
     call = tf.function(lambda batch: trunk(batch, training=False), input_signature=[signature])
     return converted(call.get_concrete_function())
 

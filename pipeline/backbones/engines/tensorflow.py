@@ -110,7 +110,7 @@ def _compiled(build: Callable[[], Any], device: str, batch_size: int) -> tuple[A
 
     with tf.device(device):
         trunk = build()
-        signature = tf.TensorSpec((batch_size, *trunk.input_shape[1:]), tf.uint8)
+        signature = tf.TensorSpec((batch_size, *trunk.input_shape[1:]), trunk.input.dtype)
         call = tf.function(
             lambda batch: trunk(batch, training=False),
             input_signature=[signature],

@@ -261,7 +261,7 @@ class Job:
 
     def _below(self) -> Plan:
         """Plan the extraction of the activations at the cut."""
-        return resolve.plan(replace(self.plan.settings, cut=self.settings.cut, pooling="none", dtype="float32"))
+        return resolve.plan(resolve.at_cut(self.plan, self.settings.cut))
 
     @contextlib.contextmanager
     def _open(

@@ -21,10 +21,11 @@ from click.testing import CliRunner
 from pipeline.backbones.settings import EngineName
 from pipeline.backbones.table import resolve_cut
 from pipeline.backbones.weights import load as load_base
-from pipeline.errors import ArtefactError, BusyError, CutError, InputError, SpecError
+from pipeline.errors import ArtefactError, BusyError, CutError, InputError, SpecError, WeightsError
 from pipeline.evaluation import evaluate, predictions_file
+from pipeline.evaluation.results import EvaluateResult
 from pipeline.evaluation.settings import EvaluateSettings
-from pipeline.features import extract
+from pipeline.features import extract, resolve
 from pipeline.features.features_file import Features
 from pipeline.heads import train
 from pipeline.heads.calibration import calibrate, thresholds
@@ -521,25 +522,75 @@ def test_the_head_is_kept_where_no_epoch_is_better(project: Project) -> None:
     assert (kept.temperature, "finetuned" in kept.spec["weights"]) == (1.0, False)
 
 
-def test_a_joined_model_is_evaluated_by_the_features_as_its_head_and_a_trained_one_by_its_network(
+def judged(project: Project, trained: Path, **changes: Any) -> tuple[EvaluateResult, predictions_file.Subject]:
+    settings = replace(EvaluateSettings(resamples=100, engine="tensorflow", cache=project.cache), **changes)
+    out = project.root / "evaluation"
+    found = evaluate.evaluate(project.images, project.manifest, project.features, trained, out, settings)
+    return found, predictions_file.read_evaluated(out)
+
+
+def test_a_joined_model_is_evaluated_by_the_features_as_its_head(project: Project) -> None:
+    shutil.rmtree(project.images)
+    metrics = project.root / "evaluation" / "metrics.json"
+    _, head = judged(project, project.head)
+    of_head = metrics.read_text()
+    project.finetune(epochs=0)
+    found, joined = judged(project, project.model)
+    assert (metrics.read_text(), joined.head) == (of_head, head.identity)
+    assert head.identity == head.head != joined.identity
+    assert (found.forwarded, found.reused) == (0, 6)
+
+
+def test_a_photo_is_forwarded_once_for_all_models_that_are_trained_above_a_cut_or_one_higher_up(
+    project: Project,
+) -> None:
+    head = hashlib.sha256((project.head / HEAD_FILE).read_bytes()).hexdigest()
+    pixels, _ = project.split("test")
+
+    def tuned(cut: str, **chosen: Any) -> tuple[int, int]:
+        project.finetune(epochs=1, cut=cut, **chosen)
+        found, subject = judged(project, project.model)
+        assert subject == predictions_file.Subject(store.read(project.model).identity, None, started_from=head)
+        told = predictions_file.read_predictions(project.root / "evaluation")
+        digests = [bytes.fromhex(digest) for digest in told.digests]
+        rows = told.probabilities[sorted(range(len(digests)), key=digests.__getitem__)]
+        network = store.read(project.model).network()
+        np.testing.assert_allclose(rows, store.normalised(network(pixels, training=False).numpy()), atol=1e-5)
+        assert not [warning for warning in found.warnings if "network" in warning]
+        return found.forwarded, found.reused
+
+    assert tuned("block-2") == (6, 0)
+    assert tuned("block-2", learning_rate=0.02, batch_norm="train") == (0, 6)
+    from_photos = project.finetune(epochs=1, cut="block-1").history
+    for rows in (project.cache / "rows").iterdir():
+        if json.loads((rows / "spec.json").read_text())["cut"] == "block2_add":
+            shutil.rmtree(rows)
+    shutil.rmtree(project.images)
+    from_rows = project.finetune(epochs=1, cut="block-1").history
+    assert [row["loss"] for row in from_rows] == pytest.approx([row["loss"] for row in from_photos], rel=1e-5)
+    assert tuned("block-1", learning_rate=0.03) == (0, 6)
+
+
+def test_a_model_whose_rows_cannot_be_kept_or_computed_is_evaluated_by_its_whole_network_and_that_is_said(
     project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    chosen = EvaluateSettings(resamples=100, engine="tensorflow", cache=project.cache)
+    def whole(cache: Path) -> float:
+        found, _ = judged(project, project.model, cache=cache)
+        assert (found.forwarded, found.reused) == (6, 0)
+        (warning,) = (one for one in found.warnings if one.startswith("the photos ran through the whole network: "))
+        assert reason in warning
+        return float(found.metrics["log_loss"]["value"])
 
-    def judged(trained: Path) -> tuple[str, predictions_file.Subject]:
-        out = project.root / "evaluation"
-        evaluate.evaluate(project.images, project.manifest, project.features, trained, out, chosen)
-        return (out / "metrics.json").read_text(), predictions_file.read_evaluated(out)
+    def nowhere(*_: Any, **__: Any) -> None:
+        raise WeightsError(reason)
 
-    metrics, head = judged(project.head)
-    project.finetune(epochs=0)
-    again, joined = judged(project.model)
-    assert (again, joined.head) == (metrics, head.identity)
-    assert head.identity == head.head != joined.identity
     project.finetune(epochs=1)
-    monkeypatch.setattr(classifier.ModelClassifier, "predict_from_features", None)
-    tuned = predictions_file.Subject(store.read(project.model).identity, None, started_from=head.identity)
-    assert judged(project.model)[1] == tuned
+    file, reason = project.root / "file", "cannot lock the cache"
+    file.touch()
+    unkept = whole(file)
+    monkeypatch.setattr(resolve, "find_weights", nowhere)
+    reason = "the weights are on another machine"
+    assert whole(project.cache) == pytest.approx(unkept, rel=1e-5)
 
 
 class Killed(BaseException):
