@@ -7,6 +7,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -74,8 +75,11 @@ def engine(request: pytest.FixtureRequest) -> Engine:
 
 @pytest.mark.parametrize("name", FAMILIES)
 def test_at_float32_the_engines_agree_to_1e_4_of_the_largest_feature(name: str) -> None:
-    images = pixels(6)
-    one, other = (features(opened(engine, name), images) for engine in NAMES)
+    images, trunk = pixels(6), builder(name)()
+    one, other = (
+        features(open_engine(engine, lambda: trunk, batch_size=BATCH, precision="float32", kept=None), images)
+        for engine in NAMES
+    )
     assert one.shape == other.shape == (6, table.find(name).width)
     assert np.abs(one).max() > 0
     assert np.abs(one - other).max() <= 1e-4 * np.abs(one).max()
@@ -348,8 +352,11 @@ def test_the_version_is_that_of_the_installed_package() -> None:
     assert version_of("nothing of that name") == ""
 
 
-def test_ctrl_c_while_openvino_converts_is_no_fault_of_the_network(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ctrl_c_while_openvino_converts_is_no_fault_of_the_network_and_leaves_openvino_as_it_was(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     import openvino as runtime
+    from openvino.frontend.tensorflow import node_decoder, utils
 
     def stopped(function: object) -> None:
         raise RuntimeError("Check 'false' failed: Converting input model KeyboardInterrupt: <EMPTY MESSAGE> At: ...")
@@ -357,12 +364,15 @@ def test_ctrl_c_while_openvino_converts_is_no_fault_of_the_network(monkeypatch: 
     def failed(function: object) -> None:
         raise RuntimeError("Check 'false' failed: no rule for Foo")
 
+    function = SimpleNamespace(graph=SimpleNamespace(variables=(), captures=()))
+    before = dict(vars(node_decoder.TFGraphNodeDecoder)), dict(vars(utils))
     monkeypatch.setattr(runtime, "convert_model", stopped)
     with pytest.raises(KeyboardInterrupt):
-        converted(None)
+        converted(function)
     monkeypatch.setattr(runtime, "convert_model", failed)
     with pytest.raises(RuntimeError, match="no rule for Foo"):
-        converted(None)
+        converted(function)
+    assert before == (dict(vars(node_decoder.TFGraphNodeDecoder)), dict(vars(utils)))
 
 
 def test_a_graph_that_was_kept_for_another_trunk_is_not_used(tmp_path: Path) -> None:
