@@ -32,7 +32,7 @@ from pipeline.stats import nearest_neighbours
 
 SPLITS = ("train", "val", "test")
 NEIGHBOURS = (AuditSettings.neighbours, 2 * AuditSettings.neighbours, 3 * AuditSettings.neighbours)
-LIMITS = (outliers.STANDS_OUT, 3.0, 3.5)
+LIMITS = (outliers.STANDS_OUT, 3.0)
 
 
 def encoded(image: Image.Image, kind: str, **options: object) -> bytes:

@@ -3,8 +3,9 @@
 First for one proportion, summed over all outcomes, for the intervals of the literature. Then for the metrics as
 `evaluate` prints them, on simulated test splits, beside a plain percentile bootstrap of the same resamples. The truth
 of each metric is that of the population which the splits are drawn from, in closed form or from `--population` images.
-Then for pairs of models, as `compare` prints them: how often two equal models are called different. Last what `growth`
-says that twice the images would bring, beside what they do bring.
+Then for the area under the ROC curve of two and of ten classes. Then for pairs of models, as `compare` prints them: how
+often two equal models are called different. Last what `growth` says that twice the images would bring, beside what they
+do bring.
 """
 
 import argparse
@@ -32,7 +33,14 @@ Ends = tuple[Floats, Floats]
 
 PROPORTIONS = np.round(np.arange(0.5, 0.99501, 0.0005), 4)
 EXACT_SIZES = (200, 400, 1000)
-METRICS = ("accuracy", "balanced_accuracy", "macro_f1", "log_loss", "roc_auc")
+METRICS = ("accuracy", "balanced_accuracy", "macro_f1", "log_loss")
+# images, classes, how far apart their means are, share of the first of two classes
+AREAS = (
+    *((n, 2, apart, 0.5) for n in (30, 100, 400) for apart in (0.5, 1.3, 1.8, 2.6)),
+    *((n, 10, apart, 0.5) for n in (100, 400) for apart in (2.0, 3.0, 4.0)),
+    (100, 2, 1.5, 0.9),
+    (400, 2, 2.0, 0.95),
+)
 PAIR_SIZES = (30, 100, 400)
 MODELS = 5  # ten pairs
 POPULATION = 4_000_000
@@ -60,15 +68,25 @@ SETTINGS = (
 def main() -> None:
     """Print the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--sets", type=int, default=5000, help="simulated test splits a setting")
+    parser.add_argument("--sets", type=int, default=5000, help="simulated test splits a setting; 0 is none")
     parser.add_argument("--resamples", type=int, default=500, help="of each bootstrap")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--every", type=int, default=1, help="of the proportions, take each so many")
     parser.add_argument("--population", type=int, default=POPULATION, help="images that give the truth of some metrics")
     parser.add_argument("--setting", type=int, nargs="*", help="numbers of the settings to run, from 0")
-    parser.add_argument("--growth", type=int, default=20, help="draws of what twice the images would bring")
+    parser.add_argument("--growth", type=int, default=20, help="draws of what twice the images would bring; 0 is none")
     options = parser.parse_args()
     print_proportions(options.every)
+    if options.sets:
+        print_metrics(options)
+        print_areas(options.sets, options.seed)
+        print_pairs(options.sets, options.seed)
+    if options.growth:
+        print_growth(options.growth, options.seed)
+
+
+def print_metrics(options: argparse.Namespace) -> None:
+    """Print how often each metric's interval, and its percentile bootstrap, held the truth."""
     print(f"\n{options.sets:,} test splits each, {options.resamples:,} resamples; in brackets the percentile bootstrap")
     print(f"{'images, accuracy, classes':28}" + "".join(f"{name.replace('_', ' '):>20}" for name in METRICS))
     for number in range(len(SETTINGS)) if options.setting is None else options.setting:
@@ -79,8 +97,6 @@ def main() -> None:
         cells = "".join(f"{f'{held[name]:.3f} ({plain[name]:.3f})':>20}" for name in METRICS)
         name = f"{n:,}, {accuracy}, {100 * share:.0f} to {100 - 100 * share:.0f}"
         print(f"{name:28}{cells}   {time.perf_counter() - started:.0f} s", flush=True)
-    print_pairs(options.sets, options.seed)
-    print_growth(options.growth, options.seed)
 
 
 # --- one proportion, exactly
@@ -205,9 +221,7 @@ def truths(accuracy: float, share: float, seed: int, population: int) -> dict[st
     loss = -np.log(probabilities[np.arange(population), actual]).mean()
     balanced = accuracy if share == 0.5 else recall.mean()
     macro = accuracy if share == 0.5 else f1.mean()
-    distance = 2 * stats.norm.ppf(accuracy) if share == 0.5 else _distance(accuracy, share)
-    area = stats.norm.cdf(distance / np.sqrt(2))
-    return dict(zip(METRICS, map(float, (accuracy, balanced, macro, loss, area)), strict=True))
+    return dict(zip(METRICS, map(float, (accuracy, balanced, macro, loss)), strict=True))
 
 
 def simulate(
@@ -242,17 +256,47 @@ def percentiles(
             "balanced_accuracy": np.nanmean(right / support, axis=1),
             "macro_f1": np.nanmean(2 * right / (support + predicted), axis=1),
             "log_loss": total / len(actual),
-            "roc_auc": _areas(actual, probabilities[:, 1], seed=seed, resamples=resamples),
         }
     return {name: tuple(np.quantile(values, (0.025, 0.975))) for name, values in drawn.items()}
 
 
-def _areas(actual: NDArray[np.int64], scores: Floats, *, seed: int, resamples: int) -> Floats:
-    """Return the AUC of resamples, NaN where one has a single class."""
-    beats = (scores[:, None] > scores) + (scores[:, None] == scores) / 2
-    drawn = np.concatenate([*intervals.weights(len(actual), seed=seed, resamples=resamples)])
-    ones, zeros = drawn * (actual == 1), drawn * (actual == 0)
-    return np.asarray(((ones @ beats) * zeros).sum(axis=1) / (ones.sum(axis=1) * zeros.sum(axis=1)))
+# --- the area under the ROC curve
+
+
+def print_areas(sets: int, seed: int) -> None:
+    """Print how often the interval of AUC held the truth, its mean length, and how often the AUC was 1."""
+    print(f"\narea under the ROC curve, {sets:,} test splits")
+    print(f"{'images, classes, first, AUC':32}{'held':>8}{'length':>9}{'all 1':>8}")
+    for n, classes, apart, share in AREAS:
+        truth = float(stats.norm.cdf(apart)) if classes == 2 else population_area(classes, apart, seed)
+        found = []
+        for number in range(sets):
+            actual, probabilities = draw_classes(n, classes, apart, share, np.random.default_rng([seed, 6, n, number]))
+            if len(np.unique(actual)) == classes:
+                one = metrics.roc_auc(actual, probabilities)
+                found.append((one["low"] <= truth <= one["high"], one["high"] - one["low"], one["value"] == 1))
+        held, length, perfect = np.mean(found, axis=0)
+        name = f"{n}, {classes}, {1 / classes if classes > 2 else share:g}, {truth:.4f}"
+        print(f"{name:32}{held:8.3f}{length:9.4f}{perfect:8.3f}", flush=True)
+
+
+def draw_classes(
+    n: int, classes: int, apart: float, share: float, rng: np.random.Generator
+) -> tuple[NDArray[np.int64], Floats]:
+    """Draw images of classes around the unit vectors times `apart`, deviation 1, and the logits' probabilities."""
+    actual = (rng.random(n) >= share).astype(np.int64) if classes == 2 else rng.integers(0, classes, n)
+    logits = rng.normal(size=(n, classes))
+    logits[np.arange(n), actual] += apart
+    odds = np.exp(apart * (logits - logits.max(axis=1, keepdims=True)))
+    return actual, odds / odds.sum(axis=1, keepdims=True)
+
+
+def population_area(classes: int, apart: float, seed: int) -> float:
+    """Return the mean AUC of very many images of such classes, by ranks."""
+    actual, probabilities = draw_classes(400_000, classes, apart, 0.5, np.random.default_rng([seed, 7]))
+    of, ranks = np.eye(classes)[actual], stats.rankdata(probabilities, axis=0)
+    ones = of.sum(axis=0)
+    return float(np.mean(((of * ranks).sum(axis=0) - ones * (ones + 1) / 2) / (ones * (len(actual) - ones))))
 
 
 # --- pairs of equal models

@@ -107,7 +107,7 @@ def measure(
         "balanced_accuracy": bootstrap.estimate(0, effective_wilson(matrix, balanced_accuracy)),
         "macro_f1": bootstrap.estimate(1, effective_wilson(matrix, macro_f1)),
         "log_loss": bootstrap.estimate(2, score_log_loss(actual, probabilities)),
-        "roc_auc": _undefined(no_area) if absent else _auc(actual, probabilities),
+        "roc_auc": _undefined(no_area) if absent else roc_auc(actual, probabilities),
     }
     per_class = {
         label: {
@@ -138,6 +138,25 @@ def confusion(actual: Codes, predicted: Codes, k: int) -> Codes:
     ndarray of int64, shape (k, k)
     """
     return np.bincount(actual * k + predicted, minlength=k * k).reshape(k, k)
+
+
+def roc_auc(actual: Codes, probabilities: Floats) -> dict[str, Any]:
+    """Return the estimate of AUC, as `measure` does; every class has an image.
+
+    An image's placement under a class is, if it is of the class, the share of the others that it outranks, else the
+    share of the class that outranks it. Their mean over the images of the class is its AUC.
+    """
+    n, k = probabilities.shape
+    placements, areas = np.full((n, k), np.nan), np.full(k, np.nan)
+    # The two AUC of two classes are one and the same, but for rounding.
+    for label in range(k) if k > 2 else (1,):
+        inside = actual == label
+        ours, theirs = probabilities[inside, label], probabilities[~inside, label]
+        placements[inside, label] = _outranked(ours, theirs)
+        placements[~inside, label] = 1 - _outranked(theirs, ours)
+        areas[label] = placements[inside, label].mean()
+    low, high = auc_interval(areas, actual, placements)
+    return {"value": float(np.nanmean(areas)), "low": float(low), "high": float(high)}
 
 
 class _Bootstrap:
@@ -175,25 +194,6 @@ def _columns(actual: Codes, probabilities: Floats, predicted: Codes) -> Floats:
     k = probabilities.shape[1]
     of_class, given = np.eye(k)[actual], np.eye(k)[predicted]
     return np.hstack([of_class, of_class * given, given, log_losses(actual, probabilities)[:, None]])
-
-
-def _auc(actual: Codes, probabilities: Floats) -> dict[str, Any]:
-    """Return the estimate of AUC; every class has an image.
-
-    An image's placement under a class is, if it is of the class, the share of the others that it outranks, else the
-    share of the class that outranks it. Their mean over the images of the class is its AUC.
-    """
-    n, k = probabilities.shape
-    placements, areas = np.full((n, k), np.nan), np.full(k, np.nan)
-    # The two AUC of two classes are one and the same, but for rounding.
-    for label in range(k) if k > 2 else (1,):
-        inside = actual == label
-        ours, theirs = probabilities[inside, label], probabilities[~inside, label]
-        placements[inside, label] = _outranked(ours, theirs)
-        placements[~inside, label] = 1 - _outranked(theirs, ours)
-        areas[label] = placements[inside, label].mean()
-    low, high = auc_interval(areas, actual, placements)
-    return {"value": float(np.nanmean(areas)), "low": float(low), "high": float(high)}
 
 
 def _outranked(scores: Floats, others: Floats) -> Floats:

@@ -241,7 +241,7 @@ def test_the_interval_of_auc_holds_the_truth_and_is_no_longer_than_that_takes(n,
         actual = (np.arange(n) < rare * n).astype(np.int64)
         scores = rng.normal(size=n) + actual * separation * np.sqrt(2)
         probabilities = np.stack([-scores, scores], axis=1)
-        low, high = interval(metrics._auc(actual, probabilities))
+        low, high = interval(metrics.roc_auc(actual, probabilities))
         held += low <= truth <= high
     assert held >= 0.9 * sets
     assert held <= (0.98 if rare == 0.5 else 1) * sets
