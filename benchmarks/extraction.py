@@ -11,6 +11,9 @@ ratio within a round, with the lowest and the highest), peak memory of the proce
 feature from those of the first way that share its pixels, as a fraction of the largest feature.
 
 "decoding alone" and "engine alone" (pixels in memory) give the limit 1 / (1/decoding + 1/engine) of shared cores.
+
+A way that this machine cannot go, as bfloat16 where the processor has none, is left out, and a line says why. If a
+process dies while it is measured, all end.
 """
 
 import argparse
@@ -30,6 +33,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from pipeline.errors import HeadstartError
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
@@ -223,10 +228,14 @@ def _digests(job: Job) -> np.ndarray:
 
 
 def work(name: str, job: Job, pipe: Connection) -> None:
-    """Serve rounds of one way until told to stop; the last answer is the peak memory in bytes."""
+    """Say "" once a way is ready, or why it cannot be; serve rounds until told to stop; last say peak memory, bytes."""
     sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115 -- for the rest of the process
-    run = WAYS[name](job)
-    pipe.send("ready")
+    try:
+        run = WAYS[name](job)
+    except (HeadstartError, ImportError) as error:
+        pipe.send(str(error))
+        return
+    pipe.send("")
     while pipe.recv():
         started = time.perf_counter()
         found = run()
@@ -272,22 +281,33 @@ def _measure(arguments: argparse.Namespace, job: Job) -> tuple[dict[str, list[fl
     spawn = get_context("spawn")
     pipes: dict[str, Connection] = {}
     for name in arguments.ways:
-        pipes[name], theirs = spawn.Pipe()
+        ours, theirs = spawn.Pipe()
         spawn.Process(target=work, args=(name, job, theirs), daemon=True).start()
-        if pipes[name].recv() != "ready":
-            raise SystemExit(f"{name} did not start")
-    seconds: dict[str, list[float]] = {name: [] for name in arguments.ways}
+        theirs.close()  # so that the end of the process is the end of the pipe
+        if why_not := answer(name, ours):
+            print(f"left out, {name}: {why_not}", flush=True)
+        else:
+            pipes[name] = ours
+    if not pipes:
+        raise SystemExit("expected a way that this machine can go, found none")
+    seconds: dict[str, list[float]] = {name: [] for name in pipes}
     found: dict[str, Any] = {}
     for _ in range(arguments.rounds):
         for name, pipe in pipes.items():
-            pipe.send(True)
-            took, found[name] = pipe.recv()
+            took, found[name] = answer(name, pipe, True)
             seconds[name].append(took)
-    memory = {}
-    for name, pipe in pipes.items():
-        pipe.send(False)
-        memory[name] = pipe.recv()
+    memory = {name: answer(name, pipe, False) for name, pipe in pipes.items()}
     return seconds, memory, found
+
+
+def answer(name: str, pipe: Connection, *told: bool) -> Any:
+    """Tell a process something, and return its answer; SystemExit if it is dead."""
+    try:
+        for word in told:
+            pipe.send(word)
+        return pipe.recv()
+    except (EOFError, OSError):
+        raise SystemExit(f"{name}: its process died") from None
 
 
 def _report(
@@ -302,8 +322,8 @@ def _report(
         f"{arguments.batch_size}, {arguments.rounds} rounds, {os.cpu_count()} cores"
     )
     print(f"{'':32}{'images/s':>9}{'ratio':>8}{'(of rounds)':>14}{'of limit':>10}{'peak MB':>9}{'difference':>12}")
-    first = seconds[arguments.ways[0]]
-    for name in arguments.ways:
+    first = next(iter(seconds.values()))
+    for name in seconds:
         rate = count / statistics.median(seconds[name])
         ratios = [one / other for one, other in zip(first, seconds[name], strict=True)]
         spread = f"({min(ratios):.2f}-{max(ratios):.2f})"

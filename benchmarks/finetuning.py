@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from extraction import answer
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
@@ -121,16 +122,24 @@ def cached(job: Job) -> Iterator[Row]:
     from queue import Queue
     from threading import Thread
 
-    rows: Queue[Row] = Queue()
+    rows: Queue[Row | Exception] = Queue()
     turns: Queue[None] = Queue()
 
     def told(row: Row) -> None:
         rows.put(row)
         turns.get()
 
-    Thread(target=run, args=(job.epochs, told), daemon=True).start()
+    def trained() -> None:
+        try:
+            run(job.epochs, told)
+        except Exception as error:  # noqa: BLE001  (it is raised where the rows are taken)
+            rows.put(error)
+
+    Thread(target=trained, daemon=True).start()
     for _ in range(job.epochs):
-        yield rows.get()
+        if isinstance(row := rows.get(), Exception):
+            raise row
+        yield row
         turns.put(None)
 
 
@@ -207,16 +216,18 @@ def measure(job: Job) -> None:
     prepared = context.Process(target=job.prepare)
     prepared.start()
     prepared.join()
+    if prepared.exitcode:
+        raise SystemExit("the process that prepares died")
     lines = {}
     for name in WAYS:
         mine, its = context.Pipe()
         context.Process(target=work, args=(name, job, its), daemon=True).start()
+        its.close()  # so that the end of the process is the end of the line
         lines[name] = mine
     taken: dict[str, list[tuple[Row, float]]] = {name: [] for name in WAYS}
     for _ in range(job.epochs + 1):
         for name, line in lines.items():
-            line.send(True)
-            taken[name].append(line.recv())
+            taken[name].append(answer(name, line, True))
     extraction = taken["cached tail"][0][0]["extraction"]
     print(
         f"{job.backbone} at {job.size} px, cut at {job.cut}: extraction of the activations, once: {extraction:.1f} s\n"

@@ -24,6 +24,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -112,6 +113,16 @@ def round_of(ways: list[str], arguments: argparse.Namespace) -> list[tuple[float
         return found
 
 
+def _possible(ways: Sequence[str]) -> list[str]:
+    """Return the ways that this machine can go; say of the others why not."""
+    from pipeline.backbones.engines import engine
+
+    known = engine.precisions(engine.choose("auto"))
+    for way in set(ways) - {"notebook", *known}:
+        print(f"left out, {way}: this processor has no such arithmetic")
+    return [way for way in ways if way in ("notebook", *known)]
+
+
 def main() -> None:
     """Measure and print."""
     from pipeline.stats.intervals import proportion
@@ -131,7 +142,7 @@ def main() -> None:
         print(notebook(arguments.images, arguments.backbone, arguments.size, arguments.weights, arguments.epochs))
         return
     images = sum(path.is_file() for path in (arguments.images / "test").rglob("*"))
-    ways = [*arguments.ways, *arguments.finetune]
+    ways = [*_possible(arguments.ways), *arguments.finetune]
     rounds = [round_of(ways, arguments) for _ in range(arguments.rounds)]
     print(f"{arguments.backbone} at {arguments.size} px, {arguments.epochs} epochs, {os.cpu_count()} cores")
     print(f"{'':60}{'seconds':>9}{'CPU':>9}{'ratio':>8}  accuracy")

@@ -1,8 +1,13 @@
 """Every program of benchmarks/ still runs: at its smallest size, or where that takes long, as far as its options."""
 
+import contextlib
 import importlib
+import os
 import re
+import signal
+import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -109,3 +114,36 @@ def test_twice_the_workers_halve_the_computing(program: Any) -> None:
     seconds = [program.simulated(10**6, workers, 100.0, costs, bytes_read=0.1)["compute"] for workers in (1, 2)]
     assert seconds[0] == pytest.approx(10**4)
     assert seconds[1] == pytest.approx(5 * 10**3, rel=0.01)
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="children are looked up in /proc")
+def test_a_way_that_cannot_be_gone_is_left_out_and_a_child_that_dies_ends_the_benchmark(
+    places: dict[str, Path],
+) -> None:
+    ways = ["engine alone, bfloat16", "decoding alone"]
+    command = [
+        sys.executable,
+        ROOT / "benchmarks" / "extraction.py",
+        "--images",
+        places["photos"],
+        "--rounds",
+        "9999999",
+    ]
+    with subprocess.Popen(
+        [*map(str, command), "--weights", "nowhere.h5", "--ways", *ways],
+        cwd=places["folder"],
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout
+        assert process.stdout.readline().startswith("left out, engine alone, bfloat16: `weights`: expected")
+        while process.poll() is None:
+            for child in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split():
+                with contextlib.suppress(OSError):
+                    if "spawn_main" in Path(f"/proc/{child}/cmdline").read_text():
+                        os.kill(int(child), signal.SIGKILL)
+            time.sleep(0.1)
+        assert process.stderr
+        assert (process.returncode, process.stderr.read().splitlines()[-1]) == (1, "decoding alone: its process died")
