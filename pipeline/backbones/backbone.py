@@ -1,11 +1,15 @@
 """What is known of a base without building it, and how it is built."""
 
 import importlib
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
 
 from pipeline.backbones.network import Network
+from pipeline.backbones.scaling import Scaling
 
 IMAGE = "input_layer"
 """The layer every base starts with, once `pipeline.backbones.builder` has named the automatic ones."""
@@ -19,8 +23,10 @@ class Backbone:
     ----------
     name : str
         Keras' name of the function in snake case.
-    builder, preprocessing : str
-        ``module:function`` that builds the base, and that turns RGB pixels in 0…255 into what it takes.
+    builder : str
+        ``module:function`` that builds the base.
+    preprocessing : str or Scaling
+        What turns RGB pixels in 0…255 into what the base takes: ``module:function``, or numbers.
     size : int
         Default height and width of the images, px.
     width : int
@@ -43,7 +49,7 @@ class Backbone:
 
     name: str
     builder: str
-    preprocessing: str
+    preprocessing: str | Scaling
     size: int
     width: int
     parameters: int
@@ -61,7 +67,32 @@ class Backbone:
         pixels : tensor or ndarray of shape (B, H, W, 3), float32
             RGB in 0…255. Keras works in place on a NumPy array; a tensor is not modified.
         """
-        return _function(self.preprocessing)(pixels)
+        if isinstance(self.preprocessing, str):
+            return _function(self.preprocessing)(pixels)
+        scaling = self.preprocessing
+        pixels = pixels * np.array(scaling.scale, np.float32) + np.array(scaling.offset, np.float32)
+        return pixels[..., ::-1] if scaling.channels == "bgr" else pixels
+
+    def settled(
+        self, path: Path | None, *, scale: Sequence[float], offset: Sequence[float], channels: str | None, **_: Any
+    ) -> Self:
+        """Return the row with the preprocessing that a user gave in numbers, if any; see `Scaling.chosen`.
+
+        Parameters
+        ----------
+        path : Path or None
+            Of its weights.
+        scale, offset, channels
+            Empty or None if not given.
+        """
+        if not (scale or offset or channels):
+            return self
+        why = f"numbers take the place of all preprocessing of {self.name}"
+        return replace(self, preprocessing=Scaling.chosen(scale, offset, channels, None, why))
+
+    def runs_on(self, engine: str) -> str:
+        """Return the engine to ask for, given what a user asked for; InputError if that cannot run this base."""
+        return engine
 
     def weights_file(self, *, size: int, alpha: float) -> str:
         """Name the file with the ImageNet weights for images of `size` px at width multiplier `alpha`."""

@@ -13,8 +13,9 @@ from pipeline.backbones.backbone import Backbone
 from pipeline.backbones.network import Network
 from pipeline.errors import CutError, InputError
 
-Pooling = Literal["avg", "max", "grid2", "grid3", "flatten", "none"]
+Pooling = Literal["avg", "max", "grid2", "grid3", "flatten", "none", "cls", "cls+mean"]
 POOLINGS: tuple[str, ...] = get_args(Pooling)
+OF_TOKENS = ("cls", "cls+mean")
 GRIDS = {"grid2": 2, "grid3": 3}
 NEAREST = 3  # how many cut points an error names
 
@@ -46,7 +47,7 @@ def trunk(backbone: Backbone, base: Any, *, cut: str, pooling: str) -> Any:
     ----------
     backbone : Backbone
         Whose preprocessing applies.
-    base : keras.Model or Network
+    base : keras.Model, Network or OnnxGraph
         What `load` returned for it.
     cut : str
         Name of a layer among `cut_points`, or a word of ``backbone.cuts``. ``image`` gives the preprocessed pixels,
@@ -66,6 +67,8 @@ def trunk(backbone: Backbone, base: Any, *, cut: str, pooling: str) -> Any:
     CutError
         If the network cannot be cut there, or what flows there has no height and width to pool.
     """
+    if is_graph(base):
+        return base.trunk([(backbone.cuts.get(cut, cut), pooling)])[0]
     name = f"{backbone.name}_trunk"
     if isinstance(base, Network):
         from pipeline.backbones.engines import operations
@@ -102,6 +105,8 @@ def trunks(backbone: Backbone, base: Any, *, cuts: Sequence[tuple[str, str]]) ->
     CutError
         As for `trunk`.
     """
+    if is_graph(base):
+        return base.trunk([(backbone.cuts.get(cut, cut), pooling) for cut, pooling in cuts])  # type: ignore[no-any-return]
     name = f"{backbone.name}_trunks"
     if isinstance(base, Network):
         from pipeline.backbones.engines import operations
@@ -116,6 +121,13 @@ def trunks(backbone: Backbone, base: Any, *, cuts: Sequence[tuple[str, str]]) ->
     rows = [layers.Flatten()(tensor) for tensor in features]
     row = layers.Concatenate()(rows) if len(rows) > 1 else rows[0]
     return Model(pixels, row, name=name), [int(part.shape[1]) for part in rows]
+
+
+def is_graph(base: Any) -> bool:
+    """Whether a base is a graph from a file."""
+    from pipeline.backbones.engines.onnx_graph import OnnxGraph
+
+    return isinstance(base, OnnxGraph)
 
 
 def _features(backbone: Backbone, base: Any, cuts: Sequence[tuple[str, str]]) -> tuple[Any, list[Any]]:
@@ -193,6 +205,8 @@ def require_pooling(pooling: str, shape: Sequence[int | None]) -> None:
     """Raise CutError unless activations of this shape, the batch first, can be pooled so."""
     if pooling not in POOLINGS:
         raise CutError.of("pooling", f"one of {', '.join(POOLINGS)}", repr(pooling))
+    if len(shape) == 4 and pooling in OF_TOKENS:
+        raise CutError.of("pooling", "one of maps, which have no class token", repr(pooling))
     if len(shape) != 4 and pooling not in ("none", "flatten"):
         raise CutError(f"`pooling`: expected activations (B, H, W, C) for {pooling!r}, received shape {tuple(shape)}")
 

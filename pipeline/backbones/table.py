@@ -10,6 +10,7 @@ from typing import Any
 
 from pipeline.backbones import block_ends, builder, efficientnet_lite
 from pipeline.backbones.backbone import IMAGE, Backbone
+from pipeline.backbones.onnx_backbone import ONNX, OnnxBackbone
 from pipeline.errors import CutError, InputError
 
 
@@ -21,8 +22,8 @@ def find(name: str) -> Backbone:
     InputError
         If there is none of that name; the message names the nearest.
     """
-    if name in BACKBONES:
-        return BACKBONES[name]
+    if found := BACKBONES.get(name) or GRAPHS.get(name):
+        return found
     near = difflib.get_close_matches(name, BACKBONES, n=3, cutoff=0.5)
     hint = f"; did you mean {' or '.join(near)}?" if near else "; `hs.backbones` lists them"
     raise InputError.of("backbone", f"one of {len(BACKBONES)} names", f"{name!r}{hint}")
@@ -41,6 +42,8 @@ def resolve_cut(backbone: Backbone, cut: str) -> str:
     CutError
         If it is a word such as ``block-9`` that this backbone's table does not list, or an index beyond its layers.
     """
+    if isinstance(backbone, OnnxBackbone):
+        return backbone.tensor(cut)
     if cut.startswith("block-") and cut not in backbone.cuts:
         raise CutError.of("cut", f"one of {', '.join(backbone.cuts)} or a layer's name", repr(cut))
     if cut.isdecimal():
@@ -267,3 +270,6 @@ _ROWS = (
 
 BACKBONES: Mapping[str, Backbone] = {row.name: row for row in _ROWS}
 """The table, by name; the offline default comes first."""
+
+GRAPHS: Mapping[str, Backbone] = {ONNX.name: ONNX}
+"""Bases whose network lies in the file that a user gives as weights; ``onnx:FILE`` is short for both."""

@@ -9,6 +9,7 @@ import numpy as np
 
 from pipeline.backbones import builder, efficientnet_lite, keras_weights, weights_file
 from pipeline.backbones.backbone import Backbone
+from pipeline.backbones.onnx_backbone import OnnxBackbone
 from pipeline.errors import InputError, WeightsError
 from pipeline.storage import digests
 from pipeline.storage.cache_folder import KERAS
@@ -68,6 +69,9 @@ def find_weights(backbone: Backbone, weights: str, *, size: int, alpha: float, s
         If the file is not there and cannot be fetched; the message names it and where to put it.
     """
     builder.check_alpha(backbone, alpha)
+    if isinstance(backbone, OnnxBackbone):
+        path = backbone.file(weights)
+        return Weights(path=path, sha256=digests.of_file(path), seed=None)
     if weights == NONE:
         return Weights(path=None, sha256=None, seed=seed)
     path = _imagenet(backbone, size, alpha) if weights == IMAGENET else _given(weights)
@@ -99,11 +103,11 @@ def load(backbone: Backbone, *, size: int, alpha: float, weights: Weights, liste
     weights : Weights
         What `find_weights` returned.
     listed : bool
-        Whether a list of the layers with their arrays will do: OpenVINO needs no more.
+        Whether a list of the layers with their arrays will do, or a graph: OpenVINO needs no more.
 
     Returns
     -------
-    keras.Model or Network
+    keras.Model, Network or OnnxGraph
         From (B, size, size, 3), preprocessed, to (B, H, W, C), float32. Names of layers, and random weights, do not
         depend on what the process built before. A Network if that will do, the backbone lists its layers, and the
         weights lie in a file: random ones are drawn by Keras.
@@ -116,6 +120,8 @@ def load(backbone: Backbone, *, size: int, alpha: float, weights: Weights, liste
         If the file does not hold this network.
     """
     listed = listed and weights.path is not None
+    if listed and isinstance(backbone, OnnxBackbone):
+        return backbone.open(weights.path)
     base = builder.build(backbone, size=size, alpha=alpha, seed=weights.seed or 0, listed=listed)
     if weights.path is None:
         return base

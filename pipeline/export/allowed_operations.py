@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Final, NoReturn
 from xml.etree import ElementTree
 
-from pipeline.backbones import weights_file
+from pipeline.backbones import onnx_file, weights_file
 from pipeline.errors import ArtefactError, WeightsError
 from pipeline.storage import strict_json
 from pipeline.storage.strict_json import LARGEST
@@ -178,20 +178,8 @@ def _litert(path: Path) -> None:
 def _onnxruntime(path: Path) -> None:
     import onnx
 
-    for part in _messages(onnx.load(path, load_external_data=False)):
-        if isinstance(part, onnx.NodeProto) and part.domain not in ("", "ai.onnx"):
-            _refuse(path, f"the operation {part.domain}.{part.op_type}")
-        elif isinstance(part, onnx.TensorProto) and (part.external_data or part.data_location):
-            _refuse(path, f"the tensor {part.name} in another file")
-
-
-def _messages(message: Any) -> Iterator[Any]:
-    """Yield a message of ONNX and all that are in it, those of graphs in attributes of operations too."""
-    yield message
-    for field, value in message.ListFields():
-        if field.message_type is not None:
-            for each in [value] if hasattr(value, "ListFields") else value:
-                yield from _messages(each)
+    for fault in onnx_file.faults(onnx.load(path, load_external_data=False)):
+        _refuse(path, fault)
 
 
 def _openvino(path: Path) -> None:

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from pipeline.backbones import cutting, tails, weights
 from pipeline.backbones.engines.engine import Engine, open_engine
+from pipeline.backbones.table import GRAPHS
 from pipeline.errors import ArtefactError
 from pipeline.features import spec
 from pipeline.features.cache import inventory
@@ -32,6 +33,8 @@ def fill(run: Completion) -> int:
         The disk is full or fails.
     """
     job, plan = run.job, run.job.plan
+    if plan.backbone.name in GRAPHS:  # no layers to build the network between of
+        return 0
     if job.open_engine or any(plan.spec[name] != value for name, value in _EXACT.items()) or not run.missing().any():
         return 0
     cuts = _cuts(job.cache, plan.spec)

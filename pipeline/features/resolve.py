@@ -14,6 +14,7 @@ from pipeline.backbones.backbone import Backbone
 from pipeline.backbones.builder import check_alpha
 from pipeline.backbones.engines import engine
 from pipeline.backbones.engines.engine import Engine, choose, described
+from pipeline.backbones.scaling import Scaling
 from pipeline.backbones.settings import EngineName, Precision
 from pipeline.backbones.weights import IMAGENET, NONE, Weights, find_weights, load
 from pipeline.errors import WeightsError
@@ -28,11 +29,12 @@ from pipeline.storage.json_files import SHA256, TEXT, Document, Field, maybe, nu
 EXTRACTOR_VERSION: Final = 1
 LARGEST_ALPHA: Final = 10
 GRAPHS: Final = kept_graphs.FOLDER
+PREPROCESSING: Final = Field("a text, or a scale, an offset and channels", lambda value: Scaling.is_spec(value))
 TRUNK: Final[Mapping[str, Field]] = {
     "size": whole(1, LARGEST_SIDE),
     "resize": one_of(*get_args(Geometry)),
     "backbone": object_of(name=TEXT, alpha=number(1 / 1000, LARGEST_ALPHA)),
-    "preprocessing": TEXT,
+    "preprocessing": PREPROCESSING,
     "cut": TEXT,
     "pooling": one_of(*get_args(Pooling)),
 }
@@ -107,6 +109,8 @@ def found_again(described: spec.Spec, source: Path, cache: Path | None) -> tuple
     if sha256 and (path := kept_weights.carried(source, sha256) or (cache and kept_weights.find(cache, sha256))):
         return str(path), Weights(path=path, sha256=sha256, seed=None)
     told = f"{source}: trained on a file with sha256 {sha256}, which is not on this machine: give it as `weights`"
+    if base["name"] in table.GRAPHS:
+        raise WeightsError(told)
     try:
         found = find_weights(table.find(base["name"]), IMAGENET, size=size, alpha=base["alpha"], seed=0)
     except WeightsError as error:
@@ -141,6 +145,7 @@ def plan_again(described: spec.Spec, source: Path, how: Again) -> tuple[Plan, li
     """
     SPEC.require(described, f"{source}: the spec of its features")
     name, found = (how.weights, None) if how.weights else found_again(described, source, how.cache)
+    entering = Scaling.of_spec(described["preprocessing"])
     settings = FeatureSettings(
         backbone=described["backbone"]["name"],
         alpha=described["backbone"]["alpha"],
@@ -149,6 +154,9 @@ def plan_again(described: spec.Spec, source: Path, how: Again) -> tuple[Plan, li
         size=described["size"],
         resize=described["resize"],
         engine=cast(EngineName, how.engine),
+        input_scale=entering.scale if entering else (),
+        input_offset=entering.offset if entering else (),
+        channels=entering.channels if entering else None,
         cut=described["cut"],
         pooling=described["pooling"],
         precision=how.precision or described["precision"],
@@ -195,13 +203,22 @@ def plan(settings: FeatureSettings, found: Weights | None = None) -> Plan:
     weights = found or find_weights(
         backbone, settings.weights, size=size, alpha=settings.alpha, seed=settings.weights_seed
     )
-    engine = choose(settings.engine)
+    backbone = backbone.settled(
+        weights.path,
+        scale=settings.input_scale,
+        offset=settings.input_offset,
+        channels=settings.channels,
+        size=settings.size,
+        cut=settings.cut,
+    )
+    size = settings.size or backbone.size
+    engine = choose(backbone.runs_on(settings.engine))
     pooled = settings.pooling not in ("flatten", "none")
     fields = {
         "extractor": EXTRACTOR_VERSION,
         **decode.policy(size=size, geometry=settings.resize),
         "backbone": {"name": backbone.name, "alpha": settings.alpha},
-        "preprocessing": backbone.preprocessing,
+        "preprocessing": getattr(backbone.preprocessing, "spec", backbone.preprocessing),
         "weights": weights.identity,
         "cut": table.resolve_cut(backbone, settings.cut),
         "pooling": settings.pooling,

@@ -9,7 +9,7 @@ from pipeline.photos.settings import Geometry, Policy
 from pipeline.setting import Need, group, setting
 from pipeline.storage.cache_folder import default_cache
 
-Pooling = Literal["avg", "max", "grid2", "grid3", "flatten", "none"]
+Pooling = Literal["avg", "max", "grid2", "grid3", "flatten", "none", "cls", "cls+mean"]
 AUTO: Literal["auto"] = "auto"
 DASK: Final = (Need("executor", ("dask",)),)
 PROBED: Final = (Need("cut", (AUTO,)),)
@@ -28,7 +28,9 @@ class BaseSettings:
     At float32 `engine` changes speed only; below, it is part of the spec.
     """
 
-    backbone: str = setting("efficientnet_lite0", "Name of the pretrained base; `hs.backbones` lists them.")
+    backbone: str = setting(
+        "efficientnet_lite0", "Name of the pretrained base; `hs.backbones` lists them. Or onnx:FILE, any graph."
+    )
     alpha: float = setting(1.0, "Width multiplier, for backbones that have one.")
     weights: str = setting("imagenet", "Weights of the base: imagenet, none (random), or a file.")
     weights_seed: int = setting(
@@ -37,10 +39,24 @@ class BaseSettings:
     size: int | None = setting(
         None, "Height and width of the base's input, px.", least=1, most=LARGEST_SIDE, unset="the backbone's own"
     )
+    input_scale: tuple[float, ...] = setting(
+        (), "Multiply pixels in 0…255 by this, or by three, of red, green and blue, in place of the base's own scaling."
+    )
+    input_offset: tuple[float, ...] = setting((), "Then add this, or three.")
+    channels: Literal["rgb", "bgr"] | None = setting(
+        None, "Order in which the base takes red, green and blue, with `input_scale`.", unset="the base's own, else rgb"
+    )
     resize: Geometry = setting(
         "squash", "How an image becomes a square: squash stretches it, crop takes its centre, pad adds black."
     )
     engine: EngineName = engine_setting()
+
+    def __post_init__(self) -> None:
+        """Read ``onnx:FILE`` as the base ``onnx`` with the weights ``FILE``."""
+        name, colon, file = self.backbone.partition(":")
+        if colon and file and self.weights == "imagenet":
+            object.__setattr__(self, "backbone", name)
+            object.__setattr__(self, "weights", file)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,7 +146,7 @@ class ProbeSettings:
     cut: str = setting(
         AUTO, "Layer to cut at: auto finds it; any other is written to CUT.json as it is, and nothing is probed."
     )
-    pooling: Literal["auto", "avg", "max", "grid2", "grid3", "flatten", "none"] = setting(
+    pooling: Literal["auto", "avg", "max", "grid2", "grid3", "flatten", "none", "cls", "cls+mean"] = setting(
         AUTO,
         "How a layer's output becomes features: auto compares avg, max, grid2 and grid3, and is avg if `cut` is given.",
     )

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from pipeline.backbones import cutting, table, tails, weights
 from pipeline.backbones.backbone import IMAGE
+from pipeline.backbones.scaling import Scaling
 from pipeline.backbones.weights import Weights
 from pipeline.errors import ArtefactError, InputError
 from pipeline.features.resolve import TRUNK
@@ -197,7 +198,9 @@ def _empty_trunk(model: Model, pooling: str | None) -> Any:
     alpha, widths = spec["backbone"]["alpha"], model.document["new_conv"]
     try:
         backbone = table.find(spec["backbone"]["name"])
-        if spec["preprocessing"] != backbone.preprocessing:
+        if scaling := Scaling.of_spec(spec["preprocessing"]):
+            backbone = replace(backbone, preprocessing=scaling)
+        elif spec["preprocessing"] != backbone.preprocessing:
             MODEL.refuse(path, f"preprocessing {backbone.preprocessing}", spec["preprocessing"])
         unread = Weights(path=None, sha256=None, seed=0)
         base = weights.load(backbone, size=model.size, alpha=alpha, weights=unread)

@@ -10,7 +10,7 @@ from click.core import ParameterSource
 
 from pipeline.photos.remote import Root
 from pipeline.setting import Described, build, described, require_effect
-from stages.options.param_types import FloatRange, Several, joined, names, widths
+from stages.options.param_types import FloatRange, Several, joined, names, numbers, widths
 from stages.options.paths import FILE, FOLDER, PLACE
 from stages.options.translate import in_options
 
@@ -84,7 +84,7 @@ def _type(one: Described) -> tuple[Any, Callable[..., Any] | None]:
     if one.choices:
         return click.Choice(one.choices), _none if one.optional and about.choices else None
     if get_origin(kind) is tuple:
-        return str, widths if get_args(kind)[0] is int else names
+        return str, {int: widths, float: numbers}.get(get_args(kind)[0], names)
     if kind == Root:
         return PLACE, None
     if kind is Path:

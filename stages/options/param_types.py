@@ -59,6 +59,21 @@ def widths(ctx: click.Context, parameter: click.Parameter, text: str) -> tuple[i
     return tuple(map(int, each))
 
 
+def numbers(ctx: click.Context, parameter: click.Parameter, text: str) -> tuple[float, ...]:
+    """Turn ``0.017,0.018,0.017`` or ``none`` into a tuple of finite numbers."""
+    if text in NONE:
+        return ()
+    try:
+        each = tuple(map(float, text.split(",")))
+    except ValueError:
+        each = (math.nan,)
+    if not all(map(math.isfinite, each)):
+        raise click.BadParameter(
+            f"expected numbers as in 0.017,0.018,0.017, or none; received {text!r}", ctx, parameter
+        )
+    return each
+
+
 def names(ctx: click.Context, parameter: click.Parameter, text: str) -> tuple[str, ...]:
     """Turn ``block1_conv2,block4_conv3`` or ``none`` into a tuple of names."""
     if text in NONE:

@@ -33,7 +33,7 @@ def graph(build: Callable[[], Any], *, kept: Path | None) -> Any:
     ----------
     build : callable
         Makes the trunk: a keras.Model from (n, size, size, 3) uint8 to (n, …) float32, or an openvino.Model that takes
-        `GRAPH_IMAGES` images.
+        `GRAPH_IMAGES` images, or one.
     kept : Path or None
         A folder whose name stands for everything that shapes the graph; None keeps nothing.
 

@@ -29,14 +29,16 @@ class OpenVINOEngine:
     precision : {"float32", "bfloat16", "float16"}
         Of the arithmetic.
     images : int
-        In one run of the graph: `GRAPH_IMAGES` for many images, 1 for one image soon; lacking ones are computed, too.
+        In one run of the graph, at most: `GRAPH_IMAGES` for many images, 1 for one image soon; lacking ones are
+        computed, too. A graph that was made for one image takes no more.
 
     """
 
     def __init__(self, model: Any, *, precision: str, images: int = GRAPH_IMAGES) -> None:
         openvino = without_telemetry.openvino()
 
-        if images != GRAPH_IMAGES:
+        images = min(images, int(model.input(0).shape[0]))
+        if images != model.input(0).shape[0]:
             model.reshape([images, *(int(side) for side in model.input(0).shape[1:])])
         self._images = images
         self.row_shape: tuple[int, ...] = tuple(int(side) for side in model.output(0).shape[1:])

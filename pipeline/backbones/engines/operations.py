@@ -15,6 +15,7 @@ from pipeline.backbones.backbone import Backbone
 from pipeline.backbones.cutting import GRIDS, cell_weights, require_pooling
 from pipeline.backbones.engines.graphs import GRAPH_IMAGES
 from pipeline.backbones.network import Layer, Network, Shape
+from pipeline.backbones.scaling import Scaling
 
 TO_CHANNELS_FIRST: Final = (0, 3, 1, 2)
 TO_CHANNELS_LAST: Final = (0, 2, 3, 1)
@@ -50,7 +51,7 @@ def features(backbone: Backbone, network: Network, cuts: Sequence[tuple[str, str
     for layer in others[:last]:
         maps[layer.name] = OPERATIONS[layer.kind](layer, *(maps[below.name] for below in layer.inputs))
     shapes = {layer.name: layer.shape for layer in network.layers}
-    return pixels, [_pooled(maps[cut], shapes[cut], pooling) for cut, pooling in cuts]
+    return pixels, [pooled(maps[cut], shapes[cut], pooling) for cut, pooling in cuts]
 
 
 def model(pixels: Any, leaving: Any, name: str) -> Any:
@@ -70,12 +71,24 @@ def _preprocessed(backbone: Backbone, image: Any) -> Any:
     """Scale and shift each channel: the preprocessing of a base whose layers are listed does no more."""
     from openvino import opset8 as ops
 
+    if isinstance(backbone.preprocessing, Scaling):
+        return scaled(backbone.preprocessing, image)
     black, white = (backbone.preprocess(np.full((1, 1, 1, 3), level, np.float32)) for level in (0, 255))
     unit, shift = (part.reshape(1, 3, 1, 1).astype(np.float32) for part in (255 / (white - black), black))
     return ops.add(ops.divide(image, unit), shift)
 
 
-def _pooled(maps: Any, shape: Shape, pooling: str) -> Any:
+def scaled(scaling: Scaling, image: Any) -> Any:
+    """Scale, shift, and order channels: float32 (n, 3, H, W)."""
+    from openvino import opset8 as ops
+
+    scale, offset = (np.array(one, np.float32).reshape(1, -1, 1, 1) for one in (scaling.scale, scaling.offset))
+    image = ops.add(ops.multiply(image, scale), offset)
+    return ops.gather(image, np.array([2, 1, 0]), np.array(1)) if scaling.channels == "bgr" else image
+
+
+def pooled(maps: Any, shape: Shape, pooling: str) -> Any:
+    """Pool maps (n, C, H, W) of which `shape` is (n, H, W, C), or None in place of n; `none` gives the latter."""
     from openvino import opset8 as ops
 
     require_pooling(pooling, shape)

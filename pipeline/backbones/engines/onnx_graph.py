@@ -1,0 +1,210 @@
+"""An ONNX file as a base: cut at any tensor, and run by OpenVINO from photos to features.
+
+A tensor with four axes is a map, one with three the tokens of a patch grid, with the class token and registers before
+them, and one with two a row of features already.
+"""
+
+import difflib
+import math
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from pipeline.backbones import onnx_file, without_telemetry
+from pipeline.backbones.cutting import NEAREST, OF_TOKENS, POOLINGS
+from pipeline.backbones.engines import operations
+from pipeline.backbones.engines.graphs import GRAPH_IMAGES
+from pipeline.backbones.engines.operations import TO_CHANNELS_FIRST, TO_CHANNELS_LAST
+from pipeline.backbones.scaling import Scaling
+from pipeline.errors import CutError, WeightsError
+
+LARGEST_TENSOR: Final = 2**30  # bytes of one image; a map of 4,096 x 4,096 px in 16 channels
+KINDS: Final = ("f32", "f16", "u8")
+
+
+class OnnxGraph:
+    """The graph of a file, for images of one size.
+
+    Parameters
+    ----------
+    path : Path
+    size : int
+        Height and width of the images, px.
+    scaling : Scaling
+        How pixels enter.
+
+    Raises
+    ------
+    WeightsError
+        The file does more than compute, OpenVINO cannot take it, or not at that size, or it takes other than images.
+    """
+
+    def __init__(self, path: Path, *, size: int, scaling: Scaling) -> None:
+        self._path, self._size, self._scaling = path, size, scaling
+        self._data = onnx_file.read(path)
+        self._model = self._read()
+        self._entering = self._model.input(0)
+        self.name = path.name
+
+    def _read(self) -> Any:
+        openvino = without_telemetry.openvino()
+        try:
+            model = openvino.Core().read_model(self._data)
+            (entering,) = model.inputs
+            shape = entering.get_partial_shape()
+            self._channels_first = shape[1].is_static and shape[1].get_length() == 3
+            images = GRAPH_IMAGES if shape[0].is_dynamic else shape[0].get_length()
+            sides = [3, self._size, self._size] if self._channels_first else [self._size, self._size, 3]
+            model.reshape([images, *sides])
+        except (RuntimeError, ValueError) as error:
+            raise WeightsError(
+                f"{self._path}: OpenVINO cannot run it on images of {self._size} px: {_line(error)}"
+            ) from error
+        if entering.get_element_type().get_type_name() not in KINDS:
+            kind = entering.get_element_type().get_type_name()
+            raise WeightsError(f"{self._path}: expected an input of {', '.join(KINDS)}, received one of {kind}")
+        if images not in (1, GRAPH_IMAGES):
+            raise WeightsError(
+                f"{self._path}: expected a graph that takes any number of images, or one; it takes {images}"
+            )
+        self._images = images
+        return model
+
+    @cached_property
+    def tensors(self) -> dict[str, Any]:
+        """What depends on the image, by name, the image first: openvino.Output. Shapes alone do not count."""
+        found: dict[str, Any] = {}
+        depending: set[Any] = set()
+        for node in self._model.get_ordered_ops():
+            kind = node.get_type_name()
+            if kind == "Result" or not (
+                kind == "Parameter"
+                or (kind != "ShapeOf" and any(one.get_source_output() in depending for one in node.inputs()))
+            ):
+                continue
+            for output in node.outputs():
+                depending.add(output)
+                found |= dict.fromkeys(sorted(output.get_names()), output)
+        return found
+
+    def trunk(self, cuts: Sequence[tuple[str, str]]) -> tuple[Any, list[int]]:
+        """Compute the features at each (cut, pooling), flattened and side by side if there are several.
+
+        Returns
+        -------
+        model : openvino.Model
+            From uint8 (n, size, size, 3), RGB, to float32 (n, …); n is 1 where the file has room for one image only.
+        widths : list of int
+            How many numbers of a row belong to each of `cuts`.
+
+        Raises
+        ------
+        CutError
+            There is no such tensor, or nothing to pool in it.
+        """
+        from openvino import opset8 as ops
+
+        found = [self._tensor(cut) for cut, _ in cuts]
+        pixels = ops.parameter([self._images, self._size, self._size, 3], np.uint8, name="pixels")
+        image = operations.scaled(
+            self._scaling, ops.transpose(ops.convert(pixels, np.float32), np.array(TO_CHANNELS_FIRST))
+        )
+        entering = image if self._channels_first else ops.transpose(image, np.array(TO_CHANNELS_LAST))
+        kind = self._entering.get_element_type()
+        if kind.get_type_name() != "f32":
+            entering = ops.convert(entering, kind.get_type_name())
+        taking = list(self._entering.get_target_inputs())
+        for one in taking:
+            one.replace_source_output(entering.output(0))
+        leaving = []
+        for output, (cut, pooling) in zip(found, cuts, strict=True):
+            tensor = image.output(0) if output == self._entering else output
+            if tensor.get_element_type().get_type_name() != "f32":
+                tensor = ops.convert(tensor, np.float32).output(0)
+            leaving.append(self._pooled(tensor, cut, pooling))
+        row = leaving[0] if len(leaving) == 1 else operations.row(leaving)
+        model = operations.model(pixels, row, f"{self.name}_trunk")
+        self._require_bounded(model)
+        return model, [math.prod((one if hasattr(one, "shape") else one.output(0)).shape[1:]) for one in leaving]
+
+    def _tensor(self, cut: str) -> Any:
+        output = self.tensors.get(cut)
+        if output is None:
+            near = difflib.get_close_matches(cut, self.tensors, n=NEAREST, cutoff=0.4)
+            hint = f"; did you mean {' or '.join(near)}?" if near else ""
+            expected = f"one of the {len(self.tensors):,} tensors of {self.name}, which `hs.backbones` lists"
+            raise CutError.of("cut", expected, f"{cut!r}{hint}")
+        shape = output.get_partial_shape()
+        if shape.is_dynamic or len(shape) < 2 or shape[0].get_length() != self._images:
+            raise CutError.of("cut", "a tensor with one row an image", f"{cut!r} of shape {shape}")
+        return output
+
+    def _pooled(self, tensor: Any, cut: str, pooling: str) -> Any:
+        shape = tuple(tensor.shape)
+        if pooling not in POOLINGS:
+            raise CutError.of("pooling", f"one of {', '.join(POOLINGS)}", repr(pooling))
+        if pooling == "flatten":
+            return operations.row([tensor]) if len(shape) != 4 else self._of_maps(tensor, shape, pooling)
+        if len(shape) == 2 and pooling in ("avg", "none"):
+            return tensor
+        if len(shape) == 3:
+            return _pooled_tokens(tensor, shape, cut, pooling)
+        if len(shape) != 4 or pooling in OF_TOKENS:
+            fitting = {2: "avg", 4: "avg, max, a grid, flatten or none"}.get(len(shape), "flatten")
+            raise CutError.of("pooling", f"{fitting} at {cut}, whose shape is {shape}", repr(pooling))
+        return self._of_maps(tensor, shape, pooling)
+
+    def _of_maps(self, tensor: Any, shape: tuple[int, ...], pooling: str) -> Any:
+        """Pool a tensor of four axes: the two equal ones are height and width, as images are square.
+
+        If all three are equal, the axes are those of the input.
+        """
+        from openvino import opset8 as ops
+
+        images, first, second, third = shape
+        if second == third and (first != second or self._channels_first):
+            return operations.pooled(tensor, (images, second, third, first), pooling)
+        if first == second:
+            return operations.pooled(ops.transpose(tensor, np.array(TO_CHANNELS_FIRST)), shape, pooling)
+        raise CutError.of("cut", "a map as high as wide", f"one of shape {shape}")
+
+    def _require_bounded(self, model: Any) -> None:
+        """Raise WeightsError if some tensor would have an unknown size, or more than a machine has room for."""
+        for node in model.get_ordered_ops():
+            for output in node.outputs():
+                shape = output.get_partial_shape()
+                if shape.is_dynamic:
+                    what = f"{shape}, which the image decides"
+                elif math.prod(output.shape) * output.get_element_type().size > LARGEST_TENSOR * self._images:
+                    what = f"{shape}, more than {LARGEST_TENSOR:,} bytes an image"
+                else:
+                    continue
+                raise WeightsError(
+                    f"{self._path}: expected bounded tensors, received {node.get_friendly_name()} of shape {what}"
+                )
+
+
+def _pooled_tokens(tensor: Any, shape: tuple[int, ...], cut: str, pooling: str) -> Any:
+    """Pool (n, N, C): the last k·k tokens are patches, row by row; before them are the class token and registers."""
+    from openvino import opset8 as ops
+
+    _, count, width = shape
+    side = math.isqrt(count)
+    before = count - side * side
+    if pooling == "none":
+        return tensor
+    patches = ops.slice(tensor, np.array([before]), np.array([count]), np.array([1]), np.array([1]))
+    if pooling in OF_TOKENS:
+        if not before:
+            raise CutError.of("pooling", f"another at {cut}, whose {count} tokens are patches alone", repr(pooling))
+        first = ops.gather(tensor, np.array(0), np.array(1))
+        return first if pooling == "cls" else ops.concat([first, ops.reduce_mean(patches, np.array([1]))], 1)
+    maps = ops.reshape(patches, np.array([0, side, side, width]), special_zero=True)
+    return operations.pooled(ops.transpose(maps, np.array(TO_CHANNELS_FIRST)), (None, side, side, width), pooling)
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())
