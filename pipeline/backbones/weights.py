@@ -119,9 +119,9 @@ def load(backbone: Backbone, *, size: int, alpha: float, weights: Weights, liste
     WeightsError
         If the file does not hold this network.
     """
-    listed = listed and weights.path is not None
-    if listed and isinstance(backbone, OnnxBackbone):
+    if listed and weights.path and isinstance(backbone, OnnxBackbone):
         return backbone.open(weights.path)
+    listed = listed and weights.path is not None
     base = builder.build(backbone, size=size, alpha=alpha, seed=weights.seed or 0, listed=listed)
     if weights.path is None:
         return base

@@ -1,0 +1,86 @@
+"""A graph in an ONNX file as the base, from photos to labels."""
+
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from stages.__main__ import main
+from tests.fakes import write_classes
+from tests.onnx_graphs import maps
+
+NUMBERS = ("--input-scale", "0.01,0.02,0.03", "--input-offset", "-1,0.5,0")
+
+
+def run(*words: str) -> Result:
+    return CliRunner().invoke(main, words)
+
+
+def done(*words: str) -> str:
+    result = run(*words)
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with photos, a graph, and what was made of them by it."""
+    place = tmp_path_factory.mktemp("graph")
+    write_classes(place / "photos", {"dark": 12, "light": 12})
+    maps(place / "base.onnx")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(place)
+        patch.setenv("HEADSTART_CACHE", "cache")
+        done("prepare", "-q", "photos", "manifest.csv")
+        extract = ("extract", "-q", "photos", "manifest.csv", "features.h5", "--backbone", "onnx:base.onnx", *NUMBERS)
+        assert "24 computed" in done(*extract)
+        assert "0 computed" in done(*extract)
+        done("train", "-q", "manifest.csv", "features.h5", "head", "--with-weights")
+        done("train", "-q", "manifest.csv", "features.h5", "light")
+        done("evaluate", "-q", "photos", "manifest.csv", "features.h5", "head", "evaluation")
+        (place / "base.onnx").rename(place / "elsewhere.onnx")
+        maps(place / "base.onnx", seed=1)
+    return place
+
+
+@pytest.fixture(autouse=True)
+def here(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(place)
+    monkeypatch.setenv("HEADSTART_CACHE", "cache")
+
+
+def labels(*words: str) -> str:
+    return done("predict", "-q", *words, "photos")
+
+
+def test_the_graph_is_found_again_by_its_digest() -> None:
+    kept = labels("light")
+    assert kept.count("dark,") + kept.count("light,") >= 24
+    assert labels("light", "--weights", "elsewhere.onnx", "--cache", "nothing") == kept
+    assert labels("head", "--cache", "nothing") == kept
+    assert json.loads(Path("evaluation/metrics.json").read_text())["accuracy"] > 0.5
+
+
+def test_another_graph_under_the_same_name_is_refused() -> None:
+    result = run("predict", "-q", "light", "photos", "--weights", "base.onnx")
+    assert result.exit_code == 1
+    assert "weights.sha256: expected" in result.output
+    lost = run("predict", "-q", "light", "photos", "--cache", "nothing")
+    assert "which is not on this machine: give it as --weights" in lost.output
+    assert "ImageNet" not in lost.output
+
+
+@pytest.mark.parametrize("extra", [(), ("--epochs", "0")])
+def test_what_needs_layers_says_so_in_a_line(extra: tuple[str, ...]) -> None:
+    told = run("finetune", "-q", "photos", "manifest.csv", "features.h5", "light", "model", *extra).output
+    assert "Error: --backbone: expected a base of the table: a graph in an ONNX file is computed as it is" in told
+    assert not Path("model/model.json").exists()
+
+
+def test_a_cut_at_a_map_shows_where_the_evidence_lies() -> None:
+    words = ("extract", "-q", "photos", "manifest.csv", "maps.h5", "--backbone", "onnx:elsewhere.onnx", *NUMBERS)
+    done(*words, "--cut", "r2", "--pooling", "grid2")
+    done("train", "-q", "manifest.csv", "maps.h5", "of-maps")
+    assert "photo" in labels("of-maps", "--explain", "heat")
+    assert len(list(Path("heat").rglob("*.png"))) == 24
