@@ -128,10 +128,15 @@ class Loaded:
 
 def backbones(backbone: str | None = None) -> list[str]:
     """Return the names of the pretrained bases; of the base `backbone`, those of the layers where it can be cut."""
-    from pipeline.backbones import cutting, table, weights
+    from pipeline.backbones import cutting, layer_table, table, weights
+    from pipeline.backbones.onnx_backbone import ONNX
+    from pipeline.backbones.settings import graph_file
 
     if backbone is None:
         return list(table.BACKBONES)
+    if found := graph_file(backbone):
+        _, graph = ONNX.listed(ONNX.file(found[1]), size=None)
+        return [layer.name for layer in layer_table.layer_table(graph) if layer.can_cut]
     base = table.find(backbone)
     random = weights.find_weights(base, "none", size=base.size, alpha=1.0, seed=0)
     return list(cutting.cut_points(weights.load(base, size=base.size, alpha=1.0, weights=random)))

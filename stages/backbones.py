@@ -8,6 +8,8 @@ import click
 from pipeline.backbones import builder, layer_table
 from pipeline.backbones.backbone import Backbone
 from pipeline.backbones.layer_table import LayerRow
+from pipeline.backbones.onnx_backbone import OnnxBackbone
+from pipeline.backbones.settings import graph_file
 from pipeline.backbones.table import BACKBONES, find, resolve_cut
 from pipeline.backbones.weights import offline_path
 from pipeline.errors import InputError, SettingError
@@ -43,7 +45,10 @@ OF_ONE: Final = ("size", "alpha", "cut", "freeze", "top")
 def backbones(
     name: str | None, size: int | None, alpha: float, cut: str | None, freeze: tuple[str, ...], top: bool
 ) -> None:
-    """List the pretrained bases, or the layers of the base NAME: where it can be cut, what that costs, what trains."""
+    """List the pretrained bases, or the layers of the base NAME: where it can be cut, what that costs, what trains.
+
+    NAME may be onnx:FILE, a graph, of which the tensors are listed; --cut may name any of them.
+    """
     if name is None:
         if idle := [option for option in OF_ONE if option in given()]:
             raise SettingError(f"`{idle[0]}`: expected with the NAME of a base, received none")
@@ -51,8 +56,13 @@ def backbones(
         show_table(header, [_summary(backbone) for backbone in BACKBONES.values()], right={1, 2, 3})
         return
     backbone = _found(name)
-    base = builder.build(backbone, size=size or backbone.size, alpha=alpha, seed=0, top=top, listed=True)
-    layer_table.freeze(base, up_to=resolve_cut(backbone, cut) if cut else None, names=freeze)
+    if isinstance(backbone, OnnxBackbone):
+        if idle := [option for option in OF_ONE[1:] if option in given()]:
+            raise SettingError(f"`{idle[0]}`: expected with a base of the table, received it with {name}")
+        backbone, base = backbone.listed(backbone.file(name.partition(":")[2]), size=size)
+    else:
+        base = builder.build(backbone, size=size or backbone.size, alpha=alpha, seed=0, top=top, listed=True)
+        layer_table.freeze(base, up_to=resolve_cut(backbone, cut) if cut else None, names=freeze)
     table = layer_table.layer_table(base)
     words = {layer: word for word, layer in backbone.cuts.items()}
     show_table(HEADER, [_layer(row, words.get(row.name, "yes")) for row in table], right={0, 3, 4, 5, 6, 8, 9})
@@ -63,7 +73,7 @@ def backbones(
 
 def _found(name: str) -> Backbone:
     try:
-        return find(name)
+        return find((graph_file(name) or (name, ""))[0])
     except InputError as error:
         raise InputError(f"NAME: expected {error.expected}, received {error.received}") from error
 

@@ -1,5 +1,6 @@
 """A graph in an ONNX file as the base, from photos to labels."""
 
+import csv
 import json
 from pathlib import Path
 
@@ -8,7 +9,7 @@ from click.testing import CliRunner, Result
 
 from stages.__main__ import main
 from tests.fakes import write_classes
-from tests.onnx_graphs import maps
+from tests.onnx_graphs import maps, tokens
 
 NUMBERS = ("--input-scale", "0.01,0.02,0.03", "--input-offset", "-1,0.5,0")
 
@@ -84,3 +85,20 @@ def test_a_cut_at_a_map_shows_where_the_evidence_lies() -> None:
     done("train", "-q", "manifest.csv", "maps.h5", "of-maps")
     assert "photo" in labels("of-maps", "--explain", "heat")
     assert len(list(Path("heat").rglob("*.png"))) == 24
+
+
+def test_a_graph_is_listed_and_probed_as_a_base_of_the_table() -> None:
+    told = done("backbones", "onnx:elsewhere.onnx")
+    assert "r2     Relu           8x8x6" in told
+    assert "7 layers, 648 parameters" in told
+    assert "expected with a base of the table" in run("backbones", "onnx:elsewhere.onnx", "--top").output
+    tokens(Path("tokens.onnx"))
+    done("probe", "-q", "photos", "manifest.csv", "probe/cut.json", "--backbone", "onnx:tokens.onnx", *NUMBERS)
+    with Path("probe/layers.csv").open() as file:
+        candidates = [(row["layer"], row["pooling"]) for row in csv.DictReader(file)]
+    maps_only, whole = ("avg", "max", "grid2", "grid3"), ("avg", "max", "grid2", "grid3", "cls", "cls+mean")
+    assert candidates == [
+        (layer, one) for layer, all_of in (("c", maps_only), ("t", whole), ("y", whole)) for one in all_of
+    ]
+    words = ("extract", "-q", "photos", "manifest.csv", "probed.h5", "--backbone", "onnx:tokens.onnx", *NUMBERS)
+    assert "24 images" in done(*words, "--cut-file", "probe/cut.json")

@@ -211,6 +211,15 @@ def require_pooling(pooling: str, shape: Sequence[int | None]) -> None:
         raise CutError(f"`pooling`: expected activations (B, H, W, C) for {pooling!r}, received shape {tuple(shape)}")
 
 
+def fitting(shape: Sequence[int | None], poolings: Sequence[str]) -> list[str]:
+    """Return those poolings that fit activations of this shape, without the batch: a map, tokens, or a row already."""
+    if len(shape) == 1:
+        return [pooling for pooling in poolings if pooling == "avg"]
+    count = shape[0] or 0
+    has_class = len(shape) == 2 and count != math.isqrt(count) ** 2
+    return [pooling for pooling in poolings if has_class or pooling not in OF_TOKENS]
+
+
 def _pool(x: Any, pooling: str) -> Any:
     from keras import layers
 

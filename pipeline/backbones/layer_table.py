@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pipeline.backbones import layer_graph
-from pipeline.backbones.cutting import checked_cut, cut_points, require_layers
+from pipeline.backbones.cutting import checked_cut, cut_points, is_graph, require_layers
 
 BYTES = 4  # of one float32
 FEWEST_RUNGS = 8
@@ -62,6 +62,10 @@ def layer_table(base: Any) -> list[LayerRow]:
     base : keras.Model or Network
         A functional model with one input of known size and one output.
     """
+    if is_graph(base):
+        from pipeline.backbones.engines import onnx_layers
+
+        return onnx_layers.rows(base)
     cuts = set(cut_points(base))
     index = {layer.name: place for place, layer in enumerate(base.layers)}
     rows: list[LayerRow] = []
@@ -136,13 +140,13 @@ def rungs(table: Sequence[LayerRow], *, blocks: Iterable[str], most: int) -> lis
     Returns
     -------
     list of LayerRow
-        Activations with height, width and channels only; `most` of them at most.
+        Maps, and of a graph tokens and rows; `most` of them at most.
     """
-    maps = [row for row in table if row.can_cut and len(row.output_shape) == 3 and row.multiply_adds_below]
+    maps = [row for row in table if row.can_cut and len(row.output_shape) <= 3 and row.multiply_adds_below]
     ends = set(blocks)
     found = [row for row in maps if row.name in ends]
     if len(found) < FEWEST_RUNGS:
-        found = list({row.multiply_adds_below: row for row in maps}.values())
+        found = list({(row.multiply_adds_below, len(row.output_shape)): row for row in maps}.values())
     spread = {round(place * (len(found) - 1) / max(1, most - 1)) for place in range(most)}
     return [row for place, row in enumerate(found) if len(found) <= most or place in spread]
 

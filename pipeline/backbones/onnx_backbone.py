@@ -85,6 +85,11 @@ class OnnxBackbone(Backbone):
             raise InputError.of("engine", "openvino, which alone runs an ONNX file as the base", engine)
         return "openvino"
 
+    def listed(self, path: Path, *, size: int | None) -> tuple[Self, Any]:
+        """Return the row of a file and its graph, to be told of and not run: how pixels enter does not matter."""
+        row = self.settled(path, scale=(1.0,), offset=(0.0,), channels="rgb", size=size)
+        return row, row.open(path)
+
     def open(self, path: Path) -> Any:
         """Return the graph of a file, an OnnxGraph; errors as for that."""
         from pipeline.backbones.engines.onnx_graph import OnnxGraph

@@ -1,11 +1,18 @@
 """What a user can ask of the engine that runs a base."""
 
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from pipeline.setting import setting
 
 EngineName = Literal["auto", "tensorflow", "openvino"]
 Precision = Literal["float32", "bfloat16", "float16"]
+GRAPHS: Final = ("onnx",)
+
+
+def graph_file(backbone: str) -> tuple[str, str] | None:
+    """Return the kind of graph and the file that a name such as ``onnx:FILE`` means; None for any other name."""
+    kind, _, file = backbone.partition(":")
+    return (kind, file) if kind in GRAPHS and file else None
 
 
 def engine_setting() -> Any:

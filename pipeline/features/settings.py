@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
 
-from pipeline.backbones.settings import EngineName, Precision, batch_size_setting, engine_setting
+from pipeline.backbones.settings import EngineName, Precision, batch_size_setting, engine_setting, graph_file
 from pipeline.photos.settings import Geometry, Policy
 from pipeline.setting import Need, group, setting
 from pipeline.storage.cache_folder import default_cache
@@ -53,10 +53,9 @@ class BaseSettings:
 
     def __post_init__(self) -> None:
         """Read ``onnx:FILE`` as the base ``onnx`` with the weights ``FILE``."""
-        name, colon, file = self.backbone.partition(":")
-        if colon and file and self.weights == "imagenet":
-            object.__setattr__(self, "backbone", name)
-            object.__setattr__(self, "weights", file)
+        if found := graph_file(self.backbone):
+            object.__setattr__(self, "backbone", found[0])
+            object.__setattr__(self, "weights", found[1])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -148,7 +147,8 @@ class ProbeSettings:
     )
     pooling: Literal["auto", "avg", "max", "grid2", "grid3", "flatten", "none", "cls", "cls+mean"] = setting(
         AUTO,
-        "How a layer's output becomes features: auto compares avg, max, grid2 and grid3, and is avg if `cut` is given.",
+        "How a layer's output becomes features: auto compares avg, max, grid2 and grid3, of tokens cls and cls+mean, "
+        "too, and is avg if `cut` is given.",
     )
     base: BaseSettings = group(BaseSettings)
     compare: tuple[str, ...] = setting(

@@ -10,7 +10,8 @@ from pipeline.backbones import onnx_file, table
 from pipeline.backbones.scaling import Scaling
 from pipeline.errors import HeadstartError, InputError, SettingError
 from pipeline.features import resolve
-from pipeline.features.settings import FeatureSettings
+from pipeline.features.probe.probe import bases_of
+from pipeline.features.settings import BaseSettings, FeatureSettings, ProbeSettings
 from tests import onnx_graphs
 
 FULL = {"input_scale": (0.01,), "input_offset": (0.0,)}
@@ -182,3 +183,18 @@ def test_scales_in_a_spec_of_strangers_are_numbers():
 def test_the_table_lists_what_is_pretrained_and_finds_graphs():
     assert "onnx" not in table.BACKBONES
     assert table.find("onnx").name == "onnx"
+
+
+@pytest.mark.parametrize(
+    ("first", "others", "kept"),
+    [
+        ("onnx:a", ("vgg16",), [True, False]),
+        ("vgg16", ("onnx:a", "xception"), [False, True, False]),
+        ("vgg16", ("xception",), [True, False]),
+    ],
+)
+def test_numbers_are_for_the_graphs_among_the_bases_that_are_compared(first, others, kept):
+    base = BaseSettings(backbone=first, input_scale=(1.0,), input_offset=(0.0,))
+    bases = bases_of(ProbeSettings(base=base, compare=others))
+    assert [one.backbone for one in bases] == [name.partition(":")[0] for name in (first, *others)]
+    assert [bool(one.input_scale) for one in bases] == kept

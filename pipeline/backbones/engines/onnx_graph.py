@@ -36,6 +36,13 @@ class OnnxGraph:
     scaling : Scaling
         How pixels enter.
 
+    Attributes
+    ----------
+    images : int
+        How many it takes at once.
+    name : str
+        Of the file.
+
     Raises
     ------
     WeightsError
@@ -70,8 +77,30 @@ class OnnxGraph:
             raise WeightsError(
                 f"{self._path}: expected a graph that takes any number of images, or one; it takes {images}"
             )
-        self._images = images
+        self.images = images
         return model
+
+    def ordered(self) -> list[Any]:
+        """Return the operations, each after those it takes from."""
+        return list(self._model.get_ordered_ops())
+
+    def ends(self) -> list[Any]:
+        """Return the operations whose outputs leave the graph."""
+        return [result.input_value(0).get_node() for result in self._model.get_results()]
+
+    def shape_of(self, tensor: Any) -> tuple[int, ...] | None:
+        """Return the shape of one image's part of a tensor, channels last; None if there is no such part.
+
+        A map of one place counts as a row.
+        """
+        shape = tensor.get_partial_shape()
+        if shape.is_dynamic or len(shape) not in (2, 3, 4) or shape[0].get_length() != self.images:
+            return None
+        sides = tuple(tensor.shape)[1:]
+        if len(sides) == 3:
+            first = self._is_channels_first(*sides)
+            sides = (*sides[1:], sides[0]) if first else sides
+        return sides[2:] if sides[:2] == (1, 1) else sides
 
     @cached_property
     def tensors(self) -> dict[str, Any]:
@@ -108,7 +137,7 @@ class OnnxGraph:
         from openvino import opset8 as ops
 
         found = [self._tensor(cut) for cut, _ in cuts]
-        pixels = ops.parameter([self._images, self._size, self._size, 3], np.uint8, name="pixels")
+        pixels = ops.parameter([self.images, self._size, self._size, 3], np.uint8, name="pixels")
         image = operations.scaled(
             self._scaling, ops.transpose(ops.convert(pixels, np.float32), np.array(TO_CHANNELS_FIRST))
         )
@@ -138,7 +167,7 @@ class OnnxGraph:
             expected = f"one of the {len(self.tensors):,} tensors of {self.name}, which `hs.backbones` lists"
             raise CutError.of("cut", expected, f"{cut!r}{hint}")
         shape = output.get_partial_shape()
-        if shape.is_dynamic or len(shape) < 2 or shape[0].get_length() != self._images:
+        if shape.is_dynamic or len(shape) < 2 or shape[0].get_length() != self.images:
             raise CutError.of("cut", "a tensor with one row an image", f"{cut!r} of shape {shape}")
         return output
 
@@ -157,19 +186,20 @@ class OnnxGraph:
             raise CutError.of("pooling", f"{fitting} at {cut}, whose shape is {shape}", repr(pooling))
         return self._of_maps(tensor, shape, pooling)
 
-    def _of_maps(self, tensor: Any, shape: tuple[int, ...], pooling: str) -> Any:
-        """Pool a tensor of four axes: the two equal ones are height and width, as images are square.
+    def _is_channels_first(self, first: int, second: int, third: int) -> bool:
+        """Tell from the sides of a map: two that are equal are height and width; in doubt it is as the input."""
+        if (first == second) == (second == third):
+            return bool(self._channels_first)
+        return second == third
 
-        If all three are equal, the axes are those of the input.
-        """
+    def _of_maps(self, tensor: Any, shape: tuple[int, ...], pooling: str) -> Any:
+        """Pool a tensor of four axes."""
         from openvino import opset8 as ops
 
         images, first, second, third = shape
-        if second == third and (first != second or self._channels_first):
+        if self._is_channels_first(first, second, third):
             return operations.pooled(tensor, (images, second, third, first), pooling)
-        if first == second:
-            return operations.pooled(ops.transpose(tensor, np.array(TO_CHANNELS_FIRST)), shape, pooling)
-        raise CutError.of("cut", "a map as high as wide", f"one of shape {shape}")
+        return operations.pooled(ops.transpose(tensor, np.array(TO_CHANNELS_FIRST)), shape, pooling)
 
     def _require_bounded(self, model: Any) -> None:
         """Raise WeightsError if some tensor would have an unknown size, or more than a machine has room for."""
@@ -178,7 +208,7 @@ class OnnxGraph:
                 shape = output.get_partial_shape()
                 if shape.is_dynamic:
                     what = f"{shape}, which the image decides"
-                elif math.prod(output.shape) * output.get_element_type().size > LARGEST_TENSOR * self._images:
+                elif math.prod(output.shape) * output.get_element_type().size > LARGEST_TENSOR * self.images:
                     what = f"{shape}, more than {LARGEST_TENSOR:,} bytes an image"
                 else:
                     continue

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from pipeline.backbones import cutting, layer_table, weights
 from pipeline.backbones.engines.engine import Engine, open_engine
+from pipeline.errors import InputError
 from pipeline.features.probe.comparison import Candidate, Judged
 from pipeline.features.resolve import Plan
 from pipeline.stats import loo_ridge
@@ -47,19 +48,22 @@ def bench(plan: Plan, *, poolings: Sequence[str], batch_size: int) -> Bench:
     alpha, listed = plan.spec["backbone"]["alpha"], plan.engine == "openvino"
     base = weights.load(backbone, size=plan.size, alpha=alpha, weights=plan.weights, listed=listed)
     rows = layer_table.rungs(layer_table.layer_table(base), blocks=backbone.cuts.values(), most=MOST_CUTS)
-    cuts = [(row, pooling) for row in rows for pooling in poolings]
+    cuts = [(row, pooling) for row in rows for pooling in cutting.fitting(row.output_shape, poolings)]
+    if not cuts:
+        raise InputError.of("pooling", f"one that fits {rows[-1].name}", " or ".join(poolings))
+    depths = {row.name: depth for depth, row in enumerate(dict.fromkeys(row for row, _ in cuts), start=1)}
     model, widths = cutting.trunks(backbone, base, cuts=[(row.name, pooling) for row, pooling in cuts])
     words = {layer: word for word, layer in backbone.cuts.items()}
     candidates = [
         Candidate(
             cut=words.get(row.name, row.name),
             layer=row.name,
-            depth=1 + place // len(poolings),
+            depth=depths[row.name],
             pooling=pooling,
             features=width,
             multiply_adds=row.multiply_adds_below,
         )
-        for place, ((row, pooling), width) in enumerate(zip(cuts, widths, strict=True))
+        for (row, pooling), width in zip(cuts, widths, strict=True)
     ]
     engine = open_engine(plan.engine, lambda: model, batch_size=batch_size, precision="float32", kept=None)
     return Bench(candidates, engine)

@@ -10,12 +10,13 @@ import time
 from collections.abc import Callable
 from dataclasses import fields, replace
 from pathlib import Path
-from typing import Final, cast
+from typing import Any, Final, cast
 
 import numpy as np
 
+from pipeline.backbones.cutting import OF_TOKENS
 from pipeline.backbones.engines.engine import Engine
-from pipeline.backbones.table import find, resolve_cut
+from pipeline.backbones.table import GRAPHS, find, resolve_cut
 from pipeline.errors import InputError, SettingError
 from pipeline.features import resolve
 from pipeline.features.probe import cut_file
@@ -33,7 +34,7 @@ from pipeline.setting import require_effect
 from pipeline.storage.atomic import publish_csv
 from pipeline.types import Progress
 
-POOLINGS: Final = ("avg", "max", "grid2", "grid3")
+POOLINGS: Final = ("avg", "max", "grid2", "grid3", *OF_TOKENS)
 MOST_NAMED: Final = 10
 IMAGES_TIMED: Final = 512
 
@@ -162,8 +163,12 @@ def probe(
 
 
 def bases_of(settings: ProbeSettings) -> list[BaseSettings]:
-    """Return the base to probe, and after it those that are compared with it, else under the same settings."""
+    """Return the base to probe, and after it those that are compared with it, else under the same settings.
+
+    How pixels enter, in numbers, is for the graphs among them; if there are none, for the first.
+    """
     found = [settings.base]
+    own: dict[str, Any] = {"input_scale": (), "input_offset": (), "channels": None}
     for text in settings.compare:
         parts = re.fullmatch(r"([^@=]+)(?:@([1-9][0-9]*))?(?:=(.+))?", text)
         if not parts:
@@ -173,13 +178,15 @@ def bases_of(settings: ProbeSettings) -> list[BaseSettings]:
         found.append(
             replace(
                 settings.base,
-                backbone=name,
+                backbone=standard.backbone,
                 size=int(size) if size else None,
                 weights=weights or standard.weights,
                 alpha=standard.alpha,
             )
         )
-    return found
+    graphs = [base.backbone in GRAPHS for base in found]
+    keep = graphs if any(graphs) else [place == 0 for place in range(len(found))]
+    return [base if kept else replace(base, **own) for base, kept in zip(found, keep, strict=True)]
 
 
 def poolings_of(settings: ProbeSettings) -> tuple[str, ...]:
