@@ -16,6 +16,7 @@ from pipeline.errors import CutError, InputError
 Pooling = Literal["avg", "max", "grid2", "grid3", "flatten", "none", "cls", "cls+mean"]
 POOLINGS: tuple[str, ...] = get_args(Pooling)
 OF_TOKENS = ("cls", "cls+mean")
+OF_MAPS = tuple(one for one in POOLINGS if one not in OF_TOKENS)
 GRIDS = {"grid2": 2, "grid3": 3}
 NEAREST = 3  # how many cut points an error names
 
@@ -203,10 +204,8 @@ def _leaving(model: Any, name: str) -> Any:
 
 def require_pooling(pooling: str, shape: Sequence[int | None]) -> None:
     """Raise CutError unless activations of this shape, the batch first, can be pooled so."""
-    if pooling not in POOLINGS:
-        raise CutError.of("pooling", f"one of {', '.join(POOLINGS)}", repr(pooling))
-    if len(shape) == 4 and pooling in OF_TOKENS:
-        raise CutError.of("pooling", "one of maps, which have no class token", repr(pooling))
+    if pooling not in OF_MAPS:
+        raise CutError.of("pooling", f"one of {', '.join(OF_MAPS)}", repr(pooling))
     if len(shape) != 4 and pooling not in ("none", "flatten"):
         raise CutError(f"`pooling`: expected activations (B, H, W, C) for {pooling!r}, received shape {tuple(shape)}")
 

@@ -7,7 +7,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.backbones.cutting import GRIDS, OF_TOKENS, POOLINGS, cell_weights
+from pipeline.backbones.cutting import GRIDS, OF_MAPS, cell_weights
 from pipeline.errors import ArtefactError, InputError
 from pipeline.heads.activations import ACTIVATIONS
 from pipeline.heads.dense_layers import Stack
@@ -64,8 +64,8 @@ class Readout:
     """
 
     def __init__(self, stack: Stack, pooling: str) -> None:
-        if pooling not in POOLINGS or pooling in OF_TOKENS:
-            raise InputError.of("pooling", f"one of {', '.join(POOLINGS)}, of maps", repr(pooling))
+        if pooling not in OF_MAPS:
+            raise InputError.of("pooling", f"one of {', '.join(OF_MAPS)}", repr(pooling))
         self._stack, self._pooling = stack, pooling
         self.linear = len(stack.kernels) == 1 and pooling != "max"
 

@@ -80,10 +80,6 @@ class OnnxGraph:
         self.images = images
         return model
 
-    def ordered(self) -> list[Any]:
-        """Return the operations, each after those it takes from."""
-        return list(self._model.get_ordered_ops())
-
     def ends(self) -> list[Any]:
         """Return the operations whose outputs leave the graph."""
         return [result.input_value(0).get_node() for result in self._model.get_results()]
@@ -104,8 +100,13 @@ class OnnxGraph:
 
     @cached_property
     def tensors(self) -> dict[str, Any]:
-        """What depends on the image, by name, the image first: openvino.Output. Shapes alone do not count."""
-        found: dict[str, Any] = {}
+        """What depends on the image and has a name, the image first: openvino.Output."""
+        return {name: output for output in self.depending for name in sorted(output.get_names())}
+
+    @cached_property
+    def depending(self) -> list[Any]:
+        """All that depends on the image, each after what it is computed from. Its shape alone does not count."""
+        found: list[Any] = []
         depending: set[Any] = set()
         for node in self._model.get_ordered_ops():
             kind = node.get_type_name()
@@ -114,9 +115,8 @@ class OnnxGraph:
                 or (kind != "ShapeOf" and any(one.get_source_output() in depending for one in node.inputs()))
             ):
                 continue
-            for output in node.outputs():
-                depending.add(output)
-                found |= dict.fromkeys(sorted(output.get_names()), output)
+            found += node.outputs()
+            depending |= set(node.outputs())
         return found
 
     def trunk(self, cuts: Sequence[tuple[str, str]]) -> tuple[Any, list[int]]:

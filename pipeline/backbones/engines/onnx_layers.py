@@ -13,41 +13,43 @@ KERNELS: Final = ("Convolution", "GroupConvolution", "ConvolutionBackpropData", 
 def rows(graph: OnnxGraph) -> list[LayerRow]:
     """Describe the operations on what depends on the image, each after those it takes from; errors as for `OnnxGraph`.
 
-    One can be cut at if all data passes through it and it gives each image a row, tokens or a map.
+    One can be cut at if all data passes through it and it gives each image a row, tokens or a map. What one that has a
+    name is made of, as a convolution and its bias, counts as one.
     """
-    names: dict[Any, str] = {}
-    for name, output in graph.tensors.items():
-        names.setdefault(output, name)
-    nodes = [node for node in graph.ordered() if any(output in names for output in node.outputs())]
+    nodes = list(dict.fromkeys(output.get_node() for output in graph.depending))
     place = {node: position for position, node in enumerate(nodes)}
     parents = [[place[one] for one in _below(node) if one in place] for node in nodes]
-    ends = sorted({place[node] for node in graph.ends() if node in place})
-    cuts = set(articulation_points([*parents, ends]))
+    cuts = set(articulation_points([*parents, sorted({place[node] for node in graph.ends() if node in place})]))
     found: list[LayerRow] = []
-    below, counted = 0, set[Any]()
-    for position, node in enumerate(nodes):
-        held = [one for one in _constants(node, place) if one not in counted]
+    held: list[Any] = []
+    counted: set[Any] = set()
+    here = below = 0
+    for node in nodes:
+        held += [one for one in dict.fromkeys(_constants(node, place)) if one not in counted]
         counted |= set(held)
-        here = _multiply_adds(node, graph.images)
+        here += _multiply_adds(node, graph.images)
+        named = [output for output in node.outputs() if output.get_names()]
+        if not named:
+            continue
+        shape = graph.shape_of(named[0])
         below += here
-        output = next(output for output in node.outputs() if output in names)
-        shape = graph.shape_of(output)
         found.append(
             LayerRow(
                 index=None,
-                name=names[output],
+                name=min(named[0].get_names()),
                 kind=node.get_type_name(),
                 output_shape=shape or (),
                 parameters=sum(math.prod(one.output(0).shape) for one in held),
                 trained=0,
                 trainable=0,
                 frozen=len(held),
-                can_cut=position in cuts and shape is not None,
+                can_cut=place[node] in cuts and shape is not None,
                 multiply_adds=here,
                 multiply_adds_below=below,
                 bytes=BYTES * math.prod(shape) if shape else 0,
             )
         )
+        held, here = [], 0
     return found
 
 
