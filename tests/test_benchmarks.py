@@ -29,6 +29,10 @@ SMALL = {
         r"(?m)^Wilson, modified +0\.9",
     ),
     "cut_choice": ("--simulate 1", r"\d"),
+    "decoding": (
+        "--images {photos} --sizes 16 --rounds 1",
+        r"^40 photos.*\n16 px: pillow [\d,]+ a second, turbo .* 40 the same by all instructions",
+    ),
     "few_photos": (
         "{manifest} {features} {folder}/few.png --counts 3 --seeds 1 --heads ridge",
         r"(?m)^ridge .*\d\.\d+",

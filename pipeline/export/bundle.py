@@ -21,11 +21,11 @@ from pipeline.export.formats import FORMATS, Format
 from pipeline.features.settings import LARGEST_SIDE
 from pipeline.heads.calibration import thresholds
 from pipeline.models.model import Model
-from pipeline.photos.settings import Geometry
+from pipeline.photos.settings import Decoder, Geometry
 from pipeline.storage import json_files
 from pipeline.storage.atomic import published
 from pipeline.storage.digests import of_file
-from pipeline.storage.json_files import DIGESTS, LABELS, OBJECT, Document, object_of, one_of, whole
+from pipeline.storage.json_files import DIGESTS, LABELS, OBJECT, Document, maybe, object_of, one_of, whole
 
 EXPORT: Final = Document(
     "an export",
@@ -34,6 +34,7 @@ EXPORT: Final = Document(
         "classes": LABELS,
         "size": whole(1, LARGEST_SIDE),
         "resize": one_of(*get_args(Geometry)),
+        "decoder": maybe(object_of(name=one_of(*get_args(Decoder)))),
         "formats": replace(OBJECT, each=object_of(files=DIGESTS)),
     },
     version=1,
@@ -56,10 +57,8 @@ class Exported:
         In the order of the probabilities.
     threshold : dict or None
         For `pipeline.heads.calibration.thresholds.decide`.
-    size : int
-        Side of the square that the network sees, px.
-    geometry : {"squash", "crop", "pad"}
-        How an image becomes that square.
+    square : dict
+        What the network sees and how an image becomes it: ``size``, ``resize`` and ``decoder``, as in a spec.
     formats : dict of str to Format
         What it is there in.
     """
@@ -67,8 +66,7 @@ class Exported:
     directory: Path
     classes: list[str]
     threshold: dict[str, Any] | None
-    size: int
-    geometry: Geometry
+    square: dict[str, Any]
     formats: dict[str, Format]
 
 
@@ -105,6 +103,7 @@ def write_document(directory: Path, model: Model, formats: Mapping[str, Format],
         "threshold": model.threshold,
         "size": model.size,
         "resize": model.spec["resize"],
+        **({"decoder": model.spec["decoder"]} if model.spec["decoder"]["name"] != "pillow" else {}),
         "made": dict(made),
         "formats": {
             name: {
@@ -147,7 +146,9 @@ def read(directory: Path) -> Exported:
         _require_whole(directory, FORMATS[name], entry["files"])
     threshold = thresholds.of_record(document, directory)
     formats = {name: FORMATS[name] for name in there}
-    return Exported(directory, document["classes"], threshold, document["size"], document["resize"], formats)
+    square = {key: document[key] for key in ("size", "resize")}
+    square["decoder"] = document.get("decoder") or {"name": "pillow"}
+    return Exported(directory, document["classes"], threshold, square, formats)
 
 
 def _require_whole(directory: Path, row: Format, digests: dict[str, str]) -> None:

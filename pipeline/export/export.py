@@ -8,7 +8,6 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -153,7 +152,7 @@ class _Calibration:
 
     def samples(self) -> Iterator[NDArray[np.uint8]]:
         photos = of_manifest(self.root, self.table)
-        fit = partial(decode.fit, size=self.model.size, geometry=self.model.spec["resize"])
+        fit = decode.of_spec(self.model.spec)
         return (batch.pixels for batch in batches(photos, fit, batch_size=1, failed=photos.refuse))
 
 

@@ -1,4 +1,4 @@
-"""Pillow's antialiased bilinear resize as layers of a network, bit for bit, for images of any size.
+"""The decoder's antialiased bilinear resize as layers of a network, bit for bit, for images of any size.
 
 A resize along one side is a product with a matrix of weights, and any geometry (squash, crop, pad) is two of them:
 columns first, then rows, rounded to whole grey levels in between, as Pillow does. The weights follow from the sides of
@@ -8,7 +8,7 @@ Along a side of n pixels that becomes p, the centre of output j lies at (j + 1/2
 max(n, p) / p pixels wide at either side. Times 2p, all of it is whole numbers::
 
     t(j, i) = max(0, 2 max(n, p) - |(2i + 1) p - (2j + 1) n|)        the triangle at pixel i
-    k(j, i) = round(2**22 t(j, i) / sum of t(j, .))                  the weight as Pillow keeps it, in 22 bits
+    k(j, i) = round(2**22 t(j, i) / sum of t(j, .))                  the weight as Pillow keeps it, with 22 bits
     y(j)    = (sum of k(j, i) x(i) + 2**21) >> 22                    one grey level
 
 A sum of products of 22 by 8 bits does not fit the 24 bits of a float32. So each weight is split into two digits of 11
@@ -17,6 +17,9 @@ reduction by 16 (more than 32 pixels under one triangle), beyond which a sum may
 
 Since version 13, Pillow does the rows first where they are reduced by more than twice as many pixels as the columns.
 Another order is another rounding in between, of up to 9e-4 in a probability on photos, so the graph decides as it does.
+
+The decoder ``turbo`` always does the rows first. It keeps the weights of a side with as many bits, at most 21, as leave
+the largest of them below 2**15 (fast_image_resize, and Pillow-SIMD before it); `_bits` counts them.
 
 The sides are counted by sums of ones over the image itself: a graph of Keras' own operations has no other word for
 them, and such a graph loads anywhere.
@@ -30,7 +33,8 @@ import numpy as np
 
 from pipeline.errors import InputError
 
-BITS: Final = 22  # of Pillow's weights, for images of 8 bits a channel
+BITS: Final = 22  # of Pillow's weights, for images of 8 bits a channel; turbo's are made of as many
+LARGEST: Final = 2**15  # what turbo's weights stay below
 LOW: Final = 11  # bits of the lower digit; the upper one has the rest
 MIDDLE: Final = 6  # bits of the lower digit that are found first: a 32-bit integer holds no more at a time
 ROWS_FIRST_SINCE: Final = 13  # version of Pillow
@@ -50,11 +54,14 @@ class Policy:
         As `pipeline.photos.decode.fit` explains them.
     rows_first : bool
         Whether rows are resized first where there are many.
+    turbo : bool
+        Whether the weights are turbo's, and rows are resized first always.
     """
 
     size: int
     geometry: str
     rows_first: bool
+    turbo: bool = False
 
 
 def policy_of(spec: dict[str, Any]) -> Policy:
@@ -67,6 +74,8 @@ def policy_of(spec: dict[str, Any]) -> Policy:
     """
     known = {"interpolation": "bilinear", "antialias": True}
     odd = [name for name, value in known.items() if spec.get(name) != value]
+    if spec["decoder"].get("name") == "turbo" and not odd:
+        return Policy(int(spec["size"]), spec["resize"], rows_first=True, turbo=True)
     if odd or spec.get("resize") not in ("squash", "crop", "pad"):
         raise InputError(f"spec: expected a bilinear, antialiased squash, crop or pad, received {spec}")
     major = str(spec["decoder"]["version"]).partition(".")[0]
@@ -94,12 +103,15 @@ class Order:
     ----------
     columns, rows : tensor
         Weights: (W, 2 size) and (2 size, H), float32.
+    units : tuple of (tensor or float, tensor or float)
+        What the last bit of the upper digits is worth in grey levels, of columns and of rows.
     size : int
     rows_first : bool
     """
 
     columns: Any
     rows: Any
+    units: tuple[Any, Any]
     size: int
     rows_first: bool
 
@@ -111,13 +123,13 @@ class Order:
         from keras import ops
 
         digits = ops.matmul(x, self.columns)
-        return _grey(digits[..., : self.size], digits[..., self.size :])
+        return _grey(digits[..., : self.size], digits[..., self.size :], self.units[0])
 
     def _down(self, x: Any) -> Any:
         from keras import ops
 
         digits = ops.matmul(self.rows, x)
-        return _grey(digits[..., : self.size, :], digits[..., self.size :, :])
+        return _grey(digits[..., : self.size, :], digits[..., self.size :, :], self.units[1])
 
 
 def resized(pixels: Any, policy: Policy, choose: Choose) -> Any:
@@ -138,15 +150,17 @@ def resized(pixels: Any, policy: Policy, choose: Choose) -> Any:
     Returns
     -------
     tensor or keras.KerasTensor
-        (B, size, size, 3) float32: whole numbers in 0…255, those that Pillow gives.
+        (B, size, size, 3) float32: whole numbers in 0…255, those that the decoder gives.
     """
     from keras import ops
 
     height, width = _sides(pixels, policy)
-    columns, rows = ops.transpose(_weights(width, policy.size), (1, 0)), _weights(height, policy.size)
+    (columns, across), (rows, down) = (_weights(side, policy) for side in (width, height))
     planes = ops.transpose(ops.cast(pixels, "float32"), (0, 3, 1, 2))
-    columns_first = Order(columns, rows, policy.size, rows_first=False)
-    if policy.rows_first:
+    columns_first = Order(ops.transpose(columns, (1, 0)), rows, (across, down), policy.size, rows_first=False)
+    if policy.turbo:
+        squares = replace(columns_first, rows_first=True)(planes)
+    elif policy.rows_first:
         taller = height.count - height.made > 2 * (width.count - width.made)
         many = ops.logical_and(height.count > height.made, taller)
         squares = choose(many, planes, replace(columns_first, rows_first=True), columns_first)
@@ -195,11 +209,14 @@ def _span(side: Any, other: Any, policy: Policy) -> tuple[Any, Any, Any, Any]:
     return zero, side, (policy.size - made) // 2, made
 
 
-def _weights(side: _Side, size: int) -> Any:
-    """Return the weights of a side's pixels, (2 size, n) float32: the upper digits of all, then the lower ones."""
+def _weights(side: _Side, policy: Policy) -> tuple[Any, Any]:
+    """Return the weights of a side's pixels, (2 size, n) float32: the upper digits of all, then the lower ones.
+
+    And what the last bit of the upper ones is worth in grey levels.
+    """
     from keras import ops
 
-    place = ops.subtract(np.arange(size, dtype=np.int32)[:, None], side.start)
+    place = ops.subtract(np.arange(policy.size, dtype=np.int32)[:, None], side.start)
     pixel = side.pixels - side.first
     shown = ops.logical_and(pixel >= 0, pixel < side.shown)
     made = ops.logical_and(place >= 0, place < side.made)
@@ -209,9 +226,29 @@ def _weights(side: _Side, size: int) -> Any:
     total = ops.maximum(ops.sum(triangle, axis=1, keepdims=True), 1)
     upper, rest = _digit(triangle, total, BITS - LOW)
     middle, rest = _digit(rest, total, MIDDLE)
-    last = (rest * 2 ** (LOW - MIDDLE + 1) + total) // (2 * total)  # rounded
-    digits = ops.concatenate([upper, middle * 2 ** (LOW - MIDDLE) + last], axis=0)
-    return ops.cast(digits, "float32")
+    if not policy.turbo:
+        last = (rest * 2 ** (LOW - MIDDLE + 1) + total) // (2 * total)  # rounded
+        digits, unit = [upper, middle * 2 ** (LOW - MIDDLE) + last], 2.0 ** (LOW - BITS)
+    else:
+        last, _ = _digit(rest, total, LOW - MIDDLE)
+        weights = upper * 2**LOW + middle * 2 ** (LOW - MIDDLE) + last  # with 22 bits, rounded down
+        bits = _bits(ops.max(weights, keepdims=True))
+        # Powers of two by a table, which any converter takes and which are exact.
+        one = ops.cast(ops.equal(bits, np.arange(BITS, dtype=np.int32)[None]), "int32")
+        powers = 2 ** np.arange(BITS, dtype=np.int32)[None]
+        rounded = (weights // ops.sum(one * powers[:, ::-1], axis=1, keepdims=True) + 1) // 2
+        unit = ops.sum(ops.cast(one, "float32") * (2.0**LOW / powers).astype(np.float32), axis=1, keepdims=True)
+        digits = [rounded // 2**LOW, rounded - rounded // 2**LOW * 2**LOW]
+    return ops.cast(ops.concatenate(digits, axis=0), "float32"), unit
+
+
+def _bits(largest: Any) -> Any:
+    """Return with how many bits turbo keeps weights of which the largest, (1, 1), is so much in 22 bits: (1, 1)."""
+    from keras import ops
+
+    finer = 2 ** np.arange(BITS - 1, dtype=np.int32)[::-1][None]  # of 1, 2, … 21 bits
+    fits = (largest // finer + 1) // 2 < LARGEST
+    return ops.sum(ops.cast(fits, "int32"), axis=1, keepdims=True)
 
 
 def _digit(rest: Any, total: Any, bits: int) -> tuple[Any, Any]:
@@ -221,9 +258,9 @@ def _digit(rest: Any, total: Any, bits: int) -> tuple[Any, Any]:
     return digit, scaled - digit * total
 
 
-def _grey(upper: Any, lower: Any) -> Any:
-    """Return the grey levels of two sums of digits: (2**11 upper + lower + 2**21) >> 22."""
+def _grey(upper: Any, lower: Any, unit: Any) -> Any:
+    """Return the grey levels of two sums of digits, rounded: with Pillow's (2**11 upper + lower + 2**21) >> 22."""
     from keras import ops
 
     carried = upper + ops.floor(lower * 2.0**-LOW)
-    return ops.floor((carried + 2.0 ** (BITS - LOW - 1)) * 2.0 ** (LOW - BITS))
+    return ops.floor(carried * unit + 0.5)

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Final
 
@@ -22,15 +22,15 @@ from numpy.typing import NDArray
 from pipeline.errors import ArtefactError, InputError
 from pipeline.export import bundle, runtimes
 from pipeline.export.formats import Format
+from pipeline.features.spec import Spec
 from pipeline.heads.calibration import thresholds
 from pipeline.models import classifier
 from pipeline.models.model import Model
 from pipeline.models.settings import Runtime
-from pipeline.photos import decode
+from pipeline.photos import decode, squares
 from pipeline.photos.batches import Fit, Photos
 from pipeline.photos.manifest import Manifest
 from pipeline.photos.remote import Root
-from pipeline.photos.settings import Geometry
 from pipeline.types import Floats
 
 MARGIN: Final = 2e-3
@@ -100,14 +100,14 @@ class _LaidOut(Photos):
     """Photos that are laid out, as they are read, in folders of `work`, for other processes to read."""
 
     work: Path = Path()
-    size: int = 0
-    geometry: Geometry = "squash"
+    square: Spec = field(default_factory=dict)
 
     def views(self, place: int, fit: Fit, numbers: Sequence[int]) -> list[NDArray[np.uint8]]:
         """Return the square, made of the pixels that are laid out beside it."""
         data = self.read(place)
-        pixels = decode.decode_near(data, size=self.size)
-        square = decode.square(pixels, size=self.size, geometry=self.geometry)
+        size, decoder = self.square["size"], self.square["decoder"]["name"]
+        pixels = decode.decode_near(data, size=size, decoder=decoder)
+        square = squares.square(pixels, size=size, geometry=self.square["resize"], decoder=decoder)
         (self.work / "files" / f"{place:06}.image").write_bytes(data)
         np.save(self.work / "pixels" / f"{place:06}.npy", pixels)
         np.save(self.work / "squares" / f"{place:06}.npy", square)
@@ -132,7 +132,7 @@ def reference(model: Model, root: Root, table: Manifest, *, cache: Path | None) 
         for kind in ("pixels", "squares", "files"):
             (work / kind).mkdir()
         ours = classifier.load(model.directory, Runtime(None, "auto", "float32", BATCH, cache))
-        photos = _LaidOut(root, table.paths, table.digests, None, work, ours.size, ours.geometry)
+        photos = _LaidOut(root, table.paths, table.digests, None, work, ours.square)
         yield Reference(table, ours.predict_proba(photos), work)
 
 

@@ -23,7 +23,7 @@ from pipeline.features.cache import kept_graphs, kept_weights
 from pipeline.features.probe import cut_file
 from pipeline.features.settings import LARGEST_SIDE, FeatureSettings, Pooling
 from pipeline.photos import decode
-from pipeline.photos.settings import Geometry
+from pipeline.photos.settings import Decoder, Geometry
 from pipeline.storage.json_files import SHA256, TEXT, Document, Field, maybe, number, object_of, one_of, whole
 
 EXTRACTOR_VERSION: Final = 1
@@ -33,6 +33,7 @@ PREPROCESSING: Final = Field("a text, or a scale, an offset and channels", lambd
 TRUNK: Final[Mapping[str, Field]] = {
     "size": whole(1, LARGEST_SIDE),
     "resize": one_of(*get_args(Geometry)),
+    "decoder": object_of(name=one_of(*get_args(Decoder))),
     "backbone": object_of(name=TEXT, alpha=number(1 / 1000, LARGEST_ALPHA)),
     "preprocessing": PREPROCESSING,
     "cut": TEXT,
@@ -69,7 +70,7 @@ class Plan:
     @property
     def fit(self) -> Callable[[bytes], NDArray[np.uint8]]:
         """What makes the square of a photo's bytes: `pipeline.photos.decode.fit`."""
-        return partial(decode.fit, size=self.size, geometry=self.spec["resize"])
+        return decode.of_spec(self.spec)
 
 
 def found_again(described: spec.Spec, source: Path, cache: Path | None) -> tuple[str, Weights]:
@@ -153,6 +154,7 @@ def plan_again(described: spec.Spec, source: Path, how: Again) -> tuple[Plan, li
         weights_seed=described["weights"].get("seed") or 0,
         size=described["size"],
         resize=described["resize"],
+        decoder=described["decoder"]["name"],
         engine=cast(EngineName, how.engine),
         input_scale=entering.scale if entering else (),
         input_offset=entering.offset if entering else (),
@@ -216,7 +218,7 @@ def plan(settings: FeatureSettings, found: Weights | None = None) -> Plan:
     pooled = settings.pooling not in ("flatten", "none")
     fields = {
         "extractor": EXTRACTOR_VERSION,
-        **decode.policy(size=size, geometry=settings.resize),
+        **decode.policy(size=size, geometry=settings.resize, decoder=settings.decoder),
         "backbone": {"name": backbone.name, "alpha": settings.alpha},
         "preprocessing": getattr(backbone.preprocessing, "spec", backbone.preprocessing),
         "weights": weights.identity,

@@ -19,7 +19,15 @@ RANDOM: Final = (
     "the base has random weights (`weights=none`) and knows nothing of photos: try things with it, and trust no result"
 )
 # Features that differ only in these mean the same to a head, up to rounding; in any other field they do not.
-TOLERATED: Final = ("decoder.version", "decoder.jpeg", "precision", "dtype", "engine")
+TOLERATED: Final = (
+    "decoder.version",
+    "decoder.jpeg",
+    "decoder.simplejpeg",
+    "decoder.cykooz-resizer",
+    "precision",
+    "dtype",
+    "engine",
+)
 
 
 def canonical(spec: Spec) -> str:

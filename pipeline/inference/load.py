@@ -9,12 +9,13 @@ from numpy.typing import NDArray
 from pipeline.backbones.engines.engine import Engine
 from pipeline.errors import InputError
 from pipeline.export import bundle, exported_model
+from pipeline.features.spec import Spec
 from pipeline.inference import imagenet
 from pipeline.models import classifier, store
 from pipeline.models.classifier import Classifier
 from pipeline.models.outputs import Depth, Outputs
 from pipeline.models.settings import Runtime
-from pipeline.photos.settings import Geometry
+from pipeline.photos import decode
 
 
 def load(path: Path, runtime: Runtime) -> Classifier:
@@ -57,16 +58,12 @@ class ExportClassifier(Classifier):
                 raise InputError.of(option, f"none, since {path} is an export", repr(given))
         self._exported, self._format = exported_model.chosen(path)
         self.classes, self.threshold = self._exported.classes, self._exported.threshold
+        decode.of_spec(self.square)  # a decoder that is missing here is told of now
 
     @property
-    def size(self) -> int:
-        """Side of the square that it takes, px."""
-        return self._exported.size
-
-    @property
-    def geometry(self) -> Geometry:
-        """How a rectangle becomes that square."""
-        return self._exported.geometry
+    def square(self) -> Spec:
+        """The square that it takes and how a photo becomes it."""
+        return self._exported.square
 
     @property
     def spec(self) -> NoReturn:

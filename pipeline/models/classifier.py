@@ -7,11 +7,11 @@ before the pooling. Whatever runs, the probabilities are the same up to rounding
 
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -75,15 +75,19 @@ class Classifier(ABC):
         """All that can change its features."""
 
     @property
+    def square(self) -> Mapping[str, Any]:
+        """The square that it takes and how a photo becomes it: ``size``, ``resize`` and ``decoder``, as in a spec."""
+        return self.spec
+
+    @property
     def size(self) -> int:
         """Side of the square that it takes, px."""
-        return int(self.spec["size"])
+        return int(self.square["size"])
 
     @property
     def geometry(self) -> Geometry:
         """How a rectangle becomes that square."""
-        geometry: Geometry = self.spec["resize"]
-        return geometry
+        return cast(Geometry, self.square["resize"])
 
     @property
     @abstractmethod
@@ -135,16 +139,11 @@ class Classifier(ABC):
             As for `predict_proba`.
         """
         places: deque[tuple[NDArray[np.int64], NDArray[np.int64]]] = deque()
-        found = np.empty((len(photos), views, len(self.classes)))
-        done = 0
+        found, done = np.empty((len(photos), views, len(self.classes))), 0
 
         def pixels() -> Iterator[NDArray[np.uint8]]:
             for batch in batches(
-                photos,
-                self.fit,
-                batch_size=self.runtime.batch_size,
-                failed=photos.refuse,
-                views=lambda place: range(views),
+                photos, self.fit, batch_size=self.runtime.batch_size, failed=photos.refuse, views=lambda _: range(views)
             ):
                 places.append((batch.places, batch.views))
                 yield batch.pixels
@@ -157,7 +156,7 @@ class Classifier(ABC):
 
     def fit(self, data: bytes, *, max_pixels: int = decode.MAX_PIXELS) -> NDArray[np.uint8]:
         """Make the square that it takes of a file's bytes; ImageError with the reason if that cannot be done."""
-        return decode.fit(data, size=self.size, geometry=self.geometry, max_pixels=max_pixels)
+        return decode.of_spec(self.square)(data, max_pixels=max_pixels)
 
 
 def load(path: Path, runtime: Runtime | None) -> Classifier:
@@ -259,7 +258,8 @@ class ModelClassifier(Classifier):
     def __init__(self, directory: Path, runtime: Runtime) -> None:
         super().__init__(runtime)
         model = self._model = store.read(directory)
-        self.path, self.identity, self.cut = directory, model.identity, model.trained_above
+        decode.of_spec(model.spec)  # a decoder that is missing here is told of now
+        self.path, self.cut, self.identity = directory, model.trained_above, model.identity
         self.head, self.started_from = model.joined_from, model.started_from
         self.classes, self.threshold, self.temperature = model.classes, model.threshold, model.temperature
         self.history = training_history.of_model(model.document["made"], model.history)
@@ -276,10 +276,9 @@ class ModelClassifier(Classifier):
 
     def open(self, depth: Depth, *, prompt: bool = False) -> Engine:
         """Load the whole network for probabilities, or its tail, else its trunk."""
-        model = self._model
-        network = partial(model.network, above=self.cut if depth == "tail" else None)
-        trunk = partial(model.trunk, pooling="none" if depth == "maps" else None)
-        name = model.identity if depth == "probabilities" else f"{model.identity}-{depth}"
+        network = partial(self._model.network, above=self.cut if depth == "tail" else None)
+        trunk = partial(self._model.trunk, pooling="none" if depth == "maps" else None)
+        name = self.identity if depth == "probabilities" else f"{self.identity}-{depth}"
         return open_engine(
             choose(self.runtime.engine),
             trunk if depth in ("features", "maps") else network,

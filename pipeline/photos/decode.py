@@ -4,7 +4,8 @@ The policy: the first frame, turned upright by its EXIF orientation, transparenc
 to 8 by dividing by 257, every other colour model converted to RGB, and a bilinear resize whose support grows with the
 reduction (Pillow's, that is: antialiased). A large JPEG is decoded at the smallest of its 1/1, 1/2, 1/4 and 1/8 scales
 that still has twice the side wanted: at 12 megapixels less than half the time, 0.2 grey levels off on average. What
-cannot be decoded in full is refused with a reason.
+cannot be decoded in full is refused with a reason. By the decoder `pipeline.photos.turbo` all of that holds, but its
+resize is another than Pillow's.
 """
 
 import contextlib
@@ -12,7 +13,9 @@ import errno
 import hashlib
 import io
 import stat
-from typing import Final, get_args
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any, Final
 
 import numpy as np
 import PIL
@@ -20,10 +23,10 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError, features
 
 from pipeline.errors import ImageError, InputError, StorageError
+from pipeline.photos import turbo
 from pipeline.photos.remote import Address, Root
-from pipeline.photos.settings import Geometry
-
-GEOMETRIES: Final = get_args(Geometry)
+from pipeline.photos.settings import Decoder, Geometry
+from pipeline.photos.squares import square
 
 FORMATS: Final = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "AVIF")
 MAX_PIXELS: Final = 178_956_970  # twice Pillow's own mark: beyond it Pillow refuses to open
@@ -44,7 +47,7 @@ _OTHERS: Final = (
 _FAILING_DISK = {errno.EIO, errno.ESTALE, errno.ENXIO, errno.ENODEV, errno.ETIMEDOUT, errno.ENOTCONN}
 
 
-def policy(*, size: int, geometry: Geometry) -> dict[str, object]:
+def policy(*, size: int, geometry: Geometry, decoder: Decoder = "pillow") -> dict[str, object]:
     """Describe all that this module does to an image, for the spec.
 
     Parameters
@@ -53,14 +56,21 @@ def policy(*, size: int, geometry: Geometry) -> dict[str, object]:
         Side of the square that is handed to the network, in px.
     geometry : {"squash", "crop", "pad"}
         How a rectangle becomes that square; see `fit`.
+    decoder : {"pillow", "turbo"}
 
     Returns
     -------
     dict
         JSON-able. Two equal descriptions give equal pixels for equal bytes.
+
+    Raises
+    ------
+    InputError
+        The decoder's packages are not installed.
     """
+    pillow = {"version": PIL.__version__, "jpeg": features.version("jpg") or "none"}
     return {
-        "decoder": {"name": "pillow", "version": PIL.__version__, "jpeg": features.version("jpg") or "none"},
+        "decoder": {"name": decoder, **pillow, **(turbo.versions() if decoder == "turbo" else {})},
         "colour": "upright, on white, 16 bit / 257, rgb",
         "size": size,
         "resize": geometry,
@@ -137,7 +147,9 @@ def decode(data: bytes, *, max_pixels: int = MAX_PIXELS) -> tuple[NDArray[np.uin
     return np.asarray(image), name
 
 
-def fit(data: bytes, *, size: int, geometry: Geometry, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]:
+def fit(
+    data: bytes, *, size: int, geometry: Geometry, decoder: Decoder = "pillow", max_pixels: int = MAX_PIXELS
+) -> NDArray[np.uint8]:
     """Decode and bring to a square.
 
     Parameters
@@ -149,6 +161,7 @@ def fit(data: bytes, *, size: int, geometry: Geometry, max_pixels: int = MAX_PIX
     geometry : {"squash", "crop", "pad"}
         ``squash`` ignores the aspect ratio; ``crop`` keeps the largest centred square; ``pad`` shows the whole image,
         centred on black.
+    decoder : {"pillow", "turbo"}
 
     Returns
     -------
@@ -159,11 +172,20 @@ def fit(data: bytes, *, size: int, geometry: Geometry, max_pixels: int = MAX_PIX
     ImageError
         With the reason.
     """
-    image, _ = _upright_rgb(data, max_pixels, least=JPEG_SCALING * size)
-    return np.asarray(_square(image, size, geometry))
+    pixels, _ = _upright_rgb(data, max_pixels, least=JPEG_SCALING * size, decoder=decoder)
+    return square(pixels, size=size, geometry=geometry, decoder=decoder)
 
 
-def decode_near(data: bytes, *, size: int, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]:
+def of_spec(spec: Mapping[str, Any]) -> Callable[..., NDArray[np.uint8]]:
+    """Return `fit` as a spec says; InputError if the packages of its decoder are not installed."""
+    if spec["decoder"]["name"] == "turbo":
+        turbo.versions()
+    return partial(fit, size=int(spec["size"]), geometry=spec["resize"], decoder=spec["decoder"]["name"])
+
+
+def decode_near(
+    data: bytes, *, size: int, decoder: Decoder = "pillow", max_pixels: int = MAX_PIXELS
+) -> NDArray[np.uint8]:
     """Decode as `fit` does before it resizes: a large JPEG at a scale that still has twice the side wanted.
 
     Parameters
@@ -172,6 +194,7 @@ def decode_near(data: bytes, *, size: int, max_pixels: int = MAX_PIXELS) -> NDAr
         A whole image file.
     size : int
         Side of the square that it is to become, px.
+    decoder : {"pillow", "turbo"}
 
     Returns
     -------
@@ -183,12 +206,7 @@ def decode_near(data: bytes, *, size: int, max_pixels: int = MAX_PIXELS) -> NDAr
     ImageError
         With the reason.
     """
-    return np.asarray(_upright_rgb(data, max_pixels, least=JPEG_SCALING * size)[0])
-
-
-def square(pixels: NDArray[np.uint8], *, size: int, geometry: Geometry) -> NDArray[np.uint8]:
-    """Bring upright RGB of shape (height, width, 3) to a square, (size, size, 3), as `fit` does."""
-    return np.asarray(_square(Image.fromarray(pixels), size, geometry))
+    return np.asarray(_upright_rgb(data, max_pixels, least=JPEG_SCALING * size, decoder=decoder)[0])
 
 
 def thumbnail(pixels: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
@@ -221,7 +239,9 @@ def preview(data: bytes, *, side: int, max_pixels: int = MAX_PIXELS) -> NDArray[
     return thumbnail(np.asarray(image), side)
 
 
-def _upright_rgb(data: bytes, max_pixels: int, least: int | None = None) -> tuple[Image.Image, str]:
+def _upright_rgb(
+    data: bytes, max_pixels: int, least: int | None = None, decoder: Decoder = "pillow"
+) -> tuple[Image.Image | NDArray[np.uint8], str]:
     if not data:
         raise ImageError("an empty file")
     try:
@@ -231,9 +251,11 @@ def _upright_rgb(data: bytes, max_pixels: int, least: int | None = None) -> tupl
                 raise ImageError(_too_many(f"{image.width} x {image.height}", max_pixels))
             if least:
                 image.draft("", (least, least))
+            if decoder == "turbo" and (pixels := turbo.decoded(data, image)) is not None:
+                return pixels, name
             image.load()
             return _rgb(_upright(image)), name
-    except ImageError:
+    except (ImageError, InputError):
         raise
     except UnidentifiedImageError:
         start = data[:256].lower()
@@ -269,21 +291,3 @@ def _rgb(image: Image.Image) -> Image.Image:
         canvas.paste(layer, mask=layer.getchannel("A"))
         return canvas
     return image if image.mode == "RGB" else image.convert("RGB")
-
-
-def _square(image: Image.Image, size: int, geometry: Geometry) -> Image.Image:
-    width, height = image.size
-    if geometry == "squash":
-        return image.resize((size, size), Image.Resampling.BILINEAR)
-    if geometry == "crop":
-        side = min(width, height)
-        left, top = (width - side) // 2, (height - side) // 2
-        centre = image.crop((left, top, left + side, top + side))
-        return centre.resize((size, size), Image.Resampling.BILINEAR)
-    if geometry == "pad":
-        scale = size / max(width, height)
-        inner = image.resize((max(1, round(width * scale)), max(1, round(height * scale))), Image.Resampling.BILINEAR)
-        canvas = Image.new("RGB", (size, size))
-        canvas.paste(inner, ((size - inner.width) // 2, (size - inner.height) // 2))
-        return canvas
-    raise InputError.of("resize", f"one of {', '.join(GEOMETRIES)}", repr(geometry))

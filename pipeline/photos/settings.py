@@ -9,6 +9,7 @@ from typing import Any, Literal
 from pipeline.setting import Need, setting
 
 Geometry = Literal["squash", "crop", "pad"]
+Decoder = Literal["pillow", "turbo"]
 Flip = Literal["none", "horizontal", "vertical", "both"]
 
 

@@ -39,8 +39,10 @@ from pipeline.export import (
 )
 from pipeline.export.export import Data
 from pipeline.export.settings import ExportSettings, FormatName
+from pipeline.inference.load import load
 from pipeline.models import assemble, model, store
-from pipeline.photos import decode, manifest
+from pipeline.models.settings import Runtime
+from pipeline.photos import decode, manifest, squares
 from pipeline.photos.manifest import Row
 from pipeline.storage.json_files import publish
 from stages.export import export as command
@@ -121,14 +123,32 @@ def shortened(condition: Any, *rest: Any) -> Any:
 
 
 @pytest.mark.parametrize("geometry", ["squash", "crop", "pad"])
-@pytest.mark.parametrize("choose", [in_graph_resizing.both, one, shortened])
-def test_the_resize_gives_the_pixels_of_pillow_bit_for_bit(geometry: str, choose: in_graph_resizing.Choose) -> None:
-    policy = in_graph_resizing.policy_of(fakes.plan(size=SIZE, backbone="tiny", resize=geometry).spec)
+@pytest.mark.parametrize(
+    ("decoder", "choose"), [("pillow", in_graph_resizing.both), ("pillow", one), ("pillow", shortened), ("turbo", one)]
+)
+def test_the_resize_gives_the_pixels_of_the_decoder_bit_for_bit(
+    geometry: str, decoder: str, choose: in_graph_resizing.Choose
+) -> None:
+    described = fakes.plan(size=SIZE, backbone="tiny", resize=geometry, decoder=decoder).spec
+    policy = in_graph_resizing.policy_of(described)
     for place, sides in enumerate([*SIDES, (1, 1), (1, 9), (500, 11), (33, 700), (31, 33), (640, 410), (66, 131)]):
         pixels = photo(place, sides)
         pixels = np.where(pixels > 128, 255, 0).astype(np.uint8) if place % 2 else pixels
         found = np.asarray(in_graph_resizing.resized(pixels[None], policy, choose))[0]
-        assert np.array_equal(found, decode.square(pixels, size=SIZE, geometry=geometry)), sides
+        assert np.array_equal(found, squares.square(pixels, size=SIZE, geometry=geometry, decoder=decoder)), sides
+
+
+def test_an_export_of_a_model_of_turbo_sees_what_it_sees(model_dir: Path, data: Data, tmp_path: Path) -> None:
+    test_store.save(tmp_path / "model", decoder="turbo")
+    (row,) = run(tmp_path / "model", tmp_path / "out", only("openvino"), data).parity
+    assert row.largest_difference < 2e-6
+    jpeg = encoded(Image.fromarray(photo(1, (90, 70))), "JPEG")
+    seen = [
+        load(path, Runtime(None, "auto", None, 8, None)).fit(jpeg) for path in (tmp_path / "model", tmp_path / "out")
+    ]
+    expected = decode.fit(jpeg, size=SIZE, geometry="squash", decoder="turbo")
+    assert [np.array_equal(found, expected) for found in seen] == [True, True]
+    assert not np.array_equal(expected, load(model_dir, Runtime(None, "auto", None, 8, None)).fit(jpeg))
 
 
 def test_an_older_pillow_resized_columns_first_always() -> None:
@@ -192,7 +212,7 @@ def test_a_keras_file_loads_in_safe_mode_has_no_class_of_ours_and_is_the_model(
     judged, network = runtimes.opened(keras_file), store.read(model_dir).network()
     for place, sides in enumerate(SIDES):
         pixels = photo(place, sides)
-        square = decode.square(pixels, size=SIZE, geometry="squash")
+        square = squares.square(pixels, size=SIZE, geometry="squash")
         np.testing.assert_allclose(judged(pixels[None]), np.asarray(network(square[None])), atol=1e-6)
 
 
@@ -293,7 +313,8 @@ def test_what_the_process_did_before_does_not_show_in_a_keras_or_openvino_file(m
 
 def test_reading_an_export_tells_what_was_written(exported: Path) -> None:
     found = bundle.read(exported)
-    assert (found.classes, found.threshold, found.size, found.geometry) == (CLASSES, None, SIZE, "squash")
+    assert (found.classes, found.threshold) == (CLASSES, None)
+    assert found.square == {"size": SIZE, "resize": "squash", "decoder": {"name": "pillow"}}
     assert sorted(found.formats) == sorted(MADE)
     assert (exported / bundle.CLASSES_TEXT).read_text() == "a\nb\nc\n"
     assert json.loads((exported / bundle.CLASSES_JSON).read_text()) == CLASSES

@@ -43,9 +43,13 @@ def small_base(table_of_backbones: None) -> None:
 
 
 def save(
-    folder: Path, history: list[dict[str, float]] = HISTORY, head: Stack | None = None, calibrated: Any = None
+    folder: Path,
+    history: list[dict[str, float]] = HISTORY,
+    head: Stack | None = None,
+    calibrated: Any = None,
+    decoder: str = "pillow",
 ) -> Any:
-    plan = fakes.plan(size=SIZE, backbone="tiny")
+    plan = fakes.plan(size=SIZE, backbone="tiny", decoder=decoder)
     base = weights.load(plan.backbone, size=SIZE, alpha=1.0, weights=plan.weights)
     trunk = assemble.flat(cutting.trunk(plan.backbone, base, cut=plan.spec["cut"], pooling="avg"))
     head = head or stack(16, 5, 3)

@@ -3,6 +3,7 @@ import io
 import struct
 import zlib
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -242,7 +243,7 @@ def smooth(height: int, width: int) -> np.ndarray:
     return np.asarray(Image.fromarray(noise(12, 16)).resize((width, height), Image.Resampling.BICUBIC))
 
 
-@pytest.mark.parametrize("geometry", decode.GEOMETRIES)
+@pytest.mark.parametrize("geometry", get_args(decode.Geometry))
 def test_a_large_jpeg_is_decoded_smaller_and_looks_the_same(
     geometry: decode.Geometry, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,7 +1,6 @@
 """What an epoch of fine-tuning is fed: batches of cached activations, or of pixels read anew, in a seeded order."""
 
 from collections.abc import Callable, Iterator
-from functools import partial
 from typing import Any, Final, Protocol
 
 import numpy as np
@@ -9,11 +8,10 @@ from numpy.typing import NDArray
 
 from pipeline.features.features_file import Features
 from pipeline.photos import batches as reading
-from pipeline.photos import decode
-from pipeline.photos.batches import of_manifest
+from pipeline.photos.batches import Fit, of_manifest
 from pipeline.photos.manifest import Manifest
 from pipeline.photos.remote import Root
-from pipeline.photos.settings import Geometry, Policy
+from pipeline.photos.settings import Policy
 
 Places = NDArray[np.int64]
 Batches = Iterator[tuple[Places, NDArray[Any]]]
@@ -103,18 +101,19 @@ class LivePixels:
         The split, one row an image, in the order of the digests.
     size : int
         Side of the input square, px.
-    geometry : {"squash", "crop", "pad"}
+    fit : callable
+        Makes that square of a file's bytes.
     policy : Policy or None
         What may happen to an image; None is nothing.
     """
 
     dtype = "uint8"
 
-    def __init__(self, root: Root, table: Manifest, *, size: int, geometry: Geometry, policy: Policy | None) -> None:
+    def __init__(self, root: Root, table: Manifest, *, size: int, fit: Fit, policy: Policy | None) -> None:
         self.count = len(table)
         self.row_shape: tuple[int, ...] = (size, size, 3)
         self._photos = of_manifest(root, table, policy)
-        self._fit = partial(decode.fit, size=size, geometry=geometry)
+        self._fit = fit
 
     def order(self, draw: np.random.Generator | None) -> list[Places]:
         """Return one group of all row numbers: no more than a few batches are in memory anyway."""

@@ -270,10 +270,10 @@ class Job:
         """Yield the rows of train and val: activations, computed first where the cache lacks them, or pixels."""
         train, val = table.learned()
         if self.settings.from_pixels:
-            size, geometry = self.plan.size, self.plan.settings.resize
+            size, fit = self.plan.size, self.plan.fit
             yield (
-                input_pipeline.LivePixels(root, train, size=size, geometry=geometry, policy=self.settings.policy),
-                input_pipeline.LivePixels(root, val, size=size, geometry=geometry, policy=None),
+                input_pipeline.LivePixels(root, train, size=size, fit=fit, policy=self.settings.policy),
+                input_pipeline.LivePixels(root, val, size=size, fit=fit, policy=None),
             )
             return
         started = time.monotonic()
