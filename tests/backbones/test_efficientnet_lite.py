@@ -121,10 +121,20 @@ def test_a_cut_beside_a_branch_and_an_unknown_pooling_are_refused_as_of_keras():
 
 
 def test_the_larger_networks_of_the_family_have_the_published_sizes():
-    published = {(1.0, 1.0): 4.65, (1.0, 1.1): 5.42, (1.1, 1.2): 6.09}  # million parameters of Lite0, Lite1 and Lite2
-    for (width, depth), parameters in published.items():
-        listed = efficientnet_lite.network(include_top=True, input_shape=(64, 64, 3), width=width, depth=depth)
+    published = zip(efficientnet_lite.LITES, (4.65, 5.42, 6.09), strict=True)  # million parameters
+    for name, parameters in published:
+        listed = efficientnet_lite.network(include_top=True, input_shape=(64, 64, 3), name=name)
         assert round(sum(np.prod(one.shape) for one in listed.weights if one.trainable) / 1e6, 2) == parameters
+
+
+@pytest.mark.parametrize("name", efficientnet_lite.LITES)
+def test_a_checkpoint_has_the_arrays_of_each_layer_and_of_no_other(name, tmp_path):
+    listed = efficientnet_lite.network(include_top=True, input_shape=(64, 64, 3), name=name)
+    lite = efficientnet_lite.LITES[name]
+    assert [layer for layer, _ in efficientnet_lite._names(lite)] == [one.name for one in listed.layers if one.weights]
+    (tmp_path / lite.file).write_bytes(b"another")
+    with pytest.raises(WeightsError, match=rf"expected the checkpoint {lite.file} with sha256 {lite.sha256}"):
+        efficientnet_lite.read_checkpoint(tmp_path / lite.file, lite)
 
 
 def test_strides_of_the_checkpoint_are_honoured():
