@@ -88,8 +88,8 @@ def test_what_is_listed_is_told_of_as_what_keras_builds(size, top):
 def test_the_graph_of_what_is_listed_gives_keras_features_at_any_cut_with_any_pooling(photographs):
     backbone, pixels = table.find("efficientnet_lite0"), photographs[:, 60:135, 60:135]
     cuts = [
-        *(("top", pooling) for pooling in cutting.POOLINGS),
-        *(("block-5", pooling) for pooling in cutting.POOLINGS),
+        *(("top", pooling) for pooling in cutting.OF_MAPS),
+        *(("block-5", pooling) for pooling in cutting.OF_MAPS),
         *((cut, "avg") for cut in ("image", "stem_conv", "block2a_project_bn")),
     ]
     built, listed = (base(75, listed=listed) for listed in (False, True))
