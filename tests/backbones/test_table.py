@@ -15,6 +15,7 @@ import pytest
 
 from pipeline.backbones import backbone, builder, cutting, table
 from pipeline.backbones.backbone import Backbone
+from pipeline.backbones.efficientnet_lite import LITES
 from pipeline.backbones.table import BACKBONES
 from pipeline.backbones.weights import find_weights, load
 from pipeline.errors import CutError, InputError
@@ -53,7 +54,7 @@ def row(request):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("keras.src.utils.file_utils.get_file", lambda name, *_, **__: asked.append(name) or name)
         patch.setattr(keras.Model, "load_weights", lambda *_, **__: None)
-        if backbone.name != "efficientnet_lite0":
+        if backbone.name not in LITES:
             patch.setattr(
                 Backbone,
                 "build",
@@ -76,7 +77,7 @@ def fingerprint(base):
 def test_table_holds_every_builder_of_keras():
     theirs = {name for name in dir(keras.applications) if name[0].isupper()}
     ours = {row.builder.split(":")[1]: row.name for row in BACKBONES.values()}
-    assert ours.pop("EfficientNetLite0") == "efficientnet_lite0"
+    assert [ours.pop(f"EfficientNetLite{number}") for number in (0, 1, 2)] == list(LITES)
     assert set(ours) == theirs
     assert all(name.replace("_", "") == function.lower() for function, name in ours.items())
 
@@ -91,9 +92,7 @@ def test_row_agrees_with_the_network(row):
 
 
 def test_keras_wants_the_file_that_the_row_names(row):
-    expected = (
-        [] if row.backbone.name == "efficientnet_lite0" else [row.backbone.weights_file(size=row.size, alpha=1.0)]
-    )
+    expected = [] if row.backbone.name in LITES else [row.backbone.weights_file(size=row.size, alpha=1.0)]
     assert row.asked == expected
 
 
@@ -133,7 +132,7 @@ def test_preprocessing_is_that_of_keras_for_this_model(row):
     expected = getattr(importlib.import_module(module), function)(pixels.astype(np.float32))
     received = np.asarray(cutting.trunk(row.backbone, row.base, cut="image", pooling="none")(pixels))
     np.testing.assert_allclose(received, expected, rtol=1e-6, atol=2e-5)
-    if row.backbone.name != "efficientnet_lite0":
+    if row.backbone.name not in LITES:
         builder = getattr(keras.applications, row.backbone.builder.split(":")[1])
         assert builder.__module__ == importlib.import_module(module).preprocess_input.__module__
 

