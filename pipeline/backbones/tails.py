@@ -8,6 +8,7 @@ import numpy as np
 from pipeline.backbones import layer_graph
 from pipeline.backbones.backbone import IMAGE, Backbone
 from pipeline.backbones.cutting import _pool, checked_cut, trunk
+from pipeline.backbones.network import Network
 from pipeline.errors import CutError
 
 
@@ -77,8 +78,7 @@ def topped(backbone: Backbone, base: Any, *, cut: str, pooling: str, widths: Seq
 
     below = trunk(backbone, base, cut=cut, pooling="none")
     x = below.output
-    if len(x.shape) != 4:
-        raise CutError(f"`new_conv`: expected activations (B, H, W, C) at {cut!r}, received shape {tuple(x.shape)}")
+    _require_maps(cut, x.shape)
     seeds = np.random.SeedSequence(seed).generate_state(len(widths)).tolist()
     for number, (width, drawn) in enumerate(zip(widths, seeds, strict=True), start=1):
         kernels = initializers.HeNormal(seed=drawn)
@@ -88,6 +88,28 @@ def topped(backbone: Backbone, base: Any, *, cut: str, pooling: str, widths: Seq
         if min(x.shape[1:3]) > 1:
             x = layers.MaxPooling2D(name=f"new_conv_{number}_pool")(x)
     return Model(below.input, ops.cast(_pool(x, pooling), "float32"), name=f"{backbone.name}_topped")
+
+
+def grown(network: Network, widths: Sequence[int]) -> Network:
+    """Append to a listed network the fresh convolutions that `topped` puts on a trunk; their arrays are yet to come.
+
+    Raises
+    ------
+    CutError
+        What flows there has no height and width.
+    """
+    for number, width in enumerate(widths, start=1):
+        _require_maps(network.layers[-1].name, network.layers[-1].shape)
+        window = {"kernel_size": 3, "padding": "same", "activation": "relu"}
+        network.add("Conv2D", f"new_conv_{number}", filters=width, **window)
+        if min(side or 0 for side in network.layers[-1].shape[1:3]) > 1:
+            network.add("MaxPooling2D", f"new_conv_{number}_pool")
+    return network
+
+
+def _require_maps(cut: str, shape: Sequence[int | None]) -> None:
+    if len(shape) != 4:
+        raise CutError(f"`new_conv`: expected activations (B, H, W, C) at {cut!r}, received shape {tuple(shape)}")
 
 
 def replayed(model: Any, x: Any) -> Any:

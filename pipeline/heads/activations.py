@@ -8,6 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 Singles = NDArray[np.float32]
+# Klambauer et al., "Self-Normalizing Neural Networks" (2017), section 2: lambda and alpha.
+SELU_SCALE: Final = np.float32(1.0507009873554805)
+SELU_ALPHA: Final = np.float32(1.6732632423543772)
 
 
 def _sigmoid(x: Singles) -> Singles:
@@ -20,10 +23,7 @@ def _elu(x: Singles) -> Singles:
 
 
 def _selu(x: Singles) -> Singles:
-    # Klambauer et al., "Self-Normalizing Neural Networks" (2017), section 2: scale lambda and alpha.
-    return np.float32(1.0507009873554805) * np.where(
-        x > 0, x, np.float32(1.6732632423543772) * np.expm1(np.minimum(x, 0))
-    )
+    return SELU_SCALE * np.where(x > 0, x, SELU_ALPHA * np.expm1(np.minimum(x, 0)))
 
 
 def _gelu(x: Singles) -> Singles:

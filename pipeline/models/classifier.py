@@ -105,9 +105,10 @@ class Classifier(ABC):
     def open(self, depth: Depth, *, prompt: bool = False) -> Engine:
         """Load the network that gives as much as is wanted; `prompt` as for `engine.open_engine`."""
 
-    @abstractmethod
     def outputs(self, rows: NDArray[np.float32], depth: Depth) -> Outputs:
-        """Make outputs of what an engine of that depth gave for n images, (n, …)."""
+        """Make outputs of what an engine of that depth gave for n images, (n, …): pool maps, and apply the head."""
+        features = self.readout.features(rows) if depth == "maps" else rows.reshape(len(rows), -1)
+        return Outputs(self.predict_from_features(features), features, rows if depth == "maps" else None)
 
     @abstractmethod
     def predict_from_features(self, features: NDArray[np.float32], *, calibrated: bool = True) -> Probabilities:
@@ -242,11 +243,6 @@ class HeadClassifier(Classifier):
             plan = resolve.plan(replace(plan.settings, pooling="none", engine=plan.engine))
         return resolve.open_engine(plan, batch_size=self.runtime.batch_size, cache=self.runtime.cache, prompt=prompt)
 
-    def outputs(self, rows: NDArray[np.float32], depth: Depth) -> Outputs:
-        """Pool, if the rows are maps, and apply the head."""
-        features = self.readout.features(rows) if depth == "maps" else rows.reshape(len(rows), -1)
-        return Outputs(self.predict_from_features(features), features, rows if depth == "maps" else None)
-
     def predict_from_features(self, features: NDArray[np.float32], *, calibrated: bool = True) -> Probabilities:
         """Return probabilities (n, K) for features (n, d)."""
         return calibrate.apply(self._head.predict_proba(features), self.temperature if calibrated else 1.0)
@@ -279,9 +275,10 @@ class ModelClassifier(Classifier):
         network = partial(self._model.network, above=self.cut if depth == "tail" else None)
         trunk = partial(self._model.trunk, pooling="none" if depth == "maps" else None)
         name = self.identity if depth == "probabilities" else f"{self.identity}-{depth}"
+        engine = choose(self.runtime.engine)
         return open_engine(
-            choose(self.runtime.engine),
-            trunk if depth in ("features", "maps") else network,
+            engine,
+            partial(trunk if depth in ("features", "maps") else network, listed=engine == "openvino"),
             batch_size=self.runtime.batch_size,
             precision=self.runtime.precision or "float32",
             kept=self.runtime.cache and self.runtime.cache / resolve.GRAPHS / name,
@@ -292,8 +289,7 @@ class ModelClassifier(Classifier):
         """Take the network's probabilities, or pool and apply the head."""
         if depth in ("probabilities", "tail"):
             return Outputs(store.normalised(rows), None, None)
-        features = self.readout.features(rows) if depth == "maps" else rows.reshape(len(rows), -1)
-        return Outputs(self.predict_from_features(features), features, rows if depth == "maps" else None)
+        return super().outputs(rows, depth)
 
     def predict_from_features(self, features: NDArray[np.float32], *, calibrated: bool = True) -> Probabilities:
         """Return probabilities (n, K) for features (n, d) as the model's own trunk gives them."""

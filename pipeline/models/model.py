@@ -9,17 +9,18 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.backbones import cutting, table, tails, weights
-from pipeline.backbones.backbone import IMAGE
+from pipeline.backbones import builder, cutting, table, tails
+from pipeline.backbones.backbone import IMAGE, Backbone
+from pipeline.backbones.engines import operations
+from pipeline.backbones.network import Network
 from pipeline.backbones.scaling import Scaling
-from pipeline.backbones.weights import Weights
 from pipeline.errors import ArtefactError, InputError
 from pipeline.features.resolve import TRUNK
 from pipeline.heads.activations import ACTIVATIONS
 from pipeline.heads.dense_layers import Stack
 from pipeline.heads.standardise import outputs
 from pipeline.heads.store import JUDGED
-from pipeline.models import training_history
+from pipeline.models import graph, training_history
 from pipeline.models.assemble import flat, head_network, join, weighted_layers
 from pipeline.storage import hdf5
 from pipeline.storage.atomic import published
@@ -121,17 +122,19 @@ class Model:
         """Side of the input square, px."""
         return int(self.spec["size"])
 
-    def network(self, *, above: str | None = None) -> Any:
+    def network(self, *, above: str | None = None, listed: bool = False) -> Any:
         """Build the network and read its weights.
 
         Parameters
         ----------
         above : str, optional
             A layer: only what lies above it is wanted.
+        listed : bool
+            Whether a graph of OpenVINO will do: it is one if the base lists its layers, and needs no Keras.
 
         Returns
         -------
-        keras.Model
+        keras.Model or openvino.Model
             From uint8 (B, size, size, 3), RGB, or from the activations at that layer, float32 (B, …), to calibrated
             probabilities float32 (B, K). Any engine of `pipeline.backbones.engines` runs it as it runs a trunk.
 
@@ -140,26 +143,33 @@ class Model:
         ArtefactError
             The weights are not those of the network that ``model.json`` describes.
         """
-        trunk = self.trunk(pooling=None)
-        width, expected = math.prod(trunk.output.shape[1:]), len(_empty_stack(self).mean)
-        if width != expected:
+        backbone, below = self._below(None, listed)
+        if isinstance(below, Network):
+            cuts = [(below.layers[-1].name, self.spec["pooling"])]
+            entering, (features,) = operations.features(backbone, below, cuts, above=above)
+        width = math.prod((features if isinstance(below, Network) else below.output).shape[1:])
+        if width != (expected := len(_empty_stack(self).mean)):
             MODEL.refuse(self.directory / MODEL_FILE, f"a head for {width:,} features", f"one for {expected:,}")
-        whole = flat(trunk)
+        if isinstance(below, Network):
+            return graph.joined(entering, features, self.stack(), temperature=self.temperature)
+        whole = flat(below)
         if above is not None:
-            whole = tails.tail(table.find(self.spec["backbone"]["name"]), whole, cut=above)
+            whole = tails.tail(backbone, whole, cut=above)
         return join(whole, head_network(self.stack()), temperature=self.temperature)
 
-    def trunk(self, *, pooling: str | None) -> Any:
+    def trunk(self, *, pooling: str | None, listed: bool = False) -> Any:
         """Build what lies below the head and read its weights.
 
         Parameters
         ----------
         pooling : str or None
             In place of the model's own: ``none`` leaves the activations as they are. None keeps that of the model.
+        listed : bool
+            As for `network`.
 
         Returns
         -------
-        keras.Model
+        keras.Model or openvino.Model
             From uint8 (B, size, size, 3), RGB, to float32 (B, …).
 
         Raises
@@ -167,13 +177,20 @@ class Model:
         ArtefactError
             As for `network`.
         """
-        trunk = _empty_trunk(self, pooling)
+        backbone, below = self._below(pooling, listed)
+        if isinstance(below, Network):
+            return cutting.trunk(backbone, below, cut=below.layers[-1].name, pooling=pooling or self.spec["pooling"])
+        return below
+
+    def _below(self, pooling: str | None, listed: bool) -> tuple[Backbone, Any]:
+        """Read what lies below the head: a trunk of Keras; or, where a list will do, the Network below the pooling."""
+        backbone, below = _empty(self, pooling, listed)
         with hdf5.open_to_read(self.directory / WEIGHTS_FILE, "weights") as file:
-            _read_weights(file, _variables(trunk), beside=_arrays(_empty_stack(self)))
-        for layer in weighted_layers(trunk):
+            _read_weights(file, _variables(below), beside=_arrays(_empty_stack(self)))
+        for layer in weighted_layers(below):
             if type(layer).__name__ == "Normalization":
                 layer.finalize_state()
-        return trunk
+        return backbone, below
 
     def stack(self) -> Stack:
         """Read the head. TensorFlow is not loaded.
@@ -192,8 +209,8 @@ class Model:
         return stack
 
 
-def _empty_trunk(model: Model, pooling: str | None) -> Any:
-    """Build the trunk that a model's spec names, perhaps with another pooling, with weights that are yet to be read."""
+def _empty(model: Model, pooling: str | None, listed: bool) -> tuple[Backbone, Any]:
+    """Build what a model's spec names, perhaps with another pooling, with weights that are yet to be read."""
     path, spec = model.directory / MODEL_FILE, model.spec
     alpha, widths = spec["backbone"]["alpha"], model.document["new_conv"]
     try:
@@ -202,12 +219,14 @@ def _empty_trunk(model: Model, pooling: str | None) -> Any:
             backbone = replace(backbone, preprocessing=scaling)
         elif spec["preprocessing"] != backbone.preprocessing:
             MODEL.refuse(path, f"preprocessing {backbone.preprocessing}", spec["preprocessing"])
-        unread = Weights(path=None, sha256=None, seed=0)
-        base = weights.load(backbone, size=model.size, alpha=alpha, weights=unread)
+        base = builder.build(backbone, size=model.size, alpha=alpha, seed=0, listed=listed)
+        if isinstance(base, Network):
+            cut = cutting.checked_cut(base, backbone.cuts.get(spec["cut"], spec["cut"]))
+            return backbone, tails.grown(base.up_to(cut), widths)
         build = {"cut": spec["cut"], "pooling": pooling or spec["pooling"]}
         if widths:
-            return tails.topped(backbone, base, **build, widths=widths, seed=0)
-        return cutting.trunk(backbone, base, **build)
+            return backbone, tails.topped(backbone, base, **build, widths=widths, seed=0)
+        return backbone, cutting.trunk(backbone, base, **build)
     except (ValueError, InputError) as error:
         raise ArtefactError(f"{path}: it does not say how the network is built: {error}") from error
 

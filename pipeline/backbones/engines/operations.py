@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from pipeline.backbones import without_telemetry
 from pipeline.backbones.backbone import Backbone
-from pipeline.backbones.cutting import GRIDS, cell_weights, require_pooling
+from pipeline.backbones.cutting import GRIDS, cell_weights, checked_cut, require_pooling
 from pipeline.backbones.engines.graphs import GRAPH_IMAGES
 from pipeline.backbones.network import Layer, Network, Shape
 from pipeline.backbones.scaling import Scaling
@@ -21,7 +21,9 @@ TO_CHANNELS_FIRST: Final = (0, 3, 1, 2)
 TO_CHANNELS_LAST: Final = (0, 2, 3, 1)
 
 
-def features(backbone: Backbone, network: Network, cuts: Sequence[tuple[str, str]]) -> tuple[Any, list[Any]]:
+def features(
+    backbone: Backbone, network: Network, cuts: Sequence[tuple[str, str]], *, above: str | None = None
+) -> tuple[Any, list[Any]]:
     """Compute the features at each (cut, pooling) as `pipeline.backbones.cutting` does with Keras.
 
     Parameters
@@ -32,31 +34,36 @@ def features(backbone: Backbone, network: Network, cuts: Sequence[tuple[str, str
         With its arrays.
     cuts : sequence of (str, str)
         Layers' names, and poolings.
+    above : str, optional
+        A layer at which the network can be cut, or a word for one: its activations are given in place of pixels.
 
     Returns
     -------
-    pixels : openvino.Node
-        The parameter of the graph, uint8 (GRAPH_IMAGES, size, size, 3).
+    entering : openvino.Node
+        The parameter of the graph: pixels, uint8 (GRAPH_IMAGES, size, size, 3), RGB; or activations, float32.
     features : list of openvino.Node
         Float32 (GRAPH_IMAGES, …).
     """
     without_telemetry.openvino()
     from openvino import opset8 as ops
 
-    entering, *others = network.layers
-    pixels = ops.parameter([GRAPH_IMAGES, *(side or 0 for side in entering.shape[1:])], np.uint8, name="pixels")
-    image = ops.transpose(ops.convert(pixels, np.float32), np.array(TO_CHANNELS_FIRST))
-    maps = {entering.name: _preprocessed(backbone, image)}
-    last = max(place for place, layer in enumerate(network.layers) if layer.name in {cut for cut, _ in cuts})
-    for layer in others[:last]:
+    names = [layer.name for layer in network.layers]
+    first = 0 if above is None else names.index(checked_cut(network, backbone.cuts.get(above, above)))
+    last = max(names.index(cut) for cut, _ in cuts)
+    shape = [GRAPH_IMAGES, *(side or 0 for side in network.layers[first].shape[1:])]
+    entering = ops.parameter(shape, np.uint8 if above is None else np.float32, name="entering")
+    maps = {names[first]: ops.transpose(ops.convert(entering, np.float32), np.array(TO_CHANNELS_FIRST))}
+    if above is None:
+        maps[names[0]] = _preprocessed(backbone, maps[names[0]])
+    for layer in network.layers[first + 1 : last + 1]:
         maps[layer.name] = OPERATIONS[layer.kind](layer, *(maps[below.name] for below in layer.inputs))
     shapes = {layer.name: layer.shape for layer in network.layers}
-    return pixels, [pooled(maps[cut], shapes[cut], pooling) for cut, pooling in cuts]
+    return entering, [pooled(maps[cut], shapes[cut], pooling) for cut, pooling in cuts]
 
 
-def model(pixels: Any, leaving: Any, name: str) -> Any:
-    """Return the graph from pixels to one node: an openvino.Model."""
-    return without_telemetry.openvino().Model([leaving], [pixels], name)
+def model(entering: Any, leaving: Any, name: str) -> Any:
+    """Return the graph from its parameter to one node: an openvino.Model."""
+    return without_telemetry.openvino().Model([leaving], [entering], name)
 
 
 def row(parts: Sequence[Any]) -> Any:
