@@ -1,13 +1,16 @@
 """Build a base whose layers' names and random weights depend on nothing that the process built before."""
 
+import logging
 import random
 import re
 from collections import defaultdict
-from typing import Any
+from typing import Any, Final
 
 from pipeline.backbones import layer_graph
 from pipeline.backbones.backbone import Backbone
 from pipeline.errors import CutError, InputError
+
+LOG: Final = logging.getLogger(__name__)
 
 
 def build(backbone: Backbone, *, size: int, alpha: float, seed: int, top: bool = False, listed: bool = False) -> Any:
@@ -41,6 +44,7 @@ def build(backbone: Backbone, *, size: int, alpha: float, seed: int, top: bool =
     check_alpha(backbone, alpha)
     if listed and backbone.layers:
         return backbone.network(size=size, top=top)
+    LOG.info("%s: built by Keras, whose import and TensorFlow's take seconds", backbone.name)
     # Each of Keras' initialisers draws its own seed from Python's generator at the moment the layer is made, and from
     # nowhere else. So seeding that generator fixes all weights; its state is put back for the caller.
     state = random.getstate()

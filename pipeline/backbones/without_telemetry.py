@@ -18,6 +18,14 @@ def openvino() -> Any:
     return openvino
 
 
+def converter() -> Any:
+    """Import OpenVINO's converter and return the function: the command line leaves it out of OpenVINO's own import."""
+    with _absent("openvino_telemetry"):
+        from openvino.tools.ovc import convert_model
+
+    return convert_model
+
+
 @contextlib.contextmanager
 def _absent(name: str) -> Iterator[None]:
     """Make the import of a module fail within the block, unless it was imported before."""

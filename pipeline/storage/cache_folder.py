@@ -11,7 +11,9 @@ from typing import Any, Final
 
 KERAS: Final = "KERAS_HOME"
 HOMES: Final = {"keras": KERAS, "matplotlib": "MPLCONFIGDIR"}
-EXTRAS_OF_KERAS: Final = ("matplotlib", "sklearn")  # for its plots and wrappers: a third of its import's time
+# Whose import takes what is of no use here: for Keras' plots and wrappers a third of its time; more than half for the
+# converter of OpenVINO, which is imported where it is used.
+EXTRAS: Final = (("keras.", "matplotlib"), ("keras.", "sklearn"), ("openvino", "openvino.tools.ovc"))
 
 
 def default_cache(start: Path | None = None) -> Path:
@@ -32,8 +34,8 @@ def keep_libraries_quiet() -> None:
     """Let Keras keep its downloads, and matplotlib its fonts, in the cache; let onnxruntime send and note nothing.
 
     It takes effect before they are imported, and in processes that this one starts. A folder that a user names for
-    them stays. TensorFlow imports urllib3, which would open a socket to see whether there is IPv6. Keras would import
-    what is of no use here.
+    them stays. TensorFlow imports urllib3, which would open a socket to see whether there is IPv6. Keras and OpenVINO
+    would import what is of no use here.
     """
     os.environ["ORT_DISABLE_TELEMETRY"] = "1"
     for kind in (_WithoutSocket, _WithoutExtras):
@@ -67,12 +69,13 @@ class _WithoutSocket:
 
 
 class _WithoutExtras:
-    """Tells the modules of Keras that its extras are not installed; whoever else imports one finds it."""
+    """Tells Keras and OpenVINO that their extras are not installed; whoever else imports one finds it."""
 
     def find_spec(self, name: str, path: Sequence[str] | None, target: Any = None) -> None:
-        if name in EXTRAS_OF_KERAS:
+        if any(name == extra for _, extra in EXTRAS):
             frame = sys._getframe(1)
             while frame.f_back and "importlib" in frame.f_globals.get("__name__", ""):
                 frame = frame.f_back
-            if frame.f_globals.get("__name__", "").startswith("keras."):
-                raise ModuleNotFoundError(f"{name} is left out of Keras here", name=name)
+            importer = frame.f_globals.get("__name__", "")
+            if any(importer.startswith(owner) and name == extra for owner, extra in EXTRAS):
+                raise ModuleNotFoundError(f"{name} is left out of {importer} here", name=name)

@@ -99,11 +99,13 @@ for arguments in (["--help"], *([name, "--help"] for name in sys.argv[1].split()
     assert not heavy, (arguments, heavy)
 import keras
 assert not {"sklearn", "matplotlib"} & set(sys.modules)
-import sklearn, matplotlib
+import openvino
+assert "openvino.tools.ovc" not in sys.modules
+import sklearn, matplotlib, openvino.tools.ovc
 """
 
 
-def test_help_loads_nothing_heavy_and_keras_no_more_than_what_runs_networks() -> None:
+def test_help_loads_nothing_heavy_and_keras_and_openvino_no_more_than_what_runs_networks() -> None:
     run = subprocess.run([sys.executable, "-c", LOADS, " ".join(COMMANDS)], capture_output=True, text=True)
     assert run.returncode == 0, run.stderr
 

@@ -64,7 +64,7 @@ def converted(function: Any) -> Any:
     """Return a TensorFlow function, concrete and of one output, as an openvino.Model."""
     import tensorflow as tf
 
-    openvino = without_telemetry.openvino()
+    openvino, convert_model = without_telemetry.openvino(), without_telemetry.converter()
     from openvino.frontend.tensorflow import node_decoder, utils
 
     decoder, values = node_decoder.TFGraphNodeDecoder, _values(function.graph)
@@ -74,7 +74,7 @@ def converted(function: Any) -> Any:
     # It searches all variables eleven times for each: of DenseNet121 three quarters of the time of converting it.
     decoder.get_variable = staticmethod(lambda operation: values.get(operation.outputs[0].name))
     try:
-        model = openvino.convert_model(function)
+        model = convert_model(function)
     except RuntimeError as error:
         if "KeyboardInterrupt" in str(error):  # that of a user; OpenVINO takes it for a fault of the network
             raise KeyboardInterrupt from None

@@ -355,8 +355,8 @@ def test_the_version_is_that_of_the_installed_package() -> None:
 def test_ctrl_c_while_openvino_converts_is_no_fault_of_the_network_and_leaves_openvino_as_it_was(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    import openvino as runtime
     from openvino.frontend.tensorflow import node_decoder, utils
+    from openvino.tools import ovc
 
     def stopped(function: object) -> None:
         raise RuntimeError("Check 'false' failed: Converting input model KeyboardInterrupt: <EMPTY MESSAGE> At: ...")
@@ -366,10 +366,10 @@ def test_ctrl_c_while_openvino_converts_is_no_fault_of_the_network_and_leaves_op
 
     function = SimpleNamespace(graph=SimpleNamespace(variables=(), captures=()))
     before = dict(vars(node_decoder.TFGraphNodeDecoder)), dict(vars(utils))
-    monkeypatch.setattr(runtime, "convert_model", stopped)
+    monkeypatch.setattr(ovc, "convert_model", stopped)
     with pytest.raises(KeyboardInterrupt):
         converted(function)
-    monkeypatch.setattr(runtime, "convert_model", failed)
+    monkeypatch.setattr(ovc, "convert_model", failed)
     with pytest.raises(RuntimeError, match="no rule for Foo"):
         converted(function)
     assert before == (dict(vars(node_decoder.TFGraphNodeDecoder)), dict(vars(utils)))
