@@ -107,10 +107,11 @@ def _version(name: str) -> str:
 def _engines() -> Iterator[Finding]:
     versions = {name: engine.version_of(name) for name in engine.NAMES}
     found = ", ".join(f"{name} {version or 'missing'}" for name, version in versions.items())
-    if not versions["tensorflow"]:
-        yield Finding("engines", "wrong", found, "TensorFlow builds every base: install the extra cpu or gpu")
+    if not any(versions.values()):
+        yield Finding("engines", "wrong", found, "pip install 'headstart[cpu]'")
         return
-    yield Finding("engines", "ok", f"{found}; auto is {engine.choose('auto')}")
+    lacking = "" if versions["tensorflow"] else "TensorFlow builds most bases, and trains: pip install 'headstart[cpu]'"
+    yield Finding("engines", "note" if lacking else "ok", f"{found}; auto is {engine.choose('auto')}", lacking)
     if versions["openvino"]:
         yield Finding("precisions", "ok", f"{', '.join(engine.precisions('openvino'))} on this processor")
 

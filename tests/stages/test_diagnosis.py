@@ -37,6 +37,16 @@ def test_a_missing_package_is_named_with_what_brings_it(
     assert package in finding.found + finding.advice
 
 
+@pytest.mark.parametrize(("missing", "state"), [({"tensorflow"}, "note"), ({"tensorflow", "openvino"}, "wrong")])
+def test_without_tensorflow_the_packaged_base_still_runs(
+    missing: set[str], state: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    version = diagnosis.engine.version_of
+    monkeypatch.setattr(diagnosis.engine, "version_of", lambda name: "" if name in missing else version(name))
+    finding = next(diagnosis._engines())
+    assert (finding.state, "pip install 'headstart[cpu]'" in finding.advice) == (state, True)
+
+
 def test_a_cache_that_cannot_be_written_is_wrong_and_the_status_is_1(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     result = CliRunner().invoke(main, ["doctor", "--cache", str(tmp_path / "file" / "cache")])

@@ -8,8 +8,11 @@ import textwrap
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
+from click.testing import CliRunner
 
+from stages.console import Stage
 from tests import ROOT, faulty
 
 HEADSTART = "import sys; from stages.__main__ import main; main(sys.argv[1:], 'headstart')"
@@ -142,3 +145,16 @@ work()
 """
     result = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True)
     assert (result.returncode, result.stderr) == (143, "Stopped. The same command begins again.\n")
+
+
+def test_what_needs_tensorflow_says_in_one_line_what_brings_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    @click.command(cls=Stage)
+    def trains() -> None:
+        import tensorflow  # noqa: F401
+
+    monkeypatch.setitem(sys.modules, "tensorflow", None)
+    result = CliRunner().invoke(trains)
+    assert (result.exit_code, result.output) == (
+        1,
+        "Error: expected TensorFlow to be installed: pip install 'headstart[cpu]'\n",
+    )

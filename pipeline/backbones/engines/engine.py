@@ -55,7 +55,7 @@ def choose(name: str) -> EngineName:
     if name not in NAMES:
         raise InputError.of("engine", f"auto, {' or '.join(NAMES)}", name)
     if not version_of(name):
-        raise InputError(f"`engine`: {name} is not installed here; the extra cpu brings OpenVINO, gpu does not")
+        raise InputError(f"`engine`: {name} is not installed here: pip install 'headstart[cpu]'")
     return cast(EngineName, name)
 
 
