@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 
 from pipeline.backbones import layer_graph, tails
+from pipeline.backbones.network import Layer, Network
 from pipeline.heads.dense_layers import Stack
 
 
@@ -41,6 +42,14 @@ def head_network(stack: Stack) -> Any:
         x = dense(x)
         dense.set_weights([kernel, bias])
     return Model(features, x, name="head")
+
+
+def listed_head(stack: Stack) -> Network:
+    """List the layers with weights that `head_network` builds, with their arrays."""
+    head = Network("head", [Layer("features", "InputLayer", {"shape": (len(stack.mean),)}, ())])
+    for i, arrays in enumerate(zip(stack.kernels, stack.biases, strict=True)):
+        head.add("Dense", f"head_dense_{i}", units=len(arrays[1])).set_weights(arrays)
+    return head
 
 
 def flat(trunk: Any) -> Any:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from pipeline.backbones import table
 from pipeline.backbones.engines import keras_process
 from pipeline.backbones.engines.engine import choose
 from pipeline.backbones.engines.keras_process import CannotBuildError
@@ -158,7 +159,7 @@ def finetune(
     _require_kind(head_dir, settings.head)
     make = partial(_made, images_root, manifest_path, features_path, head_dir, model_dir, settings)
     summary = None
-    if not settings.tuning.epochs and choose(settings.engine) == "openvino" and not _is_random(head_dir):
+    if not settings.tuning.epochs and choose(settings.engine) == "openvino" and _joins_apart(head_dir, settings):
         with contextlib.suppress(CannotBuildError):
             summary = keras_process.call(make)
     summary = summary or make(callbacks)
@@ -203,9 +204,12 @@ def _made(
     )
 
 
-def _is_random(head_dir: Path) -> bool:
-    """Whether the base of a head has random weights, which differ between what Keras computes with."""
-    return "seed" in store.load(head_dir)[1]["spec"]["weights"]
+def _joins_apart(head_dir: Path, settings: FinetuneSettings) -> bool:
+    """Whether Keras is needed to join a head to its base, and builds the same base whatever it computes with."""
+    described = store.load(head_dir)[1]["spec"]
+    is_random = "seed" in described["weights"]  # which differs between what Keras computes with
+    is_listed = bool(table.find(described["backbone"]["name"]).layers) and not settings.tuning.starts_new
+    return not (is_random or is_listed)
 
 
 def find_learning_rate(

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from pipeline.backbones import cutting, tails
 from pipeline.backbones.engines.engine import version_of
 from pipeline.backbones.engines.tensorflow import computing_in
+from pipeline.backbones.network import Network
 from pipeline.backbones.table import resolve_cut
 from pipeline.backbones.weights import load as load_base
 from pipeline.errors import InputError
@@ -102,11 +103,9 @@ class Job:
         calibrate.of_record(record, head_dir)
         self.calibration: dict[str, Any] | None = record.get("calibration")
         self.head_digest = hashlib.sha256((head_dir / HEAD_FILE).read_bytes()).hexdigest()
-        with Features(features_path) as features:
-            self.warnings = spec.require_compatible(
-                record["spec"], features.spec, head=head_dir, features=features_path
-            )
-            self.views, self.n_views = features.views, features.count
+        with Features(features_path) as kept:
+            self.warnings = spec.require_compatible(record["spec"], kept.spec, head=head_dir, features=features_path)
+            self.views, self.n_views = kept.views, kept.count
         # Networks train in float32, whatever the features were computed in.
         how = resolve.Again(run.weights, run.engine, "float32", run.cache)
         self.plan, differing = resolve.plan_again(record["spec"], head_dir, how)
@@ -124,14 +123,17 @@ class Job:
         """Build trunk and head, and what trains them, split at the cut of fine-tuning."""
         settings, plan = self.settings, self.plan
         cut = resolve_cut(plan.backbone, settings.cut if settings.epochs else plan.spec["cut"])
-        base = load_base(plan.backbone, size=plan.size, alpha=self.plan.settings.alpha, weights=plan.weights)
-        pooling = plan.spec["pooling"]
+        listed, how = not (settings.epochs or settings.starts_new), {"cut": cut, "pooling": plan.spec["pooling"]}
+        base = load_base(plan.backbone, size=plan.size, alpha=plan.settings.alpha, weights=plan.weights, listed=listed)
+        if isinstance(base, Network):  # to be joined it takes names and arrays of layers, and no Keras
+            self.trunk: Any = base.up_to(cutting.checked_cut(base, cut))
+            self.head: Any = assemble.listed_head(stack)
+            self.stack, self.spec = stack, dict(plan.spec)
+            return
         if settings.new_conv:
-            trunk = tails.topped(
-                plan.backbone, base, cut=cut, pooling=pooling, widths=settings.new_conv, seed=settings.seed
-            )
+            trunk = tails.topped(plan.backbone, base, **how, widths=settings.new_conv, seed=settings.seed)
         else:
-            trunk = cutting.trunk(plan.backbone, base, cut=plan.spec["cut"], pooling=pooling)
+            trunk = cutting.trunk(plan.backbone, base, **how | {"cut": plan.spec["cut"]})
         self.trunk = assemble.flat(trunk)
         if settings.starts_new:
             stack = stack.renewed(self.trunk.output.shape[1], seed=settings.seed)

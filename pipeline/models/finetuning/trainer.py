@@ -287,5 +287,5 @@ def layer_states(trunk: Any, head: Any, *, learning: Collection[str]) -> list[La
 
 def _state(layer: Any, place: str) -> LayerState:
     sizes = {id(variable): int(np.prod(variable.shape)) for variable in layer.weights}
-    trained = sum(sizes[id(variable)] for variable in layer.trainable_variables)
-    return LayerState(layer.name, type(layer).__name__, place, sum(sizes.values()), trained)
+    trained = sum(sizes[id(variable)] for variable in layer.trainable_weights)
+    return LayerState(layer.name, layer_graph.kind(layer), place, sum(sizes.values()), trained)

@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
+from pipeline.backbones.engines import keras_process
 from pipeline.backbones.settings import EngineName
 from pipeline.backbones.table import resolve_cut
 from pipeline.backbones.weights import load as load_base
@@ -38,7 +39,7 @@ from pipeline.heads.store import HEAD_FILE, save
 from pipeline.heads.store import load as load_head
 from pipeline.inference import predict
 from pipeline.models import assemble, classifier, model, store
-from pipeline.models.finetuning import checkpoints, finetune
+from pipeline.models.finetuning import checkpoints, finetune, setup
 from pipeline.models.finetuning.settings import FinetuneSettings, TuningSettings
 from pipeline.models.settings import Runtime
 from pipeline.photos import manifest, splits
@@ -332,6 +333,18 @@ def test_joining_without_tensorflow_gives_the_same_bytes(tmp_path: Path, monkeyp
     monkeypatch.setattr(finetune, "Job", None)  # in this process
     project.finetune(epochs=0, engine="openvino")
     assert {path.name: path.read_bytes() for path in project.model.iterdir()} == here
+
+
+def test_joining_to_listed_layers_gives_the_bytes_of_those_that_keras_builds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project = Project(tmp_path, backbone="efficientnet_lite0", weights="imagenet", dtype="float32")
+    monkeypatch.setattr(keras_process, "call", None)  # in this process
+    project.finetune(epochs=0, engine="openvino")
+    listed = {path.name: path.read_bytes() for path in project.model.iterdir()}
+    monkeypatch.setattr(setup, "load_base", lambda *base, listed, **how: load_base(*base, **how))
+    project.finetune(epochs=0)
+    assert {path.name: path.read_bytes() for path in project.model.iterdir()} == listed
 
 
 def test_the_same_model_has_the_same_bytes(project: Project) -> None:
