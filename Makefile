@@ -33,8 +33,9 @@ run: $(READY)
 	@echo
 	@$(BIN)/headstart results $$($(BIN)/dvc stage list --name-only | sed -n 's#^evaluate[@-]#data/evaluation/#p')
 
+# Processes that tests start would compile the modules each anew where nothing is to write bytecode.
 test: lint
-	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+	PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 lint: $(COMPLETE)
 	$(BIN)/ruff format --check .
