@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import tracemalloc
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -522,6 +523,28 @@ class TestLargerThanMemory:
         )
         assert one.chosen == other.chosen
         np.testing.assert_allclose([t.loss for t in one.trials], [t.loss for t in other.trials], rtol=1e-6)
+
+    def test_searches_without_ever_holding_the_rows(self, tmp_path, monkeypatch):
+        sizes = {"solvers.logistic_objective.PIECE": 2**16, "solvers.logistic_objective.SAMPLED_VALUES": 2**15}
+        sizes |= {"logistic.SPECTRUM_VALUES": 2**15, "standardise.BLOCK_ROWS": 256, "logistic.SEARCHED_C": (1e-4, 1e-3)}
+        for name, size in sizes.items():
+            monkeypatch.setattr(f"pipeline.heads.{name}", size)
+        monkeypatch.setattr("pipeline.features.lazy_rows.READ_BYTES", 2**18)
+        monkeypatch.setattr("os.cpu_count", lambda: 2)  # each thread of the solver holds a block
+        run, peaks = grid_search.run, {}
+
+        def traced(*args):
+            tracemalloc.start()
+            found = run(*args)
+            peaks[memory] = tracemalloc.get_traced_memory()[1]
+            tracemalloc.stop()
+            return found
+
+        monkeypatch.setattr(grid_search, "run", traced)
+        work = project(tmp_path, n=2500, shape=(2, 128)).write()
+        for memory in (10**9, 1000):
+            work.train(logistic(), memory=memory, search=searched(fixed=frozenset({"l1_ratio"})))
+        assert peaks[1000] < work.rows.nbytes / 2 < peaks[10**9]
 
     def test_is_refused_by_the_head_that_keeps_every_row(self, tmp_path):
         knn = HEADS["knn"](neighbors=3, metric="cosine", class_weight=None)
