@@ -142,7 +142,9 @@ def rungs(table: Sequence[LayerRow], *, blocks: Iterable[str], most: int) -> lis
     list of LayerRow
         Maps, and of a graph tokens and rows; `most` of them at most.
     """
-    maps = [row for row in table if row.can_cut and len(row.output_shape) <= 3 and row.multiply_adds_below]
+    layers = any(row.index is not None for row in table)  # of Keras; the operations of a graph have no index
+    maps = [row for row in table if row.can_cut and row.multiply_adds_below]
+    maps = [row for row in maps if not layers or len(row.output_shape) == 3]
     ends = set(blocks)
     found = [row for row in maps if row.name in ends]
     if len(found) < FEWEST_RUNGS:

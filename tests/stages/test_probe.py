@@ -45,7 +45,10 @@ def test_auto_pooling_of_a_given_cut_is_avg(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (("--pooling", "flatten"), "expected auto, avg, max, grid2 or grid3 with --cut auto, received flatten"),
+        (
+            ("--pooling", "flatten"),
+            "expected auto, avg, max, grid2, grid3, cls or cls+mean with --cut auto, received flatten",
+        ),
         (("--cut", "top", "--compare", "vgg16"), "--compare: expected with --cut auto, received --cut top"),
         (("--compare", "vgg16@big"), "expected NAME, NAME@SIZE, NAME=WEIGHTS or both, received 'vgg16@big'"),
     ],
