@@ -2,8 +2,10 @@
 
 import hashlib
 import pickle
+import shutil
 import tempfile
 import zipfile
+from functools import cache
 from pathlib import Path
 
 import h5py
@@ -33,8 +35,9 @@ def loaded(name, path):
     return load(find(name), size=SIZE, alpha=1.0, weights=given(path))
 
 
+@cache
 def keras_base(name):
-    """A base as Keras builds it, automatic names and all, with weights that differ from any initial ones."""
+    """A base as Keras builds it, automatic names and all, with weights that differ from any initial ones; shared."""
     base = find(name).build(size=SIZE, alpha=1.0, weights=None)
     shaken(base)
     return base
@@ -102,7 +105,7 @@ def test_base_is_found_in_a_whole_model(family, shape, suffix, tmp_path):
 
 @pytest.mark.parametrize("suffix", [".keras", ".h5"])
 def test_base_is_found_whatever_was_frozen_in_it(suffix, tmp_path):
-    base = keras_base("mobilenet_v3_small")
+    base = keras_base.__wrapped__("mobilenet_v3_small")
     expected = by_layer(base)
     for layer in base.layers[:40]:
         layer.trainable = False
@@ -167,7 +170,7 @@ def test_what_was_mended_once_is_not_mended_again(tmp_path):
 
 @pytest.mark.parametrize(
     ("larger", "smaller", "suffix"),
-    [("vgg19", "vgg16", ".keras"), ("vgg19", "vgg16", ".h5"), ("resnet101", "resnet50", ".keras")],
+    [("vgg19", "vgg16", ".keras"), ("vgg19", "vgg16", ".h5")],
 )
 def test_a_larger_network_with_the_same_names_is_refused(larger, smaller, suffix, tmp_path):
     base = find(larger).build(size=SIZE, alpha=1.0, weights=None)
@@ -196,12 +199,17 @@ def test_missing_layers_are_named(tmp_path):
 # --- Hostile and damaged files --------------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def weights_h5(tmp_path):
-    """A good file for VGG16 and the path of one array in it."""
-    path = tmp_path / "vgg.weights.h5"
+@pytest.fixture(scope="module")
+def good_h5(tmp_path_factory):
+    path = tmp_path_factory.mktemp("good") / "vgg.weights.h5"
     keras_base("vgg16").save_weights(path)
-    return path, "layers/conv2d/vars/0"
+    return path
+
+
+@pytest.fixture
+def weights_h5(good_h5, tmp_path):
+    """A copy of a good file for VGG16 and the path of one array in it."""
+    return Path(shutil.copy(good_h5, tmp_path)), "layers/conv2d/vars/0"
 
 
 def replaced(path, name, plant):
