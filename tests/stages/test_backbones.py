@@ -85,4 +85,4 @@ def test_what_is_no_layer_is_one_line(name: str, options: tuple[str, ...], told:
 def test_an_unknown_backbone_is_one_line_and_status_one():
     result = run("vgg_16")
     assert result.exit_code == 1
-    assert result.output == "Error: NAME: expected one of 41 names, received 'vgg_16'; did you mean vgg16 or vgg19?\n"
+    assert result.output == "Error: NAME: expected one of 43 names, received 'vgg_16'; did you mean vgg16 or vgg19?\n"
