@@ -64,7 +64,7 @@ def test_vgg16_with_its_classifier_has_32_weight_arrays_of_which_28_train_once_t
 
 
 def row(name, below, *, shape=(4, 4, 2), can_cut=True):
-    return LayerRow(None, name, "Layer", shape, 0, 0, 0, 0, can_cut, 0, below, 128)
+    return LayerRow(0, name, "Layer", shape, 0, 0, 0, 0, can_cut, 0, below, 128)
 
 
 def test_the_rungs_of_a_deep_base_are_the_ends_of_its_blocks():

@@ -32,7 +32,7 @@ from tests.fakes import plan, register_tiny, write_views
 SPEC = {
     "backbone": {"name": "efficientnet_lite0", "alpha": 1.0},
     "cut": "top",
-    "decoder": {"version": "1"},
+    "decoder": {"name": "pillow", "version": "1"},
     "dtype": "float32",
     "pooling": "avg",
     "precision": "float32",
@@ -478,7 +478,7 @@ def test_of_a_random_base_it_is_said_that_no_result_is_to_be_trusted(project):
 
 
 def test_features_of_another_decoder_version_are_a_warning(project):
-    project.spec = {**SPEC, "decoder": {"version": "2"}}
+    project.spec = {**SPEC, "decoder": {"name": "pillow", "version": "2"}}
     (warning,) = project.write().evaluate().warnings
     assert "decoder.version: expected '1', received '2'" in warning
 

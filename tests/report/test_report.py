@@ -55,7 +55,7 @@ STRANGE = '<img src=x onerror="window.hacked=true">.png'
 SPEC = {
     "backbone": {"name": "tiny", "alpha": 1.0},
     "cut": "top",
-    "decoder": {"version": "1"},
+    "decoder": {"name": "pillow", "version": "1"},
     "dtype": "float32",
     "pooling": "avg",
     "precision": "float32",
