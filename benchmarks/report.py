@@ -33,6 +33,7 @@ CLASSES, WIDTH = 20, 64
 SIDE = 128  # px
 SPEC = {  # of a base that is not opened
     "size": SIDE,
+    "decoder": {"name": "pillow"},
     "resize": "squash",
     "backbone": {"name": "mobilenet_v2", "alpha": 1.0},
     "preprocessing": "keras.applications.mobilenet_v2:preprocess_input",

@@ -103,7 +103,7 @@ def artefacts_in(folder: Path) -> Iterator[Artefact]:
     yield Artefact(folder / shard.name_of(data), lambda path: shard.Shard.verified(path)[1].tolist())
     weights = made(folder / "carrying") / kept_weights.CARRIED
     weights.write_bytes(data)
-    spec = {"weights": {"sha256": of_file(weights)}}
+    spec = {**test_tampering.SPEC, "weights": {"sha256": of_file(weights)}}
     yield Artefact(weights, lambda path: found_again(spec, path.parent, None))
     root = folder / "carrying"
     kept_weights.keep(root, weights, of_file(weights))

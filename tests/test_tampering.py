@@ -38,6 +38,7 @@ from stages.cache import _spec
 
 SPEC = {
     "size": 32,
+    "decoder": {"name": "pillow"},
     "resize": "squash",
     "backbone": {"name": "mobilenet_v2", "alpha": 1.0},
     "preprocessing": "keras.applications.mobilenet_v2:preprocess_input",

@@ -31,7 +31,7 @@ COMMANDS: Mapping[str, tuple[type, set[str]]] = {
     "probe": (ProbeSettings, set()),
     "extract": (ExtractSettings, {"planned", "report"}),
     "train": (TrainSettings, {"report"}),
-    "evaluate": (EvaluateSettings, set()),
+    "evaluate": (EvaluateSettings, {"report"}),
     "compare": (CompareSettings, set()),
     "predict": (PredictSettings, {"output"}),
     "finetune": (FinetuneSettings, {"report", "find_learning_rate"}),

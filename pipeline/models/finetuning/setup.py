@@ -123,7 +123,8 @@ class Job:
         """Build trunk and head, and what trains them, split at the cut of fine-tuning."""
         settings, plan = self.settings, self.plan
         cut = resolve_cut(plan.backbone, settings.cut if settings.epochs else plan.spec["cut"])
-        listed, how = not (settings.epochs or settings.starts_new), {"cut": cut, "pooling": plan.spec["pooling"]}
+        listed = bool(plan.backbone.layers) and not (settings.epochs or settings.starts_new)
+        how = {"cut": cut, "pooling": plan.spec["pooling"]}
         base = load_base(plan.backbone, size=plan.size, alpha=plan.settings.alpha, weights=plan.weights, listed=listed)
         if isinstance(base, Network):  # to be joined it takes names and arrays of layers, and no Keras
             self.trunk: Any = base.up_to(cutting.checked_cut(base, cut))
@@ -135,8 +136,7 @@ class Job:
         else:
             trunk = cutting.trunk(plan.backbone, base, **how | {"cut": plan.spec["cut"]})
         self.trunk = assemble.flat(trunk)
-        if settings.starts_new:
-            stack = stack.renewed(self.trunk.output.shape[1], seed=settings.seed)
+        stack = stack.renewed(self.trunk.output.shape[1], seed=settings.seed) if settings.starts_new else stack
         self.stack, self.head = stack, assemble.head_network(stack)
         self.spec = dict(plan.spec) | ({"cut": cut} if settings.new_conv else {})
         if not settings.epochs:
