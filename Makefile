@@ -25,6 +25,8 @@ export UV_NO_CACHE := 1
 endif
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export PYTHONUTF8 := 1
+# Each process would compile all modules anew where nothing is to write bytecode.
+export PYTHONDONTWRITEBYTECODE :=
 
 .PHONY: run test lint docs clean
 
@@ -33,9 +35,8 @@ run: $(READY)
 	@echo
 	@$(BIN)/headstart results $$($(BIN)/dvc stage list --name-only | sed -n 's#^evaluate[@-]#data/evaluation/#p')
 
-# Processes that tests start would compile the modules each anew where nothing is to write bytecode.
 test: lint
-	PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 lint: $(COMPLETE)
 	$(BIN)/ruff format --check .
