@@ -23,7 +23,7 @@ def environment_of_a_new_user(home: Path) -> dict[str, str]:
     named = ("XDG_", "KERAS_", "MPL", "ORT_", "DASK_", "HEADSTART_", "GIT_", "DVC_")
     kept = {name: value for name, value in os.environ.items() if not name.startswith(named)}
     paths = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-    return kept | {"HOME": str(home), "PATH": paths, "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"}
+    return kept | {"HOME": str(home), "PATH": paths, "PYTHONPATH": str(ROOT)}
 
 
 def traced(log: Path, command: Sequence[str]) -> list[str]:
