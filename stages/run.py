@@ -37,6 +37,7 @@ VIEWS: Final = (
 )
 BASES: Final = ("efficientnet_v2_s", "convnext_tiny")  # to compare with the default, if their weights are to be had
 EPOCHS: Final = 5
+OF_DATA: Final = ("prepare", "audit")  # what these say of the photos is always shown
 RECORD: Final = Document("the steps that were run", "`hs.run`", {"steps": OBJECT}, version=1, sealed=True)
 
 
@@ -89,7 +90,7 @@ def run(ctx: click.Context, /, images: Root, output: Path, quality: str, **sourc
             rest = [_probe(images, output, quality, base), *_rest(images, output, quality, base)]
         for place, step in enumerate(rest, start=len(first) + 1):
             _go(ctx, done, step, f"{place}/{len(first) + len(rest)}")
-    _show(ctx, output)
+    _show(ctx, rest)
 
 
 def _prepare(images: Root, output: Path, labels: Sequence[Any]) -> Step:
@@ -135,20 +136,20 @@ def _rest(images: Root, output: Path, quality: str, base: str | None) -> list[St
         ),
         evaluation(head),
     ]
-    trained, compared = [head], output / "comparison"
+    trained, compared = [head, model] if thorough else [head], output / "comparison"
+    judged = [evaluations / one.name for one in trained]
     if thorough:
         tuning = (*data, head, model, "--epochs", EPOCHS, "--report", reports / "model.json")
-        trained.append(model)
         steps += [
             Step("finetune", tuning, (*rows, head), (model,)),
             evaluation(model),
-            Step("compare", (evaluations, compared, "--reports", reports), (evaluations,), (compared,)),
+            Step("compare", (*judged, compared, "--reports", reports), tuple(judged), (compared,)),
         ]
     page, given = output / "report.html", [word for one in trained for word in ("--trained", one)]
     given += ["--comparison", compared] if thorough else []
     known = ("--probe", cut, "--extraction", extraction, "--audit", audit, "--reports", reports)
-    read = (*rows, evaluations, cut.parent, extraction, audit, *trained)
-    return [*steps, Step("report", (*data, evaluations, page, *known, *given), read, (page,))]
+    read = (*rows, *judged, cut.parent, extraction, audit, *trained)
+    return [*steps, Step("report", (*data, *judged, page, *known, *given), read, (page,))]
 
 
 def _to_be_had(bases: Sequence[str]) -> Iterator[str]:
@@ -246,25 +247,27 @@ def _go(ctx: click.Context, done: _Done, step: Step, place: str) -> None:
 
 
 def _call(ctx: click.Context, name: str, words: Sequence[Any]) -> None:
-    """Run a command within this one: its warnings and its progress show, its results do only with ``-v``."""
+    """Run a command within this one: its warnings and progress show, and what it says of the data, or with ``-v``."""
     command: click.Command = getattr(importlib.import_module(f"stages.{name}"), name)
     verbosity = LEVELS.index(LOGGER.level) if LOGGER.level in LEVELS else 0
     told = ["--verbose"] * verbosity + ["--quiet"] * bool(ctx.meta.get(QUIET))
     with contextlib.ExitStack() as stack:
-        if not verbosity:
+        if not verbosity and name not in OF_DATA:
             stack.enter_context(contextlib.redirect_stdout(io.StringIO()))
         inner = stack.enter_context(command.make_context(name, [*map(str, words), *told], parent=ctx))
         click.Command.invoke(command, inner)  # not Stage.invoke: errors and signals are for the outer command
 
 
-def _show(ctx: click.Context, output: Path) -> None:
+def _show(ctx: click.Context, steps: Sequence[Step]) -> None:
+    """Print the results of the evaluations among the steps, and what was compared."""
+    from pipeline.evaluation.compare import COMPARED, SUMMARY
     from stages.results import results
 
-    compared = output / "comparison" / "comparison.json"
-    with results.make_context("results", [str(output / "evaluation")], parent=ctx) as inner:
+    into = {name: [step.writes[0] for step in steps if step.command == name] for name in ("evaluate", "compare")}
+    with results.make_context("results", [*map(str, into["evaluate"])], parent=ctx) as inner:
         click.Command.invoke(results, inner)
-    if compared.exists():
-        for sentence in json.loads(compared.read_text(encoding="utf-8"))["fine_tuning"]:
+    for folder in into["compare"]:
+        for sentence in COMPARED.read(folder / SUMMARY)["fine_tuning"]:
             say(f"Verdict: {sentence}")
 
 

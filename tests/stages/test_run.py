@@ -1,6 +1,5 @@
 """The command `headstart run`: which steps it runs, with what, and which it need not run again."""
 
-import json
 import os
 import shutil
 from collections.abc import Iterator
@@ -52,9 +51,9 @@ class Steps:
             self._put(words[2], f"features of {words[1].read_text()}")
             self._put(words[-1], "rows a second, which differ")
         elif name == "compare":
-            self._put(words[1] / "comparison.json", json.dumps({"fine_tuning": ["it gains nothing"]}))
+            self._put(words[2] / "result", name)
         elif name == "report":
-            self._put(words[4], "a page")
+            self._put(self.out / "report.html", "a page")
         else:
             place = {"audit": 3, "train": 2, "finetune": 4, "evaluate": 4}[name]
             self._put(words[place] / "result", name)
@@ -74,7 +73,7 @@ def steps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Steps]:
     (steps.images / "cat").mkdir(parents=True)
     Image.new("RGB", (4, 4)).save(steps.images / "cat" / "1.png")
     monkeypatch.setattr(running, "_call", steps.call)
-    monkeypatch.setattr(running, "_show", lambda ctx, output: None)
+    monkeypatch.setattr(running, "_show", lambda ctx, steps: None)
     monkeypatch.setattr(running, "BASES", ())
     yield steps
 
@@ -94,6 +93,17 @@ def test_a_better_quality_runs_only_the_steps_that_it_changes(steps: Steps) -> N
     steps.run("--quality", "good")
     assert "--search" in steps.words["train"] and "--views" in steps.words["extract"]
     assert steps.called == ["extract", "train"]  # what these write here is as before, so that nothing else follows
+
+
+def test_what_a_better_run_left_is_not_shown_by_a_faster_one(steps: Steps) -> None:
+    steps.run("--quality", "best")
+    assert [word for word in steps.words["report"] if "evaluation" in word] == [
+        str(steps.out / "evaluation" / name) for name in ("logistic", "finetuned")
+    ]
+    steps.run()
+    assert [word for word in steps.words["report"] if "evaluation" in word] == [
+        str(steps.out / "evaluation" / "logistic")
+    ]
 
 
 def test_a_run_that_is_stopped_goes_on_at_the_step_that_was_not_finished(steps: Steps) -> None:
@@ -204,9 +214,11 @@ def test_photos_become_a_classifier_with_a_page(tmp_path: Path, monkeypatch: pyt
         for number in range(20):
             pixels = random.integers(level - 40, level + 40, (24, 24, 3)).astype(np.uint8)
             Image.fromarray(pixels).save(tmp_path / "photos" / label / f"{number}.png")
+    (tmp_path / "photos" / "dark" / "broken.png").write_bytes(b"no image")
     result = CliRunner().invoke(running.run, ["photos"])
     assert result.exit_code == 0, result.output
-    *_, page, predict = result.stdout.splitlines()
+    prepared, audited, *_, page, predict = result.stdout.splitlines()
+    assert "1 quarantined" in prepared and audited.startswith("40 images: ")
     assert page == "All on one page: headstart-out/report.html" and Path("headstart-out/report.html").is_file()
     assert predict == "To label photos: headstart predict headstart-out/heads/logistic PHOTOS"
     features = (Path("headstart-out") / "features.h5").read_bytes()
