@@ -278,7 +278,7 @@ def compare(*evaluations: Evaluation, out: Place = OUT / "comparison", **chosen:
 
 @takes(ExportSettings)
 def export(trained: Trained, out: Place | None = None, **chosen: Any) -> Export:
-    """Write a model that `finetune` made as files that run without Headstart, by default to ``headstart-out/exports``.
+    """Write a head or a model as files that run without Headstart, by default to ``headstart-out/exports``.
 
     Each is compared with the model on test photos, those that it was trained with unless `images` and `manifest` name
     others.

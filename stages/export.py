@@ -1,4 +1,4 @@
-"""``headstart export``: a model as files that run without this project, and a report of how well they do."""
+"""``headstart export``: a head or a model as files that run without this project, and how far they are from it."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 @click.argument("out_dir", type=FOLDER)
 @options(ExportSettings)
 def export(model_dir: Path, out_dir: Path, **chosen: Any) -> None:
-    """Write the model in MODEL_DIR to OUT_DIR as one graph from image to probabilities, with a model card.
+    """Write the model or the head in MODEL_DIR to OUT_DIR as one graph from image to probabilities, with a model card.
 
     With --images and --manifest, each format is run on test images by its own runtime; one that does not do what the
     model does is an error, and nothing is written.

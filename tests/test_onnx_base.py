@@ -77,6 +77,8 @@ def test_what_needs_layers_says_so_in_a_line(extra: tuple[str, ...]) -> None:
     told = run("finetune", "-q", "photos", "manifest.csv", "features.h5", "light", "model", *extra).output
     assert "Error: --backbone: expected a base of the table: a graph in an ONNX file is computed as it is" in told
     assert not Path("model/model.json").exists()
+    told = run("export", "-q", "head", "out", "--format", "onnx,keras").output
+    assert "Error: --format: expected onnx or openvino, since the base of head is a graph, received keras" in told
 
 
 def test_a_cut_at_a_map_shows_where_the_evidence_lies() -> None:

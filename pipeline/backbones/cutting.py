@@ -131,6 +131,11 @@ def is_graph(base: Any) -> bool:
     return isinstance(base, OnnxGraph)
 
 
+def is_openvino(trunk: Any) -> bool:
+    """Whether a trunk is a graph of OpenVINO, and not a network of Keras."""
+    return type(trunk).__module__.partition(".")[0] == "openvino"
+
+
 def _features(backbone: Backbone, base: Any, cuts: Sequence[tuple[str, str]]) -> tuple[Any, list[Any]]:
     """Return the tensors of a new graph: the pixels, and the features at each (cut, pooling)."""
     from keras import Input, ops

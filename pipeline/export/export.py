@@ -21,7 +21,7 @@ from pipeline.export.build_graph import Graph
 from pipeline.export.formats import FORMATS, Format, Samples
 from pipeline.export.parity import ParityRow
 from pipeline.export.settings import ExportSettings
-from pipeline.models import store
+from pipeline.models import joined_head
 from pipeline.models.model import Model
 from pipeline.photos import decode, manifest
 from pipeline.photos.batches import batches, of_manifest
@@ -84,7 +84,7 @@ def export(model_dir: Path, out_dir: Path, settings: ExportSettings, *, progress
     Parameters
     ----------
     model_dir : Path
-        Written by `pipeline.models.finetuning.finetune`.
+        Of a model or a head, as for `pipeline.models.joined_head.read`.
     out_dir : Path
         Made anew; what an export left there is replaced.
     settings : ExportSettings
@@ -95,9 +95,9 @@ def export(model_dir: Path, out_dir: Path, settings: ExportSettings, *, progress
     Raises
     ------
     InputError
-        A package is missing, a converter cannot take the model, or an image cannot be read.
+        A package is missing, a format or a converter cannot take the model, or an image cannot be read.
     ArtefactError
-        The model is damaged; or a file does not do what the model does.
+        Model or head is damaged; or a file does not do what the model does.
     StorageError
         The disk is full.
     """
@@ -107,7 +107,8 @@ def export(model_dir: Path, out_dir: Path, settings: ExportSettings, *, progress
     data = Data(settings.images, settings.manifest) if settings.images and settings.manifest else None
     bundle.require_replaceable(out_dir)
     _require_installed(rows)
-    model = store.read(model_dir)
+    model = joined_head.read(model_dir, weights=settings.weights, cache=cache)
+    _require_written_of(model, rows)
     if evaluation is not None:
         model_card.require_its_evaluation(model, evaluation)
     table = manifest.read(data.manifest) if data else None
@@ -126,6 +127,13 @@ def export(model_dir: Path, out_dir: Path, settings: ExportSettings, *, progress
         made = {"versions": _versions(rows), "calibrated_on": used}
         bundle.write_document(new, model, {row.name: row for row in rows}, made)
     return ExportResult({row.name: row.path for row in rows}, found)
+
+
+def _require_written_of(model: Model, rows: Sequence[Format]) -> None:
+    """Raise InputError for formats that take a network of Keras, where the base is a graph."""
+    strange = [row.name for row in rows if row.runtime not in ("onnxruntime", "openvino")]
+    if strange and joined_head.is_graph(model.spec):
+        raise InputError.of("format", f"onnx or openvino, since the base of {model.directory} is a graph", *strange[:1])
 
 
 @contextlib.contextmanager
@@ -222,7 +230,7 @@ def _compared(
         return []
     found = []
     sample = parity.chosen(table, "test", settings.sample)
-    with parity.reference(model, data.images, sample, cache=cache) as expected:
+    with parity.reference(model, data.images, sample, weights=settings.weights, cache=cache) as expected:
         for done, row in enumerate(rows, start=1):
             found.append(parity.compare(model, directory, row, expected))
             advance(done)

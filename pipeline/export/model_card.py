@@ -13,7 +13,9 @@ from pipeline.evaluation import predictions_file
 from pipeline.export.formats import Format
 from pipeline.export.parity import ParityRow
 from pipeline.features import spec
-from pipeline.models.model import Model
+from pipeline.heads.store import HEAD_FILE
+from pipeline.models.joined_head import is_graph
+from pipeline.models.model import MODEL_FILE, Model
 from pipeline.photos import manifest
 from pipeline.photos.splits import SPLITS
 from pipeline.storage.digests import of_file
@@ -127,10 +129,11 @@ def _what(model: Model) -> list[str]:
     )
     weights = made["weights"].get("sha256")
     source = f"weights with sha256 `{weights}`" if weights else "which began with random weights"
+    name = f"a graph in a file ({made['backbone']['name']})" if is_graph(made) else _text(made["backbone"]["name"])
+    record = HEAD_FILE if model.joined_from == model.identity else MODEL_FILE
     return [
         f"A network from an image to the probabilities of {len(model.classes)} classes: {_listed(model.classes)}.",
-        f"Its base is {_text(made['backbone']['name'])}, {source}; {trained}. "
-        f"sha256 of the model's `model.json`: `{model.identity}`.",
+        f"Its base is {name}, {source}; {trained}. sha256 of its `{record}`: `{model.identity}`.",
         "",
         f"It sees squares of {model.size} px, made from RGB of 8 bits by the geometry `{made['resize']}` and an "
         "antialiased bilinear resize, which is Pillow's and part of the graph.",

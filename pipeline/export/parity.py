@@ -115,7 +115,9 @@ class _LaidOut(Photos):
 
 
 @contextlib.contextmanager
-def reference(model: Model, root: Root, table: Manifest, *, cache: Path | None) -> Iterator[Reference]:
+def reference(
+    model: Model, root: Root, table: Manifest, *, weights: str | None = None, cache: Path | None
+) -> Iterator[Reference]:
     """Run the model itself over images, and lay out what other processes are to run over, for as long as the block.
 
     Raises
@@ -131,7 +133,7 @@ def reference(model: Model, root: Root, table: Manifest, *, cache: Path | None) 
         work = Path(name)
         for kind in ("pixels", "squares", "files"):
             (work / kind).mkdir()
-        ours = classifier.load(model.directory, Runtime(None, "auto", "float32", BATCH, cache))
+        ours = classifier.load(model.directory, Runtime(weights, "auto", "float32", BATCH, cache))
         photos = _LaidOut(root, table.paths, table.digests, None, work, ours.square)
         yield Reference(table, ours.predict_proba(photos), work)
 

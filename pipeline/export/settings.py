@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Literal
 
 from pipeline.features.settings import cache_setting
+from pipeline.models.settings import weights_setting
 from pipeline.photos.remote import Root
 from pipeline.setting import Need, setting
 
@@ -35,4 +36,5 @@ class ExportSettings:
     evaluation: Path | None = setting(
         None, "Folder that `hs.evaluate` wrote for the model; the model card shows its numbers."
     )
+    weights: str | None = weights_setting()
     cache: Path | None = cache_setting()

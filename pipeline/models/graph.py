@@ -41,6 +41,13 @@ def joined(entering: Any, features: Any, stack: Stack, *, temperature: float) ->
     return operations.model(entering, ops.sigmoid(both), "headstart")
 
 
+def joined_to(trunk: Any, stack: Stack, *, temperature: float) -> Any:
+    """Join a trunk, an openvino.Model from pixels to features, with a head; as `joined`."""
+    (entering,), (leaving,) = trunk.get_parameters(), trunk.get_results()
+    features = leaving.input_value(0)
+    return joined(entering, features, stack, temperature=temperature)
+
+
 ACTIVATIONS: Final[Mapping[str, Callable[[Any, Any], Any]]] = {
     "relu": lambda ops, x: ops.relu(x),
     "tanh": lambda ops, x: ops.tanh(x),

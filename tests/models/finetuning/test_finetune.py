@@ -38,7 +38,7 @@ from pipeline.heads.settings import PlateauSettings
 from pipeline.heads.store import HEAD_FILE, save
 from pipeline.heads.store import load as load_head
 from pipeline.inference import predict
-from pipeline.models import assemble, classifier, model, store
+from pipeline.models import assemble, classifier, joined_head, model, store
 from pipeline.models.finetuning import checkpoints, finetune, setup
 from pipeline.models.finetuning.settings import FinetuneSettings, TuningSettings
 from pipeline.models.settings import Runtime
@@ -533,6 +533,10 @@ def test_the_head_is_kept_where_no_epoch_is_better(project: Project) -> None:
     kept = store.read(project.model)
     assert kept.joined_from == hashlib.sha256((project.head / HEAD_FILE).read_bytes()).hexdigest()
     assert (kept.temperature, "finetuned" in kept.spec["weights"]) == (1.0, False)
+    pixels, _ = project.split("val")
+    alone = joined_head.read(project.head, weights=None, cache=project.cache)
+    assert (alone.joined_from, alone.spec) == (kept.joined_from, kept.spec)
+    np.testing.assert_array_equal(alone.network()(pixels), kept.network()(pixels))
 
 
 def judged(project: Project, trained: Path, **changes: Any) -> tuple[EvaluateResult, predictions_file.Subject]:
