@@ -12,12 +12,16 @@ feature from those of the first way that share its pixels, as a fraction of the 
 
 "decoding alone" and "engine alone" (pixels in memory) give the limit 1 / (1/decoding + 1/engine) of shared cores.
 
+"timm" runs the network of the same name with random weights in PyTorch, where `torch` and `timm` are installed: its own
+transforms in a loader of as many workers as there are cores, channels last, and compiled with frozen weights.
+
 A way that this machine cannot go, as bfloat16 where the processor has none, is left out, and a line says why. If a
 process dies while it is measured, all end.
 """
 
 import argparse
 import atexit
+import contextlib
 import os
 import resource
 import shutil
@@ -138,6 +142,66 @@ def function(job: Job) -> ROUND:
     return lambda: np.concatenate([call(batch).numpy() for batch in dataset])
 
 
+class Opened:
+    """The photos as PyTorch's loaders want them: opened by Pillow, then transformed."""
+
+    def __init__(self, files: list[Path], transform: Any) -> None:
+        self.files = files
+        self.transform = transform
+
+    def __len__(self) -> int:
+        """Return the number of photos."""
+        return len(self.files)
+
+    def __getitem__(self, row: int) -> Any:
+        """Return photo number `row`, float32 (3, side, side)."""
+        from PIL import Image
+
+        with Image.open(self.files[row]) as image:
+            return self.transform(image.convert("RGB"))
+
+
+def timm(compiled: bool) -> Callable[[Job], ROUND]:
+    """Run timm's network behind a DataLoader, average pooling at its top."""
+
+    def prepare(job: Job) -> ROUND:
+        import timm.data
+        import torch
+
+        if job.backbone not in TIMM:
+            raise HeadstartError(f"expected one of {', '.join(TIMM)}, received {job.backbone}")
+        network = timm.create_model(TIMM[job.backbone]).eval().to(memory_format=torch.channels_last)
+        transform = timm.data.create_transform((3, job.size, job.size), interpolation="bilinear", crop_mode="squash")
+
+        def features(batch: Any) -> Any:
+            return network.forward_features(batch.to(memory_format=torch.channels_last)).mean((2, 3))
+
+        if compiled:
+            import torch._inductor.config as inductor
+
+            inductor.freezing = True
+            features = torch.compile(features, dynamic=False)
+        loader = torch.utils.data.DataLoader(
+            Opened(job.files, transform),
+            batch_size=job.batch_size,
+            num_workers=os.cpu_count() or 1,
+            multiprocessing_context="fork",
+            persistent_workers=True,
+        )
+
+        def run() -> np.ndarray:
+            with torch.inference_mode():
+                return np.concatenate([features(batch).numpy() for batch in loader])
+
+        with torch.inference_mode():
+            for batch in (next(iter(loader)), next(iter(loader))[: len(job.files) % job.batch_size]):
+                if len(batch):
+                    features(batch)
+        return run
+
+    return prepare
+
+
 def ours(precision: str) -> Callable[[Job], ROUND]:
     """Run `headstart extract` from an empty cache: read, hash, decode, forward, store, verify, assemble."""
 
@@ -200,10 +264,20 @@ def engine(precision: str) -> Callable[[Job], ROUND]:
     return prepare
 
 
+TIMM = {
+    "convnext_tiny": "convnext_tiny",
+    "efficientnet_lite0": "efficientnet_lite0",
+    "mobilenet_v2": "mobilenetv2_100",
+    "resnet50": "resnet50",
+    "vgg16": "vgg16",
+}
+
 WAYS: dict[str, Callable[[Job], ROUND]] = {
     "tf.data + predict": predict,
     "flow_from_directory + predict": flow,
     "tf.data + tf.function": function,
+    "timm": timm(compiled=False),
+    "timm, compiled": timm(compiled=True),
     "headstart float32": ours("float32"),
     "headstart bfloat16": ours("bfloat16"),
     "decoding alone": decoding,
@@ -236,10 +310,13 @@ def work(name: str, job: Job, pipe: Connection) -> None:
         pipe.send(str(error))
         return
     pipe.send("")
-    while pipe.recv():
-        started = time.perf_counter()
-        found = run()
-        pipe.send((time.perf_counter() - started, found))
+    try:
+        while pipe.recv():
+            started = time.perf_counter()
+            found = run()
+            pipe.send((time.perf_counter() - started, found))
+    except EOFError:  # another way's process died
+        return
     pipe.send(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
 
 
@@ -280,23 +357,25 @@ def _job(arguments: argparse.Namespace, path: Path) -> Job:
 def _measure(arguments: argparse.Namespace, job: Job) -> tuple[dict[str, list[float]], dict[str, int], dict[str, Any]]:
     spawn = get_context("spawn")
     pipes: dict[str, Connection] = {}
-    for name in arguments.ways:
-        ours, theirs = spawn.Pipe()
-        spawn.Process(target=work, args=(name, job, theirs), daemon=True).start()
-        theirs.close()  # so that the end of the process is the end of the pipe
-        if why_not := answer(name, ours):
-            print(f"left out, {name}: {why_not}", flush=True)
-        else:
-            pipes[name] = ours
-    if not pipes:
-        raise SystemExit("expected a way that this machine can go, found none")
-    seconds: dict[str, list[float]] = {name: [] for name in pipes}
-    found: dict[str, Any] = {}
-    for _ in range(arguments.rounds):
-        for name, pipe in pipes.items():
-            took, found[name] = answer(name, pipe, True)
-            seconds[name].append(took)
-    memory = {name: answer(name, pipe, False) for name, pipe in pipes.items()}
+    with contextlib.ExitStack() as ends:  # a process ends when its pipe does
+        for name in arguments.ways:
+            ours, theirs = spawn.Pipe()
+            ends.enter_context(ours)
+            spawn.Process(target=work, args=(name, job, theirs)).start()
+            theirs.close()  # so that the end of the process is the end of the pipe
+            if why_not := answer(name, ours):
+                print(f"left out, {name}: {why_not}", flush=True)
+            else:
+                pipes[name] = ours
+        if not pipes:
+            raise SystemExit("expected a way that this machine can go, found none")
+        seconds: dict[str, list[float]] = {name: [] for name in pipes}
+        found: dict[str, Any] = {}
+        for _ in range(arguments.rounds):
+            for name, pipe in pipes.items():
+                took, found[name] = answer(name, pipe, True)
+                seconds[name].append(took)
+        memory = {name: answer(name, pipe, False) for name, pipe in pipes.items()}
     return seconds, memory, found
 
 
