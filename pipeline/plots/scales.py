@@ -85,14 +85,14 @@ class Scale:
         return kept
 
 
-def around(values: Iterable[float], *, margin: float = 0.06) -> Scale:
-    """Return a scale from a little below the least number to a little above the largest; of none, from 0 to 1."""
+def around(values: Iterable[float], *, margin: float = 0.06, most: float = math.inf) -> Scale:
+    """Return a scale from a little below the least number to a little above the largest, or to `most`; of none, 0…1."""
     known = [value for value in values if math.isfinite(value)]
     if not known:
         return Scale(0.0, 1.0)
     low, high = min(known), max(known)
     room = (high - low or abs(high) or 1.0) * margin
-    return Scale(low - room, high + room)
+    return Scale(low - room, min(high + room, most))
 
 
 def around_or_log(values: Iterable[float], *, ratio: float) -> Scale:

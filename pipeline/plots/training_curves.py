@@ -28,6 +28,7 @@ from pipeline.plots.style import (
 
 Epochs = Sequence[Mapping[str, Any]]
 STEEP = 30  # a loss that falls by more than this factor has a scale of logarithms
+BEYOND_ONE = 1.01  # where an axis of accuracies ends at most: a line at 1 is seen whole, and no tick is above it
 STEEP_SEARCH = 6  # losses of candidates that differ by more than that, too
 
 
@@ -85,7 +86,7 @@ def curves(history: Epochs, name: str) -> Curves:
     changes = [place for place in range(1, len(phases)) if phases[place] != phases[place - 1]]
     return Curves(
         name,
-        around_or_log(every, ratio=STEEP) if name == "loss" else around(every),
+        around_or_log(every, ratio=STEEP) if name == "loss" else around(every, most=BEYOND_ONE),
         epochs,
         x,
         "passes over the photos" if by_pass else "epoch",

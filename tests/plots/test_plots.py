@@ -166,6 +166,12 @@ def test_the_start_of_fine_tuning_and_the_kept_epoch_are_drawn_where_they_are_kn
     assert len({path.read_bytes() for path in tmp_path.glob("*.png")}) == 3
 
 
+@pytest.mark.parametrize("low", [0.5, 0.9, 0.99, 1.0])
+def test_an_axis_of_accuracies_has_no_number_above_1_and_shows_the_line_at_1(low):
+    scale = training_curves.curves([{"epoch": 1, "accuracy": low}, {"epoch": 2, "accuracy": 1.0}], "accuracy").scale
+    assert max(scale.ticks()) <= 1 < scale.high
+
+
 def test_a_class_without_test_images_leaves_its_row_of_the_confusion_matrix_blank(tmp_path):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
