@@ -82,6 +82,47 @@ def tokens(path: Path, *, before: int = 2, **more: Any) -> Path:
     return write(path, nodes if before else nodes[:3] + nodes[7:], arrays, **more)
 
 
+def transformer(path: Path, *, blocks: int = 5, norm: bool = True, **more: Any) -> Path:
+    """Blocks of attention and a rectified layer on those of `tokens`: ``b0``, ``b1``, …; a norm; the first is ``y``."""
+    tokens(path, **more)
+    model = onnx.load(path)
+    random = np.random.default_rng(2)
+    nodes, arrays = list(model.graph.node)[:-1], [one for one in model.graph.initializer if one.name != "m"]
+    entering = "t0"
+    nodes[-1].output[0] = entering
+
+    def add(kind: str, *inputs: str, output: str, **attributes: Any) -> str:
+        nodes.append(helper.make_node(kind, list(inputs), [output], **attributes))
+        return output
+
+    def matrix(name: str, *shape: int) -> str:
+        arrays.append(numpy_helper.from_array(random.normal(size=shape).astype(np.float32), name))
+        return name
+
+    for place in range(blocks):
+        q, k, v, p, m = (f"{name}{place}" for name in "qkvpm")
+        first = add("LayerNormalization", entering, matrix(f"s{q}", 5), output=f"n{q}")
+        add("MatMul", first, matrix(f"w{q}", 5, 15), output=f"all{place}")
+        parts = [f"{name}_of_head{place}" for name in "qkv"]
+        nodes.append(
+            helper.make_node("Split", [add("Unsqueeze", f"all{place}", "one", output=f"u{place}")], parts, axis=3)
+        )
+        add("Transpose", parts[1], output=k, perm=[0, 1, 3, 2])
+        add("Softmax", add("MatMul", parts[0], k, output=f"s{place}"), output=f"a{place}", axis=-1)
+        add("Squeeze", add("MatMul", f"a{place}", parts[2], output=f"h{place}"), "one", output=v)
+        mixed = add("Add", entering, v, output=p)
+        second = add("LayerNormalization", mixed, matrix(f"s{m}", 5), output=f"n{m}")
+        wide = add("Relu", add("MatMul", second, matrix(f"w{m}", 5, 7), output=m), output=f"r{place}")
+        entering = add(
+            "Add", mixed, add("MatMul", wide, matrix(f"w{wide}", 7, 5), output=f"o{place}"), output=f"b{place}"
+        )
+    if norm:
+        entering = add("LayerNormalization", entering, matrix("scale", 5), matrix("shift", 5), output="t")
+    arrays.append(numpy_helper.from_array(np.array(0, np.int64), "first_token"))
+    add("Gather", entering, "first_token", output="y", axis=1)
+    return write(path, nodes, {one.name: numpy_helper.to_array(one) for one in arrays})
+
+
 def run(path: Path, pixels: NDArray[np.uint8], name: str, *, channels_last: bool = False, bgr: bool = False) -> Any:
     """Return a tensor as ONNX Runtime computes it of scaled pixels."""
     import onnxruntime

@@ -67,6 +67,8 @@ def test_another_graph_under_the_same_name_is_refused() -> None:
     result = run("predict", "-q", "light", "photos", "--weights", "base.onnx")
     assert result.exit_code == 1
     assert "weights.sha256: expected" in result.output
+    missing = run("predict", "-q", "light", "photos", "--weights", "none.onnx").output
+    assert "--weights: expected onnx:FILE with the path of an ONNX file, received 'none.onnx'" in missing
     lost = run("predict", "-q", "light", "photos", "--cache", "empty")
     assert "which is not on this machine: give it as --weights" in lost.output
     assert "ImageNet" not in lost.output

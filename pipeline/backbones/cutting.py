@@ -13,10 +13,11 @@ from pipeline.backbones.backbone import Backbone
 from pipeline.backbones.network import Network
 from pipeline.errors import CutError, InputError
 
-Pooling = Literal["avg", "max", "grid2", "grid3", "flatten", "none", "cls", "cls+mean"]
+Pooling = Literal["avg", "max", "grid2", "grid3", "flatten", "none", "cls", "cls+mean", "last4"]
 POOLINGS: tuple[str, ...] = get_args(Pooling)
 OF_TOKENS = ("cls", "cls+mean")
-OF_MAPS = tuple(one for one in POOLINGS if one not in OF_TOKENS)
+LAST4 = "last4"
+OF_MAPS = tuple(one for one in POOLINGS if one not in (*OF_TOKENS, LAST4))
 GRIDS = {"grid2": 2, "grid3": 3}
 NEAREST = 3  # how many cut points an error names
 

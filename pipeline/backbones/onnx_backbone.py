@@ -15,6 +15,7 @@ from pipeline.backbones.scaling import Scaling
 from pipeline.errors import CutError, InputError, WeightsError
 
 WORDS = ("image", "top")
+IMAGENET = "imagenet"  # what a user who names no weights gets
 
 
 @dataclass(frozen=True)
@@ -29,11 +30,12 @@ class OnnxBackbone(Backbone):
 
     outputs: tuple[str, ...] = ()
 
-    def file(self, weights: str) -> Path:
-        """Return the path of the graph that a user names as weights; WeightsError if there is none."""
+    def file(self, weights: str, *, field: str = "backbone") -> Path:
+        """Return the path of the graph that a user names, in a field; WeightsError if there is none."""
         path = Path(weights)
         if not path.is_file():
-            raise WeightsError.of("weights", "an ONNX file, as in onnx:FILE", f"{weights!r}, which is not there")
+            received = "no file" if weights == IMAGENET else f"{weights!r}, which is not there"
+            raise WeightsError.of(field, "onnx:FILE with the path of an ONNX file", received)
         return path
 
     def settled(
@@ -55,7 +57,7 @@ class OnnxBackbone(Backbone):
             The file does not say the size of its images or their scale, and neither did the user; or another size.
         """
         if path is None:
-            raise WeightsError.of("weights", "an ONNX file, as in onnx:FILE", None)
+            raise WeightsError.of("backbone", "onnx:FILE with the path of an ONNX file", None)
         if size and scale and offset and channels and cut not in WORDS:
             return replace(self, size=size, preprocessing=Scaling.of(scale, offset, channels))
         found = onnx_file.describe(path)

@@ -21,7 +21,8 @@ from pipeline.export.formats import FORMATS, Format
 from pipeline.features.settings import LARGEST_SIDE
 from pipeline.heads.calibration import thresholds
 from pipeline.models.model import Model
-from pipeline.photos.settings import Decoder, Geometry
+from pipeline.photos.settings import Decoder, Geometry, Interpolation
+from pipeline.photos.squares import square_of
 from pipeline.storage import json_files
 from pipeline.storage.atomic import published
 from pipeline.storage.digests import of_file
@@ -35,6 +36,7 @@ EXPORT: Final = Document(
         "size": whole(1, LARGEST_SIDE),
         "resize": one_of(*get_args(Geometry)),
         "decoder": maybe(object_of(name=one_of(*get_args(Decoder)))),
+        "interpolation": maybe(one_of(*get_args(Interpolation))),
         "formats": replace(OBJECT, each=object_of(files=DIGESTS)),
     },
     version=1,
@@ -58,7 +60,8 @@ class Exported:
     threshold : dict or None
         For `pipeline.heads.calibration.thresholds.decide`.
     square : dict
-        What the network sees and how an image becomes it: ``size``, ``resize`` and ``decoder``, as in a spec.
+        What the network sees and how an image becomes it: ``size``, ``resize``, ``decoder``, ``interpolation``, as in a
+        spec.
     formats : dict of str to Format
         What it is there in.
     """
@@ -104,6 +107,7 @@ def write_document(directory: Path, model: Model, formats: Mapping[str, Format],
         "size": model.size,
         "resize": model.spec["resize"],
         **({"decoder": model.spec["decoder"]} if model.spec["decoder"]["name"] != "pillow" else {}),
+        **({"interpolation": chosen} if (chosen := square_of(model.spec)["interpolation"]) != "bilinear" else {}),
         "made": dict(made),
         "formats": {
             name: {
@@ -148,6 +152,7 @@ def read(directory: Path) -> Exported:
     formats = {name: FORMATS[name] for name in there}
     square = {key: document[key] for key in ("size", "resize")}
     square["decoder"] = document.get("decoder") or {"name": "pillow"}
+    square["interpolation"] = document.get("interpolation") or "bilinear"
     return Exported(directory, document["classes"], threshold, square, formats)
 
 

@@ -105,9 +105,9 @@ class _LaidOut(Photos):
     def views(self, place: int, fit: Fit, numbers: Sequence[int]) -> list[NDArray[np.uint8]]:
         """Return the square, made of the pixels that are laid out beside it."""
         data = self.read(place)
-        size, decoder = self.square["size"], self.square["decoder"]["name"]
-        pixels = decode.decode_near(data, size=size, decoder=decoder)
-        square = squares.square(pixels, size=size, geometry=self.square["resize"], decoder=decoder)
+        how = squares.square_of(self.square)
+        pixels = decode.decode_near(data, size=how["size"], decoder=how["decoder"])
+        square = squares.square(pixels, **how)
         (self.work / "files" / f"{place:06}.image").write_bytes(data)
         np.save(self.work / "pixels" / f"{place:06}.npy", pixels)
         np.save(self.work / "squares" / f"{place:06}.npy", square)

@@ -14,6 +14,7 @@ from pipeline.backbones.backbone import Backbone
 from pipeline.backbones.builder import check_alpha
 from pipeline.backbones.engines import engine
 from pipeline.backbones.engines.engine import Engine, choose, described
+from pipeline.backbones.onnx_backbone import OnnxBackbone
 from pipeline.backbones.scaling import Scaling
 from pipeline.backbones.settings import EngineName, Precision
 from pipeline.backbones.weights import IMAGENET, NONE, Weights, find_weights, load
@@ -23,7 +24,8 @@ from pipeline.features.cache import kept_graphs, kept_weights
 from pipeline.features.probe import cut_file
 from pipeline.features.settings import LARGEST_SIDE, FeatureSettings, Pooling
 from pipeline.photos import decode
-from pipeline.photos.settings import Decoder, Geometry
+from pipeline.photos.settings import Decoder, Geometry, Interpolation
+from pipeline.photos.squares import square_of
 from pipeline.storage.json_files import SHA256, TEXT, Document, Field, maybe, number, object_of, one_of, whole
 
 EXTRACTOR_VERSION: Final = 1
@@ -34,6 +36,7 @@ TRUNK: Final[Mapping[str, Field]] = {
     "size": whole(1, LARGEST_SIDE),
     "resize": one_of(*get_args(Geometry)),
     "decoder": object_of(name=one_of(*get_args(Decoder))),
+    "interpolation": maybe(one_of(*get_args(Interpolation))),
     "backbone": object_of(name=TEXT, alpha=number(1 / 1000, LARGEST_ALPHA)),
     "preprocessing": PREPROCESSING,
     "cut": TEXT,
@@ -146,6 +149,8 @@ def plan_again(described: spec.Spec, source: Path, how: Again) -> tuple[Plan, li
     """
     SPEC.require(described, f"{source}: the spec of its features")
     name, found = (how.weights, None) if how.weights else found_again(described, source, how.cache)
+    if how.weights and isinstance(row := table.find(described["backbone"]["name"]), OnnxBackbone):
+        row.file(how.weights, field="weights")
     entering = Scaling.of_spec(described["preprocessing"])
     settings = FeatureSettings(
         backbone=described["backbone"]["name"],
@@ -155,6 +160,7 @@ def plan_again(described: spec.Spec, source: Path, how: Again) -> tuple[Plan, li
         size=described["size"],
         resize=described["resize"],
         decoder=described["decoder"]["name"],
+        interpolation=square_of(described)["interpolation"],
         engine=cast(EngineName, how.engine),
         input_scale=entering.scale if entering else (),
         input_offset=entering.offset if entering else (),
@@ -218,7 +224,9 @@ def plan(settings: FeatureSettings, found: Weights | None = None) -> Plan:
     pooled = settings.pooling not in ("flatten", "none")
     fields = {
         "extractor": EXTRACTOR_VERSION,
-        **decode.policy(size=size, geometry=settings.resize, decoder=settings.decoder),
+        **decode.policy(
+            size=size, geometry=settings.resize, decoder=settings.decoder, interpolation=settings.interpolation
+        ),
         "backbone": {"name": backbone.name, "alpha": settings.alpha},
         "preprocessing": getattr(backbone.preprocessing, "spec", backbone.preprocessing),
         "weights": weights.identity,

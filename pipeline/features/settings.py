@@ -5,11 +5,11 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 from pipeline.backbones.settings import EngineName, Precision, batch_size_setting, engine_setting, graph_file
-from pipeline.photos.settings import Decoder, Geometry, Policy
+from pipeline.photos.settings import Decoder, Geometry, Interpolation, Policy
 from pipeline.setting import Need, group, setting
 from pipeline.storage.cache_folder import default_cache
 
-Pooling = Literal["avg", "max", "grid2", "grid3", "flatten", "none", "cls", "cls+mean"]
+Pooling = Literal["avg", "max", "grid2", "grid3", "flatten", "none", "cls", "cls+mean", "last4"]
 AUTO: Literal["auto"] = "auto"
 DASK: Final = (Need("executor", ("dask",)),)
 PROBED: Final = (Need("cut", (AUTO,)),)
@@ -52,6 +52,7 @@ class BaseSettings:
     decoder: Decoder = setting(
         "pillow", "What decodes and resizes images; turbo takes half the time, for pixels up to a grey level apart."
     )
+    interpolation: Interpolation = setting("bilinear", "Filter of the resize, which is always antialiased.")
     engine: EngineName = engine_setting()
 
     def __post_init__(self) -> None:

@@ -1,11 +1,11 @@
 """Image bytes to upright 8-bit RGB: the one decode-and-resize policy, used in training and in use.
 
 The policy: the first frame, turned upright by its EXIF orientation, transparency composited on white, 16 bits brought
-to 8 by dividing by 257, every other colour model converted to RGB, and a bilinear resize whose support grows with the
-reduction (Pillow's, that is: antialiased). A large JPEG is decoded at the smallest of its 1/1, 1/2, 1/4 and 1/8 scales
-that still has twice the side wanted: at 12 megapixels less than half the time, 0.2 grey levels off on average. What
-cannot be decoded in full is refused with a reason. By the decoder `pipeline.photos.turbo` all of that holds, but its
-resize is another than Pillow's.
+to 8 by dividing by 257, every other colour model converted to RGB, and a resize, bilinear unless another is wanted,
+whose support grows with the reduction (Pillow's, that is: antialiased). A large JPEG is decoded at the smallest of its
+1/1, 1/2, 1/4 and 1/8 scales that still has twice the side wanted: at 12 megapixels less than half the time, 0.2 grey
+levels off on average. What cannot be decoded in full is refused with a reason. By the decoder
+`pipeline.photos.turbo` all of that holds, but its resize is another than Pillow's.
 """
 
 import contextlib
@@ -25,8 +25,8 @@ from PIL import Image, ImageOps, UnidentifiedImageError, features
 from pipeline.errors import ImageError, InputError, StorageError
 from pipeline.photos import turbo
 from pipeline.photos.remote import Address, Root
-from pipeline.photos.settings import Decoder, Geometry
-from pipeline.photos.squares import square
+from pipeline.photos.settings import Decoder, Geometry, Interpolation
+from pipeline.photos.squares import square, square_of
 
 FORMATS: Final = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "AVIF")
 MAX_PIXELS: Final = 178_956_970  # twice Pillow's own mark: beyond it Pillow refuses to open
@@ -47,7 +47,9 @@ _OTHERS: Final = (
 _FAILING_DISK = {errno.EIO, errno.ESTALE, errno.ENXIO, errno.ENODEV, errno.ETIMEDOUT, errno.ENOTCONN}
 
 
-def policy(*, size: int, geometry: Geometry, decoder: Decoder = "pillow") -> dict[str, object]:
+def policy(
+    *, size: int, geometry: Geometry, decoder: Decoder = "pillow", interpolation: Interpolation = "bilinear"
+) -> dict[str, object]:
     """Describe all that this module does to an image, for the spec.
 
     Parameters
@@ -57,6 +59,7 @@ def policy(*, size: int, geometry: Geometry, decoder: Decoder = "pillow") -> dic
     geometry : {"squash", "crop", "pad"}
         How a rectangle becomes that square; see `fit`.
     decoder : {"pillow", "turbo"}
+    interpolation : {"bilinear", "bicubic", "lanczos"}
 
     Returns
     -------
@@ -74,7 +77,7 @@ def policy(*, size: int, geometry: Geometry, decoder: Decoder = "pillow") -> dic
         "colour": "upright, on white, 16 bit / 257, rgb",
         "size": size,
         "resize": geometry,
-        "interpolation": "bilinear",
+        "interpolation": interpolation,
         "antialias": True,
         "jpeg_scaling": JPEG_SCALING,
     }
@@ -148,7 +151,13 @@ def decode(data: bytes, *, max_pixels: int = MAX_PIXELS) -> tuple[NDArray[np.uin
 
 
 def fit(
-    data: bytes, *, size: int, geometry: Geometry, decoder: Decoder = "pillow", max_pixels: int = MAX_PIXELS
+    data: bytes,
+    *,
+    size: int,
+    geometry: Geometry,
+    decoder: Decoder = "pillow",
+    interpolation: Interpolation = "bilinear",
+    max_pixels: int = MAX_PIXELS,
 ) -> NDArray[np.uint8]:
     """Decode and bring to a square.
 
@@ -161,7 +170,8 @@ def fit(
     geometry : {"squash", "crop", "pad"}
         ``squash`` ignores the aspect ratio; ``crop`` keeps the largest centred square; ``pad`` shows the whole image,
         centred on black.
-    decoder : {"pillow", "turbo"}
+    decoder, interpolation
+        As for `policy`.
 
     Returns
     -------
@@ -173,14 +183,14 @@ def fit(
         With the reason.
     """
     pixels, _ = _upright_rgb(data, max_pixels, least=JPEG_SCALING * size, decoder=decoder)
-    return square(pixels, size=size, geometry=geometry, decoder=decoder)
+    return square(pixels, size=size, geometry=geometry, decoder=decoder, interpolation=interpolation)
 
 
 def of_spec(spec: Mapping[str, Any]) -> Callable[..., NDArray[np.uint8]]:
     """Return `fit` as a spec says; InputError if the packages of its decoder are not installed."""
     if spec["decoder"]["name"] == "turbo":
         turbo.versions()
-    return partial(fit, size=int(spec["size"]), geometry=spec["resize"], decoder=spec["decoder"]["name"])
+    return partial(fit, **square_of(spec))
 
 
 def decode_near(
@@ -199,12 +209,7 @@ def decode_near(
     Returns
     -------
     ndarray of shape (height, width, 3), uint8
-        Upright RGB.
-
-    Raises
-    ------
-    ImageError
-        With the reason.
+        Upright RGB; ImageError, with the reason, if it cannot be decoded.
     """
     return np.asarray(_upright_rgb(data, max_pixels, least=JPEG_SCALING * size, decoder=decoder)[0])
 

@@ -10,6 +10,7 @@ from pipeline.setting import Need, setting
 
 Geometry = Literal["squash", "crop", "pad"]
 Decoder = Literal["pillow", "turbo"]
+Interpolation = Literal["bilinear", "bicubic", "lanczos"]
 Flip = Literal["none", "horizontal", "vertical", "both"]
 
 

@@ -1,6 +1,7 @@
 """Upright images of any sides to squares: which part is shown, in which place, resized by which decoder."""
 
-from typing import get_args
+from collections.abc import Mapping
+from typing import Any, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -8,11 +9,16 @@ from PIL import Image
 
 from pipeline.errors import InputError
 from pipeline.photos import turbo
-from pipeline.photos.settings import Decoder, Geometry
+from pipeline.photos.settings import Decoder, Geometry, Interpolation
 
 
 def square(
-    found: Image.Image | NDArray[np.uint8], *, size: int, geometry: Geometry, decoder: Decoder = "pillow"
+    found: Image.Image | NDArray[np.uint8],
+    *,
+    size: int,
+    geometry: Geometry,
+    decoder: Decoder = "pillow",
+    interpolation: Interpolation = "bilinear",
 ) -> NDArray[np.uint8]:
     """Bring an upright image to a square.
 
@@ -20,7 +26,7 @@ def square(
     ----------
     found : PIL.Image.Image, or ndarray of shape (height, width, 3), uint8
         RGB.
-    size, geometry, decoder
+    size, geometry, decoder, interpolation
         As for `pipeline.photos.decode.fit`.
 
     Returns
@@ -30,17 +36,27 @@ def square(
     width, height = found.size if isinstance(found, Image.Image) else found.shape[1::-1]
     (left, top, right, bottom), sides = _window(width, height, size, geometry)
     if decoder == "turbo":
-        pixels = turbo.resized(np.asarray(found)[top:bottom, left:right], sides)
+        pixels = turbo.resized(np.asarray(found)[top:bottom, left:right], sides, interpolation)
     else:
         image = found if isinstance(found, Image.Image) else Image.fromarray(found)
         shown = image.crop((left, top, right, bottom)) if geometry == "crop" else image
-        pixels = np.asarray(shown.resize(sides, Image.Resampling.BILINEAR))
+        pixels = np.asarray(shown.resize(sides, Image.Resampling[interpolation.upper()]))
     if geometry != "pad":
         return pixels
     canvas = np.zeros((size, size, 3), np.uint8)
     left, top = (size - sides[0]) // 2, (size - sides[1]) // 2
     canvas[top : top + sides[1], left : left + sides[0]] = pixels
     return canvas
+
+
+def square_of(spec: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what `square` takes besides the image, as a spec says it; one that names no filter means the default."""
+    return {
+        "size": int(spec["size"]),
+        "geometry": spec["resize"],
+        "decoder": spec["decoder"]["name"],
+        "interpolation": spec.get("interpolation") or "bilinear",
+    }
 
 
 def _window(

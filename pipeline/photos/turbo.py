@@ -15,11 +15,13 @@ from numpy.typing import NDArray
 from PIL import ExifTags, Image
 
 from pipeline.errors import InputError
+from pipeline.photos.settings import Interpolation
 
 PACKAGES: Final = ("simplejpeg", "cykooz-resizer")
 KINDS: Final = ("JPEG", "MPO")  # what Pillow calls a file that this module decodes, in these modes
 MODES: Final = ("RGB", "L")
 EXIF: Final = 0x0112  # orientation
+FILTERS: Final = {"bilinear": "bilinear", "bicubic": "catmull_rom", "lanczos": "lanczos3"}
 
 _thread: Final = threading.local()  # a resizer serves one thread
 
@@ -82,8 +84,10 @@ def _upright(pixels: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8]:
     return pixels
 
 
-def resized(pixels: NDArray[np.uint8], sides: tuple[int, int]) -> NDArray[np.uint8]:
-    """Resize RGB of shape (height, width, 3) to sides (width, height), bilinear and antialiased."""
+def resized(
+    pixels: NDArray[np.uint8], sides: tuple[int, int], interpolation: Interpolation = "bilinear"
+) -> NDArray[np.uint8]:
+    """Resize RGB of shape (height, width, 3) to sides (width, height), antialiased."""
     versions()
     import cykooz_resizer as resizer
 
@@ -91,7 +95,7 @@ def resized(pixels: NDArray[np.uint8], sides: tuple[int, int]) -> NDArray[np.uin
     source = resizer.ImageData(width, height, resizer.PixelType.U8x3, pixels.tobytes())
     target = resizer.ImageData(*sides, resizer.PixelType.U8x3)
     here = _resizer()
-    here.resizer.resize(source, target, here.options)
+    here.resizer.resize(source, target, here.options[interpolation])
     return np.frombuffer(target.get_buffer(), np.uint8).reshape(sides[1], sides[0], 3)
 
 
@@ -100,6 +104,8 @@ def _resizer() -> Any:
 
     if not hasattr(_thread, "resizer"):
         _thread.resizer = resizer.Resizer()
-        bilinear = resizer.ResizeAlg.convolution(resizer.FilterType.bilinear)
-        _thread.options = resizer.ResizeOptions(resize_alg=bilinear)
+        _thread.options = {
+            name: resizer.ResizeOptions(resize_alg=resizer.ResizeAlg.convolution(getattr(resizer.FilterType, kind)))
+            for name, kind in FILTERS.items()
+        }
     return _thread

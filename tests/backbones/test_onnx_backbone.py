@@ -153,7 +153,7 @@ def test_a_setting_that_does_not_fit_the_graph_is_named(chosen, told, tmp_path):
 
 @pytest.mark.parametrize("weights", ["imagenet", "none", "nowhere.onnx"])
 def test_only_a_file_is_a_graph(weights):
-    with pytest.raises(InputError, match="`weights`: expected an ONNX file, as in onnx:FILE"):
+    with pytest.raises(InputError, match="`backbone`: expected onnx:FILE with the path of an ONNX file"):
         resolve.plan(FeatureSettings(backbone="onnx", weights=weights))
 
 

@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline.errors import ImageError, InputError, StorageError
+from pipeline.errors import ImageError, InputError, SpecError, StorageError
+from pipeline.features import resolve, spec
 from pipeline.photos import decode
+from tests import fakes
 
 RED, GREEN, BLUE, WHITE = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)
 
@@ -237,6 +239,19 @@ def test_resizing_averages_what_falls_together() -> None:
     pixels = np.repeat(checkers[..., None], 3, axis=2).astype(np.uint8)
     small = decode.fit(encoded(Image.fromarray(pixels), "PNG"), size=8, geometry="squash")
     assert np.abs(small.astype(int) - 127.5).max() <= 4
+
+
+@pytest.mark.parametrize("name", get_args(decode.Interpolation))
+def test_the_filter_is_pillows_and_features_of_another_are_others(name: decode.Interpolation) -> None:
+    image = Image.fromarray(noise(90, 70))
+    expected = np.asarray(image.resize((64, 64), Image.Resampling[name.upper()]))
+    asked, other = fakes.plan(size=64, interpolation=name), fakes.plan(size=64, interpolation="bicubic")
+    assert np.array_equal(asked.fit(encoded(image, "PNG")), expected)
+    assert resolve.plan_again(asked.spec, Path(), resolve.Again(None, "auto", None, None))[0].spec == asked.spec
+    if name == "bilinear":
+        assert asked.spec == fakes.plan(size=64).spec
+        with pytest.raises(SpecError, match="interpolation: expected 'bilinear', received 'bicubic'"):
+            spec.require_compatible(asked.spec, other.spec)
 
 
 def smooth(height: int, width: int) -> np.ndarray:

@@ -74,12 +74,23 @@ def test_mutilated_jpegs_do_as_they_do_with_pillow() -> None:
     assert kinds == {str, np.ndarray}
 
 
-@pytest.mark.parametrize(("geometry", "most"), [("squash", 1), ("crop", 2), ("pad", 2)])
-def test_a_square_is_that_of_pillow_up_to_rounding(geometry: decode.Geometry, most: int) -> None:
+@pytest.mark.parametrize(
+    ("geometry", "interpolation", "most"),
+    [
+        ("squash", "bilinear", 1),
+        ("crop", "bilinear", 2),
+        ("pad", "bilinear", 2),
+        ("squash", "bicubic", 1),
+        ("pad", "lanczos", 2),
+    ],
+)
+def test_a_square_is_that_of_pillow_up_to_rounding(
+    geometry: decode.Geometry, interpolation: decode.Interpolation, most: int
+) -> None:
     for form in ("JPEG", "PNG"):
-        data = encoded(SMOOTH, form)
+        how = {"size": 64, "geometry": geometry, "interpolation": interpolation}
         found, expected = (
-            decode.fit(data, size=64, geometry=geometry, decoder=decoder).astype(int) for decoder in ("turbo", "pillow")
+            decode.fit(encoded(SMOOTH, form), **how, decoder=decoder).astype(int) for decoder in ("turbo", "pillow")
         )
         apart = np.abs(found - expected)
         assert found.shape == (64, 64, 3)

@@ -14,10 +14,11 @@ from typing import Any, Final
 import numpy as np
 
 from pipeline.backbones import onnx_file, without_telemetry
-from pipeline.backbones.cutting import NEAREST, OF_TOKENS, POOLINGS
-from pipeline.backbones.engines import operations
+from pipeline.backbones.cutting import LAST4, NEAREST, OF_TOKENS, POOLINGS
+from pipeline.backbones.engines import onnx_blocks, operations
 from pipeline.backbones.engines.graphs import GRAPH_IMAGES
 from pipeline.backbones.engines.operations import TO_CHANNELS_FIRST, TO_CHANNELS_LAST
+from pipeline.backbones.layer_graph import articulation_points
 from pipeline.backbones.scaling import Scaling
 from pipeline.errors import CutError, WeightsError
 
@@ -119,6 +120,15 @@ class OnnxGraph:
             depending |= set(node.outputs())
         return found
 
+    def order(self) -> tuple[list[Any], set[int]]:
+        """Return the operations on what depends on the image, and the places of those that all data passes through."""
+        nodes = list(dict.fromkeys(output.get_node() for output in self.depending))
+        place = {node: position for position, node in enumerate(nodes)}
+        below = [[one.get_source_output().get_node() for one in node.inputs()] for node in nodes]
+        parents = [[place[one] for one in each if one in place] for each in below]
+        ends = sorted({place[node] for node in self.ends() if node in place})
+        return nodes, set(articulation_points([*parents, ends]))
+
     def trunk(self, cuts: Sequence[tuple[str, str]]) -> tuple[Any, list[int]]:
         """Compute the features at each (cut, pooling), flattened and side by side if there are several.
 
@@ -137,6 +147,8 @@ class OnnxGraph:
         from openvino import opset8 as ops
 
         found = [self._tensor(cut) for cut, _ in cuts]
+        if LAST4 in dict(cuts).values():
+            found = [self._last_classes(cuts)]
         pixels = ops.parameter([self.images, self._size, self._size, 3], np.uint8, name="pixels")
         image = operations.scaled(
             self._scaling, ops.transpose(ops.convert(pixels, np.float32), np.array(TO_CHANNELS_FIRST))
@@ -156,6 +168,7 @@ class OnnxGraph:
             leaving.append(self._pooled(tensor, cut, pooling))
         row = leaving[0] if len(leaving) == 1 else operations.row(leaving)
         model = operations.model(pixels, row, f"{self.name}_trunk")
+        model.validate_nodes_and_infer_types()
         self._require_bounded(model)
         return model, [math.prod((one if hasattr(one, "shape") else one.output(0)).shape[1:]) for one in leaving]
 
@@ -171,11 +184,25 @@ class OnnxGraph:
             raise CutError.of("cut", "a tensor with one row an image", f"{cut!r} of shape {shape}")
         return output
 
+    def _last_classes(self, cuts: Sequence[tuple[str, str]]) -> Any:
+        """Let what follows the last blocks follow their class tokens, (n, 4, C); return what comes of these."""
+        from openvino import opset8 as ops
+
+        if len(cuts) > 1 or not any(cuts[0][0] in node.output(0).get_names() for node in self.ends()):
+            raise CutError.of("pooling", "another but at the top, alone", repr(LAST4))
+        blocks = onnx_blocks.last(self)
+        following = list(self.tensors[blocks.ends[-1]].get_target_inputs())
+        tokens = [ops.gather(self.tensors[end], np.array([0]), np.array(1)) for end in blocks.ends]
+        classes = ops.concat(tokens, 1).output(0)
+        for one in following:
+            one.replace_source_output(classes)
+        return self.tensors[blocks.normed] if blocks.normed else classes
+
     def _pooled(self, tensor: Any, cut: str, pooling: str) -> Any:
         shape = tuple(tensor.shape)
         if pooling not in POOLINGS:
             raise CutError.of("pooling", f"one of {', '.join(POOLINGS)}", repr(pooling))
-        if pooling == "flatten":
+        if pooling in ("flatten", LAST4):
             return operations.row([tensor]) if len(shape) != 4 else self._of_maps(tensor, shape, pooling)
         if len(shape) == 2 and pooling in ("avg", "none"):
             return tensor

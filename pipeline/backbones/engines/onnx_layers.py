@@ -4,7 +4,6 @@ import math
 from typing import Any, Final
 
 from pipeline.backbones.engines.onnx_graph import OnnxGraph
-from pipeline.backbones.layer_graph import articulation_points
 from pipeline.backbones.layer_table import BYTES, LayerRow
 
 KERNELS: Final = ("Convolution", "GroupConvolution", "ConvolutionBackpropData", "GroupConvolutionBackpropData")
@@ -16,10 +15,8 @@ def rows(graph: OnnxGraph) -> list[LayerRow]:
     One can be cut at if all data passes through it and it gives each image a row, tokens or a map. What one that has a
     name is made of, as a convolution and its bias, counts as one.
     """
-    nodes = list(dict.fromkeys(output.get_node() for output in graph.depending))
+    nodes, cuts = graph.order()
     place = {node: position for position, node in enumerate(nodes)}
-    parents = [[place[one] for one in _below(node) if one in place] for node in nodes]
-    cuts = set(articulation_points([*parents, sorted({place[node] for node in graph.ends() if node in place})]))
     found: list[LayerRow] = []
     held: list[Any] = []
     counted: set[Any] = set()

@@ -2,8 +2,9 @@ import math
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 
 from pipeline.backbones.cutting import cell_weights
 from pipeline.backbones.engines.engine import open_engine
@@ -95,9 +96,26 @@ def test_several_trunks_lie_side_by_side_and_one_image_can_be_first(tmp_path):
     np.testing.assert_allclose(row[:, 32:38], onnx_graphs.run(path, PHOTOS[:1], "y"), atol=1e-4)
 
 
+@pytest.mark.parametrize("norm", [True, False])
+def test_last4_is_the_class_tokens_of_the_last_four_blocks_normed_as_the_top_is(norm, tmp_path):
+    path = onnx_graphs.transformer(tmp_path / "a.onnx", norm=norm)
+    expected = [onnx_graphs.run(path, PHOTOS, f"b{place}")[:, 0] for place in range(1, 5)]
+    if norm:
+        arrays = {one.name: numpy_helper.to_array(one) for one in onnx.load(path).graph.initializer}
+        centred = [row - row.mean(axis=1, keepdims=True) for row in expected]
+        expected = [row / np.sqrt(row.var(axis=1, keepdims=True) + 1e-5) for row in centred]
+        expected = [row * arrays["scale"] + arrays["shift"] for row in expected]
+    found = features(path, "y", "last4")
+    assert np.abs(found[:, 15:] - onnx_graphs.run(path, PHOTOS, "y")).max() < 1e-4 * np.abs(found).max()
+    np.testing.assert_allclose(found, np.concatenate(expected, 1), atol=1e-4 * np.abs(found).max())
+
+
 @pytest.mark.parametrize(
     ("make", "cut", "pooling", "told"),
     [
+        ("maps", "y", "last4", "where no 4 blocks of tokens with a class token were found"),
+        ("tokens", "y", "last4", "where no 4 blocks of tokens with a class token were found"),
+        ("transformer", "b3", "last4", "another but at the top, alone"),
         ("maps", "r3", "avg", r"did you mean r2 or r1\?"),
         ("maps", "w1", "avg", "'w1'"),
         ("maps", "y", "max", r"avg at y, whose shape is \(4, 6\)"),
