@@ -34,7 +34,7 @@ from pipeline.errors import ArtefactError, ImageError, InputError
 from pipeline.features import spec
 from pipeline.features.features_file import Features
 from pipeline.heads import standardise
-from pipeline.heads.registry import Head
+from pipeline.heads.head import Head
 from pipeline.heads.resolve import unfitted
 from pipeline.heads.selection.cross_validation import assign_groups
 from pipeline.heads.settings import TrainSettings

@@ -4,7 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.errors import InputError
-from pipeline.heads.registry import Head
+from pipeline.heads.head import Head
 from pipeline.types import Progress
 
 

@@ -1,7 +1,7 @@
 """Nearest class mean: nothing to tune, and hard to beat with a handful of photos a class."""
 
-from dataclasses import dataclass, field
-from typing import Any, Self
+from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,14 +9,13 @@ from numpy.typing import NDArray
 from pipeline.heads.calibration.temperature import fit_factor
 from pipeline.heads.linear import AffineHead
 from pipeline.heads.parameter_checks import require_choice
-from pipeline.heads.selection.cross_validation import FittedSeparately
 from pipeline.heads.settings import ClassWeight
-from pipeline.heads.standardise import Standardised, Table, check_labelled, count_classes, learn_scale
+from pipeline.heads.standardise import Standardised, Table, learn_scale
 from pipeline.types import Codes, Floats, Progress, Told
 
 
 @dataclass(kw_only=True, eq=False)
-class CentroidHead(FittedSeparately, AffineHead):
+class CentroidHead(AffineHead):
     """Softmax of negative squared distances from the class means of standardised columns.
 
     It is the nearest class mean classifier of Mensink et al., "Distance-based image classification: generalizing to
@@ -29,19 +28,9 @@ class CentroidHead(FittedSeparately, AffineHead):
     class_weight : "balanced" or None
         None: a class is as probable beforehand as its share of the rows. balanced: all are alike, and only the
         distances decide.
-
-    Attributes
-    ----------
-    arrays_ : dict
-        As in `AffineHead`.
-    history_, warnings_ : list
-        Empty.
     """
 
     class_weight: ClassWeight | None
-    arrays_: dict[str, NDArray[Any]] = field(init=False, repr=False)
-    history_: list[dict[str, float]] = field(init=False, repr=False)
-    warnings_: list[str] = field(init=False, repr=False)
 
     def check(self) -> None:
         """Raise InputError for a parameter that is out of its range."""
@@ -55,23 +44,8 @@ class CentroidHead(FittedSeparately, AffineHead):
         progress: Progress | None = None,
         told: Told | None = None,
     ) -> Self:
-        """Learn means, scales, the means of the classes and the factor.
-
-        Parameters
-        ----------
-        X : Table of shape (n, d), floating
-        y : ndarray of shape (n,), codes from 0 to K - 1
-        validation, progress, told
-            Not used.
-
-        Raises
-        ------
-        InputError
-            A parameter, the rows or the codes are not as expected.
-        """
-        self.check()
-        n_classes = count_classes(y)
-        check_labelled(X, y, X.shape[1], n_classes)
+        """Learn means, scales, the means of the classes and the factor. Nothing else is used."""
+        n_classes = self._checked(X, y)
         mean, scale = learn_scale(X)
         rows, counts = Standardised(X, mean, scale), np.bincount(y)
         centres = np.zeros((n_classes, X.shape[1]))
@@ -86,11 +60,6 @@ class CentroidHead(FittedSeparately, AffineHead):
         self._keep(coef, intercept, mean, scale)
         self.history_, self.warnings_ = [], []
         return self
-
-    @staticmethod
-    def grid() -> dict[str, tuple[Any, ...]]:
-        """Return nothing: there is nothing to search."""
-        return {}
 
 
 def _scores_left_out(rows: Standardised, y: Codes, centres: Floats, counts: NDArray[np.int64]) -> Floats:

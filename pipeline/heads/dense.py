@@ -7,13 +7,13 @@ from itertools import pairwise
 from typing import Any, Final, Literal, Self
 
 import numpy as np
-from numpy.typing import NDArray
 
 from pipeline import setting
 from pipeline.errors import InputError
 from pipeline.heads import dense_network
 from pipeline.heads.activations import ACTIVATIONS
 from pipeline.heads.dense_layers import Stack
+from pipeline.heads.head import Head
 from pipeline.heads.parameter_checks import require_choice, require_number, require_whole
 from pipeline.heads.selection.cross_validation import Fold
 from pipeline.heads.settings import ClassWeight, PlateauSettings
@@ -37,7 +37,7 @@ STANDARDIZE: Final = ("standard", "none")
 
 
 @dataclass(kw_only=True, eq=False)
-class DenseHead:
+class DenseHead(Head):
     """Dense layers under one logit for two classes, or K logits for more.
 
     Parameters
@@ -78,7 +78,6 @@ class DenseHead:
     history_ : list of dict
         A row an epoch: epoch (from 1), loss, accuracy and, with validation rows, val_loss, val_accuracy. As in Keras,
         the training side is the mean over the epoch's batches while the weights move and dropout is on.
-    warnings_ : list of str
     """
 
     hidden: tuple[int, ...]
@@ -95,9 +94,6 @@ class DenseHead:
     standardize: Literal["standard", "none"]
     seed: int
     plateau: PlateauSettings = field(default_factory=PlateauSettings)
-    arrays_: dict[str, NDArray[Any]] = field(init=False, repr=False)
-    history_: list[dict[str, float]] = field(init=False, repr=False)
-    warnings_: list[str] = field(init=False, repr=False)
 
     def check(self) -> None:
         """Raise InputError for a parameter that is out of its range."""
@@ -138,22 +134,7 @@ class DenseHead:
     ) -> Self:
         """Train for `epochs`, or until the validation loss has not fallen for `patience` of them.
 
-        Parameters
-        ----------
-        X : Table of shape (n, d), floating
-        y : ndarray of shape (n,), codes from 0 to K - 1
-        validation : (X, y) or None
-            Rows that are judged after each epoch and never trained on.
-        progress : callable or None
-            Called with (epochs done, `epochs`).
-        told : callable or None
-            Called with each row of the history.
-
-        Raises
-        ------
-        InputError
-            A parameter, the rows or the codes are not as expected; early stopping has nothing to watch; the loss
-            became infinite or NaN.
+        InputError also if early stopping has nothing to watch, or the loss became infinite or NaN.
         """
         (learned,) = dense_training.train([self], X, y, validation, progress, told=told)
         if learned.diverged:
@@ -185,23 +166,7 @@ class DenseHead:
         """Fit each candidate on the rows of each fold, all candidates of a fold in the same passes over its rows.
 
         A candidate that diverges keeps its initial weights, which lose every comparison, and says so in `warnings_`.
-
-        Parameters
-        ----------
-        X, y
-            As for `fit`.
-        folds : sequence of Fold
-            Early stopping watches the rows held out.
-        candidates : sequence of dict
-            Parameters to replace: hidden, activation, dropout, l1, l2, optimizer, learning_rate.
-        jobs
-            Not used: TensorFlow has threads of its own.
-        progress : callable or None
-            Called with (epochs done, epochs at most) over all folds.
-
-        Returns
-        -------
-        list (a fold) of list (a candidate) of DenseHead
+        `jobs` is not used: TensorFlow has threads of its own.
         """
         fitted, networks = [], list[dense_training.Network]()
         for number, fold in enumerate(folds):
@@ -233,21 +198,7 @@ class DenseHead:
         return heads
 
     def predict_proba(self, X: Rows) -> Floats:
-        """Return the probability of each class, from the arrays alone; TensorFlow is not loaded.
-
-        Parameters
-        ----------
-        X : ndarray of shape (n, d), floating
-
-        Returns
-        -------
-        ndarray of shape (n, K), float64, rows sum to 1
-
-        Raises
-        ------
-        InputError
-            The rows are not finite, or not as wide as those of the fit.
-        """
+        """Return the probability of each class, from the arrays alone; TensorFlow is not loaded."""
         mean, scale = self.arrays_["mean_"], self.arrays_["scale_"]
         check_rows(X, len(mean))
         top = len(self.hidden)

@@ -1,24 +1,21 @@
 """The votes of the nearest training images: no training at all, and it keeps every row."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Final, Literal, NoReturn, Self
 
 import numpy as np
-from numpy.typing import NDArray
 
 from pipeline.errors import InputError
+from pipeline.heads.head import Head
 from pipeline.heads.parameter_checks import require_choice, require_whole
-from pipeline.heads.selection.cross_validation import FittedSeparately
 from pipeline.heads.settings import ClassWeight
 from pipeline.heads.standardise import (
     Rows,
     Slot,
     Table,
     blocks,
-    check_labelled,
     check_rows,
     class_weights,
-    count_classes,
     learn_scale,
     standardise,
 )
@@ -29,7 +26,7 @@ SEARCHED_NEIGHBOURS: Final = (50, 20, 10, 5, 3, 1)
 
 
 @dataclass(kw_only=True, eq=False)
-class KnnHead(FittedSeparately):
+class KnnHead(Head):
     """k nearest neighbours among the standardised training rows.
 
     A class gets the weights of its rows among the neighbours, and of one more neighbour that is shared as the classes
@@ -50,16 +47,11 @@ class KnnHead(FittedSeparately):
     arrays_ : dict
         ``mean_`` and ``scale_`` (d,) float64, ``rows_`` (n, d) float32 as they were given, ``codes_`` (n,) int64,
         ``votes_`` (K,) float64, the weight of a vote of each class.
-    history_, warnings_ : list
-        Empty.
     """
 
     neighbors: int
     metric: Literal["cosine", "euclidean"]
     class_weight: ClassWeight | None
-    arrays_: dict[str, NDArray[Any]] = field(init=False, repr=False)
-    history_: list[dict[str, float]] = field(init=False, repr=False)
-    warnings_: list[str] = field(init=False, repr=False)
 
     def check(self) -> None:
         """Raise InputError for a parameter that is out of its range."""
@@ -85,23 +77,8 @@ class KnnHead(FittedSeparately):
         progress: Progress | None = None,
         told: Told | None = None,
     ) -> Self:
-        """Keep the rows, and learn means and scales.
-
-        Parameters
-        ----------
-        X : ndarray of shape (n, d), floating
-        y : ndarray of shape (n,), codes from 0 to K - 1
-        validation, progress, told
-            Not used.
-
-        Raises
-        ------
-        InputError
-            A parameter, the rows or the codes are not as expected, or the rows do not fit in memory.
-        """
-        self.check()
-        n_classes = count_classes(y)
-        check_labelled(X, y, X.shape[1], n_classes)
+        """Keep the rows, and learn means and scales. InputError also if the rows do not fit in memory."""
+        self._checked(X, y)
         if not isinstance(X, np.ndarray):
             raise InputError(
                 f"knn: expected rows that fit in memory, since it keeps all of them, received {len(X):,} of "
@@ -120,21 +97,7 @@ class KnnHead(FittedSeparately):
         return {"neighbors": SEARCHED_NEIGHBOURS, "metric": METRICS}
 
     def predict_proba(self, X: Rows) -> Floats:
-        """Return the probability of each class.
-
-        Parameters
-        ----------
-        X : ndarray of shape (n, d), floating
-
-        Returns
-        -------
-        ndarray of shape (n, K), float64, rows sum to 1
-
-        Raises
-        ------
-        InputError
-            The rows are not finite, or not as wide as those of the fit.
-        """
+        """Return the probability of each class."""
         check_rows(X, len(self.arrays_["mean_"]))
         codes, votes = self.arrays_["codes_"], self.arrays_["votes_"]
         k = min(self.neighbors, len(codes))

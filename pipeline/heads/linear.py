@@ -1,16 +1,14 @@
 """Heads that are one affine map of standardised features under a softmax: what they keep, and how they predict."""
 
-from typing import Any
-
 import numpy as np
-from numpy.typing import NDArray
 
 from pipeline.heads.dense_layers import Stack
+from pipeline.heads.head import Head
 from pipeline.heads.standardise import Rows, Slot, blocks, check_rows, outputs, probabilities, standardise
 from pipeline.types import Floats
 
 
-class AffineHead:
+class AffineHead(Head):
     """The part of such a head that does not depend on how it learns.
 
     Attributes
@@ -19,8 +17,6 @@ class AffineHead:
         ``coef_`` (1 or K, d), ``intercept_`` (1 or K,), ``mean_`` and ``scale_`` (d,), all float64. A single row
         of ``coef_`` is the log odds of the second of two classes.
     """
-
-    arrays_: dict[str, NDArray[Any]]
 
     def layout(self, n_features: int, n_classes: int) -> dict[str, Slot]:
         """Return name, shape and dtype of each array that a fit learns."""
@@ -33,21 +29,7 @@ class AffineHead:
         }
 
     def predict_proba(self, X: Rows) -> Floats:
-        """Return the probability of each class, from the arrays alone.
-
-        Parameters
-        ----------
-        X : ndarray of shape (n, d), floating
-
-        Returns
-        -------
-        ndarray of shape (n, K), float64, rows sum to 1
-
-        Raises
-        ------
-        InputError
-            The rows are not finite, or not as wide as those of the fit.
-        """
+        """Return the probability of each class, from the arrays alone."""
         coef, intercept = self.arrays_["coef_"], self.arrays_["intercept_"]
         mean, scale = self.arrays_["mean_"], self.arrays_["scale_"]
         check_rows(X, coef.shape[1])

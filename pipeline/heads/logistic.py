@@ -5,11 +5,10 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final, NamedTuple, Self
 
 import numpy as np
-from numpy.typing import NDArray
 
 from pipeline.heads.linear import AffineHead
 from pipeline.heads.parameter_checks import require_choice, require_number, require_whole
-from pipeline.heads.selection.cross_validation import FittedSeparately, Fold
+from pipeline.heads.selection.cross_validation import Fold
 from pipeline.heads.settings import ClassWeight
 from pipeline.heads.solvers.curvature import Points, Spectrum, spectrum
 from pipeline.heads.solvers.logistic_objective import Objective, Penalty, optimum
@@ -40,7 +39,7 @@ class Near(NamedTuple):
 
 
 @dataclass(kw_only=True, eq=False)
-class LogisticHead(AffineHead, FittedSeparately):
+class LogisticHead(AffineHead):
     """Logistic regression over standardised columns, kept as four arrays.
 
     The objective is scikit-learn's: C times the sum of the weighted losses, plus l1_ratio · ‖w‖₁ and
@@ -62,11 +61,6 @@ class LogisticHead(AffineHead, FittedSeparately):
 
     Attributes
     ----------
-    arrays_ : dict
-        As in `AffineHead`.
-    history_ : list
-        Empty: there are no epochs.
-    warnings_ : list of str
     near : Near or None
         From where to start. It changes how long a fit takes, and the head by no more than the solver's tolerance.
     """
@@ -76,9 +70,6 @@ class LogisticHead(AffineHead, FittedSeparately):
     class_weight: ClassWeight | None
     max_iter: int
     seed: int
-    arrays_: dict[str, NDArray[Any]] = field(init=False, repr=False)
-    history_: list[dict[str, float]] = field(init=False, repr=False)
-    warnings_: list[str] = field(init=False, repr=False)
     near: Near | None = field(init=False, repr=False, default=None)
 
     def check(self) -> None:
@@ -97,23 +88,8 @@ class LogisticHead(AffineHead, FittedSeparately):
         progress: Progress | None = None,
         told: Told | None = None,
     ) -> Self:
-        """Learn means, scales, coefficients and intercepts.
-
-        Parameters
-        ----------
-        X : Table of shape (n, d), floating
-        y : ndarray of shape (n,), codes from 0 to K - 1
-        validation, progress, told
-            Not used: the problem is convex and the solver runs to its optimum.
-
-        Raises
-        ------
-        InputError
-            A parameter, the rows or the codes are not as expected.
-        """
-        self.check()
-        n_classes = count_classes(y)
-        check_labelled(X, y, X.shape[1], n_classes)
+        """Learn means, scales, coefficients and intercepts. Nothing else is used: the problem is convex."""
+        n_classes = self._checked(X, y)
         scale = learn_scale(X)
         weights = class_weights(y, self.class_weight)[y] / len(y)
         k = outputs(n_classes)

@@ -1,72 +1,23 @@
 """The table of heads: a new head is one class, one row of `HEADS` and its options."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, fields
-from typing import Any, Final, Protocol, Self
+from typing import Any, Final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from pipeline.heads.centroid import CentroidHead
 from pipeline.heads.dense import DenseHead
-from pipeline.heads.dense_layers import Stack
+from pipeline.heads.head import Head
 from pipeline.heads.knn import KnnHead
 from pipeline.heads.logistic import LogisticHead
 from pipeline.heads.ridge import RidgeHead
-from pipeline.heads.selection.cross_validation import Fold
 from pipeline.heads.settings import PlateauSettings
-from pipeline.heads.standardise import Candidates, Rows, Slot, Table, blocks
-from pipeline.types import Codes, Floats, Progress, Told
-
-
-class Head(Protocol):
-    """The one shape of all heads: dataclasses whose fields are parameters; learned names end in ``_``."""
-
-    arrays_: dict[str, NDArray[Any]]
-    history_: list[dict[str, float]]
-    warnings_: list[str]
-
-    def check(self) -> None:
-        """Raise InputError for a parameter that is out of its range."""
-
-    def layout(self, n_features: int, n_classes: int) -> dict[str, Slot]:
-        """Return name, shape and dtype of each of `arrays_` after a fit, and whether it is trained."""
-
-    def fit(
-        self,
-        X: Table,
-        y: Codes,
-        validation: tuple[Table, Codes] | None,
-        progress: Progress | None = None,
-        told: Told | None = None,
-    ) -> Self:
-        """Learn from rows (n, d) and codes (n,)."""
-
-    def predict_proba(self, X: Rows) -> Floats:
-        """Return probabilities (n, K) for rows (n, d)."""
-
-    def stack(self) -> Stack:
-        """Return the fitted head as dense layers under a sigmoid or softmax; InputError for a head that is none."""
-
-    @staticmethod
-    def grid() -> dict[str, tuple[Any, ...]]:
-        """Return parameters and the values that a search tries, the simplest first; the first parameter counts most."""
-
-    def fit_grid(
-        self,
-        X: Table,
-        y: Codes,
-        folds: Sequence[Fold],
-        candidates: Candidates,
-        *,
-        jobs: int,
-        progress: Progress | None,
-    ) -> list[list[Self]]:
-        """Return for each fold a fitted head for each candidate, itself with some parameters replaced."""
-
+from pipeline.heads.standardise import Table, blocks
+from pipeline.types import Floats
 
 PLATEAU: Final = "plateau"  # the parameter that is a group of settings
-HEADS: Final[Mapping[str, type[LogisticHead | DenseHead | RidgeHead | CentroidHead | KnnHead]]] = {
+HEADS: Final[Mapping[str, type[Head]]] = {
     "logistic": LogisticHead,
     "dense": DenseHead,
     "ridge": RidgeHead,

@@ -8,7 +8,7 @@ from pipeline.errors import SettingError
 from pipeline.heads import registry
 from pipeline.heads.calibration import thresholds
 from pipeline.heads.calibration.calibrate import Method
-from pipeline.heads.registry import Head
+from pipeline.heads.head import Head
 from pipeline.heads.selection import grid_search
 from pipeline.heads.settings import TrainSettings
 from pipeline.setting import require_effect

@@ -1,7 +1,6 @@
 """Ridge regression on the classes: one eigendecomposition, after which every strength of the penalty is nearly free."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any, Final, NamedTuple, Self
 
 import numpy as np
@@ -11,7 +10,6 @@ from pipeline.errors import InputError
 from pipeline.heads.calibration.temperature import fit_factor
 from pipeline.heads.linear import AffineHead
 from pipeline.heads.parameter_checks import require_choice, require_number
-from pipeline.heads.selection.cross_validation import Fold, each_fold
 from pipeline.heads.settings import ClassWeight
 from pipeline.heads.standardise import (
     Candidates,
@@ -22,7 +20,6 @@ from pipeline.heads.standardise import (
     count_classes,
     learn_scale,
     outputs,
-    take,
 )
 from pipeline.types import Codes, Floats, Progress, Told
 
@@ -54,15 +51,10 @@ class RidgeHead(AffineHead):
     ----------
     arrays_ : dict
         As in `AffineHead`; the factor is part of ``coef_`` and ``intercept_``.
-    history_, warnings_ : list
-        Empty.
     """
 
     alpha: float
     class_weight: ClassWeight | None
-    arrays_: dict[str, NDArray[Any]] = field(init=False, repr=False)
-    history_: list[dict[str, float]] = field(init=False, repr=False)
-    warnings_: list[str] = field(init=False, repr=False)
 
     def check(self) -> None:
         """Raise InputError for a parameter that is out of its range."""
@@ -77,20 +69,7 @@ class RidgeHead(AffineHead):
         progress: Progress | None = None,
         told: Told | None = None,
     ) -> Self:
-        """Learn means, scales, coefficients and intercepts.
-
-        Parameters
-        ----------
-        X : Table of shape (n, d), floating
-        y : ndarray of shape (n,), codes from 0 to K - 1
-        validation, progress, told
-            Not used.
-
-        Raises
-        ------
-        InputError
-            A parameter, the rows or the codes are not as expected.
-        """
+        """Learn means, scales, coefficients and intercepts. Nothing else is used."""
         (learned,) = self._fit_each(X, y, [{}])
         self.arrays_, self.history_, self.warnings_ = learned.arrays_, [], []
         return self
@@ -99,42 +78,6 @@ class RidgeHead(AffineHead):
     def grid() -> dict[str, tuple[Any, ...]]:
         """Return the values that a search tries, the simplest first."""
         return {"alpha": SEARCHED_ALPHA}
-
-    def fit_grid(
-        self,
-        X: Table,
-        y: Codes,
-        folds: Sequence[Fold],
-        candidates: Candidates,
-        *,
-        jobs: int,
-        progress: Progress | None,
-    ) -> list[list[Self]]:
-        """Fit each candidate on the rows of each fold: one eigendecomposition a fold.
-
-        Parameters
-        ----------
-        X, y
-            As for `fit`.
-        folds : sequence of Fold
-        candidates : sequence of dict
-            Parameters to replace: alpha, or none.
-        jobs : int
-            Parts that are fitted at a time.
-        progress : callable or None
-            Called with (fits done, fits).
-
-        Returns
-        -------
-        list (a fold) of list (a candidate) of RidgeHead
-        """
-        return each_fold(
-            lambda fold: self._fit_each(take(X, fold.rows), y[fold.rows], candidates),
-            folds,
-            candidates,
-            jobs=jobs,
-            progress=progress,
-        )
 
     def _fit_each(self, X: Table, y: Codes, candidates: Candidates) -> list[Self]:
         heads = [replace(self, **candidate) for candidate in candidates]

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.heads.registry import Head
+from pipeline.heads.head import Head
 from pipeline.stats.score_intervals import log_losses
 from pipeline.types import Codes
 

@@ -8,7 +8,7 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from pipeline.heads import registry
-from pipeline.heads.registry import Head
+from pipeline.heads.head import Head
 from pipeline.types import Floats
 
 

@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 
 from pipeline.errors import ArtefactError, InputError
 from pipeline.heads import registry
-from pipeline.heads.registry import HEADS, Head
+from pipeline.heads.head import Head
+from pipeline.heads.registry import HEADS
 from pipeline.heads.standardise import Slot, count_parameters
 from pipeline.storage import json_files
 from pipeline.storage.atomic import publish_csv, published

@@ -16,7 +16,7 @@ from pipeline.heads import registry, standardise, store
 from pipeline.heads.calibration import calibrate, thresholds
 from pipeline.heads.calibration.calibrate import apply
 from pipeline.heads.dense import DenseHead
-from pipeline.heads.registry import Head
+from pipeline.heads.head import Head
 from pipeline.heads.resolve import Training, resolve
 from pipeline.heads.score import Score, learned_nothing, score_of
 from pipeline.heads.selection import grid_search, out_of_fold

@@ -13,7 +13,7 @@ from pipeline.features import resolve
 from pipeline.heads import store as heads
 from pipeline.heads.calibration import calibrate, thresholds
 from pipeline.heads.dense_layers import Stack
-from pipeline.heads.registry import Head
+from pipeline.heads.head import Head
 from pipeline.models import graph, store
 from pipeline.models.assemble import flat, head_network, join
 from pipeline.models.model import Model

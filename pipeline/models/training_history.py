@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
-from pipeline.heads.registry import Head
+from pipeline.heads.head import Head
 from pipeline.heads.store import MOST_VIEWS
 from pipeline.storage.json_files import OBJECT, Field, each, maybe, number, whole
 

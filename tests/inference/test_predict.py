@@ -23,8 +23,8 @@ from pipeline.errors import ArtefactError, InputError, SpecError, StorageError
 from pipeline.features import features_file, resolve, spec
 from pipeline.heads.calibration import calibrate
 from pipeline.heads.dense_layers import Stack
+from pipeline.heads.head import Head
 from pipeline.heads.logistic import LogisticHead
-from pipeline.heads.registry import Head
 from pipeline.heads.store import load as load_head
 from pipeline.heads.store import save
 from pipeline.inference import class_activation, out_of_distribution, predict

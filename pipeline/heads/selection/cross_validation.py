@@ -5,14 +5,13 @@ import hashlib
 import os
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
-from typing import Any, Final, NamedTuple, Self, TypeVar
+from typing import Final, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.errors import InputError
-from pipeline.heads.standardise import Candidates, Table, take
+from pipeline.heads.standardise import Candidates, Table
 from pipeline.types import Codes, Progress
 
 Fitted = TypeVar("Fitted")
@@ -164,46 +163,6 @@ def each_fold(
             if progress is not None:
                 progress(len(done) * len(candidates), len(folds) * len(candidates))
     return done
-
-
-class FittedSeparately:
-    """The grid of a head whose candidates share no work: each is fitted on each fold on its own."""
-
-    def fit_grid(
-        self,
-        X: Table,
-        y: Codes,
-        folds: Sequence[Fold],
-        candidates: Candidates,
-        *,
-        jobs: int,
-        progress: Progress | None,
-    ) -> list[list[Self]]:
-        """Fit each candidate on the rows of each fold.
-
-        Parameters
-        ----------
-        X, y
-            As for `fit`.
-        folds : sequence of Fold
-        candidates : sequence of dict
-            Parameters to replace.
-        jobs : int
-            Parts that are fitted at a time.
-        progress : callable or None
-            Called with (fits done, fits).
-
-        Returns
-        -------
-        list (a fold) of list (a candidate) of fitted heads
-        """
-        head: Any = self  # a dataclass, with `fit`
-
-        def fit_all(fold: Fold) -> list[Self]:
-            rows, codes = take(X, fold.rows), y[fold.rows]
-            return [replace(head, **candidate).fit(rows, codes, None) for candidate in candidates]
-
-        return each_fold(fit_all, folds, candidates, jobs=jobs, progress=progress)
 
 
 @contextlib.contextmanager

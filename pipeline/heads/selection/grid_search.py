@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 
 from pipeline.errors import InputError
 from pipeline.heads import registry
+from pipeline.heads.head import Head
 from pipeline.heads.logistic import LogisticHead, Near
-from pipeline.heads.registry import Head
 from pipeline.heads.selection.cross_validation import Fold
 from pipeline.heads.standardise import Table
 from pipeline.heads.store import SEARCH_FILE
@@ -165,7 +165,7 @@ def run(
     ]
     trials = [_judge(params, found, codes, weights[codes]) for params, found in zip(grid, probability, strict=True)]
     outcome = _choose(trials, len(codes))
-    return replace(head, **grid[outcome.chosen]), outcome  # type: ignore[type-var]
+    return replace(head, **grid[outcome.chosen]), outcome
 
 
 def _choose(trials: list[Trial], rows: int) -> Outcome:

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 from pipeline.errors import InputError
 from pipeline.features.features_file import Features
-from pipeline.heads.registry import Head
+from pipeline.heads.head import Head
 from pipeline.heads.resolve import unfitted
 from pipeline.heads.selection.cross_validation import rare_classes, stratified
 from pipeline.heads.settings import GrowthSettings, TrainSettings

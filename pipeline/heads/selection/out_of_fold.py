@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from pipeline.heads import registry, standardise
 from pipeline.heads.dense import DenseHead
-from pipeline.heads.registry import Head
+from pipeline.heads.head import Head
 from pipeline.heads.selection.cross_validation import Fold, assign
 from pipeline.heads.split_rows import SplitRows
 from pipeline.types import Codes, Floats, Progress
@@ -87,7 +87,7 @@ def judge(
     """
     stops = isinstance(head, DenseHead) and head.patience > 0
     if not folds:
-        unstopped: Head = replace(head, patience=0) if stops else head  # type: ignore[type-var]
+        unstopped: Head = replace(head, patience=0) if stops else head  # type: ignore[call-arg]
         return unstopped, HeldOut(np.empty((0, standardise.count_classes(fit.codes))), fit.codes[:0])
     fitted: Sequence[Head]
     if isinstance(head, DenseHead) and stops:

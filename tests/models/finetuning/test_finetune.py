@@ -31,8 +31,8 @@ from pipeline.features.features_file import Features
 from pipeline.heads import train
 from pipeline.heads.calibration import calibrate, thresholds
 from pipeline.heads.dense import DenseHead
+from pipeline.heads.head import Head
 from pipeline.heads.logistic import LogisticHead
-from pipeline.heads.registry import Head
 from pipeline.heads.resolve import Training
 from pipeline.heads.settings import PlateauSettings
 from pipeline.heads.store import HEAD_FILE, save
