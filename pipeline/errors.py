@@ -23,7 +23,9 @@ So do warnings, and the help of settings. The command line translates these into
 else stands in backticks.
 """
 
+import contextlib
 import re
+from collections.abc import Iterator
 from typing import Final, Self
 
 from pipeline.wording import printable_lines
@@ -113,3 +115,14 @@ class WorkersError(HeadstartError):
 
 class StorageError(HeadstartError):
     """The disk fails, is full, or cannot be written."""
+
+
+@contextlib.contextmanager
+def naming_extras() -> Iterator[None]:
+    """Raise InputError in place of the error of an import where TensorFlow or Keras is missing: they are an extra."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        if str(error.name).partition(".")[0] not in ("tensorflow", "keras"):
+            raise
+        raise InputError("expected TensorFlow to be installed: pip install 'headstart[cpu]'") from error

@@ -12,6 +12,7 @@ from stages import process
 COMMANDS = {
     "digits": "Write scikit-learn's handwritten digits as PNG files, one folder a class.",
     "run": "From a folder of photos to a classifier: all steps, each run again only where something changed.",
+    "init": "Make a DVC project of your own for a folder of photos.",
     "prepare": "Read a folder of labelled photos: manifest, splits, quarantine and pictures of the data.",
     "backbones": "List the pretrained bases, or the layers of one.",
     "probe": "Find where to cut a base: a quick head at every cut and pooling, on a sample; or compare bases.",

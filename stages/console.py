@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from pipeline.errors import EditedWarning, HeadstartError, SettingError
+from pipeline.errors import EditedWarning, HeadstartError, SettingError, naming_extras
 from pipeline.storage.cache_folder import keep_libraries_quiet
 from pipeline.wording import Pace, aligned, printable_lines, rich_table
 from stages import process
@@ -91,7 +91,7 @@ class Stage(process.Program):
         TENSORFLOW.addFilter(_is_news)
         received: list[int] = []
         try:
-            with process.stoppable() as received, warnings.catch_warnings():
+            with naming_extras(), process.stoppable() as received, warnings.catch_warnings():
                 # Odd metadata of a sound image is nobody's concern, and `decode` has a limit of its own on pixels.
                 warnings.filterwarnings("ignore", module=r"PIL\.")
                 warnings.filterwarnings("default", category=EditedWarning)

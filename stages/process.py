@@ -99,7 +99,7 @@ def stoppable() -> Iterator[list[int]]:
     """While the block runs, let each signal that stops a process raise KeyboardInterrupt; yield those that came.
 
     So workers end, and files written aside are removed, whichever it is. A signal that is ignored, as under nohup,
-    stays ignored. If TensorFlow is wanted, which comes with an extra, ClickException says with which.
+    stays ignored.
     """
     received: list[int] = []
 
@@ -115,11 +115,9 @@ def stoppable() -> Iterator[list[int]]:
         signal.signal(number, stop)
     try:
         yield received
-    except Exception as error:
+    except Exception:
         if received:  # a library made something else of it
             raise KeyboardInterrupt from None
-        if isinstance(error, ModuleNotFoundError) and str(error.name).partition(".")[0] == "tensorflow":
-            raise click.ClickException("expected TensorFlow to be installed: pip install 'headstart[cpu]'") from error
         raise
     finally:
         for number, handler in before.items():

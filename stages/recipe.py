@@ -26,7 +26,8 @@ from stages.compare import TITLES, outcome, row
 from stages.console import Stage, say, show_table
 from stages.options.edited_params import HEADS, PARAMS, Options, edited
 
-FOLDER: Final = "recipes"
+FOLDER: Final = "recipes"  # of a project, for its own
+PACKAGED: Final = Path(__file__).with_name(FOLDER)
 COMPARISON: Final = "data/comparison/comparison.json"
 MODEL: Final = "model"
 CURVE: Final = "data/evaluation/model/plots/learning_curves.png"
@@ -36,7 +37,7 @@ STOPS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 @dataclass(frozen=True)
 class Recipe:
-    """A file of `recipes/`.
+    """A file of `stages/recipes/`, or of the project's own ``recipes/``.
 
     Attributes
     ----------
@@ -80,14 +81,21 @@ def recipe(ctx: click.Context, name: str | None, listed: bool, weights: str | No
         raise click.UsageError(f"expected NAME or --list, received {'both' if listed else 'neither'}", ctx)
     root = project(Path.cwd())
     if name is None:
-        found = [find(root, one) for one in names(root)]
+        found = [find(root or Path.cwd(), one) for one in names(root or Path.cwd())]
         width = max((len(one.name) for one in found), default=0)
         say("\n".join(f"{one.name:{width}}  {one.sentence}" for one in found))
         return
+    if root is None:
+        raise InputError(
+            f"{Path.cwd()}: expected a project with dvc.yaml, received a folder outside of one: "
+            "`headstart init` makes one"
+        )
     chosen = find(root, name)
     require_git(root)
     if importlib.util.find_spec("dvc") is None:
-        raise InputError(f"{sys.executable}: expected DVC in this environment, received none: pip install dvc")
+        raise InputError(
+            f"{sys.executable}: expected DVC in this environment, received none: pip install 'headstart[dvc]'"
+        )
     text = edited(root / PARAMS, chosen.sections, [*_weights(weights, root), *changes])
     say(f"{chosen.name}: {chosen.sentence}\n{chosen.about}")
     status = _run(root, text, (["repro"], ["exp", "save", "--message", f"recipe {chosen.name}"]))
@@ -101,27 +109,29 @@ def recipe(ctx: click.Context, name: str | None, listed: bool, weights: str | No
     ctx.exit(status)
 
 
-def project(start: Path) -> Path:
-    """Return the nearest folder, from `start` upwards, that holds a ``dvc.yaml`` and recipes."""
-    for folder in (start, *start.parents):
-        if (folder / "dvc.yaml").is_file() and (folder / FOLDER).is_dir():
-            return folder
-    raise InputError(f"{start}: expected a checkout with dvc.yaml and {FOLDER}/, received a folder outside of one")
+def project(start: Path) -> Path | None:
+    """Return the nearest folder, from `start` upwards, that holds a ``dvc.yaml``; None if there is none."""
+    return next((folder for folder in (start, *start.parents) if (folder / "dvc.yaml").is_file()), None)
 
 
 def names(root: Path) -> list[str]:
-    """List the recipes of a project."""
-    return sorted(path.stem for path in (root / FOLDER).glob("*.yaml"))
+    """List the recipes for a project."""
+    return sorted(_files(root))
+
+
+def _files(root: Path) -> dict[str, Path]:
+    """Return the file of each recipe; of two of a name, the project's own."""
+    return {path.stem: path for folder in (PACKAGED, root / FOLDER) for path in folder.glob("*.yaml")}
 
 
 def find(root: Path, name: str) -> Recipe:
     """Return the recipe of that name; InputError names the nearest if there is none."""
-    known = names(root)
+    known = _files(root)
     if name not in known:
         near = difflib.get_close_matches(name, known, n=3, cutoff=0.4)
         hint = f"; did you mean {' or '.join(near)}?" if near else "; `headstart recipe --list` shows them"
         raise InputError(f"recipe: expected one of {len(known)} names, received {name!r}{hint}")
-    path = root / FOLDER / f"{name}.yaml"
+    path = known[name]
     document = _mapping(path)
     first, *others = path.read_text(encoding="utf-8").splitlines() or [""]
     if not first.startswith("# "):

@@ -19,7 +19,7 @@ from typing import Any, Final
 
 import click
 
-from pipeline.errors import ArtefactError, BusyError, WeightsError
+from pipeline.errors import ArtefactError, BusyError, InputError, WeightsError
 from pipeline.photos.remote import Root
 from pipeline.photos.settings import PrepareSettings
 from pipeline.storage import digests, locks
@@ -78,6 +78,8 @@ def run(ctx: click.Context, /, images: Root, output: Path, quality: str, **sourc
     """
     if isinstance(images, Path) and output.resolve().is_relative_to(images.resolve()):
         raise click.UsageError(f"--output: expected a folder outside the photos in {images}, received {output}")
+    if quality == QUALITIES[-1]:
+        _require_tensorflow()
     labels = [word for name, value in source.items() if value for word in (f"--{name.replace('_', '-')}", value)]
     with _alone(output), progress("steps"):
         done = _Done(output / "run.json")
@@ -91,6 +93,16 @@ def run(ctx: click.Context, /, images: Root, output: Path, quality: str, **sourc
         for place, step in enumerate(rest, start=len(first) + 1):
             _go(ctx, done, step, f"{place}/{len(first) + len(rest)}")
     _show(ctx, rest)
+
+
+def _require_tensorflow() -> None:
+    """Raise InputError at once where the last steps would, after minutes."""
+    from pipeline.backbones.engines import engine
+
+    if not engine.version_of("tensorflow"):
+        raise InputError.of(
+            "quality", "TensorFlow to be installed, which fine-tunes", "none", "pip install 'headstart[cpu]'"
+        )
 
 
 def _prepare(images: Root, output: Path, labels: Sequence[Any]) -> Step:

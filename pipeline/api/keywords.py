@@ -1,11 +1,13 @@
 """Keywords of a Python function, made from a dataclass of settings: signature, docstring, and what is refused."""
 
 import difflib
+import functools
 import inspect
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar, cast, get_args, get_origin
 
+from pipeline.errors import naming_extras
 from pipeline.photos.remote import Root, located
 from pipeline.setting import Described, build, check, described, is_path, require_effect
 
@@ -20,11 +22,17 @@ def takes(kind: type) -> Callable[[Function], Function]:
         own = inspect.signature(function)
         fixed = [one for one in own.parameters.values() if one.kind is not inspect.Parameter.VAR_KEYWORD]
         keywords = [_parameter(one) for one in described(kind).values()]
-        function.__dict__["__signature__"] = own.replace(parameters=[*fixed, *keywords])
+
+        @functools.wraps(function)
+        def called(*args: Any, **chosen: Any) -> Any:
+            with naming_extras():
+                return function(*args, **chosen)
+
+        called.__dict__["__signature__"] = own.replace(parameters=[*fixed, *keywords])
         listed = [line for one in described(kind).values() for line in _documented(one)]
         title = "Other Parameters"
-        function.__doc__ = "\n".join([inspect.cleandoc(function.__doc__ or ""), "", title, "-" * len(title), *listed])
-        return function
+        called.__doc__ = "\n".join([inspect.cleandoc(function.__doc__ or ""), "", title, "-" * len(title), *listed])
+        return cast(Function, called)
 
     return decorate
 

@@ -1,5 +1,6 @@
 """What a command makes of a process that lacks something, and of signals: one line, a status, and nothing left."""
 
+import importlib
 import os
 import signal
 import subprocess
@@ -147,12 +148,13 @@ work()
     assert (result.returncode, result.stderr) == (143, "Stopped. The same command begins again.\n")
 
 
-def test_what_needs_tensorflow_says_in_one_line_what_brings_it(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("package", ["tensorflow", "keras"])
+def test_what_needs_tensorflow_says_in_one_line_what_brings_it(package: str, monkeypatch: pytest.MonkeyPatch) -> None:
     @click.command(cls=Stage)
     def trains() -> None:
-        import tensorflow  # noqa: F401
+        importlib.import_module(package)
 
-    monkeypatch.setitem(sys.modules, "tensorflow", None)
+    monkeypatch.setitem(sys.modules, package, None)
     result = CliRunner().invoke(trains)
     assert (result.exit_code, result.output) == (
         1,

@@ -278,7 +278,7 @@ def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "no such home"))
     monkeypatch.setenv("GIT_CONFIG_NOSYSTEM", "1")
     root = tmp_path / "a checkout"
-    shutil.copytree(ROOT / "recipes", root / "recipes")
+    (root / "recipes").mkdir(parents=True)
     for name in ("dvc.yaml", "params.yaml"):
         shutil.copy(ROOT / name, root)
     git(root, "init", "--quiet")
@@ -378,9 +378,16 @@ def test_an_unknown_recipe_names_the_nearest(checkout: Path) -> None:
     assert "recipe: expected one of 13 names, received 'vgg16-flaten'; did you mean vgg16-flatten " in result.output
 
 
-def test_outside_a_checkout_there_are_no_recipes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_outside_a_project_recipes_are_listed_and_none_is_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    assert call("--list").output.startswith(f"Error: {tmp_path}: expected a checkout with dvc.yaml and recipes/")
+    assert call("--list").output.count("\n") == len(NAMES)
+    assert call("vgg16-flatten").output.startswith(f"Error: {tmp_path}: expected a project with dvc.yaml, received a")
+
+
+def test_of_two_recipes_of_a_name_the_project_s_own_is_meant(checkout: Path) -> None:
+    (checkout / "recipes" / "vgg16-flatten.yaml").write_text("# Mine.\ntrain:\n  dense:\n    epochs: 3\n")
+    assert recipe.find(checkout, "vgg16-flatten").sections == {"train.dense": {"epochs": 3}}
+    assert "vgg16-flatten          Mine.\n" in call("--list").output
 
 
 def test_dvc_is_asked_for_every_stage_and_its_status_is_ours(checkout: Path, commands: Commands) -> None:

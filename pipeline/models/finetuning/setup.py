@@ -2,7 +2,6 @@
 
 import contextlib
 import hashlib
-import importlib.metadata
 import json
 import time
 from collections.abc import Callable, Iterator
@@ -297,4 +296,4 @@ class Job:
 
 
 def _versions() -> dict[str, str]:  # TensorFlow's package has another name in its build for CPUs: its module is asked
-    return {"keras": importlib.metadata.version("keras"), "tensorflow": version_of("tensorflow")}
+    return {name: version_of(name) for name in ("keras", "tensorflow")}
