@@ -34,6 +34,12 @@ WITHOUT: Final = {
     "tensorflow": "the dense head (pip install 'headstart[cpu]')",
     "export": "the stage export (pip install 'headstart[cpu,export]')",
 }
+# DVC is called twice in one process, since its import takes a second.
+DVC: Final = """
+import sys
+from dvc.cli import main
+sys.exit(main(sys.argv[1:]) or main(['config', 'core.analytics', 'false']))
+"""
 
 
 @click.command(cls=Stage)
@@ -122,7 +128,7 @@ def _initialised(folder: Path) -> bool:
         warn("Git is not installed here: install it, then `git init` and `dvc init`")
         return False
     if _call(folder, "git", "rev-parse", "--git-dir").returncode:
-        _require(folder, "git", "init", "--quiet")
+        _require("git init", folder, "git", "init", "--quiet")
     root = folder.resolve()
     if any((above / ".dvc").is_dir() for above in (root, *root.parents)):
         return True
@@ -130,8 +136,7 @@ def _initialised(folder: Path) -> bool:
     if not _has("dvc"):
         warn(f"DVC is not installed here: pip install 'headstart[dvc]', then `{' '.join(words)}`")
         return False
-    _require(folder, sys.executable, "-m", *words)
-    _require(folder, sys.executable, "-m", "dvc", "config", "core.analytics", "false")
+    _require("dvc init", folder, sys.executable, "-c", DVC, *words[1:])
     return True
 
 
@@ -139,11 +144,11 @@ def _has(module: str) -> bool:
     return importlib.util.find_spec(module) is not None
 
 
-def _require(folder: Path, *command: str) -> None:
+def _require(name: str, folder: Path, *command: str) -> None:
     """Run a command that must succeed."""
     ran = _call(folder, *command)
     if ran.returncode:
-        raise InputError(f"{folder}: expected `{' '.join(command)}` to succeed, received {ran.stderr.strip()}")
+        raise InputError(f"{folder}: expected `{name}` to succeed, received {ran.stderr.strip()}")
 
 
 def _call(folder: Path, *command: str) -> "subprocess.CompletedProcess[str]":

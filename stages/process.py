@@ -15,7 +15,8 @@ import click
 
 STDOUT: Final = "standard output"
 INTERRUPTED: Final = 128 + signal.SIGINT  # as a shell tells it
-STOPS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+# Windows has no SIGHUP.
+STOPS: Final = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 
 
 class Program(click.Command):

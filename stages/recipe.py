@@ -22,6 +22,7 @@ import click
 import yaml
 
 from pipeline.errors import ArtefactError, InputError
+from stages import process
 from stages.compare import TITLES, outcome, row
 from stages.console import Stage, say, show_table
 from stages.options.edited_params import HEADS, PARAMS, Options, edited
@@ -32,7 +33,8 @@ COMPARISON: Final = "data/comparison/comparison.json"
 MODEL: Final = "model"
 CURVE: Final = "data/evaluation/model/plots/learning_curves.png"
 KEPT: Final = ".dvc/tmp/params.yaml"  # the user's own while a recipe runs
-STOPS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+# A group of its own, so that a signal reaches DVC and its stages alone; Windows calls it by another name.
+_OWN_GROUP: Final[dict[str, Any]] = {"process_group": 0} if hasattr(os, "killpg") else {"creationflags": 0x200}
 
 
 @dataclass(frozen=True)
@@ -208,22 +210,30 @@ def _run(root: Path, text: str, calls: Sequence[list[str]]) -> int:
         received.append(number)
         if running is not None:
             with contextlib.suppress(ProcessLookupError):  # it has just ended
-                os.killpg(running.pid, signal.SIGINT)
+                _interrupt(running)
 
-    before.update((number, signal.signal(number, stop)) for number in STOPS)
+    before.update((number, signal.signal(number, stop)) for number in process.STOPS)
     try:
         with _params(root, text):
             while calls and not (status or received):
                 words, *calls = calls
                 command = [sys.executable, "-m", "dvc", *words]
-                running = subprocess.Popen(command, cwd=root, env=environment, process_group=0)  # noqa: S603
+                running = subprocess.Popen(command, cwd=root, env=environment, **_OWN_GROUP)  # noqa: S603
                 if received:  # before there was a process to hand it on to
-                    os.killpg(running.pid, signal.SIGINT)
+                    _interrupt(running)
                 status, running = running.wait(), None
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
     return 128 + received[0] if received else status
+
+
+def _interrupt(running: "subprocess.Popen[bytes]") -> None:
+    """Stop DVC and the stage that it runs, as Ctrl-C does."""
+    if hasattr(os, "killpg"):
+        os.killpg(running.pid, signal.SIGINT)
+    else:
+        running.send_signal(signal.CTRL_BREAK_EVENT)  # type: ignore[attr-defined]
 
 
 @contextlib.contextmanager

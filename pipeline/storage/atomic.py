@@ -1,12 +1,11 @@
 """Write aside, rename: no reader ever sees half a file.
 
-What is written aside is held with ``flock`` until it is renamed. So whoever first writes into a folder can tell what
+What is written aside is held by a lock until it is renamed. So whoever first writes into a folder can tell what
 killed processes left there, which nobody holds, and removes it.
 """
 
 import contextlib
 import csv
-import fcntl
 import functools
 import os
 import re
@@ -17,6 +16,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Final, TextIO
 
+from pipeline.storage import flock
 from pipeline.storage.csv_cells import guarded
 
 MARK: Final = ".headstart"  # in the names of what is written aside, so that nothing of a user's is taken for it
@@ -41,16 +41,17 @@ def published(path: Path) -> Iterator[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
     _clear(os.path.abspath(path.parent))  # noqa: PTH100 -- without following links
     with naming(path):
-        temporary, held = _new_file(path)
-        try:
-            yield temporary
-            _fsync(temporary)
-            temporary.replace(path)
-        except BaseException:
-            temporary.unlink(missing_ok=True)
-            raise
-        finally:
-            os.close(held)
+        temporary, descriptor = _new_file(path)
+        with _closed_at_the_end(descriptor) as let_go:
+            try:
+                yield temporary
+                _fsync(temporary)
+                let_go()
+                temporary.replace(path)
+            except BaseException:
+                let_go()
+                temporary.unlink(missing_ok=True)
+                raise
         _fsync(path.parent)
 
 
@@ -61,9 +62,17 @@ def _new_file(path: Path) -> tuple[Path, int]:
         temporary = path.with_name(f".{_short(path.stem)}-{token}{_short(path.suffix)}")
         # The system applies the umask, which cannot be read without setting it for all threads of the process.
         descriptor = os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o666)
-        if _holds(descriptor, fcntl.LOCK_SH, temporary):
+        if _holds(descriptor, temporary, shared=True):
             return temporary, descriptor
         os.close(descriptor)
+
+
+@contextlib.contextmanager
+def _closed_at_the_end(descriptor: int) -> Iterator[Callable[[], None]]:
+    """Close a file when the block ends; yield what closes it before, on Windows, which moves no open file."""
+    with contextlib.ExitStack() as stack:
+        stack.callback(os.close, descriptor)
+        yield (lambda: None) if flock.POSIX else stack.close
 
 
 @contextlib.contextmanager
@@ -104,13 +113,20 @@ def _new_folder(parent: Path, name: str) -> Iterator[Path]:
     """Yield an empty folder that is held, and removed with all that is in it when the block ends."""
     _clear(os.path.abspath(parent))  # noqa: PTH100
     aside = Path(tempfile.mkdtemp(prefix=f".{_short(name)}-", suffix=MARK, dir=parent))
-    descriptor = os.open(aside, os.O_RDONLY)
-    try:
-        _holds(descriptor, fcntl.LOCK_SH, aside)
-        yield aside
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
-        os.close(descriptor)
+    lock = _lock_of(aside)
+    descriptor = os.open(lock, os.O_RDONLY if flock.POSIX else os.O_CREAT | os.O_RDWR)
+    with _closed_at_the_end(descriptor) as let_go:
+        try:
+            _holds(descriptor, lock, shared=True)
+            yield aside
+        finally:
+            let_go()
+            shutil.rmtree(aside, ignore_errors=True)
+
+
+def _lock_of(left: Path) -> Path:
+    """Return what is held of what is written aside: itself, or on Windows, which opens no folder, a file in it."""
+    return left if flock.POSIX or not left.is_dir() else left / "held"
 
 
 @functools.lru_cache(maxsize=256)
@@ -124,10 +140,12 @@ def _clear(folder: str) -> None:
 
 def _remove_abandoned(left: Path) -> None:
     """Remove what was written aside, unless somebody holds it; a folder that had stepped aside comes back."""
-    descriptor = os.open(left, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-    try:
-        if not _holds(descriptor, fcntl.LOCK_EX, left):
+    lock = _lock_of(left)
+    descriptor = os.open(lock, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0))
+    with _closed_at_the_end(descriptor) as let_go:
+        if not _holds(descriptor, lock, shared=False):
             return
+        let_go()
         if not left.is_dir():
             left.unlink()
             return
@@ -135,21 +153,18 @@ def _remove_abandoned(left: Path) -> None:
             if not (left.parent / old.name).exists():
                 old.replace(left.parent / old.name)
         shutil.rmtree(left)
-    finally:
-        os.close(descriptor)
 
 
-def _holds(descriptor: int, how: int, path: Path) -> bool:
+def _holds(descriptor: int, path: Path, *, shared: bool) -> bool:
     """Lock an open file; tell whether it is locked now and still stands at `path`.
 
     A writer's lock is shared: HDF5 locks what it reads, too.
     """
     try:
-        fcntl.flock(descriptor, how | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
+        if not flock.held(descriptor, shared=shared):
+            return False
     except OSError:  # no locks on this file system: a writer goes on, and nothing is taken for abandoned
-        return how == fcntl.LOCK_SH
+        return shared
     with contextlib.suppress(FileNotFoundError):
         return os.path.samestat(os.fstat(descriptor), path.lstat())
     return False
@@ -205,7 +220,7 @@ def naming(path: Path) -> Iterator[None]:
 
 
 def _fsync(path: Path) -> None:
-    if os.name == "nt" and path.is_dir():
+    if path.is_dir() and not flock.POSIX:
         return  # Windows cannot open a folder
     descriptor = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
     try:

@@ -1,4 +1,4 @@
-"""Who writes which rows: a writer's lock is a file of its own, held with ``flock`` for as long as the writer lives.
+"""Who writes which rows: a writer's lock is a file of its own, held for as long as the writer lives.
 
 ``<folder>/<writer>.json`` holds host, process, range and run. One that is held belongs to a living process; one that is
 not belonged to a writer that was killed. Writers of one run share their rows: the one who hands out the work, the
@@ -7,7 +7,6 @@ workers, and a worker that was given up and is still at it.
 """
 
 import contextlib
-import fcntl
 import json
 import os
 import socket
@@ -19,6 +18,7 @@ from pathlib import Path
 from typing import Final, TextIO
 
 from pipeline.errors import ArtefactError, BusyError
+from pipeline.storage import flock
 from pipeline.storage.json_files import Document, fields_of
 
 _MUTEX: Final = "mutex"
@@ -73,7 +73,7 @@ def mutex(folder: Path) -> Iterator[None]:
 def _lock_mutex(folder: Path) -> TextIO:
     file = _opened(folder)
     try:
-        _wait_for(file, fcntl.LOCK_EX)
+        _wait_for(file, shared=False)
     except BaseException:
         file.close()
         raise
@@ -92,18 +92,12 @@ def _opened(folder: Path) -> TextIO:
                 raise
 
 
-def _wait_for(file: TextIO, how: int) -> None:
+def _wait_for(file: TextIO, *, shared: bool) -> None:
     """Lock an open mutex; BusyError if whoever holds it does not let go."""
     deadline = time.monotonic() + PATIENCE_SECONDS
-    while True:
-        try:
-            fcntl.flock(file, how | fcntl.LOCK_NB)
-            return
-        except BlockingIOError:
-            if time.monotonic() > deadline:
-                raise BusyError(
-                    f"{file.name}: {_holder(file)} holds it and does not go on: let it go on, or end it"
-                ) from None
+    while not flock.held(file.fileno(), shared=shared):
+        if time.monotonic() > deadline:
+            raise BusyError(f"{file.name}: {_holder(file)} holds it and does not go on: let it go on, or end it")
         time.sleep(0.01)
 
 
@@ -139,7 +133,7 @@ def abandoned(folder: Path) -> list[Path]:
 def _looked_at(folder: Path) -> list[tuple[Path, Writer | None]]:
     try:
         with (folder / _MUTEX).open() as file:
-            _wait_for(file, fcntl.LOCK_SH)
+            _wait_for(file, shared=True)
             return _entries(folder)
     except FileNotFoundError:
         return []  # nobody ever wrote there
@@ -159,12 +153,10 @@ def _entries(folder: Path) -> list[tuple[Path, Writer | None]]:
     found: list[tuple[Path, Writer | None]] = []
     for path in sorted(folder.glob("*.json")):
         with contextlib.suppress(FileNotFoundError), path.open(encoding="utf-8", errors="replace") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            except BlockingIOError:
-                found.append((path, _writer(path, file.read())))
-            else:
+            if flock.held(file.fileno(), shared=True):
                 found.append((path, None))
+            else:
+                found.append((path, _writer(path, file.read())))
     return found
 
 
@@ -197,7 +189,7 @@ def entered(folder: Path, low: float, high: float, run: str = "") -> Iterator[No
     """
     path = folder / f"{uuid.uuid4().hex}.json"
     with path.open("x") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+        flock.held(file.fileno(), shared=False)  # nobody else has it: its name is new, and `mutex` is held
         try:
             json.dump(asdict(Writer(socket.gethostname(), os.getpid(), low, high, run)), file)
             file.flush()
@@ -205,3 +197,5 @@ def entered(folder: Path, low: float, high: float, run: str = "") -> Iterator[No
         finally:
             with contextlib.suppress(OSError):  # a lock that nobody holds binds nobody
                 path.unlink()
+    with contextlib.suppress(OSError):  # Windows does not remove an open file
+        path.unlink(missing_ok=True)

@@ -113,9 +113,10 @@ def test_a_stopped_process_that_holds_the_mutex_is_named_after_a_while(
     tmp_path: Path, ask: Callable[[Path], object], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(locks, "PATIENCE_SECONDS", 0.05)
-    hold = "import fcntl, signal, sys; held = open(sys.argv[1], 'a'); fcntl.flock(held, fcntl.LOCK_EX)"
+    hold = "import signal, sys; from pipeline.storage import flock; at = open(sys.argv[1], 'a')"
+    hold = f"{hold}; flock.held(at.fileno(), shared=False)"
     command = [sys.executable, "-c", f"{hold}; print(flush=True); signal.pause()", str(tmp_path / "mutex")]
-    with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
+    with subprocess.Popen(command, stdout=subprocess.PIPE, cwd=ROOT) as process:
         assert process.stdout is not None
         process.stdout.readline()
         process.send_signal(signal.SIGSTOP)

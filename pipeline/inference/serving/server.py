@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import json
 import math
-import resource
 import signal
 import socket
 import sys
@@ -105,9 +104,10 @@ def _ended_by_signals(server: uvicorn.Server) -> Iterator[None]:
             raise KeyboardInterrupt
         sys.exit(0)
 
-    handlers = {signal.SIGINT: end, signal.SIGTERM: end, signal.SIGHUP: server.handle_exit}
-    if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:  # as under nohup
-        del handlers[signal.SIGHUP]
+    handlers: dict[int, Callable[[int, FrameType | None], None]] = {signal.SIGINT: end, signal.SIGTERM: end}
+    # Windows has no SIGHUP; under nohup it is ignored.
+    if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        handlers[signal.SIGHUP] = server.handle_exit
     before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
     try:
         yield
@@ -177,6 +177,10 @@ class Server(uvicorn.Server):
 
 def most_connections() -> int:
     """Return how many connections may be open at a time: half of the descriptors are left for files."""
+    try:
+        import resource
+    except ImportError:  # Windows, whose sockets are no descriptors
+        return MOST_CONNECTIONS
     return min(MOST_CONNECTIONS, max(1, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2))
 
 
