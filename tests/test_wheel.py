@@ -12,7 +12,7 @@ from PIL import Image
 
 from tests import ROOT
 
-# In the environment of the wheel: what opens or lists a file of the repository, its own environment apart, fails.
+# In the environment of the wheel, what opens or lists a file of the repository fails; that of its tests is lent.
 GUARD = """
 import sys
 ROOT, LENT = {root!r}, {lent!r}
@@ -47,8 +47,8 @@ def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(packages)
     (packages / "lent.pth").write_text(f"{lent}\n")  # such a file within `lent`, as of an editable install, is not read
-    environment = str(Path(sys.prefix).resolve())
-    (packages / "sitecustomize.py").write_text(GUARD.format(root=f"{ROOT}{os.sep}", lent=environment))
+    lent_too = (str(Path(sys.prefix).resolve()), str(ROOT / ".headstart"))
+    (packages / "sitecustomize.py").write_text(GUARD.format(root=f"{ROOT}{os.sep}", lent=lent_too))
     program = root / "bin" / "headstart"
     program.write_text(f"#!{root / 'bin' / 'python'}\nimport sys\nfrom stages.__main__ import main\nsys.exit(main())\n")
     program.chmod(0o755)
