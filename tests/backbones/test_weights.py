@@ -94,13 +94,21 @@ def test_weights_h5_round_trips(family, tmp_path):
     assert_same(loaded(name, tmp_path / "base.weights.h5"), expected)
 
 
-@pytest.mark.parametrize("shape", [flat, nested])
-@pytest.mark.parametrize("suffix", [".keras", ".h5"])
-def test_base_is_found_in_a_whole_model(family, shape, suffix, tmp_path):
-    name, base, expected = family
+# Each family in both shapes and in both forms of file; that of automatic names is nested in the test below.
+WHOLE = [
+    *(("mobilenet_v2", flat, ".keras"), ("mobilenet_v2", nested, ".h5")),
+    *(("mobilenet_v3_small", flat, ".keras"), ("mobilenet_v3_small", flat, ".h5")),
+    *(("convnext_tiny", flat, ".h5"), ("convnext_tiny", nested, ".keras")),
+    *(("efficientnet_b0", flat, ".keras"), ("efficientnet_b0", nested, ".h5")),
+]
+
+
+@pytest.mark.parametrize(("name", "shape", "suffix"), WHOLE)
+def test_base_is_found_in_a_whole_model(name, shape, suffix, tmp_path):
+    base = keras_base(name)
     path = tmp_path / f"model{suffix}"
     shape(base).save(path)
-    assert_same(loaded(name, path), expected)
+    assert_same(loaded(name, path), by_layer(base))
 
 
 @pytest.mark.parametrize("suffix", [".keras", ".h5"])
@@ -142,28 +150,29 @@ def test_offline_default_loads_from_its_own_file_forms_whether_built_or_listed(t
         load(backbone, size=SIZE, alpha=1.0, weights=given(tmp_path / "other.weights.h5"), listed=True)
 
 
-def test_efficientnet_computes_what_keras_computes_with_its_published_file(tmp_path, monkeypatch):
+@pytest.fixture(scope="module")
+def published(tmp_path_factory):
+    """EfficientNetB0 as its published file has it, that file, and what is loaded from it."""
     base = find("efficientnet_b0").build(size=SIZE, alpha=1.0, weights=None)
     (normalization,) = (layer for layer in base.layers if isinstance(layer, layers.Normalization))
     # As in the published file: the standard deviations stand where variances belong.
     normalization.set_weights([MEAN, IMAGENET_STDDEV, np.zeros((), np.int64)])
-    notop(base, tmp_path / "efficientnetb0_notop.h5")
-    monkeypatch.setattr(
-        "keras.src.utils.file_utils.get_file", lambda *_, **__: str(tmp_path / "efficientnetb0_notop.h5")
-    )
+    path = tmp_path_factory.mktemp("published") / "efficientnetb0_notop.h5"
+    notop(base, path)
+    return base, path, loaded("efficientnet_b0", path)
+
+
+def test_efficientnet_computes_what_keras_computes_with_its_published_file(published, monkeypatch):
+    base, path, ours = published
+    monkeypatch.setattr("keras.src.utils.file_utils.get_file", lambda *_, **__: str(path))
     theirs = keras.applications.EfficientNetB0(include_top=False, input_shape=(SIZE, SIZE, 3))
     pixels = np.random.default_rng(0).uniform(0, 255, (2, SIZE, SIZE, 3)).astype(np.float32)
-    ours = loaded("efficientnet_b0", tmp_path / "efficientnetb0_notop.h5")
     np.testing.assert_allclose(ours(pixels), theirs(pixels), rtol=1e-4, atol=1e-5)
     assert not np.allclose(base(pixels), theirs(pixels), rtol=1e-2)
 
 
-def test_what_was_mended_once_is_not_mended_again(tmp_path):
-    base = find("efficientnet_b0").build(size=SIZE, alpha=1.0, weights=None)
-    (normalization,) = (layer for layer in base.layers if isinstance(layer, layers.Normalization))
-    normalization.set_weights([MEAN, IMAGENET_STDDEV, np.zeros((), np.int64)])
-    notop(base, tmp_path / "published.h5")
-    once = loaded("efficientnet_b0", tmp_path / "published.h5")
+def test_what_was_mended_once_is_not_mended_again(published, tmp_path):
+    *_, once = published
     once.save_weights(tmp_path / "once.weights.h5")
     assert_same(loaded("efficientnet_b0", tmp_path / "once.weights.h5"), by_layer(once))
 
