@@ -16,14 +16,14 @@ from stages.__main__ import COMMANDS
 from tests import strace
 from tests.pages import TEXTS, blocks, clone, of_the_pipeline, run_shell
 
-# What exports answer with, each by its own runtime; the pages name two formats of them.
-EXPORTED = "headstart export out/model out/all --format all --images photos --manifest out/manifest.csv --sample 2"
-EXPORTS = ("model.onnx", "saved_model", "model.tflite", "model.xml")
+# What exports answer with, each by its own runtime; the pages write two formats of them.
+EXPORTED = "headstart export out/model out/rest --format keras,saved_model,tflite"
+EXPORTS = ("out/export/model.onnx", "out/export/model.xml", "out/rest/saved_model", "out/rest/model.tflite")
 SNIPPETS = ("onnx", "openvino")
 # What does without TensorFlow, whose import costs seconds.
 NO_TENSORFLOW = (
     r"digits|prepare|audit|growth|compare|results|cache|doctor|completion|recipe|train (?!.*--head dense)"
-    r"|predict out/all/model\.(onnx|xml) "
+    r"|predict out/export/model\.(onnx|xml) "
 )
 
 
@@ -33,7 +33,7 @@ class Traced:
     def __init__(self, folder: Path) -> None:
         self.folder, self.home = folder, folder / "home"
         self.home.mkdir()
-        self.project = clone(folder, 40)
+        self.project = clone(folder, 16)
         self.project.environment = strace.environment_of_a_new_user(self.home)
         self.commands: dict[str, bool] = {}
         self.found: dict[str, list[str]] = {}
@@ -72,8 +72,8 @@ def test_no_command_writes_below_the_home_folder_or_opens_a_socket_to_elsewhere(
     if not strace.STRACE:
         pytest.skip(strace.NO_STRACE)
     assert {command.split()[0] for command in traced.commands if not command.startswith("-")} == set(COMMANDS)
-    out = traced.project.root / "out/all"
-    for command in (EXPORTED, *(f"headstart predict out/all/{name} new" for name in EXPORTS)):
+    out = traced.project.root / "out/export"
+    for command in (EXPORTED, *(f"headstart predict {path} new" for path in EXPORTS)):
         traced.shell(command)
     shutil.copy(traced.project.root / "new/pet.jpg", out / "photo.jpg")
     for name in SNIPPETS:
