@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -94,22 +95,28 @@ def test_a_row_is_the_same_to_the_bit_whatever_batch_it_fell_into(engine: Engine
     np.testing.assert_array_equal(features(engine, images[order], size), whole[order])
 
 
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the graph of a real base stays, once it was converted."""
+    return tmp_path_factory.mktemp("graphs") / "mobilenet_v2"
+
+
 @pytest.mark.parametrize(("name", "apart"), [("openvino", 0.0), ("tensorflow", 1e-6)])
-def test_a_row_is_the_same_whatever_the_batch_size(name: str, apart: float) -> None:
+def test_a_row_is_the_same_whatever_the_batch_size(name: str, apart: float, kept: Path) -> None:
     """OpenVINO gives the same bits; TensorFlow does on some processors, and on others the same up to rounding."""
-    images, build = pixels(20), builder("mobilenet_v2")
+    images, build = pixels(20), cache(builder("mobilenet_v2"))
     found = []
     for size in (1, 7, 16):
-        running = open_engine(name, build, batch_size=size, precision="float32", kept=None)
+        running = open_engine(name, build, batch_size=size, precision="float32", kept=kept)
         found.append(features(running, images, size))
     for rows in found[1:]:
         assert np.abs(rows - found[0]).max() <= apart * np.abs(found[0]).max()
 
 
-def test_an_engine_for_single_images_gives_the_same_features() -> None:
+def test_an_engine_for_single_images_gives_the_same_features(kept: Path) -> None:
     images, build = pixels(5), builder("mobilenet_v2")
     usual, prompt = (
-        open_engine("openvino", build, batch_size=BATCH, precision="float32", kept=None, prompt=prompt)
+        open_engine("openvino", build, batch_size=BATCH, precision="float32", kept=kept, prompt=prompt)
         for prompt in (False, True)
     )
     expected = features(usual, images)
@@ -304,7 +311,7 @@ assert where == {"device:CPU:0", "device:CPU:1", "device:CPU:2"}, where
 
 
 def test_compiled_by_xla_as_on_a_gpu_the_features_are_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
-    build, images = builder("mobilenet_v2"), pixels(6)
+    build, images = cache(builder("mobilenet_v2")), pixels(6)
     plain = features(TensorFlowEngine(build, batch_size=8, devices=["CPU:0"]), images, 8)
     monkeypatch.setattr("pipeline.backbones.engines.tensorflow._is_gpu", lambda device: True)
     compiled = features(TensorFlowEngine(build, batch_size=8, devices=["CPU:0"]), images, 8)
