@@ -1,11 +1,13 @@
 """What holds for all tests."""
 
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import pytest
 
 from pipeline.backbones.table import BACKBONES
+from pipeline.types import Progress
 from tests import NO_CHROMIUM
 
 # What a shell runs in the background ignores Ctrl-C, under nohup SIGHUP too, and so would every command of a test.
@@ -21,6 +23,17 @@ def table_of_backbones() -> Iterator[None]:
     yield
     BACKBONES.clear()  # type: ignore[attr-defined]
     BACKBONES.update(before)  # type: ignore[attr-defined]
+
+
+@pytest.fixture
+def decoded_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Photos are decoded in this process, as others take a second to start."""
+
+    def each(function: Any, items: Sequence[Any], *, workers: int | None, progress: Progress) -> list[Any]:
+        progress(len(items), len(items))
+        return [function(item) for item in items]
+
+    monkeypatch.setattr("pipeline.photos.decode_pool.each", each)
 
 
 # Slow files go first, the slowest before the others, so that no process is left with one of them when the rest is done.

@@ -48,7 +48,7 @@ TINY: dict[str, Any] = {"backbone": "tiny", "weights": "none", "size": 32, "dtyp
 
 
 @pytest.fixture
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, decoded_here: None) -> Path:
     """A folder to work in, with photos, and a cache of its own."""
     register_tiny()
     write_classes(tmp_path / "photos", {"dark": 12, "light": 12})
@@ -91,7 +91,7 @@ def test_few_photos_go_from_prepare_to_the_report_with_the_defaults(here: Path, 
     write_classes(here / "few", {"dark": each, "light": each})
     photos = hs.prepare("few", workers=1)
     features = hs.extract(photos, **TINY)
-    heads = [hs.train(features), hs.train(features, head="dense", hidden=(8,))]
+    heads = [hs.train(features), hs.train(features, head="dense", hidden=(8,), epochs=3)]
     assert len(photos.warnings) <= 1
     assert [list(head.scores) for head in heads] == [
         [f"{of} {name}" for of in ("train", "out-of-fold") for name in ("accuracy", "loss")]

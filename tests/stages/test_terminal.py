@@ -50,7 +50,7 @@ def seen(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[str]]:
             "--hidden",
             "4",
             "--epochs",
-            60,
+            3,
             "--patience",
             1,
         ),
