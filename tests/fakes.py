@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from pipeline.backbones.backbone import Backbone
+from pipeline.backbones.network import Layer, Network
 from pipeline.backbones.table import BACKBONES
 from pipeline.features import features_file, resolve
 from pipeline.features.file_layout import Views
@@ -144,6 +145,23 @@ def tiny_base(*, include_top: bool, weights: None, input_shape: tuple[int, int, 
     for number in (1, 2, 3):
         x = layers.Add(name=f"block{number}_add")([x, convolved(x, f"block{number}", 8, 3)])
     return Model(inputs, convolved(x, "top", 16, 1), name="tiny")
+
+
+def tiny_network(*, include_top: bool, input_shape: tuple[int, int, int]) -> Network:
+    """The same as a list."""
+    network = Network.of_images("tiny", input_shape, entering="input_layer")
+
+    def convolved(name: str, width: int, side: int, strides: int = 1) -> Layer:
+        window = {"filters": width, "kernel_size": side, "strides": strides, "padding": "same", "use_bias": False}
+        network.add("Conv2D", f"{name}_conv", **window)
+        network.add("BatchNormalization", f"{name}_bn", epsilon=1e-3)
+        return network.add("ReLU", f"{name}_relu", max_value=1e30)
+
+    x = convolved("stem", 8, 3, strides=4)
+    for number in (1, 2, 3):
+        x = network.add("Add", f"block{number}_add", x, convolved(f"block{number}", 8, 3))
+    convolved("top", 16, 1)
+    return network
 
 
 def shrinking_base(*, include_top: bool, weights: None, input_shape: tuple[int, int, int]) -> Any:

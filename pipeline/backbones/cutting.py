@@ -111,11 +111,13 @@ def trunks(backbone: Backbone, base: Any, *, cuts: Sequence[tuple[str, str]]) ->
         return base.trunk([(backbone.cuts.get(cut, cut), pooling) for cut, pooling in cuts])  # type: ignore[no-any-return]
     name = f"{backbone.name}_trunks"
     if isinstance(base, Network):
+        from openvino import opset8 as ops
+
         from pipeline.backbones.engines import operations
 
         named = [(_checked(backbone, base, cut), pooling) for cut, pooling in cuts]
         pixels, features = operations.features(backbone, base, named)
-        row = operations.row(features)
+        row = operations.row(ops, features)
         return operations.model(pixels, row, name), [math.prod(part.shape[1:]) for part in features]
     from keras import Model, layers
 

@@ -1,12 +1,16 @@
-"""One graph from image to calibrated probabilities, as Keras takes it and as TensorFlow and the converters do."""
+"""One graph from image to calibrated probabilities: ONNX's operators, or Keras' layers, which converters take."""
 
 from collections.abc import Callable
-from dataclasses import replace
+from functools import cached_property
 from typing import Any, Final
 
+import numpy as np
+
 from pipeline.backbones import layer_graph, tails
+from pipeline.backbones.engines.onnx_operations import OnnxOperations
 from pipeline.export import in_graph_resizing
 from pipeline.export.in_graph_decoding import decoded
+from pipeline.models import graph
 from pipeline.models.model import Model
 
 PIXELS: Final = "pixels"
@@ -15,7 +19,7 @@ PROBABILITIES: Final = "probabilities"
 
 
 class Graph:
-    """A model's network with its resize in front, and the functions that exporters trace.
+    """A model's network with its resize in front, and what exporters make of it.
 
     Parameters
     ----------
@@ -24,26 +28,54 @@ class Graph:
 
     Attributes
     ----------
-    network : keras.Model
-        From uint8 (B, size, size, 3) to float32 (B, K).
     policy : resizing.Policy
         How an image becomes the square that the network sees.
+    is_listed : bool
+        Whether `onnx` can write it; else Keras and TensorFlow do.
     """
 
     def __init__(self, model: Model) -> None:
+        self.policy = in_graph_resizing.policy_of(model.spec)
+        self.is_listed = model.is_listed
+        self._model = model
+        self._traces: dict[str, Any] = {}
+
+    @cached_property
+    def network(self) -> Any:
+        """The keras.Model, from uint8 (B, size, size, 3) to float32 (B, K)."""
+        return self._model.network()
+
+    @property
+    def _tf(self) -> Any:
         import tensorflow as tf
 
-        self._tf = tf
-        self.policy = in_graph_resizing.policy_of(model.spec)
-        self.network = model.network()
-        self._traces: dict[str, Any] = {}
+        return tf
+
+    def onnx(self) -> Any:
+        """Return all of it as an onnx.ModelProto, written without Keras and TensorFlow.
+
+        Returns
+        -------
+        onnx.ModelProto
+            From uint8 (n, H, W, 3), of any size, to probabilities (n, K).
+        """
+        from onnx import TensorProto, helper
+
+        ops, model = OnnxOperations(), self._model
+        pixels = ops.parameter(PIXELS, np.uint8)
+        squares = in_graph_resizing.resized(ops, pixels, self.policy, in_graph_resizing.shortened)
+        graph.probabilities(ops, model.in_onnx(ops, squares), model.stack(), temperature=model.temperature)
+        entering = helper.make_tensor_value_info(PIXELS, TensorProto.UINT8, ("n", "height", "width", 3))
+        leaving = helper.make_tensor_value_info(PROBABILITIES, TensorProto.FLOAT, ("n", len(model.classes)))
+        return ops.model(entering, leaving)
 
     def functional(self) -> Any:
         """Return all of it as a Keras model of plain layers: uint8 (B, H, W, 3), of any size, to float32 (B, K)."""
         from keras import Input, Model, ops
 
         entering = Input((None, None, 3), dtype="uint8", name=PIXELS)
-        squares = ops.cast(in_graph_resizing.resized(entering, self.policy, in_graph_resizing.both), "uint8")
+        planes = in_graph_resizing.resized(ops, entering, self.policy, in_graph_resizing.both)
+        squares = ops.cast(ops.transpose(planes, (0, 2, 3, 1)), "uint8")
         front = Model(entering, squares)
         # Automatic names depend on what the process built before, and could be those of layers of the base.
         for place, node in enumerate(layer_graph.nodes(front)):
@@ -61,27 +93,27 @@ class Graph:
             Whether the order of the resize may be a branch. OpenVINO 2026.4 gives wrong probabilities in the first call
             with another number of images if there is one, and rightly any later.
         """
-        choose, name = (self._one, "branches") if branches else (self._shortened, "no branches")
+        choose, name = (self._one, "branches") if branches else (in_graph_resizing.shortened, "no branches")
         if name not in self._traces:
             signature = self._tf.TensorSpec((None, None, None, 3), self._tf.uint8, name=PIXELS)
-            self._traces[name] = self._traced(lambda pixels: self._judged(self._squares(pixels, choose)), signature)
+            self._traces[name] = self._traced(lambda pixels: self._squares(pixels, choose), signature)
         return self._traces[name]
 
     def of_squares(self) -> Any:
         """Return the same for uint8 (n, size, size, 3), without the resize."""
         signature = self._tf.TensorSpec((None, *self.network.input_shape[1:]), self._tf.uint8, name=PIXELS)
-        return self._traced(self._judged, signature)
+        return self._traced(lambda squares: squares, signature)
 
     def of_one_or_more(self) -> Any:
         """Return a function from uint8 (H, W, 3) or (n, H, W, 3), of any size, to {"probabilities": (n, K)}."""
         tf = self._tf
 
-        def call(pixels: Any) -> dict[str, Any]:
+        def squares(pixels: Any) -> Any:
             batch = tf.reshape(pixels, tf.concat([[-1], tf.shape(pixels)[-3:]], axis=0))
             batch.set_shape((None, None, None, 3))
-            return self._judged(self._squares(batch))
+            return self._squares(batch)
 
-        return self._traced(call, tf.TensorSpec(None, tf.uint8, name=PIXELS))
+        return self._traced(squares, tf.TensorSpec(None, tf.uint8, name=PIXELS))
 
     def of_files(self) -> Any:
         """Return a function from encoded JPEG or PNG, strings (n,), to {"probabilities": (n, K)}."""
@@ -90,11 +122,10 @@ class Graph:
         def square(data: Any) -> Any:
             return self._squares(decoded(data, size)[None])[0]
 
-        def call(image_bytes: Any) -> dict[str, Any]:
-            squares = tf.map_fn(square, image_bytes, fn_output_signature=tf.TensorSpec((size, size, 3), tf.uint8))
-            return self._judged(squares)
+        def squares(image_bytes: Any) -> Any:
+            return tf.map_fn(square, image_bytes, fn_output_signature=tf.TensorSpec((size, size, 3), tf.uint8))
 
-        return self._traced(call, tf.TensorSpec((None,), tf.string, name=IMAGE_BYTES))
+        return self._traced(squares, tf.TensorSpec((None,), tf.string, name=IMAGE_BYTES))
 
     def operations(self) -> list[tuple[str, str]]:
         """List what TensorFlow makes of it: (name, kind) of each operation; a name begins with that of its layer."""
@@ -107,27 +138,21 @@ class Graph:
         return module
 
     def _squares(self, pixels: Any, choose: in_graph_resizing.Choose | None = None) -> Any:
-        return self._tf.cast(in_graph_resizing.resized(pixels, self.policy, choose or self._one), self._tf.uint8)
+        from keras import ops
+
+        planes = in_graph_resizing.resized(ops, pixels, self.policy, choose or self._one)
+        return self._tf.cast(ops.transpose(planes, (0, 2, 3, 1)), self._tf.uint8)
 
     def _one(
         self, condition: Any, planes: Any, if_true: in_graph_resizing.Order, if_false: in_graph_resizing.Order
     ) -> Any:
         return self._tf.cond(condition[0, 0], lambda: if_true(planes), lambda: if_false(planes))
 
-    def _shortened(
-        self, condition: Any, planes: Any, if_true: in_graph_resizing.Order, if_false: in_graph_resizing.Order
-    ) -> Any:
-        """Compute both, but the one that is not wanted on a single row or column of the image."""
-        tf = self._tf
-        wanted = tf.cast(condition[0, 0], tf.int32)
-        height, width = tf.shape(planes)[2], tf.shape(planes)[3]
-        height, width = height - wanted * (height - 1), width - (1 - wanted) * (width - 1)
-        first = replace(if_true, columns=if_true.columns[:width])(planes[..., :width])
-        second = replace(if_false, rows=if_false.rows[:, :height])(planes[:, :, :height])
-        return tf.where(condition[0, 0], first, second)
+    def _traced(self, squares: Callable[[Any], Any], signature: Any) -> Any:
+        """Trace the network behind a function that makes squares of what enters."""
+        network = self.network  # built here: what is built within a trace is part of it
 
-    def _judged(self, squares: Any) -> dict[str, Any]:
-        return {PROBABILITIES: self.network(squares, training=False)}
+        def call(entering: Any) -> dict[str, Any]:
+            return {PROBABILITIES: network(squares(entering), training=False)}
 
-    def _traced(self, call: Callable[[Any], dict[str, Any]], signature: Any) -> Any:
         return self._tf.function(call, input_signature=[signature], autograph=False).get_concrete_function()

@@ -106,9 +106,9 @@ def export(model_dir: Path, out_dir: Path, settings: ExportSettings, *, progress
         raise SettingError("expected `images` and `manifest` together, received one of them")
     data = Data(settings.images, settings.manifest) if settings.images and settings.manifest else None
     bundle.require_replaceable(out_dir)
-    _require_installed(rows)
     model = joined_head.read(model_dir, weights=settings.weights, cache=cache)
     _require_written_of(model, rows)
+    _require_installed(model, rows)
     if evaluation is not None:
         model_card.require_its_evaluation(model, evaluation)
     table = manifest.read(data.manifest) if data else None
@@ -124,7 +124,7 @@ def export(model_dir: Path, out_dir: Path, settings: ExportSettings, *, progress
         used = {"images": len(calibration.table), "sha256": calibration.digest} if calibration else None
         facts = model_card.Facts(data.manifest if data else None, evaluation, rows, found, used)
         (new / bundle.CARD).write_text(model_card.written(model, facts), encoding="utf-8")
-        made = {"versions": _versions(rows), "calibrated_on": used}
+        made = {"versions": _versions(model, rows), "calibrated_on": used}
         bundle.write_document(new, model, {row.name: row for row in rows}, made)
     return ExportResult({row.name: row.path for row in rows}, found)
 
@@ -177,11 +177,12 @@ def _calibration(
     return _Calibration(model, data.images, chosen)
 
 
-def _require_installed(rows: Sequence[Format]) -> None:
+def _require_installed(model: Model, rows: Sequence[Format]) -> None:
     for row in rows:
-        if missing := [name for name in row.needs if importlib.util.find_spec(name) is None]:
+        needed = [name for name in row.modules(listed=model.is_listed) if name not in ("keras", "tensorflow")]
+        if missing := [name for name in needed if importlib.util.find_spec(name) is None]:
             raise InputError(
-                f"`format={row.name.partition('-')[0]!r}`: expected {', '.join(row.needs)}, received no "
+                f"`format={row.name.partition('-')[0]!r}`: expected {', '.join(needed)}, received no "
                 f"{' and no '.join(missing)}: pip install 'headstart[export]'"
             )
 
@@ -203,6 +204,8 @@ def _write(row: Format, graph: Graph, path: Path, samples: Samples | None) -> No
 
 def _part(text: str, graph: Graph) -> str:
     """Return which part of a graph a converter's complaint is about, by the operations that it names."""
+    if graph.is_listed:
+        return "a part that it does not name"
     named = set(OPERATION.findall(text))
     found = {kind: name for name, kind in graph.operations() if kind in named}
     if not found:
@@ -234,12 +237,12 @@ def _compared(
         for done, row in enumerate(rows, start=1):
             found.append(parity.compare(model, directory, row, expected))
             advance(done)
-    parity.write(directory, found, {"versions": _versions(rows)})
+    parity.write(directory, found, {"versions": _versions(model, rows)})
     return found
 
 
-def _versions(rows: Sequence[Format]) -> dict[str, str]:
+def _versions(model: Model, rows: Sequence[Format]) -> dict[str, str]:
     """Return the versions of what wrote and ran the formats."""
-    names = {"tensorflow", "keras", *(name for row in rows for name in row.needs)}
+    names = {name for row in rows for name in row.modules(listed=model.is_listed)}
     found = {name: engine.version_of(name.replace("_", "-")) for name in names}
     return {"python": ".".join(map(str, sys.version_info[:3])), **found}

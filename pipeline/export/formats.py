@@ -19,11 +19,11 @@ from numpy.typing import NDArray
 
 from pipeline.backbones import without_telemetry
 from pipeline.backbones.engines.graphs import converted
+from pipeline.backbones.engines.onnx_operations import OPSET
 from pipeline.export import onnx_names
 from pipeline.export.build_graph import IMAGE_BYTES, PIXELS, PROBABILITIES, Graph
 from pipeline.export.settings import Quantization
 
-OPSET: Final = 17  # of ONNX; onnxruntime knows it since 1.12
 ZIP_DATE: Final = (1980, 1, 1, 0, 0, 0)  # the first that a ZIP file can hold
 Samples = Callable[[], Iterator[NDArray[np.uint8]]]
 
@@ -41,7 +41,7 @@ class Format:
     files : tuple of str
         All that is written, files and folders.
     needs : tuple of str
-        Modules that write it and run it, besides TensorFlow.
+        Modules that write it and run it, besides Keras and TensorFlow.
     runtime : str
         What runs it: a name in `pipeline.export.runtimes.MODULES`.
     size : {"any", "model"}
@@ -50,6 +50,8 @@ class Format:
         Whether its arithmetic is the model's, float32.
     write : callable
         Takes a Graph, the path and, for int8, what yields the images (1, size, size, 3) to calibrate on.
+    of_list : tuple of str or None
+        Modules that write it and run it, where the base lists its layers; None if it takes Keras all the same.
     """
 
     name: str
@@ -60,6 +62,11 @@ class Format:
     size: Literal["any", "model"]
     exact: bool
     write: Callable[[Graph, Path, Samples | None], None]
+    of_list: tuple[str, ...] | None = None
+
+    def modules(self, *, listed: bool) -> tuple[str, ...]:
+        """Name what writes it and runs it, for a base that lists its layers or not."""
+        return self.of_list if listed and self.of_list else ("keras", "tensorflow", *self.needs)
 
 
 def _keras(graph: Graph, path: Path, samples: Samples | None) -> None:
@@ -114,6 +121,13 @@ def _tflite(quantize: Quantization) -> Callable[[Graph, Path, Samples | None], N
 
 def _onnx(graph: Graph, path: Path, samples: Samples | None) -> None:
     import onnx
+
+    written = graph.onnx() if graph.is_listed else _converted_to_onnx(graph)
+    onnx.checker.check_model(written, full_check=graph.is_listed)
+    path.write_bytes(written.SerializeToString(deterministic=True))
+
+
+def _converted_to_onnx(graph: Graph) -> Any:
     import tf2onnx
     from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
@@ -132,8 +146,7 @@ def _onnx(graph: Graph, path: Path, samples: Samples | None) -> None:
     (entering,), (leaving,) = written.graph.input, written.graph.output
     _name_sides(entering, ("n", "height", "width"))
     _name_sides(leaving, ("n",))
-    onnx.checker.check_model(written)
-    path.write_bytes(written.SerializeToString(deterministic=True))
+    return written
 
 
 def _name_sides(value: Any, names: Sequence[str]) -> None:
@@ -143,7 +156,10 @@ def _name_sides(value: Any, names: Sequence[str]) -> None:
 
 def _openvino(graph: Graph, path: Path, samples: Samples | None) -> None:
     openvino = without_telemetry.openvino()
-    model = converted(graph.of_pixels(branches=False))
+    if graph.is_listed:
+        model = openvino.Core().read_model(graph.onnx().SerializeToString())
+    else:
+        model = converted(graph.of_pixels(branches=False))
     model.inputs[0].set_names({PIXELS})
     model.outputs[0].set_names({PROBABILITIES})
     model.set_friendly_name("headstart")
@@ -174,8 +190,26 @@ FORMATS: Final[Mapping[str, Format]] = {
             "tflite-int8", "model-int8.tflite", ("model-int8.tflite",), _LITE, "litert", "model", False, _tflite("int8")
         ),
         Format(
-            "onnx", "model.onnx", ("model.onnx",), ("onnx", "onnxruntime", "tf2onnx"), "onnxruntime", "any", True, _onnx
+            "onnx",
+            "model.onnx",
+            ("model.onnx",),
+            ("onnx", "onnxruntime", "tf2onnx"),
+            "onnxruntime",
+            "any",
+            True,
+            _onnx,
+            ("onnx", "onnxruntime"),
         ),
-        Format("openvino", "model.xml", ("model.xml", "model.bin"), ("openvino",), "openvino", "any", True, _openvino),
+        Format(
+            "openvino",
+            "model.xml",
+            ("model.xml", "model.bin"),
+            ("openvino",),
+            "openvino",
+            "any",
+            True,
+            _openvino,
+            ("onnx", "openvino"),
+        ),
     )
 }

@@ -23,6 +23,9 @@ the largest of them below 2**15 (fast_image_resize, and Pillow-SIMD before it); 
 
 The sides are counted by sums of ones over the image itself: a graph of Keras' own operations has no other word for
 them, and such a graph loads anywhere.
+
+`ops` is what makes the operations: the module ``keras.ops``, or a `pipeline.backbones.engines.onnx_operations` that
+knows them by the same names.
 """
 
 from collections.abc import Callable
@@ -101,6 +104,9 @@ class Order:
 
     Attributes
     ----------
+    ops : module or OnnxOperations
+    sides : tuple of (tensor, tensor)
+        Height and width of the images, int32 (1, 1).
     columns, rows : tensor
         Weights: (W, 2 size) and (2 size, H), float32.
     units : tuple of (tensor or float, tensor or float)
@@ -109,6 +115,8 @@ class Order:
     rows_first : bool
     """
 
+    ops: Any
+    sides: tuple[Any, Any]
     columns: Any
     rows: Any
     units: tuple[Any, Any]
@@ -120,19 +128,15 @@ class Order:
         return self._across(self._down(planes)) if self.rows_first else self._down(self._across(planes))
 
     def _across(self, x: Any) -> Any:
-        from keras import ops
-
-        digits = ops.matmul(x, self.columns)
-        return _grey(digits[..., : self.size], digits[..., self.size :], self.units[0])
+        digits = self.ops.matmul(x, self.columns)
+        return _grey(self.ops, digits[..., : self.size], digits[..., self.size :], self.units[0])
 
     def _down(self, x: Any) -> Any:
-        from keras import ops
-
-        digits = ops.matmul(self.rows, x)
-        return _grey(digits[..., : self.size, :], digits[..., self.size :, :], self.units[1])
+        digits = self.ops.matmul(self.rows, x)
+        return _grey(self.ops, digits[..., : self.size, :], digits[..., self.size :, :], self.units[1])
 
 
-def resized(pixels: Any, policy: Policy, choose: Choose) -> Any:
+def resized(ops: Any, pixels: Any, policy: Policy, choose: Choose) -> Any:
     """Bring images of any size to a square, as `pipeline.photos.decode.fit` does.
 
     In the geometry ``pad``, the shorter side is a pixel off for one in 70,000 pairs of sides: where it ends at half a
@@ -140,45 +144,57 @@ def resized(pixels: Any, policy: Policy, choose: Choose) -> Any:
 
     Parameters
     ----------
-    pixels : tensor or keras.KerasTensor
+    ops : module or OnnxOperations
+    pixels : tensor
         (B, H, W, 3) uint8; H and W may be unknown.
     policy : Policy
     choose : callable
-        `both`, or another that takes a condition, bool of shape (1, 1), the images (B, 3, H, W), and the orders for
-        when it holds and when not, and returns the squares (B, 3, size, size).
+        `both`, `shortened`, or another that takes a condition, bool of shape (1, 1), the images (B, 3, H, W), and the
+        orders for when it holds and when not, and returns the squares (B, 3, size, size).
 
     Returns
     -------
-    tensor or keras.KerasTensor
-        (B, size, size, 3) float32: whole numbers in 0…255, those that the decoder gives.
+    tensor
+        (B, 3, size, size) float32: whole numbers in 0…255, those that the decoder gives.
     """
-    from keras import ops
-
-    height, width = _sides(pixels, policy)
-    (columns, across), (rows, down) = (_weights(side, policy) for side in (width, height))
+    height, width = _sides(ops, pixels, policy)
+    (columns, across), (rows, down) = (_weights(ops, side, policy) for side in (width, height))
     planes = ops.transpose(ops.cast(pixels, "float32"), (0, 3, 1, 2))
-    columns_first = Order(ops.transpose(columns, (1, 0)), rows, (across, down), policy.size, rows_first=False)
+    columns_first = Order(
+        ops=ops,
+        sides=(height.count, width.count),
+        columns=ops.transpose(columns, (1, 0)),
+        rows=rows,
+        units=(across, down),
+        size=policy.size,
+        rows_first=False,
+    )
     if policy.turbo:
-        squares = replace(columns_first, rows_first=True)(planes)
-    elif policy.rows_first:
-        taller = height.count - height.made > 2 * (width.count - width.made)
-        many = ops.logical_and(height.count > height.made, taller)
-        squares = choose(many, planes, replace(columns_first, rows_first=True), columns_first)
-    else:
-        squares = columns_first(planes)
-    return ops.transpose(squares, (0, 2, 3, 1))
+        return replace(columns_first, rows_first=True)(planes)
+    if not policy.rows_first:
+        return columns_first(planes)
+    taller = height.count - height.made > 2 * (width.count - width.made)
+    many = ops.logical_and(height.count > height.made, taller)
+    return choose(many, planes, replace(columns_first, rows_first=True), columns_first)
 
 
 def both(condition: Any, planes: Any, if_true: Order, if_false: Order) -> Any:
-    """Compute both and choose afterwards: twice the work, but a graph of plain operations."""
-    from keras import ops
-
+    """Compute both and choose afterwards: twice the work, but a graph of Keras' plain operations."""
+    ops = if_true.ops
     return ops.where(ops.reshape(condition, (1, 1, 1, 1)), if_true(planes), if_false(planes))
 
 
-def _sides(pixels: Any, policy: Policy) -> tuple[_Side, _Side]:
-    from keras import ops
+def shortened(condition: Any, planes: Any, if_true: Order, if_false: Order) -> Any:
+    """Compute both, but the one that is not wanted on a single row or column of the image."""
+    ops, (height, width) = if_true.ops, if_true.sides
+    wanted = ops.cast(condition, "int32")
+    height, width = (height - wanted * (height - 1))[0, 0], (width - (1 - wanted) * (width - 1))[0, 0]
+    first = replace(if_true, columns=if_true.columns[:width])(planes[..., :width])
+    second = replace(if_false, rows=if_false.rows[:, :height])(planes[:, :, :height])
+    return ops.where(ops.reshape(condition, (1, 1, 1, 1)), first, second)
 
+
+def _sides(ops: Any, pixels: Any, policy: Policy) -> tuple[_Side, _Side]:
     lines = [
         ops.reshape(ops.ones_like(line, dtype="int32"), (1, -1))
         for line in (pixels[:1, :, :1, 0], pixels[:1, :1, :, 0])
@@ -186,15 +202,13 @@ def _sides(pixels: Any, policy: Policy) -> tuple[_Side, _Side]:
     down, across = (ops.sum(line, axis=1, keepdims=True) for line in lines)
     rows, columns = (ops.cumsum(line, axis=1) - 1 for line in lines)
     return (
-        _Side(rows, down, *_span(down, across, policy)),
-        _Side(columns, across, *_span(across, down, policy)),
+        _Side(rows, down, *_span(ops, down, across, policy)),
+        _Side(columns, across, *_span(ops, across, down, policy)),
     )
 
 
-def _span(side: Any, other: Any, policy: Policy) -> tuple[Any, Any, Any, Any]:
+def _span(ops: Any, side: Any, other: Any, policy: Policy) -> tuple[Any, Any, Any, Any]:
     """Return what part of a side is shown and where: first pixel, pixels, first pixel of the square, pixels there."""
-    from keras import ops
-
     zero = side * 0
     if policy.geometry == "squash":
         return zero, side, zero, zero + policy.size
@@ -209,13 +223,11 @@ def _span(side: Any, other: Any, policy: Policy) -> tuple[Any, Any, Any, Any]:
     return zero, side, (policy.size - made) // 2, made
 
 
-def _weights(side: _Side, policy: Policy) -> tuple[Any, Any]:
+def _weights(ops: Any, side: _Side, policy: Policy) -> tuple[Any, Any]:
     """Return the weights of a side's pixels, (2 size, n) float32: the upper digits of all, then the lower ones.
 
     And what the last bit of the upper ones is worth in grey levels.
     """
-    from keras import ops
-
     place = ops.subtract(np.arange(policy.size, dtype=np.int32)[:, None], side.start)
     pixel = side.pixels - side.first
     shown = ops.logical_and(pixel >= 0, pixel < side.shown)
@@ -232,7 +244,7 @@ def _weights(side: _Side, policy: Policy) -> tuple[Any, Any]:
     else:
         last, _ = _digit(rest, total, LOW - MIDDLE)
         weights = upper * 2**LOW + middle * 2 ** (LOW - MIDDLE) + last  # with 22 bits, rounded down
-        bits = _bits(ops.max(weights, keepdims=True))
+        bits = _bits(ops, ops.max(weights, keepdims=True))
         # Powers of two by a table, which any converter takes and which are exact.
         one = ops.cast(ops.equal(bits, np.arange(BITS, dtype=np.int32)[None]), "int32")
         powers = 2 ** np.arange(BITS, dtype=np.int32)[None]
@@ -242,10 +254,8 @@ def _weights(side: _Side, policy: Policy) -> tuple[Any, Any]:
     return ops.cast(ops.concatenate(digits, axis=0), "float32"), unit
 
 
-def _bits(largest: Any) -> Any:
+def _bits(ops: Any, largest: Any) -> Any:
     """Return with how many bits turbo keeps weights of which the largest, (1, 1), is so much in 22 bits: (1, 1)."""
-    from keras import ops
-
     finer = 2 ** np.arange(BITS - 1, dtype=np.int32)[::-1][None]  # of 1, 2, … 21 bits
     fits = (largest // finer + 1) // 2 < LARGEST
     return ops.sum(ops.cast(fits, "int32"), axis=1, keepdims=True)
@@ -258,9 +268,7 @@ def _digit(rest: Any, total: Any, bits: int) -> tuple[Any, Any]:
     return digit, scaled - digit * total
 
 
-def _grey(upper: Any, lower: Any, unit: Any) -> Any:
+def _grey(ops: Any, upper: Any, lower: Any, unit: Any) -> Any:
     """Return the grey levels of two sums of digits, rounded: with Pillow's (2**11 upper + lower + 2**21) >> 22."""
-    from keras import ops
-
     carried = upper + ops.floor(lower * 2.0**-LOW)
     return ops.floor(carried * unit + 0.5)

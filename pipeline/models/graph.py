@@ -1,4 +1,4 @@
-"""A trunk and a head joined into one graph of OpenVINO's own operations, from pixels to probabilities."""
+"""A trunk and a head joined into one graph of OpenVINO's own operations, or of ONNX's, up to probabilities."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, Final
@@ -11,34 +11,40 @@ from pipeline.heads.dense_layers import Stack
 
 
 def joined(entering: Any, features: Any, stack: Stack, *, temperature: float) -> Any:
-    """Join what OpenVINO computes with a head, as `pipeline.models.assemble.join` does with Keras.
+    """Join what OpenVINO computes, as `pipeline.backbones.engines.operations.features` gives it, with a head."""
+    from openvino import opset8 as ops
+
+    return operations.model(entering, probabilities(ops, features, stack, temperature=temperature), "headstart")
+
+
+def probabilities(ops: Any, features: Any, stack: Stack, *, temperature: float) -> Any:
+    """Put a head on features, as `pipeline.models.assemble.join` does with Keras.
 
     Parameters
     ----------
-    entering, features : openvino.Node
-        From `pipeline.backbones.engines.operations.features`.
+    ops : module or OnnxOperations
+        As for `pipeline.backbones.engines.operations`.
+    features : node
+        Of any shape (B, …), float32.
     stack : Stack
     temperature : float
         What the logits are divided by last.
 
     Returns
     -------
-    openvino.Model
-        To probabilities, float32 (B, K).
+    node
+        Probabilities, float32 (B, K).
     """
-    from openvino import opset8 as ops
-
     shift = (-stack.mean / stack.scale).astype(np.float32)
-    x = ops.add(ops.multiply(operations.row([features]), (1.0 / stack.scale).astype(np.float32)), shift)
+    x = ops.add(ops.multiply(operations.row(ops, [features]), (1.0 / stack.scale).astype(np.float32)), shift)
     for i, (kernel, bias) in enumerate(zip(stack.kernels, stack.biases, strict=True)):
         if i:
             x = ACTIVATIONS[stack.activation](ops, x)
         x = ops.add(ops.matmul(x, kernel, False, False), bias)
     logits = ops.multiply(x, np.float32(1.0 / temperature))
     if len(stack.biases[-1]) > 1:
-        return operations.model(entering, ops.softmax(logits, 1), "headstart")
-    both = ops.concat([ops.negative(logits), logits], 1)
-    return operations.model(entering, ops.sigmoid(both), "headstart")
+        return ops.softmax(logits, 1)
+    return ops.sigmoid(ops.concat([ops.negative(logits), logits], 1))
 
 
 def joined_to(trunk: Any, stack: Stack, *, temperature: float) -> Any:
@@ -57,4 +63,4 @@ ACTIVATIONS: Final[Mapping[str, Callable[[Any, Any], Any]]] = {
     "elu": lambda ops, x: ops.elu(x, 1.0),
     "selu": lambda ops, x: ops.selu(x, SELU_ALPHA, SELU_SCALE),
 }
-"""Those of `pipeline.heads.activations`, as operations of OpenVINO."""
+"""Those of `pipeline.heads.activations`, as operations."""

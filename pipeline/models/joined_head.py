@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.backbones import cutting
+from pipeline.backbones.engines import operations
+from pipeline.backbones.engines.onnx_operations import OnnxOperations
 from pipeline.backbones.table import GRAPHS
 from pipeline.backbones.weights import load
 from pipeline.errors import InputError
@@ -46,6 +48,19 @@ class JoinedHead(Model):
         """None: it is that head."""
         return
 
+    @property
+    def is_listed(self) -> bool:
+        """As for `Model.is_listed`; random weights are drawn by Keras."""
+        return super().is_listed and self.plan.weights.path is not None
+
+    def in_onnx(self, ops: OnnxOperations, squares: Any) -> Any:
+        """Write the base; as `Model.in_onnx`."""
+        spec, backbone = self.plan.spec, self.plan.backbone
+        base = self._base(listed=True)
+        cut = cutting.checked_cut(base, backbone.cuts.get(spec["cut"], spec["cut"]))
+        (features,) = operations.computed(ops, backbone, base, [(cut, spec["pooling"])], squares)
+        return features
+
     def network(self, *, above: str | None = None, listed: bool = False) -> Any:
         """Build base and head as one network, from pixels alone; else as `Model.network`."""
         stack, trunk = self.stack(), self.trunk(pooling=None, listed=listed)
@@ -55,10 +70,13 @@ class JoinedHead(Model):
 
     def trunk(self, *, pooling: str | None, listed: bool = False) -> Any:
         """Build the base up to the features; as `Model.trunk`."""
-        spec, backbone = self.plan.spec, self.plan.backbone
-        alpha = spec["backbone"]["alpha"]
-        base = load(backbone, size=self.size, alpha=alpha, weights=self.plan.weights, listed=listed)
-        return cutting.trunk(backbone, base, cut=spec["cut"], pooling=pooling or spec["pooling"])
+        spec = self.plan.spec
+        base = self._base(listed=listed)
+        return cutting.trunk(self.plan.backbone, base, cut=spec["cut"], pooling=pooling or spec["pooling"])
+
+    def _base(self, *, listed: bool) -> Any:
+        alpha = self.plan.spec["backbone"]["alpha"]
+        return load(self.plan.backbone, size=self.size, alpha=alpha, weights=self.plan.weights, listed=listed)
 
     def stack(self) -> Stack:
         """Return the head; InputError if it is no map of the features."""

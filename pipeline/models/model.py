@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from pipeline.backbones import builder, cutting, table, tails
 from pipeline.backbones.backbone import IMAGE, Backbone
 from pipeline.backbones.engines import operations
+from pipeline.backbones.engines.onnx_operations import OnnxOperations
 from pipeline.backbones.network import Network
 from pipeline.backbones.scaling import Scaling
 from pipeline.errors import ArtefactError, InputError
@@ -122,6 +123,17 @@ class Model:
         """Side of the input square, px."""
         return int(self.spec["size"])
 
+    @property
+    def is_listed(self) -> bool:
+        """Whether `in_onnx` can write it, without Keras: its base lists its layers."""
+        return bool(table.find(self.spec["backbone"]["name"]).layers)
+
+    def in_onnx(self, ops: OnnxOperations, squares: Any) -> Any:
+        """Write what lies below the head: from squares, float32 (n, 3, size, size) in 0…255, to features (n, …)."""
+        backbone, below = self._below(None, listed=True)
+        (rows,) = operations.computed(ops, backbone, below, [(below.layers[-1].name, self.spec["pooling"])], squares)
+        return rows
+
     def network(self, *, above: str | None = None, listed: bool = False) -> Any:
         """Build the network and read its weights.
 
@@ -158,7 +170,7 @@ class Model:
         return join(whole, head_network(self.stack()), temperature=self.temperature)
 
     def trunk(self, *, pooling: str | None, listed: bool = False) -> Any:
-        """Build what lies below the head and read its weights.
+        """Build what lies below the head and read its weights; errors as for `network`.
 
         Parameters
         ----------
@@ -171,11 +183,6 @@ class Model:
         -------
         keras.Model or openvino.Model
             From uint8 (B, size, size, 3), RGB, to float32 (B, …).
-
-        Raises
-        ------
-        ArtefactError
-            As for `network`.
         """
         backbone, below = self._below(pooling, listed)
         if isinstance(below, Network):
@@ -193,13 +200,7 @@ class Model:
         return backbone, below
 
     def stack(self) -> Stack:
-        """Read the head. TensorFlow is not loaded.
-
-        Raises
-        ------
-        ArtefactError
-            As for `network`.
-        """
+        """Read the head, without TensorFlow; errors as for `network`."""
         stack = _empty_stack(self)
         with hdf5.open_to_read(self.directory / WEIGHTS_FILE, "weights") as file:
             for name, array in _arrays(stack).items():

@@ -15,6 +15,7 @@ import subprocess
 import sys
 import zipfile
 from collections.abc import Callable
+from functools import partial, partialmethod
 from pathlib import Path
 from typing import Any, get_args
 
@@ -24,6 +25,7 @@ from click.testing import CliRunner
 from PIL import Image
 
 from pipeline.backbones import cutting, weights
+from pipeline.backbones.engines.onnx_operations import OnnxOperations
 from pipeline.backbones.table import BACKBONES
 from pipeline.errors import ArtefactError, HeadstartError, InputError
 from pipeline.export import (
@@ -114,28 +116,48 @@ def one(condition: Any, planes: Any, if_true: in_graph_resizing.Order, if_false:
     return if_true(planes) if condition.numpy().all() else if_false(planes)
 
 
-def shortened(condition: Any, *rest: Any) -> Any:
-    graph = build_graph.Graph.__new__(build_graph.Graph)
-    import tensorflow as tf
+def in_onnx(policy: in_graph_resizing.Policy) -> Callable[[np.ndarray], np.ndarray]:
+    """The resize as a graph of its own."""
+    import onnxruntime
+    from onnx import TensorProto, helper
 
-    graph._tf = tf
-    return graph._shortened(condition, *rest)
+    ops = OnnxOperations()
+    in_graph_resizing.resized(ops, ops.parameter("in", np.uint8), policy, in_graph_resizing.shortened)
+    entering = helper.make_tensor_value_info("in", TensorProto.UINT8, ("n", "h", "w", 3))
+    model = ops.model(entering, helper.make_tensor_value_info("out", TensorProto.FLOAT, ("n", 3, SIZE, SIZE)))
+    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    return lambda pixels: session.run(["out"], {"in": pixels})[0]
 
 
 @pytest.mark.parametrize("geometry", ["squash", "crop", "pad"])
 @pytest.mark.parametrize(
-    ("decoder", "choose"), [("pillow", in_graph_resizing.both), ("pillow", one), ("pillow", shortened), ("turbo", one)]
+    ("decoder", "choose"),
+    [
+        ("pillow", in_graph_resizing.both),
+        ("pillow", one),
+        ("pillow", in_graph_resizing.shortened),
+        ("turbo", one),
+        ("pillow", None),
+        ("turbo", None),
+    ],
 )
 def test_the_resize_gives_the_pixels_of_the_decoder_bit_for_bit(
-    geometry: str, decoder: str, choose: in_graph_resizing.Choose
+    geometry: str, decoder: str, choose: in_graph_resizing.Choose | None
 ) -> None:
     described = fakes.plan(size=SIZE, backbone="tiny", resize=geometry, decoder=decoder).spec
     policy = in_graph_resizing.policy_of(described)
+    resized = in_onnx(policy) if choose is None else partial(in_keras, policy, choose)
     for place, sides in enumerate([*SIDES, (1, 1), (1, 9), (500, 11), (33, 700), (31, 33), (640, 410), (66, 131)]):
         pixels = photo(place, sides)
         pixels = np.where(pixels > 128, 255, 0).astype(np.uint8) if place % 2 else pixels
-        found = np.asarray(in_graph_resizing.resized(pixels[None], policy, choose))[0]
+        found = resized(pixels[None])[0].transpose(1, 2, 0)
         assert np.array_equal(found, squares.square(pixels, size=SIZE, geometry=geometry, decoder=decoder)), sides
+
+
+def in_keras(policy: in_graph_resizing.Policy, choose: in_graph_resizing.Choose, pixels: np.ndarray) -> np.ndarray:
+    from keras import ops
+
+    return np.asarray(in_graph_resizing.resized(ops, pixels, policy, choose))
 
 
 def test_an_export_of_a_model_of_turbo_sees_what_it_sees(model_dir: Path, data: Data, tmp_path: Path) -> None:
@@ -308,6 +330,34 @@ def test_what_the_process_did_before_does_not_show_in_a_keras_or_openvino_file(m
             assert (tmp_path / "first" / file).read_bytes() == (tmp_path / "second" / file).read_bytes(), file
 
 
+def test_a_base_that_lists_its_layers_is_written_as_keras_would_have_it_and_alike_each_time(
+    model_dir: Path, data: Data, exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import onnx
+
+    monkeypatch.setitem(BACKBONES, "tiny", dataclasses.replace(fakes.TINY, layers="tests.fakes:tiny_network"))  # type: ignore[arg-type]
+    monkeypatch.setattr(model.Model, "network", partialmethod(without_keras, model.Model.network))
+    both = dataclasses.replace(ALL, format=("onnx", "openvino"))
+    report = run(model_dir, tmp_path / "first", both, data).parity
+    assert [row.format for row in report] == ["onnx", "openvino"]
+    assert max(row.largest_difference for row in report) < 2e-6
+    run(model_dir, tmp_path / "second", both)
+    for file in ("model.onnx", "model.xml", "model.bin"):
+        assert (tmp_path / "first" / file).read_bytes() == (tmp_path / "second" / file).read_bytes(), file
+    ours, converted = (onnx.load(path / "model.onnx") for path in (tmp_path / "first", exported))
+    for side in ("input", "output"):
+        assert getattr(ours.graph, side) == getattr(converted.graph, side)
+    assert (ours.ir_version, ours.opset_import[0]) == (converted.ir_version, converted.opset_import[0])
+    assert set(json.loads((tmp_path / "first" / bundle.DOCUMENT).read_text())["made"]["versions"]) == {
+        *("onnx", "onnxruntime", "openvino", "python")
+    }
+
+
+def without_keras(self: model.Model, build: Callable[..., Any], **options: Any) -> Any:
+    assert options["listed"]
+    return build(self, **options)
+
+
 # The folder
 
 
@@ -389,6 +439,7 @@ def test_a_format_that_is_not_the_model_is_an_error_and_leaves_the_old_export(
 
     monkeypatch.setattr(model.Model, "network", other)
     graph = build_graph.Graph(store.read(model_dir))
+    assert graph.network  # built while it is another
     monkeypatch.setattr(model.Model, "network", read)
     monkeypatch.setattr(export, "Graph", lambda model: graph)
     out = kept(tmp_path / "out")

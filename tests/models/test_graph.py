@@ -1,4 +1,4 @@
-"""A model's graph of OpenVINO's own operations gives what the model gives."""
+"""A model's graph of OpenVINO's own operations, or of ONNX's, gives what the model gives."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -8,7 +8,9 @@ import pytest
 
 from pipeline.backbones import cutting, tails
 from pipeline.backbones.backbone import Backbone
+from pipeline.backbones.cutting import OF_MAPS
 from pipeline.backbones.engines import operations
+from pipeline.backbones.engines.onnx_operations import AXES_ENTER, OPSET, OnnxOperations
 from pipeline.backbones.engines.openvino import OpenVINOEngine
 from pipeline.backbones.network import Network
 from pipeline.backbones.weights import load
@@ -54,6 +56,33 @@ def test_a_head_gives_in_the_graph_what_it_gives_in_numpy(below: tuple[Backbone,
         found = run(graph.joined(pixels, features, head, temperature=temperature))
         expected = calibrate.apply(Readout(head, "avg").probabilities(rows), temperature)
         np.testing.assert_allclose(found, expected, atol=1e-5)
+        ops = OnnxOperations()
+        graph.probabilities(ops, ops.parameter("in", np.float32), head, temperature=temperature)
+        np.testing.assert_allclose(run_onnx(ops, rows, expected.shape[1:]), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("pooling", OF_MAPS)
+def test_onnx_s_operators_give_the_features_that_openvino_s_give(below: tuple[Backbone, Network], pooling: str) -> None:
+    cuts = [(below[1].layers[-1].name, pooling)]
+    pixels, (features,) = operations.features(*below, cuts)
+    expected = run(operations.model(pixels, features, "trunk"))
+    for opset in (OPSET, AXES_ENTER):
+        ops = OnnxOperations(opset)
+        operations.computed(ops, *below, cuts, ops.parameter("in", np.float32))
+        found = run_onnx(ops, photos().transpose(0, 3, 1, 2).astype(np.float32), expected.shape[1:])
+        assert np.abs(found - expected).max() <= 1e-5 * np.abs(expected).max()
+
+
+def run_onnx(ops: OnnxOperations, entering: np.ndarray, leaving: tuple[int, ...]) -> np.ndarray:
+    import onnxruntime
+    from onnx import TensorProto, helper
+
+    ends = [
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, ("n", *sides))
+        for name, sides in (("in", entering.shape[1:]), ("out", leaving))
+    ]
+    session = onnxruntime.InferenceSession(ops.model(*ends).SerializeToString(), providers=["CPUExecutionProvider"])
+    return session.run(["out"], {"in": entering})[0]
 
 
 @pytest.mark.parametrize("new_conv", [(), (6, 4)])

@@ -37,6 +37,7 @@ LOADS_NONE_OF = (
     ("finetune photos m.csv f.h5 heads/logistic model", (*NETWORKS, *SLOW, "openvino", "matplotlib")),
     ("evaluate photos m.csv f.h5 heads/logistic e/head", (*NETWORKS, *SLOW, "openvino")),
     ("evaluate photos m.csv f.h5 model e/model", (*NETWORKS, *SLOW)),
+    ("export model out --format onnx,openvino --images photos --manifest m.csv", (*NETWORKS, *SLOW, "tf2onnx")),
     ("predict heads/logistic photos/a", (*NETWORKS, *SLOW, "scipy", "matplotlib", "openvino.tools.ovc")),
     ("predict model photos/a", (*NETWORKS, *SLOW, "scipy", "matplotlib", "openvino.tools.ovc")),
     ("predict imagenet photos/a", (*NETWORKS, *SLOW, "scipy", "matplotlib", "openvino.tools.ovc")),

@@ -74,7 +74,8 @@ def converted(function: Any) -> Any:
     # It searches all variables eleven times for each: of DenseNet121 three quarters of the time of converting it.
     decoder.get_variable = staticmethod(lambda operation: values.get(operation.outputs[0].name))
     try:
-        model = convert_model(function)
+        # Weights that it shared would be gone once Keras' network is: features of other numbers.
+        model = convert_model(function, share_weights=False)
     except RuntimeError as error:
         if "KeyboardInterrupt" in str(error):  # that of a user; OpenVINO takes it for a fault of the network
             raise KeyboardInterrupt from None

@@ -151,7 +151,7 @@ class OnnxGraph:
             found = [self._last_classes(cuts)]
         pixels = ops.parameter([self.images, self._size, self._size, 3], np.uint8, name="pixels")
         image = operations.scaled(
-            self._scaling, ops.transpose(ops.convert(pixels, np.float32), np.array(TO_CHANNELS_FIRST))
+            ops, self._scaling, ops.transpose(ops.convert(pixels, np.float32), np.array(TO_CHANNELS_FIRST))
         )
         entering = image if self._channels_first else ops.transpose(image, np.array(TO_CHANNELS_LAST))
         kind = self._entering.get_element_type()
@@ -165,8 +165,8 @@ class OnnxGraph:
             tensor = image.output(0) if output == self._entering else output
             if tensor.get_element_type().get_type_name() != "f32":
                 tensor = ops.convert(tensor, np.float32).output(0)
-            leaving.append(self._pooled(tensor, cut, pooling))
-        row = leaving[0] if len(leaving) == 1 else operations.row(leaving)
+            leaving.append(self._pooled(ops, tensor, cut, pooling))
+        row = leaving[0] if len(leaving) == 1 else operations.row(ops, leaving)
         model = operations.model(pixels, row, f"{self.name}_trunk")
         model.validate_nodes_and_infer_types()
         self._require_bounded(model)
@@ -198,20 +198,20 @@ class OnnxGraph:
             one.replace_source_output(classes)
         return self.tensors[blocks.normed] if blocks.normed else classes
 
-    def _pooled(self, tensor: Any, cut: str, pooling: str) -> Any:
+    def _pooled(self, ops: Any, tensor: Any, cut: str, pooling: str) -> Any:
         shape = tuple(tensor.shape)
         if pooling not in POOLINGS:
             raise CutError.of("pooling", f"one of {', '.join(POOLINGS)}", repr(pooling))
         if pooling in ("flatten", LAST4):
-            return operations.row([tensor]) if len(shape) != 4 else self._of_maps(tensor, shape, pooling)
+            return operations.row(ops, [tensor]) if len(shape) != 4 else self._of_maps(ops, tensor, shape, pooling)
         if len(shape) == 2 and pooling in ("avg", "none"):
             return tensor
         if len(shape) == 3:
-            return _pooled_tokens(tensor, shape, cut, pooling)
+            return _pooled_tokens(ops, tensor, shape, cut, pooling)
         if len(shape) != 4 or pooling in OF_TOKENS:
             fitting = {2: "avg", 4: "avg, max, a grid, flatten or none"}.get(len(shape), "flatten")
             raise CutError.of("pooling", f"{fitting} at {cut}, whose shape is {shape}", repr(pooling))
-        return self._of_maps(tensor, shape, pooling)
+        return self._of_maps(ops, tensor, shape, pooling)
 
     def _is_channels_first(self, first: int, second: int, third: int) -> bool:
         """Tell from the sides of a map: two that are equal are height and width; in doubt it is as the input."""
@@ -219,14 +219,12 @@ class OnnxGraph:
             return bool(self._channels_first)
         return second == third
 
-    def _of_maps(self, tensor: Any, shape: tuple[int, ...], pooling: str) -> Any:
+    def _of_maps(self, ops: Any, tensor: Any, shape: tuple[int, ...], pooling: str) -> Any:
         """Pool a tensor of four axes."""
-        from openvino import opset8 as ops
-
         images, first, second, third = shape
         if self._is_channels_first(first, second, third):
-            return operations.pooled(tensor, (images, second, third, first), pooling)
-        return operations.pooled(ops.transpose(tensor, np.array(TO_CHANNELS_FIRST)), shape, pooling)
+            return operations.pooled(ops, tensor, (images, second, third, first), pooling)
+        return operations.pooled(ops, ops.transpose(tensor, np.array(TO_CHANNELS_FIRST)), shape, pooling)
 
     def _require_bounded(self, model: Any) -> None:
         """Raise WeightsError if some tensor would have an unknown size, or more than a machine has room for."""
@@ -244,10 +242,8 @@ class OnnxGraph:
                 )
 
 
-def _pooled_tokens(tensor: Any, shape: tuple[int, ...], cut: str, pooling: str) -> Any:
+def _pooled_tokens(ops: Any, tensor: Any, shape: tuple[int, ...], cut: str, pooling: str) -> Any:
     """Pool (n, N, C): the last k·k tokens are patches, row by row; before them are the class token and registers."""
-    from openvino import opset8 as ops
-
     _, count, width = shape
     side = math.isqrt(count)
     before = count - side * side
@@ -260,7 +256,7 @@ def _pooled_tokens(tensor: Any, shape: tuple[int, ...], cut: str, pooling: str) 
         first = ops.gather(tensor, np.array(0), np.array(1))
         return first if pooling == "cls" else ops.concat([first, ops.reduce_mean(patches, np.array([1]))], 1)
     maps = ops.reshape(patches, np.array([0, side, side, width]), special_zero=True)
-    return operations.pooled(ops.transpose(maps, np.array(TO_CHANNELS_FIRST)), (None, side, side, width), pooling)
+    return operations.pooled(ops, ops.transpose(maps, np.array(TO_CHANNELS_FIRST)), (None, side, side, width), pooling)
 
 
 def _line(error: Exception) -> str:

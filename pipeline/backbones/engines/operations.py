@@ -1,7 +1,10 @@
-"""A `Network` as a graph of OpenVINO's own operations: neither Keras nor TensorFlow is loaded.
+"""A `Network` as a graph of OpenVINO's own operations, or of ONNX's: neither Keras nor TensorFlow is loaded.
 
 Inside, channels come before height and width, as OpenVINO computes: photos are transposed as they enter, and maps as
 they leave, if they leave unpooled. Features are those of the same network in TensorFlow, to some 1e-5 of the largest.
+
+`ops` is what makes the operations: the module ``openvino.opset8``, or a `pipeline.backbones.engines.onnx_operations`
+that knows them by the same names.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -49,16 +52,26 @@ def features(
 
     names = [layer.name for layer in network.layers]
     first = 0 if above is None else names.index(checked_cut(network, backbone.cuts.get(above, above)))
-    last = max(names.index(cut) for cut, _ in cuts)
     shape = [GRAPH_IMAGES, *(side or 0 for side in network.layers[first].shape[1:])]
     entering = ops.parameter(shape, np.uint8 if above is None else np.float32, name="entering")
-    maps = {names[first]: ops.transpose(ops.convert(entering, np.float32), np.array(TO_CHANNELS_FIRST))}
-    if above is None:
-        maps[names[0]] = _preprocessed(backbone, maps[names[0]])
+    maps = ops.transpose(ops.convert(entering, np.float32), np.array(TO_CHANNELS_FIRST))
+    return entering, computed(ops, backbone, network, cuts, maps, first=first)
+
+
+def computed(
+    ops: Any, backbone: Backbone, network: Network, cuts: Sequence[tuple[str, str]], maps: Any, *, first: int = 0
+) -> list[Any]:
+    """Compute the features at each (cut, pooling) from what leaves the layer `first`, (n, C, H, W): pixels of layer 0.
+
+    Pixels are float32 (n, 3, size, size), RGB in 0…255.
+    """
+    names = [layer.name for layer in network.layers]
+    last = max(names.index(cut) for cut, _ in cuts)
+    found = {names[first]: maps if first else _preprocessed(ops, backbone, maps)}
     for layer in network.layers[first + 1 : last + 1]:
-        maps[layer.name] = OPERATIONS[layer.kind](layer, *(maps[below.name] for below in layer.inputs))
+        found[layer.name] = OPERATIONS[layer.kind](ops, layer, *(found[below.name] for below in layer.inputs))
     shapes = {layer.name: layer.shape for layer in network.layers}
-    return entering, [pooled(maps[cut], shapes[cut], pooling) for cut, pooling in cuts]
+    return [pooled(ops, found[cut], shapes[cut], pooling) for cut, pooling in cuts]
 
 
 def model(entering: Any, leaving: Any, name: str) -> Any:
@@ -66,38 +79,30 @@ def model(entering: Any, leaving: Any, name: str) -> Any:
     return without_telemetry.openvino().Model([leaving], [entering], name)
 
 
-def row(parts: Sequence[Any]) -> Any:
+def row(ops: Any, parts: Sequence[Any]) -> Any:
     """Lay features side by side in one row an image."""
-    from openvino import opset8 as ops
-
     rows = [ops.reshape(part, np.array([0, -1]), special_zero=True) for part in parts]
     return ops.concat(rows, 1) if len(rows) > 1 else rows[0]
 
 
-def _preprocessed(backbone: Backbone, image: Any) -> Any:
+def _preprocessed(ops: Any, backbone: Backbone, image: Any) -> Any:
     """Scale and shift each channel: the preprocessing of a base whose layers are listed does no more."""
-    from openvino import opset8 as ops
-
     if isinstance(backbone.preprocessing, Scaling):
-        return scaled(backbone.preprocessing, image)
+        return scaled(ops, backbone.preprocessing, image)
     black, white = (backbone.preprocess(np.full((1, 1, 1, 3), level, np.float32)) for level in (0, 255))
     unit, shift = (part.reshape(1, 3, 1, 1).astype(np.float32) for part in (255 / (white - black), black))
     return ops.add(ops.divide(image, unit), shift)
 
 
-def scaled(scaling: Scaling, image: Any) -> Any:
+def scaled(ops: Any, scaling: Scaling, image: Any) -> Any:
     """Scale, shift, and order channels: float32 (n, 3, H, W)."""
-    from openvino import opset8 as ops
-
     scale, offset = (np.array(one, np.float32).reshape(1, -1, 1, 1) for one in (scaling.scale, scaling.offset))
     image = ops.add(ops.multiply(image, scale), offset)
     return ops.gather(image, np.array([2, 1, 0]), np.array(1)) if scaling.channels == "bgr" else image
 
 
-def pooled(maps: Any, shape: Shape, pooling: str) -> Any:
+def pooled(ops: Any, maps: Any, shape: Shape, pooling: str) -> Any:
     """Pool maps (n, C, H, W) of which `shape` is (n, H, W, C), or None in place of n; `none` gives the latter."""
-    from openvino import opset8 as ops
-
     require_pooling(pooling, shape)
     if pooling == "avg":
         return ops.reduce_mean(maps, np.array([2, 3]))
@@ -106,18 +111,16 @@ def pooled(maps: Any, shape: Shape, pooling: str) -> Any:
     if pooling in GRIDS:
         cells = GRIDS[pooling]
         down, across = (cell_weights(side or 0, cells) for side in shape[1:3])
-        maps = ops.matmul(ops.matmul(down, maps, False, False), across, False, True)
+        maps = ops.matmul(ops.matmul(down, maps, False, False), across.T.copy(), False, False)
     last = ops.transpose(maps, np.array(TO_CHANNELS_LAST))
     if pooling == "none":
         return last
     if pooling == "flatten":
-        return row([last])
+        return row(ops, [last])
     return ops.reshape(last, np.array([0, -1]), special_zero=True)
 
 
-def _convolution(layer: Layer, maps: Any) -> Any:
-    from openvino import opset8 as ops
-
+def _convolution(ops: Any, layer: Layer, maps: Any) -> Any:
     arrays, stride = _values(layer), layer.options.get("strides", 1)
     kernel = np.ascontiguousarray(arrays[0].transpose(3, 2, 0, 1))
     same = "same_upper" if layer.options.get("padding") == "same" else "valid"
@@ -127,36 +130,26 @@ def _convolution(layer: Layer, maps: Any) -> Any:
     return ops.relu(maps) if layer.options.get("activation") == "relu" else maps
 
 
-def _depthwise(layer: Layer, maps: Any) -> Any:
-    from openvino import opset8 as ops
-
+def _depthwise(ops: Any, layer: Layer, maps: Any) -> Any:
     stride = layer.options.get("strides", 1)
     kernel = np.ascontiguousarray(_values(layer)[0].transpose(2, 3, 0, 1)[:, None])
     same = "same_upper" if layer.options.get("padding") == "same" else "valid"
     return ops.group_convolution(maps, kernel, [stride] * 2, [0, 0], [0, 0], [1, 1], auto_pad=same)
 
 
-def _normalisation(layer: Layer, maps: Any) -> Any:
-    from openvino import opset8 as ops
-
+def _normalisation(ops: Any, layer: Layer, maps: Any) -> Any:
     return ops.batch_norm_inference(maps, *_values(layer), layer.options["epsilon"])
 
 
-def _rectifier(layer: Layer, maps: Any) -> Any:
-    from openvino import opset8 as ops
-
+def _rectifier(ops: Any, layer: Layer, maps: Any) -> Any:
     return ops.clamp(maps, 0.0, layer.options["max_value"])
 
 
-def _maximum(layer: Layer, maps: Any) -> Any:
-    from openvino import opset8 as ops
-
+def _maximum(ops: Any, layer: Layer, maps: Any) -> Any:
     return ops.max_pool(maps, [2, 2], [1, 1], [0, 0], [0, 0], [2, 2]).output(0)
 
 
-def _sum(layer: Layer, first: Any, second: Any) -> Any:
-    from openvino import opset8 as ops
-
+def _sum(ops: Any, layer: Layer, first: Any, second: Any) -> Any:
     return ops.add(first, second)
 
 
@@ -172,4 +165,4 @@ OPERATIONS: Final[Mapping[str, Callable[..., Any]]] = {
     "MaxPooling2D": _maximum,
     "Add": _sum,
 }
-"""Kind of a layer to what makes its operation of the layer and of the nodes below."""
+"""Kind of a layer to what makes its operation of `ops`, the layer and the nodes below."""
