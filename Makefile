@@ -2,6 +2,7 @@
 # Two commands set up everything on a fresh machine with Python 3.11 to 3.13 and git:
 #   make run    environment, then the whole pipeline on the data that params.yaml names
 #   make test   environment, the packages that this takes, then format, lint, types, layers and tests
+#   make test-hub   an environment with keras-hub, and the tests that need it
 # and `make docs` builds the site of docs/ in site/.
 
 # The first Python on the path that will do; the interpreter itself, not a link that some version manager put there.
@@ -11,6 +12,7 @@ PYTHON ?= $(shell for name in python3.13 python3.12 python3.11 python3 python; d
 BIN := .venv/bin
 READY := .venv/ready
 COMPLETE := .venv/complete
+HUB := .venv-hub
 
 # Where the home directory cannot be written, what would go there goes into the environment.
 ifneq ($(shell test -n "$$HOME" && test -w "$$HOME" && echo yes),yes)
@@ -28,7 +30,7 @@ export PYTHONUTF8 := 1
 # Each process would compile all modules anew where nothing is to write bytecode.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: run test lint docs clean
+.PHONY: run test test-hub lint docs clean
 
 run: $(READY)
 	@$(BIN)/dvc repro
@@ -37,6 +39,9 @@ run: $(READY)
 
 test: lint
 	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+
+test-hub: $(HUB)/ready
+	$(HUB)/bin/python -m pytest tests/hub
 
 lint: $(COMPLETE)
 	$(BIN)/ruff format --check .
@@ -70,5 +75,14 @@ $(COMPLETE): $(READY) requirements.lock
 	@$(BIN)/python .ci/install.py requirements.lock
 	@touch $(COMPLETE)
 
+# keras-hub brings the full TensorFlow, which must not stand beside that of the other environment.
+$(HUB)/ready: requirements-hub.lock pyproject.toml .ci/install.py
+	@echo "Installing the packages of requirements-hub.lock into $(HUB): about 2.8 GB."
+	@rm -rf $(HUB)
+	@"$(PYTHON)" -m venv $(HUB)
+	@$(HUB)/bin/python .ci/install.py requirements-hub.lock
+	@$(HUB)/bin/python -m pip install --disable-pip-version-check -qq --no-deps --no-build-isolation --editable .
+	@touch $@
+
 clean:
-	rm -rf .venv site
+	rm -rf .venv $(HUB) site

@@ -15,6 +15,7 @@ COMMANDS = {
     "init": "Make a DVC project of your own for a folder of photos.",
     "prepare": "Read a folder of labelled photos: manifest, splits, quarantine and pictures of the data.",
     "backbones": "List the pretrained bases, or the layers of one.",
+    "convert": "Write an image network of keras-hub as a graph that can be the base: DINOv2, SigLIP, ViT and others.",
     "probe": "Find where to cut a base: a quick head at every cut and pooling, on a sample; or compare bases.",
     "extract": "Run the frozen base once over every image and keep its features.",
     "audit": "Look for copies, leaks, wrong labels and outliers in the data.",

@@ -45,6 +45,8 @@ class Backbone:
     layers : str
         ``module:function`` that lists the layers of the base, so that neither Keras nor TensorFlow is needed for its
         graph; empty if only Keras can build it.
+    resize, interpolation : str
+        How a photo becomes a square, and the filter, where a user does not say: as in `pipeline.photos.settings`.
     """
 
     name: str
@@ -58,6 +60,8 @@ class Backbone:
     alphas: tuple[float, ...]
     sizes: tuple[int, ...]
     layers: str = ""
+    resize: str = "squash"
+    interpolation: str = "bilinear"
 
     def preprocess(self, pixels: Any) -> Any:
         """Apply the model's own preprocessing.

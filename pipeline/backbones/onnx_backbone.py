@@ -46,6 +46,8 @@ class OnnxBackbone(Backbone):
         offset: Sequence[float],
         channels: str | None,
         size: int | None = None,
+        resize: str | None = None,
+        interpolation: str | None = None,
         cut: str = "top",
         **_: Any,
     ) -> Self:
@@ -58,7 +60,7 @@ class OnnxBackbone(Backbone):
         """
         if path is None:
             raise WeightsError.of("backbone", "onnx:FILE with the path of an ONNX file", None)
-        if size and scale and offset and channels and cut not in WORDS:
+        if size and scale and offset and channels and resize and interpolation and cut not in WORDS:
             return replace(self, size=size, preprocessing=Scaling.of(scale, offset, channels))
         found = onnx_file.describe(path)
         if not (size or found.size):
@@ -67,7 +69,8 @@ class OnnxBackbone(Backbone):
             raise InputError.of("size", f"{found.size}, which {path.name} has fixed", size)
         scaling = Scaling.chosen(scale, offset, channels, found.scaling, f"{path.name} does not say how pixels enter")
         cuts = {"image": found.input} | ({"top": found.outputs[0]} if len(found.outputs) == 1 else {})
-        return replace(self, size=size or found.size or 0, preprocessing=scaling, cuts=cuts, outputs=found.outputs)
+        own = replace(self, resize=found.resize or self.resize, interpolation=found.interpolation or self.interpolation)
+        return replace(own, size=size or found.size or 0, preprocessing=scaling, cuts=cuts, outputs=found.outputs)
 
     def tensor(self, cut: str) -> str:
         """Return the tensor that a word means; any other name is returned unchanged.

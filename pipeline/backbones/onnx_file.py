@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from pipeline.backbones import graph_notes
 from pipeline.backbones.scaling import Scaling
 from pipeline.errors import WeightsError
 
@@ -36,13 +37,18 @@ class Described:
     size : int or None
         Height and width of the images, px; None if the file leaves them open.
     scaling : Scaling or None
-        How pixels enter: a graph of bytes takes them as they are, and others may say it in ONNX's image metadata.
+        How pixels enter: a file may say it in its metadata, in our words or ONNX's, and a graph of bytes takes them as
+        they are.
+    resize, interpolation : str or None
+        How photos become squares; None if the file does not say it.
     """
 
     input: str
     outputs: tuple[str, ...]
     size: int | None
     scaling: Scaling | None
+    resize: str | None
+    interpolation: str | None
 
 
 def read(path: Path) -> bytes:
@@ -78,12 +84,15 @@ def describe(path: Path) -> Described:
         raise WeightsError(f"{path}: expected an input of square images, received {height} x {width} px")
     outputs = tuple(value.name for value in model.graph.output)
     told = {entry.key: entry.value for entry in model.metadata_props}
+    notes = graph_notes.read(told)
     scale = RANGES.get(told.get("Image.NominalPixelRange", ""))
     order = ORDERS.get(told.get("Image.BitmapPixelFormat", "Rgb8"))
     scaling = Scaling.of(*scale, order) if scale and order else None
     if tensor.elem_type == TensorProto.UINT8 and order:
         scaling = scaling or Scaling.of(1.0, 0.0, order)
-    return Described(inputs[0].name, outputs, height or width, scaling)
+    return Described(
+        inputs[0].name, outputs, height or width, notes.scaling or scaling, notes.resize, notes.interpolation
+    )
 
 
 def _read(path: Path) -> tuple[bytes, Any]:

@@ -217,6 +217,8 @@ def plan(settings: FeatureSettings, found: Weights | None = None) -> Plan:
         offset=settings.input_offset,
         channels=settings.channels,
         size=settings.size,
+        resize=settings.resize,
+        interpolation=settings.interpolation,
         cut=settings.cut,
     )
     size = settings.size or backbone.size
@@ -225,7 +227,10 @@ def plan(settings: FeatureSettings, found: Weights | None = None) -> Plan:
     fields = {
         "extractor": EXTRACTOR_VERSION,
         **decode.policy(
-            size=size, geometry=settings.resize, decoder=settings.decoder, interpolation=settings.interpolation
+            size=size,
+            geometry=settings.resize or cast(Geometry, backbone.resize),
+            decoder=settings.decoder,
+            interpolation=settings.interpolation or cast(Interpolation, backbone.interpolation),
         ),
         "backbone": {"name": backbone.name, "alpha": settings.alpha},
         "preprocessing": getattr(backbone.preprocessing, "spec", backbone.preprocessing),

@@ -46,13 +46,17 @@ class BaseSettings:
     channels: Literal["rgb", "bgr"] | None = setting(
         None, "Order in which the base takes red, green and blue, with `input_scale`.", unset="the base's own, else rgb"
     )
-    resize: Geometry = setting(
-        "squash", "How an image becomes a square: squash stretches it, crop takes its centre, pad adds black."
+    resize: Geometry | None = setting(
+        None,
+        "How an image becomes a square: squash stretches it, crop takes its centre, pad adds black.",
+        unset="the base's own, else squash",
     )
     decoder: Decoder = setting(
         "pillow", "What decodes and resizes images; turbo takes half the time, for pixels up to a grey level apart."
     )
-    interpolation: Interpolation = setting("bilinear", "Filter of the resize, which is always antialiased.")
+    interpolation: Interpolation | None = setting(
+        None, "Filter of the resize, which is always antialiased.", unset="the base's own, else bilinear"
+    )
     engine: EngineName = engine_setting()
 
     def __post_init__(self) -> None:

@@ -1,17 +1,19 @@
 import dataclasses
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from pipeline.backbones import onnx_file, table
+from pipeline.backbones import graph_notes, onnx_file, table
 from pipeline.backbones.scaling import Scaling
 from pipeline.errors import HeadstartError, InputError, SettingError
 from pipeline.features import resolve
 from pipeline.features.probe.probe import bases_of
 from pipeline.features.settings import BaseSettings, FeatureSettings, ProbeSettings
+from pipeline.photos.settings import Geometry, Interpolation
 from tests import onnx_graphs
 
 FULL = {"input_scale": (0.01,), "input_offset": (0.0,)}
@@ -63,6 +65,15 @@ def test_numbers_take_the_place_of_the_preprocessing_of_a_table_base_and_stand_i
         ),
         ({"Image.BitmapPixelFormat": "Rgb8"}, TensorProto.FLOAT, None),
         (
+            {"headstart.scale": "0.5,1,2", "headstart.offset": "-1", "headstart.channels": "bgr"},
+            TensorProto.FLOAT,
+            Scaling((0.5, 1.0, 2.0), (-1.0,), "bgr"),
+        ),
+        ({"headstart.scale": "0.5,1", "headstart.offset": "-1"}, TensorProto.FLOAT, None),
+        ({"headstart.scale": "nan", "headstart.offset": "-1"}, TensorProto.FLOAT, None),
+        ({"headstart.scale": "one", "headstart.offset": "-1"}, TensorProto.FLOAT, None),
+        ({"headstart.scale": "1"}, TensorProto.FLOAT, None),
+        (
             {"Image.NominalPixelRange": "NominalRange_0_255", "Image.BitmapPixelFormat": "Gray8"},
             TensorProto.FLOAT,
             None,
@@ -72,6 +83,24 @@ def test_numbers_take_the_place_of_the_preprocessing_of_a_table_base_and_stand_i
 def test_a_graph_may_say_how_pixels_enter(metadata, kind, expected, tmp_path):
     path = onnx_graphs.maps(tmp_path / "a.onnx", metadata=metadata, kind=kind)
     assert onnx_file.describe(path).scaling == expected
+
+
+def test_a_graph_may_say_how_photos_become_squares_and_a_user_goes_before_it(tmp_path):
+    told = {"scale": "0.5", "offset": "-1", "resize": "crop", "interpolation": "bicubic"}
+    path = onnx_graphs.maps(tmp_path / "a.onnx", metadata={f"headstart.{name}": text for name, text in told.items()})
+    spec = spec_of(path)
+    assert (spec["resize"], spec["interpolation"]) == ("crop", "bicubic")
+    assert resolve.plan_again(spec, Path("head"), resolve.Again(str(path), "auto", None, None))[0].spec == spec
+    given = spec_of(path, resize="pad", interpolation="bilinear", size=32, channels="rgb", **FULL)
+    assert (given["resize"], given["interpolation"]) == ("pad", "bilinear")
+    assert spec_of(path, size=32, channels="rgb", cut="y", **FULL)["resize"] == "crop"
+    odd = onnx_graphs.maps(tmp_path / "b.onnx", metadata={"headstart.resize": "twist", "headstart.interpolation": ""})
+    assert (spec_of(odd, **FULL)["resize"], spec_of(odd, **FULL)["interpolation"]) == ("squash", "bilinear")
+
+
+def test_what_files_can_say_of_squares_is_what_photos_can_become():
+    assert get_args(graph_notes.Fit) == get_args(Geometry)
+    assert get_args(graph_notes.Interpolation) == get_args(Interpolation)
 
 
 def node(kind, **attributes):
