@@ -3,6 +3,8 @@
 import subprocess
 import sys
 
+from tests import ROOT
+
 STATE = """
 import locale, logging, os, pkgutil, signal, sys, warnings
 
@@ -39,9 +41,11 @@ OPENS = (
     + """
 from pipeline.backbones import cutting, table, weights
 from pipeline.backbones.engines.engine import open_engine, precisions
+from tests.fakes import register_tiny
 import tensorflow, keras, openvino  # what these change is theirs
 
-backbone = table.find("mobilenet_v2")
+register_tiny()
+backbone = table.find("tiny")
 def build():
     found = weights.find_weights(backbone, "none", size=32, alpha=1.0, seed=0)
     base = weights.load(backbone, size=32, alpha=1.0, weights=found)
@@ -66,5 +70,5 @@ def test_importing_every_module_changes_no_filter_variable_signal_or_umask() -> 
 
 
 def test_opening_an_engine_changes_no_filter_variable_signal_umask_logger_stream_folder_or_locale() -> None:
-    ran = subprocess.run([sys.executable, "-c", OPENS], capture_output=True, text=True, check=False)
+    ran = subprocess.run([sys.executable, "-c", OPENS], cwd=ROOT, capture_output=True, text=True, check=False)
     assert ran.returncode == 0, ran.stderr
