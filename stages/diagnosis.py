@@ -27,6 +27,8 @@ EXTRAS: Final = {
     "export": ("onnx", "onnxruntime", "tf2onnx", "ai-edge-litert"),
     "serve": ("fastapi", "uvicorn", "prometheus-client", "python-multipart"),
     "dask": ("distributed",),
+    "tensorboard": ("tensorboardX",),
+    "dvclive": ("dvclive",),
     "remote": ("fsspec", "s3fs", "aiohttp"),
 }
 

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Final, Literal
 
 from pipeline.features.settings import cache_setting
+from pipeline.heads.training_log import log_setting
 from pipeline.setting import Need, group, setting
 
 Kind = Literal["logistic", "dense", "ridge", "centroid", "knn"]
@@ -104,6 +105,7 @@ class TrainSettings:
         unset="the second by name",
         needs=(Need("precision_at_least"), Need("recall_at_least")),
     )
+    log: tuple[str, ...] = log_setting((Need("head", ("dense",)),))
     with_weights: bool = setting(
         False, "Put the weights of the base into the head's folder, so that it can be used where they are not."
     )

@@ -12,7 +12,7 @@ from pipeline.errors import InputError
 from pipeline.features import spec
 from pipeline.features.cache import kept_weights
 from pipeline.features.features_file import Features
-from pipeline.heads import registry, standardise, store
+from pipeline.heads import registry, standardise, store, training_log
 from pipeline.heads.calibration import calibrate, thresholds
 from pipeline.heads.calibration.calibrate import apply
 from pipeline.heads.dense import DenseHead
@@ -102,6 +102,8 @@ def train(
     ------
     SettingError
         A setting has no effect beside the others.
+    InputError
+        A log is not known, or cannot be written here.
     WeightsError
         The weights that the head is to carry are nowhere.
     """
@@ -111,7 +113,8 @@ def train(
 
         with Features(features_path) as features:
             _, carried = found_again(features.spec, features_path, settings.cache)
-    summary = fit(manifest_path, features_path, head_dir, training, progress=progress, told=told)
+    with training_log.logged(settings.log, told or (lambda row: None)) as tell:
+        summary = fit(manifest_path, features_path, head_dir, training, progress=progress, told=tell)
     kept_weights.carry(head_dir, carried)
     return summary
 

@@ -22,6 +22,7 @@ from pipeline.heads.standardise import (
     learn_scale,
     standardise,
 )
+from pipeline.heads.training_log import RATE
 from pipeline.types import Codes, Floats, Progress, Told
 
 SHUFFLED_VALUES: Final = 2**25  # numbers that an epoch shuffles as a whole: 128 MB
@@ -97,6 +98,11 @@ class Network:
             self.keep()
         self.stopped = self._since_best == self.head.patience
 
+    @property
+    def rate(self) -> float:
+        """The learning rate of the next epoch."""
+        return self._plateau.rate
+
     def keep(self) -> None:
         """Take note of the weights as they are now: `arrays` goes back to them."""
         self._best = self.model.get_weights()
@@ -123,11 +129,13 @@ def train(
     taken: their models are trained anew. `told` is told of the first.
     """
     networks, epochs = _begun(heads, X, y, validation, before)
+    rate = networks[0].rate
     for epoch in epochs:
         if progress is not None:
             progress(epoch, heads[0].epochs)
         if told is not None and not networks[0].diverged:
-            told(networks[0].history[-1])
+            told(networks[0].history[-1] | {RATE: rate})
+        rate = networks[0].rate
         if all(network.stopped for network in networks):
             break
     return networks

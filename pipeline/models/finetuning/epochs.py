@@ -15,6 +15,7 @@ from pipeline.heads.reduce_on_plateau import Plateau
 from pipeline.heads.settings import ClassWeight
 from pipeline.heads.standardise import class_weights
 from pipeline.heads.standardise import probabilities as of_logits
+from pipeline.heads.training_log import RATE
 from pipeline.models.finetuning import checkpoints, input_pipeline
 from pipeline.models.finetuning.checkpoints import Row, State
 from pipeline.models.finetuning.settings import TuningSettings
@@ -99,7 +100,7 @@ def train(
     *,
     keeps_start: bool,
     progress: Progress,
-    told: Callable[[Row], None],
+    told: Callable[[Row], object],
 ) -> Outcome:
     """Train a network to the end of its epochs, from the checkpoint if there is one.
 
@@ -120,7 +121,7 @@ def train(
     progress : callable
         Called with (batches done, batches of all epochs).
     told : callable
-        Called with each epoch's row, those before the checkpoint included.
+        Called with each epoch's row and its last learning rate, those before the checkpoint included.
 
     Raises
     ------
@@ -139,19 +140,21 @@ def train(
     resumed_after, started = state.epoch, time.monotonic()
     plateau = Plateau(settings.plateau, settings.learning_rate)
     for row in state.history:
+        rate = _last_rate(train, settings, int(row["epoch"]), plateau.rate)
         plateau.see(row.get("val_loss"))
-        told(row)
+        told(row | {RATE: rate})
     # A checkpoint is written behind, while the next epoch is under way: on a slow disk it takes as long as that one.
     with ThreadPoolExecutor(1) as behind:
         written: Future[None] | None = None
         while state.epoch < settings.epochs and not _is_over(state, settings):
+            rate = _last_rate(train, settings, state.epoch + 1, plateau.rate)
             row = _epoch(tuner, train, val, settings, state.epoch + 1, plateau.rate, progress)
             _append(state, row, tuner, settings)
             plateau.see(row.get("val_loss"))
             if written is not None:
                 written.result()
             written = behind.submit(checkpoints.keep, checkpoint, replace(state, history=list(state.history)))
-            told(row)
+            told(row | {RATE: rate})
     if written is not None:
         written.result()
     if keeps_start and diverged(state.history, settings, n_classes=tuner.n_classes):
@@ -199,6 +202,12 @@ def diverged(history: Sequence[Row], settings: TuningSettings, *, n_classes: int
     last = history[-1]
     free = not (settings.patience or settings.starts_new)
     return free and last.get("val_loss", last["loss"]) > math.log(n_classes)
+
+
+def _last_rate(train: Split, settings: TuningSettings, epoch: int, highest: float) -> float:
+    """Return the learning rate of an epoch's last step."""
+    batches = input_pipeline.count_batches(train.source.order(None), settings.batch_size)
+    return settings.rate(epoch * batches - 1, batches, highest=highest)
 
 
 def _is_over(state: State, settings: TuningSettings) -> bool:

@@ -10,7 +10,7 @@ from there and ends as if it had not been. The folder is removed once the model 
 
 import contextlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -19,7 +19,7 @@ from pipeline.backbones.engines import keras_process
 from pipeline.backbones.engines.engine import choose
 from pipeline.backbones.engines.keras_process import CannotBuildError
 from pipeline.errors import ArtefactError, SettingError
-from pipeline.heads import registry, store, training_time
+from pipeline.heads import registry, store, training_log, training_time
 from pipeline.models.finetuning import checkpoints, rate_range
 from pipeline.models.finetuning.checkpoints import Row
 from pipeline.models.finetuning.epochs import FrozenWeightsError, Outcome
@@ -111,7 +111,7 @@ class Callbacks:
 
     extracting: Progress = lambda done, total: None
     progress: Progress = lambda done, total: None
-    told: Callable[[Row], None] = lambda row: None
+    told: Callable[[Row], object] = lambda row: None
     report_path: Path | None = None
 
 
@@ -162,7 +162,8 @@ def finetune(
     if not settings.tuning.epochs and choose(settings.engine) == "openvino" and _joins_apart(head_dir, settings):
         with contextlib.suppress(CannotBuildError):
             summary = keras_process.call(make)
-    summary = summary or make(callbacks)
+    with training_log.logged(settings.log, callbacks.told) as told:
+        summary = summary or make(replace(callbacks, told=told))
     if callbacks.report_path:
         counted = {name: getattr(summary, name) for name in ("best_epoch", "resumed_after", "trained", "frozen")}
         spent = {name: round(getattr(summary, name), 3) for name in ("extraction_seconds", "training_seconds")}

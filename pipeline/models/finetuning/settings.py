@@ -10,6 +10,7 @@ from pipeline.backbones.settings import EngineName, engine_setting
 from pipeline.errors import InputError
 from pipeline.features.settings import cache_setting
 from pipeline.heads.settings import ClassWeight, PlateauSettings
+from pipeline.heads.training_log import log_setting
 from pipeline.models.settings import weights_setting
 from pipeline.photos.settings import Policy
 from pipeline.setting import Need, check, group, setting
@@ -113,6 +114,7 @@ class FinetuneSettings:
 
     head: str | None = setting(None, "The kind that the head must be.", unset="any")
     tuning: TuningSettings = group(TuningSettings)
+    log: tuple[str, ...] = log_setting((Need("epochs"),))
     weights: str | None = weights_setting()
     engine: EngineName = engine_setting()
     cache: Path = cache_setting()

@@ -68,7 +68,7 @@ class Run:
     cache: Path
     extracting: Progress
     progress: Progress
-    told: Callable[[Row], None]
+    told: Callable[[Row], object]
 
 
 class Job:

@@ -637,7 +637,10 @@ def test_a_rate_that_fell_on_a_plateau_is_as_low_in_a_run_that_goes_on(project: 
 
     with pytest.raises(Killed):
         project.finetune(stop, **chosen)
-    again = project.finetune(**chosen)
+    rates: list[float] = []
+    again = project.finetune(lambda row: rates.append(row["learning_rate"]), **chosen)
+    assert rates == pytest.approx([1e-3, 1e-3, 1e-12, 1e-21])
+    assert "learning_rate" not in again.history[0]
     assert again.resumed_after >= 1
     np.testing.assert_allclose([r["val_loss"] for r in again.history], [r["val_loss"] for r in whole], rtol=1e-5)
     made = store.read(project.model).document["made"]["finetuning"]
