@@ -103,6 +103,26 @@ def test_what_files_can_say_of_squares_is_what_photos_can_become():
     assert get_args(graph_notes.Interpolation) == get_args(Interpolation)
 
 
+# What keras-hub 0.32 makes of the last of these images, at the top and where the last block begins: the class token,
+# then the mean of the patches. `tests.hub` compares each family with keras-hub itself.
+KEPT = Path(__file__).with_name("dinov2.onnx")
+OF_KERAS_HUB = {
+    "top": "-.4670 -.3002 .2218 .4349 -.0786 .2098 -.2274 .3024 -.4323 -.1776 .2033 .4107 -.0029 .2830 -.4507 .2968",
+    "block-1": ".2613 .1497 .3492 -.0068 .0886 .1551 .4682 .1627 "
+    "-1.3147 -1.1783 1.0247 -1.7497 -.2725 .0638 .2236 -.4577",
+}
+
+
+@pytest.mark.parametrize("cut", OF_KERAS_HUB)
+def test_a_kept_graph_of_keras_hub_needs_nothing_beside_it(cut):
+    pixels = np.random.default_rng(1).integers(0, 256, (5, 32, 32, 3), np.uint8)
+    plan = resolve.plan(FeatureSettings(backbone=f"onnx:{KEPT}", cut=cut, pooling="cls+mean"))
+    assert (plan.spec["resize"], plan.spec["interpolation"]) == ("crop", "bicubic")
+    rows = np.concatenate(list(resolve.open_engine(plan, batch_size=5, cache=None).run([pixels])))
+    expected = np.array(OF_KERAS_HUB[cut].split(), np.float32)
+    assert np.abs(rows[-1] - expected).max() < 1e-4 * np.abs(expected).max() + 5e-5  # what rounding to four digits adds
+
+
 def node(kind, **attributes):
     return helper.make_node(kind, ["x"], ["y"], **attributes)
 
