@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
+from pipeline.backbones import onnx_file
 from stages.__main__ import main
 from tests.fakes import write_classes
 from tests.onnx_graphs import maps, tokens
@@ -61,6 +62,19 @@ def test_the_graph_is_found_again_by_its_digest() -> None:
     assert labels("light", "--weights", "elsewhere.onnx", "--cache", "nothing") == kept
     assert labels("head", "--cache", "nothing") == kept
     assert json.loads(Path("evaluation/metrics.json").read_text())["accuracy"] > 0.5
+
+
+def test_a_head_is_exported_with_its_graph_and_the_export_gives_its_labels() -> None:
+    words = ("--format", "onnx,openvino", "--images", "photos", "--manifest", "manifest.csv")
+    assert "model.onnx, model.xml -> out" in done("export", "-q", "head", "out", *words)
+    parity = json.loads(Path("out/parity.json").read_text())["formats"]
+    assert [(row["format"], row["largest_difference"] < 1e-6) for row in parity] == [("onnx", True), ("openvino", True)]
+    assert "Its base is a graph in a file (onnx), weights with sha256" in Path("out/MODEL_CARD.md").read_text()
+    of_head = [line.split(",")[:2] for line in labels("head").splitlines()]
+    for file in ("model.onnx", "model.xml"):
+        assert [line.split(",")[:2] for line in labels(f"out/{file}").splitlines()] == of_head
+    onnx_file.read(Path("out/model.onnx"))
+    assert onnx_file.describe(Path("out/model.onnx")).input == "pixels"
 
 
 def test_another_graph_under_the_same_name_is_refused() -> None:

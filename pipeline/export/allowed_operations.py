@@ -29,7 +29,7 @@ TENSORFLOW: Final = frozenset(
     LeakyRelu Less LessEqual Log LogSoftmax LogicalAnd LogicalNot LogicalOr MatMul Max MaxPool Maximum Mean Min
     Minimum MirrorPad Mul Neg NoOp NotEqual OneHot Pack Pad PadV2 PartitionedCall Placeholder Pow PreventGradient
     Prod Range Rank ReadVariableOp RealDiv Reciprocal Relu Relu6 Reshape ResizeBilinear ReverseV2 Round Rsqrt Select
-    SelectV2 Selu Shape Sigmoid Sign Size Slice Softmax Softplus SpaceToBatchND Split SplitV Sqrt Square
+    SelectV2 Selu Shape Sigmoid Sign Sin Size Slice Softmax Softplus SpaceToBatchND Split SplitV Sqrt Square
     SquaredDifference Squeeze StatefulPartitionedCall StatelessIf StatelessWhile StaticRegexFullMatch
     StaticRegexReplace StopGradient StridedSlice StringLength StringToNumber Sub Substr Sum Tanh TensorListConcatV2
     TensorListElementShape TensorListFromTensor TensorListGetItem TensorListLength TensorListReserve
@@ -71,7 +71,7 @@ KERAS: Final[Mapping[str | None, frozenset[str]]] = {
         "keras.src.ops.numpy": """
             Absolute Add Clip Concatenate Cumsum Divide Equal ExpandDims Floor FloorDivide FullLike GetItem Greater
             GreaterEqual Less LessEqual LogicalAnd LogicalNot LogicalOr Matmul Maximum Mean Minimum Multiply Negative
-            OnesLike Pad Reshape Round Squeeze Stack Subtract Sum Transpose TrueDivide Where ZerosLike
+            OnesLike Pad Reshape Round Sin Squeeze Stack Subtract Sum Transpose TrueDivide Where ZerosLike
         """,
     }.items()
 }

@@ -30,11 +30,13 @@ knows them by the same names.
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, Final
+from typing import Any, Final, get_args
 
 import numpy as np
 
 from pipeline.errors import InputError
+from pipeline.export import in_graph_filters
+from pipeline.photos.settings import Interpolation
 
 BITS: Final = 22  # of Pillow's weights, for images of 8 bits a channel; turbo's are made of as many
 LARGEST: Final = 2**15  # what turbo's weights stay below
@@ -59,12 +61,14 @@ class Policy:
         Whether rows are resized first where there are many.
     turbo : bool
         Whether the weights are turbo's, and rows are resized first always.
+    interpolation : {"bilinear", "bicubic", "lanczos"}
     """
 
     size: int
     geometry: str
     rows_first: bool
     turbo: bool = False
+    interpolation: str = "bilinear"
 
 
 def policy_of(spec: dict[str, Any]) -> Policy:
@@ -75,15 +79,17 @@ def policy_of(spec: dict[str, Any]) -> Policy:
     InputError
         The spec's pixels are made in a way that is not known here.
     """
-    known = {"interpolation": "bilinear", "antialias": True}
-    odd = [name for name, value in known.items() if spec.get(name) != value]
-    if spec["decoder"].get("name") == "turbo" and not odd:
+    turbo, kind = spec["decoder"].get("name") == "turbo", spec.get("interpolation")
+    if spec.get("antialias") is not True or spec.get("resize") not in ("squash", "crop", "pad"):
+        raise InputError(f"spec: expected an antialiased squash, crop or pad, received {spec}")
+    if kind not in (known := ("bilinear",) if turbo else get_args(Interpolation)):
+        raise InputError.of("interpolation", f"{' or '.join(known)}, as the graph of an export resizes", repr(kind))
+    if turbo:
         return Policy(int(spec["size"]), spec["resize"], rows_first=True, turbo=True)
-    if odd or spec.get("resize") not in ("squash", "crop", "pad"):
-        raise InputError(f"spec: expected a bilinear, antialiased squash, crop or pad, received {spec}")
     major = str(spec["decoder"]["version"]).partition(".")[0]
     rows_first = not major.isdecimal() or int(major) >= ROWS_FIRST_SINCE
-    return Policy(int(spec["size"]), spec["resize"], rows_first and spec["resize"] != "crop")
+    rows_first = rows_first and spec["resize"] != "crop"
+    return Policy(int(spec["size"]), spec["resize"], rows_first, interpolation=str(kind))
 
 
 @dataclass(frozen=True)
@@ -113,6 +119,8 @@ class Order:
         What the last bit of the upper digits is worth in grey levels, of columns and of rows.
     size : int
     rows_first : bool
+    overshoots : bool
+        Whether some weights are negative.
     """
 
     ops: Any
@@ -122,6 +130,7 @@ class Order:
     units: tuple[Any, Any]
     size: int
     rows_first: bool
+    overshoots: bool = False
 
     def __call__(self, planes: Any) -> Any:
         """Return images (B, 3, H, W) as squares (B, 3, size, size), float32 both."""
@@ -129,11 +138,17 @@ class Order:
 
     def _across(self, x: Any) -> Any:
         digits = self.ops.matmul(x, self.columns)
-        return _grey(self.ops, digits[..., : self.size], digits[..., self.size :], self.units[0])
+        return self._grey(digits[..., : self.size], digits[..., self.size :], self.units[0])
 
     def _down(self, x: Any) -> Any:
         digits = self.ops.matmul(self.rows, x)
-        return _grey(self.ops, digits[..., : self.size, :], digits[..., self.size :, :], self.units[1])
+        return self._grey(digits[..., : self.size, :], digits[..., self.size :, :], self.units[1])
+
+    def _grey(self, upper: Any, lower: Any, unit: Any) -> Any:
+        """Return the grey levels of two sums of digits, rounded: with Pillow's (2**11 upper + lower + 2**21) >> 22."""
+        carried = upper + self.ops.floor(lower * 2.0**-LOW)
+        found = self.ops.floor(carried * unit + 0.5)
+        return self.ops.minimum(self.ops.maximum(found, 0.0), 255.0) if self.overshoots else found
 
 
 def resized(ops: Any, pixels: Any, policy: Policy, choose: Choose) -> Any:
@@ -168,6 +183,7 @@ def resized(ops: Any, pixels: Any, policy: Policy, choose: Choose) -> Any:
         units=(across, down),
         size=policy.size,
         rows_first=False,
+        overshoots=policy.interpolation != "bilinear",
     )
     if policy.turbo:
         return replace(columns_first, rows_first=True)(planes)
@@ -232,9 +248,14 @@ def _weights(ops: Any, side: _Side, policy: Policy) -> tuple[Any, Any]:
     pixel = side.pixels - side.first
     shown = ops.logical_and(pixel >= 0, pixel < side.shown)
     made = ops.logical_and(place >= 0, place < side.made)
+    held = ops.cast(ops.logical_and(shown, made), "int32")
     distance = ops.absolute((2 * pixel + 1) * side.made - (2 * place + 1) * side.shown)
+    if policy.interpolation != "bilinear":
+        unit = 2 * ops.maximum(side.shown, side.made)
+        found = in_graph_filters.digits(ops, distance, unit, held, policy.interpolation)
+        return ops.concatenate(found, axis=0), 2.0 ** (LOW - BITS)
     triangle = ops.maximum(2 * ops.maximum(side.shown, side.made) - distance, 0)
-    triangle = triangle * ops.cast(ops.logical_and(shown, made), "int32")
+    triangle = triangle * held
     total = ops.maximum(ops.sum(triangle, axis=1, keepdims=True), 1)
     upper, rest = _digit(triangle, total, BITS - LOW)
     middle, rest = _digit(rest, total, MIDDLE)
@@ -266,9 +287,3 @@ def _digit(rest: Any, total: Any, bits: int) -> tuple[Any, Any]:
     scaled = rest * 2**bits
     digit = scaled // total
     return digit, scaled - digit * total
-
-
-def _grey(ops: Any, upper: Any, lower: Any, unit: Any) -> Any:
-    """Return the grey levels of two sums of digits, rounded: with Pillow's (2**11 upper + lower + 2**21) >> 22."""
-    carried = upper + ops.floor(lower * 2.0**-LOW)
-    return ops.floor(carried * unit + 0.5)

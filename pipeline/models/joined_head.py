@@ -51,12 +51,14 @@ class JoinedHead(Model):
     @property
     def is_listed(self) -> bool:
         """As for `Model.is_listed`; random weights are drawn by Keras."""
-        return super().is_listed and self.plan.weights.path is not None
+        return (is_graph(self.spec) or super().is_listed) and self.plan.weights.path is not None
 
     def in_onnx(self, ops: OnnxOperations, squares: Any) -> Any:
         """Write the base; as `Model.in_onnx`."""
         spec, backbone = self.plan.spec, self.plan.backbone
         base = self._base(listed=True)
+        if cutting.is_graph(base):
+            return base.in_onnx(ops, squares, spec["cut"], spec["pooling"])
         cut = cutting.checked_cut(base, backbone.cuts.get(spec["cut"], spec["cut"]))
         (features,) = operations.computed(ops, backbone, base, [(cut, spec["pooling"])], squares)
         return features

@@ -154,6 +154,23 @@ def test_the_resize_gives_the_pixels_of_the_decoder_bit_for_bit(
         assert np.array_equal(found, squares.square(pixels, size=SIZE, geometry=geometry, decoder=decoder)), sides
 
 
+@pytest.mark.parametrize("geometry", ["squash", "crop", "pad"])
+@pytest.mark.parametrize(("interpolation", "keras"), [("bicubic", False), ("bicubic", True), ("lanczos", False)])
+def test_by_another_filter_one_pixel_in_ten_thousand_is_a_level_off(
+    geometry: str, interpolation: str, keras: bool
+) -> None:
+    described = fakes.plan(size=SIZE, backbone="tiny", resize=geometry, interpolation=interpolation).spec
+    policy = in_graph_resizing.policy_of(described)
+    resized = partial(in_keras, policy, one) if keras else in_onnx(policy)
+    apart = []
+    for place, sides in enumerate([*SIDES, (1, 1), (500, 11), (33, 700), (31, 33), (640, 410), (66, 131)]):
+        pixels = photo(place, sides)
+        pixels = np.where(pixels > 128, 255, 0).astype(np.uint8) if place % 2 else pixels
+        expected = squares.square(pixels, size=SIZE, geometry=geometry, interpolation=interpolation)
+        apart.append(np.abs(resized(pixels[None])[0].transpose(1, 2, 0) - expected))
+    assert np.max(apart) <= 1 and np.mean(apart) < 1e-4
+
+
 def in_keras(policy: in_graph_resizing.Policy, choose: in_graph_resizing.Choose, pixels: np.ndarray) -> np.ndarray:
     from keras import ops
 
@@ -177,8 +194,10 @@ def test_an_older_pillow_resized_columns_first_always() -> None:
     spec = fakes.plan(size=SIZE, backbone="tiny").spec
     assert in_graph_resizing.policy_of({**spec, "decoder": {"name": "pillow", "version": "13.0.0"}}).rows_first
     assert not in_graph_resizing.policy_of({**spec, "decoder": {"name": "pillow", "version": "11.3.0"}}).rows_first
-    with pytest.raises(InputError, match="expected a bilinear, antialiased"):
+    with pytest.raises(InputError, match="`interpolation`: expected bilinear or bicubic or lanczos, as the graph of"):
         in_graph_resizing.policy_of({**spec, "interpolation": "nearest"})
+    with pytest.raises(InputError, match="`interpolation`: expected bilinear, as the graph of an export resizes"):
+        in_graph_resizing.policy_of({**spec, "interpolation": "bicubic", "decoder": {"name": "turbo"}})
 
 
 # The formats

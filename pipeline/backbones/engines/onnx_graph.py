@@ -14,9 +14,11 @@ from typing import Any, Final
 import numpy as np
 
 from pipeline.backbones import onnx_file, without_telemetry
-from pipeline.backbones.cutting import LAST4, NEAREST, OF_TOKENS, POOLINGS
-from pipeline.backbones.engines import onnx_blocks, operations
+from pipeline.backbones.cutting import LAST4, NEAREST
+from pipeline.backbones.engines import onnx_blocks, onnx_pooling, operations
 from pipeline.backbones.engines.graphs import GRAPH_IMAGES
+from pipeline.backbones.engines.onnx_graft import Graft
+from pipeline.backbones.engines.onnx_operations import OnnxOperations
 from pipeline.backbones.engines.operations import TO_CHANNELS_FIRST, TO_CHANNELS_LAST
 from pipeline.backbones.layer_graph import articulation_points
 from pipeline.backbones.scaling import Scaling
@@ -95,7 +97,7 @@ class OnnxGraph:
             return None
         sides = tuple(tensor.shape)[1:]
         if len(sides) == 3:
-            first = self._is_channels_first(*sides)
+            first = onnx_pooling.is_channels_first(sides, self._channels_first)
             sides = (*sides[1:], sides[0]) if first else sides
         return sides[2:] if sides[:2] == (1, 1) else sides
 
@@ -165,7 +167,7 @@ class OnnxGraph:
             tensor = image.output(0) if output == self._entering else output
             if tensor.get_element_type().get_type_name() != "f32":
                 tensor = ops.convert(tensor, np.float32).output(0)
-            leaving.append(self._pooled(ops, tensor, cut, pooling))
+            leaving.append(onnx_pooling.pooled(ops, tensor, tuple(tensor.shape), self._channels_first, cut, pooling))
         row = leaving[0] if len(leaving) == 1 else operations.row(ops, leaving)
         model = operations.model(pixels, row, f"{self.name}_trunk")
         model.validate_nodes_and_infer_types()
@@ -184,47 +186,66 @@ class OnnxGraph:
             raise CutError.of("cut", "a tensor with one row an image", f"{cut!r} of shape {shape}")
         return output
 
+    def _last_blocks(self, cuts: Sequence[tuple[str, str]]) -> onnx_blocks.LastBlocks:
+        if len(cuts) > 1 or not any(cuts[0][0] in node.output(0).get_names() for node in self.ends()):
+            raise CutError.of("pooling", "another but at the top, alone", repr(LAST4))
+        return onnx_blocks.last(self)
+
     def _last_classes(self, cuts: Sequence[tuple[str, str]]) -> Any:
         """Let what follows the last blocks follow their class tokens, (n, 4, C); return what comes of these."""
         from openvino import opset8 as ops
 
-        if len(cuts) > 1 or not any(cuts[0][0] in node.output(0).get_names() for node in self.ends()):
-            raise CutError.of("pooling", "another but at the top, alone", repr(LAST4))
-        blocks = onnx_blocks.last(self)
+        blocks = self._last_blocks(cuts)
         following = list(self.tensors[blocks.ends[-1]].get_target_inputs())
-        tokens = [ops.gather(self.tensors[end], np.array([0]), np.array(1)) for end in blocks.ends]
-        classes = ops.concat(tokens, 1).output(0)
+        classes = onnx_pooling.classes(ops, [self.tensors[end] for end in blocks.ends]).output(0)
         for one in following:
             one.replace_source_output(classes)
         return self.tensors[blocks.normed] if blocks.normed else classes
 
-    def _pooled(self, ops: Any, tensor: Any, cut: str, pooling: str) -> Any:
-        shape = tuple(tensor.shape)
-        if pooling not in POOLINGS:
-            raise CutError.of("pooling", f"one of {', '.join(POOLINGS)}", repr(pooling))
-        if pooling in ("flatten", LAST4):
-            return operations.row(ops, [tensor]) if len(shape) != 4 else self._of_maps(ops, tensor, shape, pooling)
-        if len(shape) == 2 and pooling in ("avg", "none"):
-            return tensor
-        if len(shape) == 3:
-            return _pooled_tokens(ops, tensor, shape, cut, pooling)
-        if len(shape) != 4 or pooling in OF_TOKENS:
-            fitting = {2: "avg", 4: "avg, max, a grid, flatten or none"}.get(len(shape), "flatten")
-            raise CutError.of("pooling", f"{fitting} at {cut}, whose shape is {shape}", repr(pooling))
-        return self._of_maps(ops, tensor, shape, pooling)
+    def in_onnx(self, ops: OnnxOperations, planes: Any, cut: str, pooling: str) -> Any:
+        """Write what lies below the head in ONNX's operators: the file's own nodes up to the cut, and the pooling.
 
-    def _is_channels_first(self, first: int, second: int, third: int) -> bool:
-        """Tell from the sides of a map: two that are equal are height and width; in doubt it is as the input."""
-        if (first == second) == (second == third):
-            return bool(self._channels_first)
-        return second == third
+        Parameters
+        ----------
+        ops : OnnxOperations
+        planes : Tensor
+            Float32 (n, 3, size, size), 0…255.
+        cut, pooling : str
+            As for `trunk`.
 
-    def _of_maps(self, ops: Any, tensor: Any, shape: tuple[int, ...], pooling: str) -> Any:
-        """Pool a tensor of four axes."""
-        images, first, second, third = shape
-        if self._is_channels_first(first, second, third):
-            return operations.pooled(ops, tensor, (images, second, third, first), pooling)
-        return operations.pooled(ops, ops.transpose(tensor, np.array(TO_CHANNELS_FIRST)), shape, pooling)
+        Returns
+        -------
+        Tensor
+            Features, float32 (n, …).
+
+        Raises
+        ------
+        CutError, WeightsError
+            As for `trunk`; or the file takes one image at a time, or is too old.
+        """
+        if self.images == 1:
+            raise WeightsError(
+                f"{self._path}: expected a graph that takes any number of images, as an export does, received one that "
+                "takes 1: write it anew with an open first axis"
+            )
+        output = self._tensor(cut)
+        blocks = self._last_blocks([(cut, pooling)]) if pooling == LAST4 else None
+        kinds = {name: one.get_element_type().to_dtype() for name, one in self.tensors.items()}
+        shape, takes_first = tuple(output.shape), output == self._entering
+        (entering, *_), kind = self._entering.get_names(), self._entering.get_element_type().to_dtype()
+        self.trunk([(cut, pooling)])  # which tells what is wrong
+        image = operations.scaled(ops, self._scaling, planes)
+        placed = image if self._channels_first else ops.transpose(image, np.array(TO_CHANNELS_LAST))
+        graft = Graft(ops, self._data, {entering: ops.convert(placed, kind)})
+        if blocks:
+            classes = onnx_pooling.classes(ops, [graft.tensor(end, kinds[end]) for end in blocks.ends])
+            graft.known[blocks.ends[-1]] = classes
+            tensor = graft.tensor(blocks.normed, kinds[blocks.normed]) if blocks.normed else classes
+            shape = (shape[0], len(blocks.ends), 0)
+        else:
+            tensor = image if takes_first else graft.tensor(cut, kinds[cut])
+            shape = (shape[0], 3, self._size, self._size) if takes_first else shape
+        return onnx_pooling.pooled(ops, ops.convert(tensor, np.float32), shape, self._channels_first, cut, pooling)
 
     def _require_bounded(self, model: Any) -> None:
         """Raise WeightsError if some tensor would have an unknown size, or more than a machine has room for."""
@@ -240,23 +261,6 @@ class OnnxGraph:
                 raise WeightsError(
                     f"{self._path}: expected bounded tensors, received {node.get_friendly_name()} of shape {what}"
                 )
-
-
-def _pooled_tokens(ops: Any, tensor: Any, shape: tuple[int, ...], cut: str, pooling: str) -> Any:
-    """Pool (n, N, C): the last k·k tokens are patches, row by row; before them are the class token and registers."""
-    _, count, width = shape
-    side = math.isqrt(count)
-    before = count - side * side
-    if pooling == "none":
-        return tensor
-    patches = ops.slice(tensor, np.array([before]), np.array([count]), np.array([1]), np.array([1]))
-    if pooling in OF_TOKENS:
-        if not before:
-            raise CutError.of("pooling", f"another at {cut}, whose {count} tokens are patches alone", repr(pooling))
-        first = ops.gather(tensor, np.array(0), np.array(1))
-        return first if pooling == "cls" else ops.concat([first, ops.reduce_mean(patches, np.array([1]))], 1)
-    maps = ops.reshape(patches, np.array([0, side, side, width]), special_zero=True)
-    return operations.pooled(ops, ops.transpose(maps, np.array(TO_CHANNELS_FIRST)), (None, side, side, width), pooling)
 
 
 def _line(error: Exception) -> str:

@@ -30,6 +30,7 @@ SAME: Final = {
     "floor": "Floor",
     "relu": "Relu",
     "tanh": "Tanh",
+    "sin": "Sin",
     "sigmoid": "Sigmoid",
     "matmul": "MatMul",
 }

@@ -9,6 +9,7 @@ from onnx import TensorProto, helper, numpy_helper
 from pipeline.backbones.cutting import cell_weights
 from pipeline.backbones.engines.engine import open_engine
 from pipeline.backbones.engines.onnx_graph import OnnxGraph
+from pipeline.backbones.engines.onnx_operations import OnnxOperations
 from pipeline.backbones.scaling import Scaling
 from pipeline.errors import CutError, WeightsError
 from tests import onnx_graphs
@@ -24,6 +25,21 @@ def features(path: Path, cut: str, pooling: str, entering: Scaling = ENTERING) -
         "openvino", lambda: graph.trunk([(cut, pooling)])[0], batch_size=32, precision="float32", kept=None
     )
     return np.concatenate(list(engine.run([PHOTOS])))
+
+
+def exported(path: Path, cut: str, pooling: str) -> np.ndarray:
+    """What the same features are in ONNX's operators, as an export has them, by ONNX Runtime."""
+    import onnxruntime
+
+    ops = OnnxOperations()
+    planes = ops.cast(ops.parameter("planes", np.uint8), "float32")
+    OnnxGraph(path, size=32, scaling=ENTERING).in_onnx(ops, planes, cut, pooling)
+    model = ops.model(
+        helper.make_tensor_value_info("planes", TensorProto.UINT8, ("n", 3, 32, 32)),
+        helper.make_tensor_value_info("features", TensorProto.FLOAT, None),
+    )
+    session = onnxruntime.InferenceSession(model.SerializeToString())
+    return session.run(None, {"planes": PHOTOS.transpose(0, 3, 1, 2).copy()})[0]
 
 
 def grid(maps: np.ndarray, cells: int) -> np.ndarray:
@@ -58,6 +74,7 @@ OF_TOKENS = {
     ("make", "cut", "pooled"),
     [
         pytest.param("maps", "r1", OF_MAPS, id="an inner map"),
+        pytest.param("maps", "x", {"grid2": OF_MAPS["grid2"]}, id="the image"),
         pytest.param("maps", "y", {"avg": lambda row: row, "flatten": lambda row: row}, id="the top, a row"),
         pytest.param("tokens", "y", OF_TOKENS, id="the top, tokens"),
         pytest.param("tokens", "t", {"avg": OF_TOKENS["avg"]}, id="inner tokens"),
@@ -68,7 +85,8 @@ def test_features_are_those_of_onnxruntime(make, cut, pooled, tmp_path):
     tensor = onnx_graphs.run(path, PHOTOS, cut)
     for pooling, pool in pooled.items():
         expected = pool(tensor)
-        np.testing.assert_allclose(features(path, cut, pooling), expected, atol=1e-4 * np.abs(expected).max())
+        for computed in (features, exported):
+            np.testing.assert_allclose(computed(path, cut, pooling), expected, atol=1e-4 * np.abs(expected).max())
 
 
 @pytest.mark.parametrize("shape", [("n", 3, 32, 32), (1, 3, 32, 32), ("n", 3, "h", "w"), (-1, 3, -1, -1)])
@@ -106,6 +124,7 @@ def test_last4_is_the_class_tokens_of_the_last_four_blocks_normed_as_the_top_is(
         expected = [row / np.sqrt(row.var(axis=1, keepdims=True) + 1e-5) for row in centred]
         expected = [row * arrays["scale"] + arrays["shift"] for row in expected]
     found = features(path, "y", "last4")
+    np.testing.assert_allclose(exported(path, "y", "last4"), found, atol=1e-4 * np.abs(found).max())
     assert np.abs(found[:, 15:] - onnx_graphs.run(path, PHOTOS, "y")).max() < 1e-4 * np.abs(found).max()
     np.testing.assert_allclose(found, np.concatenate(expected, 1), atol=1e-4 * np.abs(found).max())
 
@@ -131,6 +150,24 @@ def test_what_cannot_be_cut_is_told_in_a_line(make, cut, pooling, told, tmp_path
     with pytest.raises(CutError, match=told) as caught:
         OnnxGraph(path, size=32, scaling=ENTERING).trunk([(cut, pooling)])
     assert "\n" not in str(caught.value)
+
+
+def test_an_export_takes_files_of_any_opset_and_any_number_of_images_and_nothing_above_the_cut(tmp_path):
+    path = onnx_graphs.maps(tmp_path / "a.onnx")
+    model = onnx.load(path)
+    expected = onnx_graphs.run(path, PHOTOS, "r1").mean((2, 3))
+    for opset in (11, 21):
+        model.opset_import[0].version = opset
+        onnx.save(model, path)
+        np.testing.assert_allclose(exported(path, "r1", "avg"), expected, atol=1e-5)
+    ops = OnnxOperations()
+    OnnxGraph(path, size=32, scaling=ENTERING).in_onnx(ops, ops.parameter("planes", np.float32), "r1", "avg")
+    assert [one.op_type for one in ops.nodes].count("Conv") == 1
+    assert ops.opset == 21
+    assert "w2" not in str(ops.constants) and len([one for one in ops.constants.values() if one.ndim == 4]) == 3
+    onnx_graphs.maps(path, shape=(1, 3, 32, 32))
+    with pytest.raises(WeightsError, match="takes 1: write it anew with an open first axis"):
+        exported(path, "r1", "avg")
 
 
 def node(kind: str, *inputs: str, **attributes: object) -> object:
