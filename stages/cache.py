@@ -107,6 +107,7 @@ def explain(manifest: Path | None, of: str | None, cache: Path, **chosen: Any) -
     """
     from pipeline.features import spec
     from pipeline.features.cache import inventory
+    from pipeline.features.int8 import known
     from pipeline.features.resolve import plan
     from pipeline.photos.augmentation import view_key
     from pipeline.photos.manifest import read
@@ -115,11 +116,11 @@ def explain(manifest: Path | None, of: str | None, cache: Path, **chosen: Any) -
     if of and (idle := sorted(given() & described(FeatureSettings).keys())):
         raise SettingError(f"`{idle[0]}`: expected without `of`, received `of={of}`")
     held = inventory.contents(cache)
-    asked = _spec(of, held) if of else plan(settings).spec
+    table = read(manifest) if manifest else None
+    asked = _spec(of, held) if of else (known(plan(settings), table, cache) if table else plan(settings)).spec
     identity = spec.identity(asked)
     stored = sum(one.rows for one in held if one.identity == identity)
     found = wanted = stored
-    table = read(manifest) if manifest else None
     if table is not None:
         keys = [view_key(settings.policy, view) for view in range(settings.views)]
         varied = table.digests if settings.tta else table.learned()[0].digests

@@ -24,6 +24,7 @@ PACKAGES: Final = ("headstart", "keras", "numpy", "h5py", "scikit-learn", "pillo
 PYTHONS: Final = ((3, 11), (3, 14))  # from the first on, below the second
 LITTLE_DISK: Final = 2e9  # bytes: the features of some 700,000 photos, or one model with its exports
 EXTRAS: Final = {
+    "int8": ("nncf",),
     "export": ("onnx", "onnxruntime", "tf2onnx", "ai-edge-litert"),
     "serve": ("fastapi", "uvicorn", "prometheus-client", "python-multipart"),
     "dask": ("distributed",),

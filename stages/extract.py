@@ -33,6 +33,7 @@ def extract(images: Root, manifest: Path, features: Path, planned: bool, report:
     """
     from pipeline.features import extract
     from pipeline.features.cache import inventory
+    from pipeline.features.int8 import known
     from pipeline.features.resolve import plan
     from pipeline.photos.manifest import read
 
@@ -48,7 +49,8 @@ def extract(images: Root, manifest: Path, features: Path, planned: bool, report:
         warn(warning)
     say(_summary(done, settings, settings.cache if settings.shard else features))
     if done.computed and not done.reused:
-        reason = inventory.explain(settings.cache, plan(settings).spec, read(manifest).digests)
+        table = read(manifest)
+        reason = inventory.explain(settings.cache, known(plan(settings), table, settings.cache).spec, table.digests)
         if reason:
             say(f"nothing was cached under these settings: {reason}")
 

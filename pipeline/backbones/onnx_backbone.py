@@ -58,10 +58,10 @@ class OnnxBackbone(Backbone):
         InputError
             The file does not say the size of its images or their scale, and neither did the user; or another size.
         """
-        if path is None:
-            raise WeightsError.of("backbone", "onnx:FILE with the path of an ONNX file", None)
         if size and scale and offset and channels and resize and interpolation and cut not in WORDS:
             return replace(self, size=size, preprocessing=Scaling.of(scale, offset, channels))
+        if path is None:
+            raise WeightsError.of("backbone", "onnx:FILE with the path of an ONNX file", None)
         found = onnx_file.describe(path)
         if not (size or found.size):
             raise InputError.of("size", f"the side of its images in px, since {path.name} takes any", None)

@@ -5,7 +5,8 @@ from typing import Any, Final, Literal
 from pipeline.setting import setting
 
 EngineName = Literal["auto", "tensorflow", "openvino"]
-Precision = Literal["float32", "bfloat16", "float16"]
+Arithmetic = Literal["float32", "bfloat16", "float16"]
+Precision = Literal[Arithmetic, "int8"]
 GRAPHS: Final = ("onnx",)
 
 

@@ -1,6 +1,7 @@
 """Import a runtime without what would report over the network that it was imported."""
 
 import contextlib
+import logging
 import sys
 from collections.abc import Iterator
 from typing import Any
@@ -24,6 +25,24 @@ def converter() -> Any:
         from openvino.tools.ovc import convert_model
 
     return convert_model
+
+
+def quantiser() -> Any:
+    """Import NNCF, which calibrates graphs for int8, and return the module; it says errors only.
+
+    Raises
+    ------
+    ImportError
+        It is not installed.
+    """
+    of_loggers = logging.getLoggerClass()
+    try:
+        with _absent("openvino_telemetry"):
+            import nncf
+    finally:
+        logging.setLoggerClass(of_loggers)  # it would make all loggers from now on ones of its own
+    nncf.set_log_level(logging.ERROR)
+    return nncf
 
 
 @contextlib.contextmanager

@@ -6,14 +6,12 @@ configuration names. The digests in ``export.json`` are no help: whoever sends a
 passes by lists of what may be in it, and whatever is not on them is refused by its name.
 """
 
-import re
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final, NoReturn
-from xml.etree import ElementTree
 
-from pipeline.backbones import onnx_file, weights_file
+from pipeline.backbones import onnx_file, openvino_file, weights_file
 from pipeline.errors import ArtefactError, WeightsError
 from pipeline.storage import strict_json
 from pipeline.storage.strict_json import LARGEST
@@ -75,7 +73,6 @@ KERAS: Final[Mapping[str | None, frozenset[str]]] = {
         """,
     }.items()
 }
-OPENVINO_SETS: Final = re.compile(r"opset[1-9]\d?")  # OpenVINO's own; another is an extension, a library to load
 _OUTSIDE: Final = ("CUSTOM", "DELEGATE", "PLACEHOLDER_FOR_GREATER_OP_CODES", "CALL_ONCE")  # of TFLite
 
 
@@ -183,16 +180,8 @@ def _onnxruntime(path: Path) -> None:
 
 
 def _openvino(path: Path) -> None:
-    if b"<!DOCTYPE" in (data := path.read_bytes()):  # entities could expand without end
-        _refuse(path, "a DOCTYPE")
-    root = ElementTree.fromstring(data)  # noqa: S314  (see above)
-    if root.tag != "net":  # OpenVINO goes by the content, and would read other formats under this name
-        _refuse(path, f"a document of <{root.tag}>")
-    for layer in root.iter():
-        if layer.tag.startswith("{"):  # OpenVINO knows no namespaces, and would read it as one of its own
-            _refuse(path, f"the element {layer.tag}")
-        if layer.tag == "layer" and not OPENVINO_SETS.fullmatch(layer.get("version", "")):
-            _refuse(path, f"the operation {layer.get('version')}.{layer.get('type')}")
+    for fault in openvino_file.faults(path.read_bytes()):
+        _refuse(path, fault)
 
 
 _CHECKS: Final[Mapping[str, Callable[[Path], None]]] = {

@@ -12,13 +12,13 @@ from numpy.typing import NDArray
 from pipeline.backbones import cutting, table
 from pipeline.backbones.backbone import Backbone
 from pipeline.backbones.builder import check_alpha
-from pipeline.backbones.engines import engine
+from pipeline.backbones.engines import engine, int8
 from pipeline.backbones.engines.engine import Engine, choose, described
 from pipeline.backbones.onnx_backbone import OnnxBackbone
 from pipeline.backbones.scaling import Scaling
 from pipeline.backbones.settings import EngineName, Precision
 from pipeline.backbones.weights import IMAGENET, NONE, Weights, find_weights, load
-from pipeline.errors import WeightsError
+from pipeline.errors import InputError, SpecError, WeightsError
 from pipeline.features import spec
 from pipeline.features.cache import kept_graphs, kept_weights
 from pipeline.features.probe import cut_file
@@ -51,19 +51,24 @@ SPEC: Final = Document(
         "precision": one_of(*get_args(Precision)),
         "dtype": one_of("float16", "float32"),
         "engine": maybe(object_of(name=TEXT)),
+        "graph": maybe(object_of(sha256=SHA256)),
     },
 )
 
 
 @dataclass(frozen=True)
 class Plan:
-    """Settings, resolved: the spec, what a trunk is built from, and the engine. Made without TensorFlow."""
+    """Settings, resolved: the spec, what a trunk is built from, and the engine. Made without TensorFlow.
+
+    In int8 `graph` is the file that computes; until `with_graph` the spec does not name it, and no row has that spec.
+    """
 
     settings: FeatureSettings
     backbone: Backbone
     weights: Weights
     engine: EngineName
     spec: dict[str, Any]
+    graph: Path | None = None
 
     @property
     def size(self) -> int:
@@ -148,7 +153,18 @@ def plan_again(described: spec.Spec, source: Path, how: Again) -> tuple[Plan, li
         The weights that were named are not those of the spec.
     """
     SPEC.require(described, f"{source}: the spec of its features")
-    name, found = (how.weights, None) if how.weights else found_again(described, source, how.cache)
+    if described["precision"] == "int8" and how.precision:
+        raise SpecError(
+            f"{source}: its features are those of a graph in int8, which is not trained and has no other precision: "
+            f"`hs.extract(precision='float32')`, and train a head on that for {how.precision}"
+        )
+    graph = kept_weights.graph_of(described, source, how.cache)
+    if how.weights:
+        name, found = how.weights, None
+    elif graph:  # which is all that computes
+        name, found = IMAGENET, Weights(None, described["weights"].get("sha256"), described["weights"].get("seed"))
+    else:
+        name, found = found_again(described, source, how.cache)
     if how.weights and isinstance(row := table.find(described["backbone"]["name"]), OnnxBackbone):
         row.file(how.weights, field="weights")
     entering = Scaling.of_spec(described["preprocessing"])
@@ -171,6 +187,7 @@ def plan_again(described: spec.Spec, source: Path, how: Again) -> tuple[Plan, li
         dtype=described["dtype"],
     )
     again = plan(settings, found)
+    again = with_graph(again, graph) if graph else again
     warnings = spec.require_compatible(described, again.spec, head=source)
     remember(again, how.cache if how.weights else None)
     return again, warnings
@@ -222,7 +239,9 @@ def plan(settings: FeatureSettings, found: Weights | None = None) -> Plan:
         cut=settings.cut,
     )
     size = settings.size or backbone.size
-    engine = choose(backbone.runs_on(settings.engine))
+    if settings.precision == "int8" and settings.pooling == "last4":
+        raise InputError.of("pooling", "one that takes the activations at the cut alone, in int8", "last4")
+    engine = choose(backbone.runs_on(settings.engine), settings.precision)
     pooled = settings.pooling not in ("flatten", "none")
     fields = {
         "extractor": EXTRACTOR_VERSION,
@@ -245,15 +264,24 @@ def plan(settings: FeatureSettings, found: Weights | None = None) -> Plan:
     return Plan(settings, backbone, weights, engine, fields)
 
 
+def with_graph(plan: Plan, graph: Weights) -> Plan:
+    """Return the plan with the graph that computes it in int8, which is then part of the spec."""
+    return replace(plan, spec={**plan.spec, "graph": graph.identity}, graph=graph.path)
+
+
 def open_engine(plan: Plan, *, batch_size: int, cache: Path | None, prompt: bool = False) -> Engine:
     """Build the trunk of a plan and the engine that runs it; see `pipeline.backbones.engines.engine.open_engine`.
 
     This loads TensorFlow, unless the cache holds what the engine kept when it was opened before.
     """
     kept = cache and cache / GRAPHS / spec.identity(plan.spec)
+    build = partial(trunk, plan, pooling=plan.spec["pooling"])
+    if plan.graph:
+        sha256, kept = plan.spec["graph"]["sha256"], None
+        build = partial(int8.read, plan.graph, sha256=sha256, pooling=plan.spec["pooling"])
     return engine.open_engine(
         plan.engine,
-        partial(_trunk, plan),
+        build,
         batch_size=batch_size,
         precision=plan.spec["precision"],
         kept=kept,
@@ -261,8 +289,9 @@ def open_engine(plan: Plan, *, batch_size: int, cache: Path | None, prompt: bool
     )
 
 
-def _trunk(plan: Plan) -> Any:
+def trunk(plan: Plan, *, pooling: str) -> Any:
+    """Build the trunk of a plan, in floating point, with this pooling: `pipeline.backbones.cutting.trunk`."""
     alpha = plan.spec["backbone"]["alpha"]
     listed = plan.engine == "openvino"
     base = load(plan.backbone, size=plan.size, alpha=alpha, weights=plan.weights, listed=listed)
-    return cutting.trunk(plan.backbone, base, cut=plan.spec["cut"], pooling=plan.spec["pooling"])
+    return cutting.trunk(plan.backbone, base, cut=plan.spec["cut"], pooling=pooling)

@@ -78,7 +78,9 @@ class FeatureSettings(BaseSettings):
     )
     cut_file: Path | None = setting(None, "Take cut and pooling from this file, which `hs.probe` wrote.")
     precision: Precision = setting(
-        "float32", "Precision of the arithmetic; one that this processor would run as another is refused."
+        "float32",
+        "Precision of the arithmetic; one that this processor would run as another is refused. "
+        "int8 is calibrated on some training photos.",
     )
     dtype: Literal["auto", "float16", "float32"] = setting(
         "auto", "Type of the stored features; auto is float16 if they are pooled, float32 if they are whole maps."
@@ -161,8 +163,8 @@ class ProbeSettings:
     base: BaseSettings = group(BaseSettings)
     compare: tuple[str, ...] = setting(
         (),
-        "Probe this backbone too, and compare accuracy and speed. Repeatable.",
-        metavar="NAME[@SIZE][=WEIGHTS]",
+        "Probe this backbone too, and compare accuracy and speed, in a precision of its own if wanted. Repeatable.",
+        metavar="NAME[@SIZE][=WEIGHTS][+PRECISION]",
         needs=PROBED,
     )
     sample: int = setting(2000, "Most images of train and val to probe with.", least=2, needs=PROBED)

@@ -112,7 +112,9 @@ def train(
         from pipeline.features.resolve import found_again
 
         with Features(features_path) as features:
-            _, carried = found_again(features.spec, features_path, settings.cache)
+            described, cache = features.spec, settings.cache
+        carried = kept_weights.graph_of(described, features_path, cache)
+        carried = carried or found_again(described, features_path, cache)[1]
     with training_log.logged(settings.log, told or (lambda row: None)) as tell:
         summary = fit(manifest_path, features_path, head_dir, training, progress=progress, told=tell)
     kept_weights.carry(head_dir, carried)

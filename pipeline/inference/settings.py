@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from pipeline.backbones.settings import EngineName, Precision, batch_size_setting, engine_setting
+from pipeline.backbones.settings import Arithmetic, EngineName, batch_size_setting, engine_setting
 from pipeline.features.settings import cache_setting
 from pipeline.models.settings import Runtime, precision_setting, weights_setting
 from pipeline.setting import Need, setting
@@ -28,7 +28,7 @@ class PredictSettings:
 
     weights: str | None = weights_setting()
     engine: EngineName = engine_setting()
-    precision: Precision | None = precision_setting()
+    precision: Arithmetic | None = precision_setting()
     batch_size: int = batch_size_setting()
     min_confidence: float | None = setting(
         None,

@@ -240,7 +240,7 @@ class HeadClassifier(Classifier):
         """Load its trunk, up to the pooling for ``maps``."""
         plan = self.plan
         if depth == "maps":
-            plan = resolve.plan(replace(plan.settings, pooling="none", engine=plan.engine))
+            plan = replace(plan, spec={**plan.spec, "pooling": "none"})
         return resolve.open_engine(plan, batch_size=self.runtime.batch_size, cache=self.runtime.cache, prompt=prompt)
 
     def predict_from_features(self, features: NDArray[np.float32], *, calibrated: bool = True) -> Probabilities:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline.backbones.settings import EngineName, Precision, batch_size_setting, engine_setting
+from pipeline.backbones.settings import Arithmetic, EngineName, batch_size_setting, engine_setting
 from pipeline.features.settings import cache_setting
 from pipeline.setting import setting
 
@@ -32,6 +32,6 @@ class Runtime:
 
     weights: str | None = weights_setting()
     engine: EngineName = engine_setting()
-    precision: Precision | None = precision_setting()
+    precision: Arithmetic | None = precision_setting()
     batch_size: int = batch_size_setting()
     cache: Path | None = cache_setting()

@@ -42,14 +42,20 @@ class Engine(Protocol):
         """
 
 
-def choose(name: str) -> EngineName:
+def choose(name: str, precision: Precision = "float32") -> EngineName:
     """Return the engine that `name` stands for: ``auto`` is OpenVINO on a CPU and TensorFlow on a GPU.
+
+    In int8 it is OpenVINO, which alone computes so.
 
     Raises
     ------
     InputError
         There is no such engine, or it is not installed.
     """
+    if precision == "int8":
+        if name not in ("auto", "openvino"):
+            raise InputError.of("engine", "openvino, which alone computes in int8", name)
+        name = "openvino"
     if name == "auto":
         return "openvino" if version_of("openvino") and not _has_gpu() else "tensorflow"
     if name not in NAMES:
@@ -77,6 +83,14 @@ def precisions(name: str) -> tuple[Precision, ...]:
     return tuple(precision for precision in PRECISIONS if computes_in(precision))
 
 
+def require_precision(name: str, precision: Precision) -> None:
+    """Raise InputError if an engine cannot compute in a precision on this machine."""
+    if precision != "float32" and precision not in (known := precisions(name)):
+        raise InputError(
+            f"`precision`: this processor has no {precision} arithmetic for {name}: expected {' or '.join(known)}"
+        )
+
+
 def described(name: str) -> dict[str, str]:
     """Return what of an engine shows in features below float32: name, version, and a GPU, for which XLA compiles."""
     gpu = {"device": "GPU"} if name == "tensorflow" and _has_gpu() else {}
@@ -102,8 +116,8 @@ def open_engine(
         Makes the trunk, a keras.Model; called once the arithmetic is set to `precision`.
     batch_size : int
         The most images of a batch; OpenVINO divides it further.
-    precision : {"float32", "bfloat16", "float16"}
-        Of the arithmetic.
+    precision : {"float32", "bfloat16", "float16", "int8"}
+        Of the arithmetic; in int8 the trunk is a graph that was calibrated for it.
     kept : Path or None
         A folder, in the cache, for what an engine can keep to start faster next time; its name stands for the trunk.
     prompt : bool
@@ -114,10 +128,7 @@ def open_engine(
     InputError
         This machine lacks that precision.
     """
-    if precision != "float32" and precision not in (known := precisions(name)):
-        raise InputError(
-            f"`precision`: this processor has no {precision} arithmetic for {name}: expected {' or '.join(known)}"
-        )
+    require_precision(name, precision)
     started = time.monotonic()
     if name == "openvino":
         from pipeline.backbones.engines.graphs import GRAPH_IMAGES, graph

@@ -171,7 +171,7 @@ class OnnxGraph:
         row = leaving[0] if len(leaving) == 1 else operations.row(ops, leaving)
         model = operations.model(pixels, row, f"{self.name}_trunk")
         model.validate_nodes_and_infer_types()
-        self._require_bounded(model)
+        require_bounded(model, self._path, self.images)
         return model, [math.prod((one if hasattr(one, "shape") else one.output(0)).shape[1:]) for one in leaving]
 
     def _tensor(self, cut: str) -> Any:
@@ -247,20 +247,19 @@ class OnnxGraph:
             shape = (shape[0], 3, self._size, self._size) if takes_first else shape
         return onnx_pooling.pooled(ops, ops.convert(tensor, np.float32), shape, self._channels_first, cut, pooling)
 
-    def _require_bounded(self, model: Any) -> None:
-        """Raise WeightsError if some tensor would have an unknown size, or more than a machine has room for."""
-        for node in model.get_ordered_ops():
-            for output in node.outputs():
-                shape = output.get_partial_shape()
-                if shape.is_dynamic:
-                    what = f"{shape}, which the image decides"
-                elif math.prod(output.shape) * output.get_element_type().size > LARGEST_TENSOR * self.images:
-                    what = f"{shape}, more than {LARGEST_TENSOR:,} bytes an image"
-                else:
-                    continue
-                raise WeightsError(
-                    f"{self._path}: expected bounded tensors, received {node.get_friendly_name()} of shape {what}"
-                )
+
+def require_bounded(model: Any, path: Path, images: int) -> None:
+    """Raise WeightsError if some tensor would have an unknown size, or more than a machine has room for."""
+    for node in model.get_ordered_ops():
+        for output in node.outputs():
+            shape = output.get_partial_shape()
+            if shape.is_dynamic:
+                what = f"{shape}, which the image decides"
+            elif math.prod(output.shape) * output.get_element_type().size > LARGEST_TENSOR * images:
+                what = f"{shape}, more than {LARGEST_TENSOR:,} bytes an image"
+            else:
+                continue
+            raise WeightsError(f"{path}: expected bounded tensors, received {node.get_friendly_name()} of shape {what}")
 
 
 def _line(error: Exception) -> str:

@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from pipeline.backbones import without_telemetry
 from pipeline.backbones.engines.graphs import GRAPH_IMAGES
 
-HINTS: Final = {"float32": "f32", "bfloat16": "bf16", "float16": "f16"}
-CAPABILITIES: Final = {"float32": "FP32", "bfloat16": "BF16", "float16": "FP16"}
+# What a graph in int8 leaves in floating point stays float32, so that machines differ as little as they can.
+HINTS: Final = {"float32": "f32", "bfloat16": "bf16", "float16": "f16", "int8": "f32"}
+CAPABILITIES: Final = {"float32": "FP32", "bfloat16": "BF16", "float16": "FP16", "int8": "INT8"}
 # Runs waiting behind those under way, so that no core idles until this thread brings the next one.
 QUEUED: Final = 2
 LIMIT: Final = "LOKY_MAX_CPU_COUNT"
@@ -26,8 +27,8 @@ class OpenVINOEngine:
     ----------
     model : openvino.Model
         From `pipeline.backbones.engines.graphs.graph`.
-    precision : {"float32", "bfloat16", "float16"}
-        Of the arithmetic.
+    precision : {"float32", "bfloat16", "float16", "int8"}
+        Of the arithmetic; int8 is for a graph from `pipeline.backbones.engines.int8`.
     images : int
         In one run of the graph, at most: `GRAPH_IMAGES` for many images, 1 for one image soon; lacking ones are
         computed, too. A graph that was made for one image takes no more.

@@ -29,10 +29,12 @@ def computing_in(precision: str) -> Iterator[None]:
 
 
 def computes_in(precision: str) -> bool:
-    """Return whether the device computes so: a processor has no float16 arithmetic of its own."""
+    """Return whether the device computes so: a processor has no float16 arithmetic of its own. Keras has no int8."""
     import tensorflow as tf
 
-    return precision != "float16" or bool(tf.config.list_physical_devices("GPU"))
+    if precision == "float16":
+        return bool(tf.config.list_physical_devices("GPU"))
+    return precision != "int8"
 
 
 def devices() -> list[str]:

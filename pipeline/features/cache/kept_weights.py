@@ -1,4 +1,4 @@
-"""Weights that somebody gave as a file, kept by their sha256, so that what was trained on them finds them again.
+"""Weights that somebody gave as a file, and graphs in int8, kept by their sha256: what was trained on them finds them.
 
 ::
 
@@ -14,10 +14,11 @@ from pathlib import Path
 from typing import Final
 
 from pipeline.backbones.weights import Weights
-from pipeline.errors import ArtefactError, StorageError
+from pipeline.errors import ArtefactError, StorageError, WeightsError
 from pipeline.features.spec import Spec
 from pipeline.storage import digests
 from pipeline.storage.atomic import published
+from pipeline.storage.json_files import SHA256
 
 FOLDER: Final = "weights"
 CARRIED: Final = "base-weights"
@@ -30,7 +31,7 @@ def keep(root: Path, path: Path, sha256: str) -> None:
     place = root / FOLDER / sha256
     if not place.is_file():
         with contextlib.suppress(OSError):
-            _copy(path, place, sha256)
+            copy(path, place, sha256)
 
 
 def carry(folder: Path, weights: Weights | None) -> None:
@@ -44,14 +45,15 @@ def carry(folder: Path, weights: Weights | None) -> None:
     place = folder / CARRIED
     try:
         if weights and weights.path and weights.sha256:
-            _copy(weights.path, place, weights.sha256)
+            copy(weights.path, place, weights.sha256)
         else:
             place.unlink(missing_ok=True)
     except OSError as error:
         raise StorageError(f"{place}: cannot be written: {error.strerror or error}") from error
 
 
-def _copy(path: Path, place: Path, sha256: str) -> None:
+def copy(path: Path, place: Path, sha256: str) -> None:
+    """Copy weights; StorageError if the copy has another sha256. An OSError of the disk is the caller's."""
     with published(place) as aside:
         shutil.copyfile(path, aside)
         if (received := digests.of_file(aside)) != sha256:
@@ -85,18 +87,52 @@ def find(root: Path, sha256: str) -> Path | None:
     return place if place.is_file() and verify(place) else None
 
 
+def graph_of(described: Spec, source: Path, root: Path | None) -> Weights | None:
+    """Return the graph that a spec in int8 names, which its folder carries or the cache keeps; None for another spec.
+
+    Parameters
+    ----------
+    described : mapping
+        The spec.
+    source : Path
+        What has it.
+    root : Path or None
+        The cache folder.
+
+    Raises
+    ------
+    ArtefactError
+        The spec names none, or the graph beside it is not its own.
+    WeightsError
+        The graph is nowhere.
+    """
+    if described.get("precision") != "int8":
+        return None
+    sha256 = str((described.get("graph") or {}).get("sha256"))
+    if not SHA256.fits(sha256):
+        raise ArtefactError(f"{source}: graph.sha256: expected {SHA256.expected}, received {sha256!r}")
+    path = carried(source, sha256) or (root and find(root, sha256))
+    if not path:
+        raise WeightsError(
+            f"{source}: its features are those of a graph in int8 with sha256 {sha256}, which is neither in the cache "
+            "nor beside it: `hs.train(with_weights=True)` puts it there, where the photos were extracted"
+        )
+    return Weights(path, sha256, None)
+
+
 def kept(root: Path) -> list[Path]:
     """List the kept weights, but those that were set aside; each file's name is its sha256."""
     return sorted(path for path in (root / FOLDER).glob("[0-9a-f]*") if path.is_file() and path.suffix != _DAMAGED)
 
 
 def orphans(root: Path, going: Iterable[Spec | None], staying: Iterable[Spec | None]) -> list[Path]:
-    """List the kept weights of specs that go, but those of specs that stay; a spec may be lost."""
-    of_going, of_staying = (
-        {one["weights"]["sha256"] for one in specs if one and "sha256" in one.get("weights", {})}
-        for specs in (going, staying)
-    )
-    return [path for path in kept(root) if path.name in of_going - of_staying]
+    """List the kept weights and graphs of specs that go, but those of specs that stay; a spec may be lost."""
+    return [path for path in kept(root) if path.name in _named(going) - _named(staying)]
+
+
+def _named(specs: Iterable[Spec | None]) -> set[str]:
+    parts = (part for one in specs if one for part in (one.get("weights", {}), one.get("graph", {})))
+    return {part["sha256"] for part in parts if "sha256" in part}
 
 
 def set_aside(root: Path) -> list[Path]:

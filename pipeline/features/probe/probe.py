@@ -10,15 +10,18 @@ import time
 from collections.abc import Callable
 from dataclasses import fields, replace
 from pathlib import Path
-from typing import Any, Final, cast
+from typing import Any, Final, cast, get_args
 
 import numpy as np
 
 from pipeline.backbones.cutting import OF_TOKENS
+from pipeline.backbones.engines import engine
 from pipeline.backbones.engines.engine import Engine
+from pipeline.backbones.engines.int8 import require_quantiser
+from pipeline.backbones.settings import Precision
 from pipeline.backbones.table import GRAPHS, find, resolve_cut
 from pipeline.errors import InputError, SettingError
-from pipeline.features import resolve
+from pipeline.features import int8, resolve
 from pipeline.features.probe import cut_file
 from pipeline.features.probe.bench import Bench, bench, judge
 from pipeline.features.probe.comparison import chance, compare
@@ -37,6 +40,7 @@ from pipeline.types import Progress
 POOLINGS: Final = ("avg", "max", "grid2", "grid3", *OF_TOKENS)
 MOST_NAMED: Final = 10
 IMAGES_TIMED: Final = 512
+COMPARED: Final = re.compile(rf"([^@=]+?)(?:@([1-9][0-9]*))?(?:=(.+?))?(?:\+({'|'.join(get_args(Precision))}))?")
 
 
 OpenBench = Callable[[Plan], Bench]
@@ -100,9 +104,10 @@ def probe(
     manifest_path, cut_path : Path
         In and out.
     settings : ProbeSettings
-        Its first base is the one that `cut_path` is for. The precision is float32, since below it a network with many
-        outputs computes other values than one with a single output. The networks that were timed are kept in the
-        cache, for `extract` to start with.
+        Its first base is the one that `cut_path` is for. Cuts are compared in float32, since below it a network with
+        many outputs computes other values than one with a single output. A base that is compared in another precision
+        is judged at the cut that float32 chose, by the features that `extract` would compute. The networks that were
+        timed are kept in the cache, for `extract` to start with; so is a graph in int8.
     progress : callable
         Called with (images forwarded, images to forward), of all bases.
     open_bench, open_engine : callable, optional
@@ -132,21 +137,34 @@ def probe(
     open_bench = open_bench or (lambda plan: bench(plan, poolings=poolings, batch_size=batch_size))
     open_engine = open_engine or (lambda plan: resolve.open_engine(plan, batch_size=batch_size, cache=settings.cache))
     distinct = len({digest.tobytes() for digest in table.digests})
-    findings: list[Finding] = []
+    for base in bases:
+        _require(base)
+    found: dict[FeatureSettings, Finding] = {}
+    passes = len({*bases} | {replace(base, precision="float32") for base in bases})
+
+    def find(base: FeatureSettings, plan: Plan, bench: Bench) -> Finding:
+        before = len(found) * len(drawn)
+
+        def forwarded(done: int) -> None:
+            progress(before + done, passes * len(drawn))
+
+        found[base] = _find(plan, bench, Sample(root, drawn, plan, batch_size), proof, forwarded)
+        return found[base]
+
     rates: list[float] = []
     for base in bases:
-
-        def forwarded(done: int, before: int = len(findings) * len(drawn)) -> None:
-            progress(before + done, len(bases) * len(drawn))
-
-        plan = _plan(base, cut="top", pooling="avg")
-        finding = _find(plan, open_bench(plan), Sample(root, drawn, plan, batch_size), proof, forwarded)
-        findings.append(finding)
+        full, plan = replace(base, precision="float32"), _plan(base, cut="top", pooling="avg", precision="float32")
+        finding = found.get(full) or find(full, plan, open_bench(plan))
         if len(bases) > 1:
             chosen = finding.recommendation.chosen.candidate
-            plan = _plan(base, cut=chosen.layer, pooling=chosen.pooling)
-            rates.append(_images_per_second(open_engine(plan), Sample(root, drawn, plan, batch_size)))
-    comparisons = sum(len(finding.judged) for finding in findings[1:])
+            plan = _plan(base, cut=chosen.layer, pooling=chosen.pooling, precision=base.precision)
+            plan = int8.settled(plan, root, table, settings.cache)
+            running = open_engine(plan)
+            if base not in found:
+                find(base, plan, Bench([chosen], running))
+            rates.append(_images_per_second(running, Sample(root, drawn, plan, batch_size)))
+    findings = [found[base] for base in bases]
+    comparisons = sum(len(one.judged) for one in found.values()) - len(findings[0].judged)
     chosen_first, by_chance = findings[0].recommendation.chosen, chance(drawn.labels)
     contenders = [
         Contender(
@@ -162,31 +180,41 @@ def probe(
     return findings[0], contenders
 
 
-def bases_of(settings: ProbeSettings) -> list[BaseSettings]:
+def bases_of(settings: ProbeSettings) -> list[FeatureSettings]:
     """Return the base to probe, and after it those that are compared with it, else under the same settings.
 
     How pixels enter, in numbers, is for the graphs among them; if there are none, for the first.
     """
-    found = [settings.base]
+    first = FeatureSettings(**{field.name: getattr(settings.base, field.name) for field in fields(BaseSettings)})
+    found = [first]
     own: dict[str, Any] = {"input_scale": (), "input_offset": (), "channels": None}
     for text in settings.compare:
-        parts = re.fullmatch(r"([^@=]+)(?:@([1-9][0-9]*))?(?:=(.+))?", text)
+        parts = COMPARED.fullmatch(text)
         if not parts:
-            raise SettingError.of("compare", "NAME, NAME@SIZE, NAME=WEIGHTS or both", repr(text))
-        name, size, weights = parts.groups()
+            expected = f"NAME, NAME@SIZE, NAME=WEIGHTS or both, and +{', +'.join(get_args(Precision))}"
+            raise SettingError.of("compare", expected, repr(text))
+        name, size, weights, precision = parts.groups()
         standard = BaseSettings(backbone=name)
         found.append(
             replace(
-                settings.base,
+                first,
                 backbone=standard.backbone,
                 size=int(size) if size else None,
                 weights=weights or standard.weights,
                 alpha=standard.alpha,
+                precision=cast(Precision, precision or "float32"),
             )
         )
     graphs = [base.backbone in GRAPHS for base in found]
     keep = graphs if any(graphs) else [place == 0 for place in range(len(found))]
     return [base if kept else replace(base, **own) for base, kept in zip(found, keep, strict=True)]
+
+
+def _require(base: FeatureSettings) -> None:
+    """Raise InputError if the precision of a base cannot be had here: before anything was forwarded."""
+    engine.require_precision(_plan(base, cut="top", pooling="avg", precision=base.precision).engine, base.precision)
+    if base.precision == "int8":
+        require_quantiser()
 
 
 def poolings_of(settings: ProbeSettings) -> tuple[str, ...]:
@@ -199,11 +227,9 @@ def poolings_of(settings: ProbeSettings) -> tuple[str, ...]:
     return (settings.pooling,)
 
 
-def _plan(base: BaseSettings, *, cut: str, pooling: str) -> Plan:
-    chosen = {field.name: getattr(base, field.name) for field in fields(BaseSettings)}
-    return resolve.plan(
-        FeatureSettings(**chosen, cut=cut, pooling=cast(Pooling, pooling), precision="float32", dtype="float16")
-    )
+def _plan(base: FeatureSettings, *, cut: str, pooling: str, precision: Precision) -> Plan:
+    pooled = cast(Pooling, pooling)
+    return resolve.plan(replace(base, cut=cut, pooling=pooled, precision=precision, dtype="float16"))
 
 
 def _find(plan: Plan, bench: Bench, sample: Sample, proof: Proof, progress: Callable[[int], None]) -> Finding:

@@ -58,8 +58,16 @@ class Contender:
 
     @property
     def name(self) -> str:
-        """The base with its size, as ``mobilenet_v2 at 160 px``."""
-        return f"{self.finding.plan.backbone.name} at {self.finding.plan.size} px"
+        """The base with its size, as ``mobilenet_v2 at 160 px``, and its precision below float32: ``… in int8``."""
+        precision = self.finding.plan.spec["precision"]
+        told = "" if precision == "float32" else f" in {precision}"
+        return f"{self.finding.plan.backbone.name} at {self.finding.plan.size} px{told}"
+
+    @property
+    def base(self) -> str:
+        """The base as `compare` names it, without size and weights."""
+        name, precision = self.finding.plan.backbone.name, self.finding.plan.spec["precision"]
+        return name if precision == "float32" else f"{name}+{precision}"
 
 
 def preferred(contenders: Sequence[Contender], proof: Proof) -> tuple[Contender, str]:
@@ -144,7 +152,7 @@ def write_contenders(cut_path: Path, contenders: Sequence[Contender], proof: Pro
         plan, chosen = one.finding.plan, one.finding.recommendation.chosen
         cut = chosen.candidate
         speed = (f"{one.images_per_second:.1f}", one.images, f"{one.seconds:.1f}")
-        where = (plan.backbone.name, plan.size, cut.cut, cut.layer, cut.pooling)
+        where = (one.base, plan.size, cut.cut, cut.layer, cut.pooling)
         rows.append((*where, *_accuracy(chosen), *_difference(one.difference), *speed))
         name = f"{one.name}, {cut.cut} with {cut.pooling}"
         dots.append(layer_scores.Contender(name, chosen.accuracy, *chosen.interval, one.images_per_second, one.seconds))

@@ -72,6 +72,7 @@ class Completion:
     """
 
     def __init__(self, job: Job, table: Manifest, *, part: Part, executor: Executor, progress: Progress) -> None:
+        job = job.of(table)
         inside = part.holds(table.digests)
         _, first = np.unique(as_keys(table.digests), return_index=True)
         first = first[inside[first]]

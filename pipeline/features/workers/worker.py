@@ -12,14 +12,15 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import Final, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.backbones.engines.engine import Engine, version_of
+from pipeline.backbones.weights import Weights
 from pipeline.errors import HeadstartError, InputError
-from pipeline.features import resolve, spec
+from pipeline.features import int8, resolve, spec
 from pipeline.features.cache.row_cache import RowCache
 from pipeline.features.cache.shard_writer import ShardWriter
 from pipeline.features.resolve import Plan
@@ -28,6 +29,7 @@ from pipeline.features.workers.partition import Done, Task
 from pipeline.photos import batches as reading
 from pipeline.photos.augmentation import view_key
 from pipeline.photos.batches import Photos
+from pipeline.photos.manifest import Manifest
 from pipeline.photos.remote import Root
 from pipeline.photos.settings import Policy
 
@@ -71,6 +73,10 @@ class Job:
     batch_size: int
     run: str
     open_engine: Callable[[Plan], Engine] | None
+
+    def of(self, table: Manifest) -> Self:
+        """Return the job for a manifest: in int8, with the graph that computes, which is made if the cache lacks it."""
+        return replace(self, plan=int8.settled(self.plan, self.root, table, self.cache))
 
     @property
     def rows(self) -> list[RowCache]:
@@ -234,6 +240,8 @@ def _kept_engine(job: Job) -> Engine:
 def _planned_here(plan: Plan) -> Plan:
     """Resolve the settings of a plan with the libraries and files of this machine."""
     here = resolve.plan(replace(plan.settings, engine=plan.engine))
+    if plan.graph:
+        here = resolve.with_graph(here, Weights(plan.graph, plan.spec["graph"]["sha256"], None))
     fields = [
         f"{field}: expected {expected!r}, received {received!r}"
         for field, expected, received in spec.differences(plan.spec, here.spec)

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from pipeline.backbones.settings import EngineName, Precision, engine_setting
+from pipeline.backbones.settings import Arithmetic, EngineName, engine_setting
 from pipeline.features.settings import cache_setting
 from pipeline.inference.settings import features_setting, manifest_setting
 from pipeline.models.settings import Runtime, precision_setting, weights_setting
@@ -48,7 +48,7 @@ class ServeSettings:
     timeout: float = setting(30.0, "Seconds for a request to arrive and be answered.", above=0.0)
     weights: str | None = weights_setting()
     engine: EngineName = engine_setting()
-    precision: Precision | None = precision_setting()
+    precision: Arithmetic | None = precision_setting()
     cache: Path = cache_setting()
 
     @property
