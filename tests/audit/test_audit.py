@@ -20,6 +20,8 @@ from pipeline.photos import manifest
 from pipeline.stats import nearest_neighbours
 from stages.audit import audit as command
 
+pytestmark = pytest.mark.usefixtures("decoded_here")
+
 RULES = {"hash_distance": 31, "min_cosine": 0.99, "neighbours": 5, "folds": 5, "seed": 0}
 COPIES, FLIPPED, EACH = 20, 20, 100
 SPLITS = ("train", "train", "train", "val", "test")

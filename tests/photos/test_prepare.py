@@ -34,6 +34,18 @@ def drawn():
     pass
 
 
+@pytest.fixture(autouse=True)
+def most_decode_here(request):
+    """Most tests decode in this process; those that want others ask for `processes`."""
+    if "processes" not in request.fixturenames:
+        request.getfixturevalue("decoded_here")
+
+
+@pytest.fixture
+def processes():
+    pass
+
+
 def encoded(colour=(200, 30, 30), *, size=(8, 6), kind="PNG", mode="RGB", **options) -> bytes:
     buffer = io.BytesIO()
     Image.new("RGB", size, colour).convert(mode).save(buffer, kind, **options)
@@ -177,7 +189,7 @@ def test_prepare_writes_manifest_quarantine_and_pictures(tmp_path, drawn):
     assert len(list((tmp_path / "out").iterdir())) == 7
 
 
-def test_prepare_twice_writes_the_same_bytes(tmp_path, drawn):
+def test_prepare_twice_writes_the_same_bytes(tmp_path, drawn, processes):
     root = photos(tmp_path / "in")
     put(root, "cats/bad.jpg", b"")
     run(root, tmp_path / "one", workers=2)
@@ -188,7 +200,7 @@ def test_prepare_twice_writes_the_same_bytes(tmp_path, drawn):
         assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes(), name
 
 
-def test_progress_counts_every_candidate(tmp_path):
+def test_progress_counts_every_candidate(tmp_path, processes):
     seen = []
     run(photos(tmp_path / "in"), tmp_path / "out", progress=lambda *pair: seen.append(pair))
     assert seen[-1] == (60, 60)
@@ -414,7 +426,7 @@ def crash_on_marked(path):
     return inspect(path)
 
 
-def test_a_decoder_that_crashes_costs_one_file(tmp_path, monkeypatch):
+def test_a_decoder_that_crashes_costs_one_file(tmp_path, monkeypatch, processes):
     root = photos(tmp_path / "in")
     put(root, "cats/crash.png", encoded(COLOURS[100]))
     monkeypatch.setattr("pipeline.photos.inspection.inspect", crash_on_marked)
@@ -430,7 +442,7 @@ def fail_on_marked(path):
     return inspect(path)
 
 
-def test_an_input_output_error_of_the_disk_stops_the_run_and_names_the_file(tmp_path, monkeypatch):
+def test_an_input_output_error_of_the_disk_stops_the_run_and_names_the_file(tmp_path, monkeypatch, processes):
     root = photos(tmp_path / "in")
     monkeypatch.setattr("pipeline.photos.inspection.inspect", fail_on_marked)
     with pytest.raises(StorageError, match=r"007\.png: the disk fails: Input/output error"):

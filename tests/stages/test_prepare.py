@@ -8,6 +8,8 @@ from PIL import Image
 
 from stages.prepare import prepare
 
+pytestmark = pytest.mark.usefixtures("decoded_here")
+
 
 @pytest.fixture
 def photos(tmp_path) -> Path:
