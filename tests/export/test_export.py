@@ -383,7 +383,12 @@ def without_keras(self: model.Model, build: Callable[..., Any], **options: Any) 
 def test_reading_an_export_tells_what_was_written(exported: Path) -> None:
     found = bundle.read(exported)
     assert (found.classes, found.threshold) == (CLASSES, None)
-    assert found.square == {"size": SIZE, "resize": "squash", "decoder": {"name": "pillow"}}
+    assert found.square == {
+        "size": SIZE,
+        "resize": "squash",
+        "interpolation": "bilinear",
+        "decoder": {"name": "pillow"},
+    }
     assert sorted(found.formats) == sorted(MADE)
     assert (exported / bundle.CLASSES_TEXT).read_text() == "a\nb\nc\n"
     assert json.loads((exported / bundle.CLASSES_JSON).read_text()) == CLASSES
@@ -559,7 +564,7 @@ def test_what_cannot_be_exported_is_said_at_once(model_dir: Path, data: Data, tm
         run(model_dir, tmp_path / "out", int8)
     with pytest.raises(InputError, match="`format`: expected some of keras"):
         run(model_dir, tmp_path / "out", only("coreml"))
-    with pytest.raises(ArtefactError, match="expected a model, received no such file"):
+    with pytest.raises(ArtefactError, match="expected the folder of a head or a model, received nothing of that name"):
         run(tmp_path / "a head", tmp_path / "out", only("onnx"))
     strange = manifest.read(data.manifest)
     manifest.write(dataclasses.replace(strange, labels=["z"] * len(strange)), tmp_path / "strange.csv")
