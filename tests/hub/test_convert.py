@@ -70,6 +70,21 @@ def test_features_of_a_preset_are_those_of_keras_hub(name: str, tmp_path: Path, 
         assert np.abs(both - by_hand).max() < 1e-4 * np.abs(by_hand).max()
 
 
+def test_last4_lays_the_class_tokens_of_the_last_blocks_side_by_side_after_the_norm(
+    tmp_path: Path, photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(presets.TOWER, "num_layers", 4)
+    network, converter = presets.write("dinov2", tmp_path / "preset")
+    hub.convert(str(tmp_path / "preset"), tmp_path / "base.onnx")
+    pixels = np.stack([np.asarray(Image.open(path)) for path in sorted(photos.iterdir())]).astype(np.float32)
+    blocks = leaving(network, converter(pixels))
+    expected = np.concatenate([np.asarray(network.layernorm(blocks[f"block-{k}"]))[:, 0] for k in (3, 2, 1, 0)], 1)
+    assert (
+        np.abs(features(tmp_path / "base.onnx", photos, pooling="last4") - expected).max()
+        < 1e-4 * np.abs(expected).max()
+    )
+
+
 def test_a_preset_is_built_for_another_size_where_its_network_can_be(tmp_path: Path) -> None:
     presets.write("dinov2", tmp_path / "preset")
     done = hub.convert(str(tmp_path / "preset"), tmp_path / "base.onnx", size=96)

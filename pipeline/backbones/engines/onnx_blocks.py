@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 from pipeline.errors import CutError
 
 COUNT: Final = 4
+NAMED: Final = tuple(f"block-{place}" for place in reversed(range(COUNT)))  # in files of `pipeline.backbones.hub`
 ATTENTION: Final = ("Softmax", "ScaledDotProductAttention")
 ALONG: Final = ("MVN", "ReduceMean")  # which read the numbers of a token together, or those of other axes
-PER_TOKEN: Final = (*ALONG, "Add", "Subtract", "Multiply", "Divide", "Power", "Sqrt", "Convert")
+PER_TOKEN: Final = (*ALONG, "Add", "Subtract", "Multiply", "Divide", "Negative", "Power", "Sqrt", "Convert")
 
 
 class LastBlocks(NamedTuple):
@@ -46,7 +47,8 @@ def last(graph: Any) -> LastBlocks:
         elif begun and place in through and _is_sum(graph, node, known):
             summed = node
     ends += [summed] if summed is not None else []
-    found = ends[-COUNT:]
+    named = [graph.tensors[name].get_node() for name in NAMED if name in graph.tensors]
+    found = named if len(named) == COUNT else ends[-COUNT:]
     shapes = {graph.shape_of(node.output(0)) for node in found}
     if len(found) < COUNT or len(shapes) > 1:
         expected = f"another for {graph.name}, where no {COUNT} blocks of tokens with a class token were found"
