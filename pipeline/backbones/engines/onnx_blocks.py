@@ -53,6 +53,8 @@ def last(graph: Any) -> LastBlocks:
     if len(found) < COUNT or len(shapes) > 1:
         expected = f"another for {graph.name}, where no {COUNT} blocks of tokens with a class token were found"
         raise CutError.of("pooling", expected, "'last4'")
+    if found is named and "top" in graph.tensors and graph.shape_of(graph.tensors["top"]) in shapes:
+        return LastBlocks(NAMED, "top")
     above = nodes[nodes.index(found[-1]) + 1 :]
     normed = [node for node in _normalising(above) if graph.shape_of(node.output(0)) in shapes and _name(node)]
     return LastBlocks(tuple(map(_name, found)), _name(normed[-1]) if normed else None)
