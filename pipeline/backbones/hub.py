@@ -22,6 +22,7 @@ from pipeline.backbones import graph_notes, onnx_file, without_telemetry
 from pipeline.backbones.engines.graphs import GRAPH_IMAGES
 from pipeline.backbones.engines.operations import TO_CHANNELS_FIRST, TO_CHANNELS_LAST
 from pipeline.backbones.graph_notes import Notes
+from pipeline.backbones.hub_families import family_of, tower_of
 from pipeline.errors import InputError, WeightsError
 from pipeline.storage.atomic import published
 
@@ -33,82 +34,6 @@ NEEDED: Final = (
     "keras-hub is not installed: expected the extra hub, in an environment of its own (python -m venv hub && "
     "hub/bin/pip install 'headstart[hub]'), whose command writes the graph that every other one runs"
 )
-
-
-@dataclass(frozen=True)
-class Family:
-    """One kind of network: a row of the table.
-
-    Attributes
-    ----------
-    backbone : str
-        Its class in ``keras_hub.models``.
-    blocks : str
-        Regular expression for the layers whose outputs are those of blocks: ``Class name``.
-    before : callable or None
-        From the network to how many tokens stand before those of the patches: class token, then registers. None where
-        maps leave the network.
-    tower : str
-        The part of the network that sees the image, if it is not the whole.
-    any_size : bool
-        Whether it can be built for images of another size than its preset's, although it has one.
-    images : int or None
-        How many its graph takes at once, where OpenVINO cannot follow the shapes if that is open.
-    note : str
-        What a user must know.
-    """
-
-    backbone: str
-    blocks: str
-    before: Callable[[Any], int] | None = None
-    tower: str = ""
-    any_size: bool = False
-    images: int | None = None
-    note: str = ""
-
-
-def _none(_: Any) -> int:
-    return 0
-
-
-def _class(_: Any) -> int:
-    return 1
-
-
-def _class_if_any(network: Any) -> int:
-    return int(network.use_class_token)
-
-
-def _class_and_registers(network: Any) -> int:
-    return 1 + int(network.num_register_tokens)
-
-
-def _class_and_distillation(_: Any) -> int:
-    return 2
-
-
-GATED: Final = "DINOv3's weights have a licence of their own, and are given to those only who accept it"
-FAMILIES: Final = (
-    Family("ViTBackbone", "ViTEncoderBlock .*", _class_if_any),
-    Family("DeiTBackbone", "DeiTEncoderBlock .*", _class_and_distillation),
-    Family("DINOV2Backbone", "DINOV2Layer .*", _class_and_registers, any_size=True),
-    Family("DINOV3Backbone", "DINOV3Layer .*", _class_and_registers, any_size=True, images=GRAPH_IMAGES, note=GATED),
-    Family("SigLIPBackbone", "SigLIPEncoderLayer .*", _none, tower="vision_encoder"),
-    Family("CLIPBackbone", "CLIPEncoderLayer .*", _class, tower="vision_encoder"),
-    Family("MetaCLIP2Backbone", "MetaCLIP2EncoderLayer .*", _class, tower="vision_encoder"),
-    Family("SwinTransformerBackbone", "SwinTransformerBlock .*", _none),
-    Family("MiTBackbone", "HierarchicalTransformerEncoder .*", any_size=True),
-    Family("ResNetBackbone", r".* stack\d+_block\d+_out"),
-    Family("DenseNetBackbone", r".* (pool1|transition\d+_pool)"),
-    Family("CSPNetBackbone", r".* stage_\d+_csp_transition_activation|.* stage_\d+_dark_block_\d+_dark_block_add"),
-    Family("HGNetV2Backbone", "HGNetV2Stage .*", any_size=True),
-    Family("MobileNetBackbone", "(DepthwiseConvBlock|InvertedResidualBlock) .*"),
-    Family("MobileNetV5Backbone", "(EdgeResidual|UniversalInvertedResidual|MobileAttention|CondConvResidual) .*"),
-    Family("EfficientNetBackbone", "(CBABlock|MBConvBlock|FusedMBConvBlock) .*"),
-    Family("VGGBackbone", "MaxPooling2D .*"),
-    Family("XceptionBackbone", r".* block\d+_(residual_add|pool)"),
-)
-"""The table; a network of another class is refused."""
 
 
 @dataclass(frozen=True)
@@ -158,9 +83,9 @@ def convert(preset: str, path: Path, *, size: int | None = None) -> Converted:
     """
     keras_hub = _keras_hub()
     network = _loaded(lambda: keras_hub.models.Backbone.from_preset(preset, dtype="float32"), preset)
-    family = _family(network)
+    family = family_of(network)
     notes, preset_size = _notes(_converter(keras_hub, preset, network))
-    fixed = _side(_tower(network, family))
+    fixed = _side(tower_of(network))
     size = size or (preset_size if family.any_size or not fixed else None) or fixed
     if not size:
         raise InputError.of("size", f"the side of the images in px, since {preset} does not say it", None)
@@ -171,7 +96,7 @@ def convert(preset: str, path: Path, *, size: int | None = None) -> Converted:
         network = _loaded(
             lambda: keras_hub.models.Backbone.from_preset(preset, dtype="float32", image_shape=sides), preset
         )
-    tower = _tower(network, family)
+    tower = tower_of(network)
     images = np.random.default_rng(0).normal(size=(GRAPH_IMAGES, size, size, 3)).astype(np.float32)
     expected = {name: np.asarray(one) for name, one in _outputs(tower, family.blocks, images).items()}
     shapes = {name: one.shape[1:] for name, one in expected.items()}
@@ -215,18 +140,6 @@ def _loaded(load: Callable[[], Any], preset: str) -> Any:
         return load()
     except Exception as error:  # keras-hub, Kaggle and Hugging Face raise whatever they like
         raise InputError(f"{preset}: expected a preset that keras-hub can load, received {_line(error)}") from error
-
-
-def _family(network: Any) -> Family:
-    kinds = {one.backbone: one for one in FAMILIES}
-    name = type(network).__name__
-    if name not in kinds:
-        raise InputError(f"expected a preset of an image network, one of {', '.join(kinds)}, received {name}")
-    return kinds[name]
-
-
-def _tower(network: Any, family: Family) -> Any:
-    return getattr(network, family.tower) if family.tower else network
 
 
 def _side(tower: Any) -> int | None:

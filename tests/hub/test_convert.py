@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from pipeline.backbones import hub
+from pipeline.backbones.hub_families import FAMILIES, family_of, tower_of
 from pipeline.errors import InputError
 from pipeline.features import resolve
 from pipeline.features.settings import FeatureSettings
@@ -32,8 +33,8 @@ def features(graph: Path, photos: Path, **chosen: Any) -> NDArray[np.float32]:
 
 def leaving(network: Any, images: Any) -> dict[str, NDArray[np.float32]]:
     """What leaves the blocks and the network when keras-hub calls it."""
-    family = hub._family(network)
-    found = hub._outputs(hub._tower(network, family), family.blocks, images)
+    family = family_of(network)
+    found = hub._outputs(tower_of(network), family.blocks, images)
     return {name: np.asarray(one) for name, one in found.items()}
 
 
@@ -48,7 +49,7 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_every_family_is_tried() -> None:
-    assert {type(make()).__name__ for make in presets.NETWORKS.values()} == {one.backbone for one in hub.FAMILIES}
+    assert {type(make()).__name__ for make in presets.NETWORKS.values()} == {one.backbone for one in FAMILIES}
 
 
 @pytest.mark.parametrize("name", presets.NETWORKS)
@@ -63,8 +64,8 @@ def test_features_of_a_preset_are_those_of_keras_hub(name: str, tmp_path: Path, 
         flat = np.abs(one).max()
         found = features(graph, photos, cut=cut, pooling="none" if one.ndim > 2 else "avg")
         assert np.abs(found.reshape(one.shape) - one).max() < 1e-4 * flat, cut
-    before = hub._family(network).before
-    if before and (first := before(hub._tower(network, hub._family(network)))) and expected["top"].ndim == 3:
+    before = family_of(network).before
+    if before and (first := before(tower_of(network))) and expected["top"].ndim == 3:
         both = features(graph, photos, pooling="cls+mean")
         by_hand = np.concatenate([expected["top"][:, 0], expected["top"][:, first:].mean(1)], 1)
         assert np.abs(both - by_hand).max() < 1e-4 * np.abs(by_hand).max()

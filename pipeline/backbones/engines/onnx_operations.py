@@ -147,7 +147,7 @@ class OnnxOperations:
         dtype : dtype-like, optional
             Of the output; that of the last Tensor if it is not given.
         attributes
-            As `onnx.helper.make_node` takes them.
+            As a node of ONNX takes them.
         """
         from onnx import helper
 

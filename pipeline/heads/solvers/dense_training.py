@@ -71,7 +71,7 @@ class Network:
         self.history: list[dict[str, float]] = []
         self.diverged = ""
         self.stopped = False
-        self._plateau = Plateau(head.plateau, head.learning_rate)
+        self.plateau = Plateau(head.plateau, head.learning_rate)
         self._best_loss, self._best, self._since_best = math.inf, None, 0
 
     def close_epoch(self, row: dict[str, float]) -> None:
@@ -87,9 +87,9 @@ class Network:
                 self.keep()
                 return
         self.history.append(row)
-        self._plateau.see(row.get("val_loss"))
-        if self._plateau.rate != self.head.learning_rate:
-            self.model.optimizer.learning_rate = self._plateau.rate
+        self.plateau.see(row.get("val_loss"))
+        if self.plateau.rate != self.head.learning_rate:
+            self.model.optimizer.learning_rate = self.plateau.rate
         if not self.head.patience:
             return
         self._since_best += 1
@@ -97,11 +97,6 @@ class Network:
             self._best_loss, self._since_best = row["val_loss"], 0
             self.keep()
         self.stopped = self._since_best == self.head.patience
-
-    @property
-    def rate(self) -> float:
-        """The learning rate of the next epoch."""
-        return self._plateau.rate
 
     def keep(self) -> None:
         """Take note of the weights as they are now: `arrays` goes back to them."""
@@ -129,13 +124,13 @@ def train(
     taken: their models are trained anew. `told` is told of the first.
     """
     networks, epochs = _begun(heads, X, y, validation, before)
-    rate = networks[0].rate
+    rate = networks[0].plateau.rate
     for epoch in epochs:
         if progress is not None:
             progress(epoch, heads[0].epochs)
         if told is not None and not networks[0].diverged:
             told(networks[0].history[-1] | {RATE: rate})
-        rate = networks[0].rate
+        rate = networks[0].plateau.rate
         if all(network.stopped for network in networks):
             break
     return networks
