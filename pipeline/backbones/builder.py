@@ -45,6 +45,8 @@ def build(backbone: Backbone, *, size: int, alpha: float, seed: int, top: bool =
     if listed and backbone.layers:
         return backbone.network(size=size, top=top)
     LOG.info("%s: built by Keras, whose import and TensorFlow's take seconds", backbone.name)
+    import keras  # noqa: F401 -- before the seed: its import draws from Python's generator, too
+
     # Each of Keras' initialisers draws its own seed from Python's generator at the moment the layer is made, and from
     # nowhere else. So seeding that generator fixes all weights; its state is put back for the caller.
     state = random.getstate()

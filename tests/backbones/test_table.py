@@ -4,6 +4,8 @@ import contextlib
 import gc
 import importlib
 import random
+import subprocess
+import sys
 import zlib
 from types import SimpleNamespace
 
@@ -18,6 +20,7 @@ from pipeline.backbones.table import BACKBONES
 from pipeline.backbones.weights import find_weights, load
 from pipeline.errors import CutError, InputError
 from pipeline.export import allowed_operations
+from tests import ROOT
 
 SMALL = {"xception": 75, "inception_v3": 75, "inception_resnet_v2": 75, "nasnet_mobile": 224, "nasnet_large": 331}
 # The least of each family has weights and runs. Of the others, with more of the same layers, the graph is built, in
@@ -172,6 +175,18 @@ def test_names_and_random_weights_do_not_depend_on_what_was_built_before():
     assert [layer.name for layer in first.operations] == [layer.name for layer in second.operations]
     assert first.layers[-1].name == "activation_17"
     assert all(np.array_equal(a, b) for a, b in zip(first.get_weights(), second.get_weights(), strict=True))
+
+
+def test_the_first_base_that_a_process_builds_has_the_same_random_weights():
+    """Keras' import draws from the generator that initialisers draw from."""
+    program = (
+        "from pipeline.backbones import builder, table; import sys, zlib; assert 'keras' not in sys.modules; "
+        "base = builder.build(table.find('mobilenet'), size=32, alpha=0.25, seed=7); "
+        "print(zlib.crc32(base.get_weights()[0].tobytes()))"
+    )
+    ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=ROOT)
+    here = builder.build(table.find("mobilenet"), size=32, alpha=0.25, seed=7)
+    assert ran.stdout == f"{zlib.crc32(here.get_weights()[0].tobytes())}\n"
 
 
 def test_another_seed_gives_other_random_weights():
