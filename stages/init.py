@@ -29,10 +29,10 @@ FILES: Final = {
     "README.md": "README.md.j2",
 }
 # What a stage needs that not every installation has, and what the project does without it.
-NEEDS: Final = {"tensorflow": ("tensorflow",), "export": ("tensorflow", "onnx", "onnxruntime", "tf2onnx")}
+NEEDS: Final = {"tensorflow": ("tensorflow",), "export": ("onnx", "onnxruntime")}
 WITHOUT: Final = {
     "tensorflow": "the dense head (pip install 'headstart[cpu]')",
-    "export": "the stage export (pip install 'headstart[cpu,export]')",
+    "export": "the stage export (pip install 'headstart[export]')",
 }
 # DVC is called twice in one process, since its import takes a second.
 DVC: Final = """

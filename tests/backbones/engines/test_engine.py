@@ -365,10 +365,10 @@ def test_ctrl_c_while_openvino_converts_is_no_fault_of_the_network_and_leaves_op
     from openvino.frontend.tensorflow import node_decoder, utils
     from openvino.tools import ovc
 
-    def stopped(function: object) -> None:
+    def stopped(function: object, share_weights: bool) -> None:
         raise RuntimeError("Check 'false' failed: Converting input model KeyboardInterrupt: <EMPTY MESSAGE> At: ...")
 
-    def failed(function: object) -> None:
+    def failed(function: object, share_weights: bool) -> None:
         raise RuntimeError("Check 'false' failed: no rule for Foo")
 
     function = SimpleNamespace(graph=SimpleNamespace(variables=(), captures=()))
