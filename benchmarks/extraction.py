@@ -1,6 +1,7 @@
 """How fast features are extracted, against what a user would run instead, on the same photos in one run.
 
     python benchmarks/extraction.py --images DIR [--backbone NAME --size PX --weights imagenet|none]
+    python benchmarks/extraction.py --images DIR --backbone onnx:FILE --timm NAME --input-scale X --input-offset Y
 
 DIR holds photos in class folders, or train and test folders with class folders inside. Each way runs in a process of
 its own that has loaded everything and seen one batch before the clock starts; the processes take turns, so that a
@@ -54,6 +55,8 @@ class Job:
         self.backbone: str = arguments.backbone
         self.size: int = arguments.size
         self.weights: str = arguments.weights
+        self.timm: str = arguments.timm or TIMM.get(arguments.backbone, "")
+        self.scaling = (tuple(arguments.input_scale), tuple(arguments.input_offset))
         self.batch_size: int = arguments.batch_size
         self.manifest = manifest
         self.files = files
@@ -70,6 +73,8 @@ class Job:
             size=self.size,
             precision=precision,  # type: ignore[arg-type]
             dtype="float32",
+            input_scale=self.scaling[0],
+            input_offset=self.scaling[1],
         )
         return resolve.plan(settings)
 
@@ -88,6 +93,8 @@ class Job:
         """Return the same network that ours runs, with its own preprocessing inside, as a plain Keras model."""
         from pipeline.backbones import cutting, weights
 
+        if ":" in self.backbone:
+            raise HeadstartError("expected a base that Keras can build, received a graph")
         plan = self.plan("float32", "tensorflow")
         base = weights.load(plan.backbone, size=self.size, alpha=1.0, weights=plan.weights)
         return cutting.trunk(plan.backbone, base, cut=plan.spec["cut"], pooling="avg")
@@ -180,13 +187,15 @@ def timm(compiled: bool) -> Callable[[Job], ROUND]:
         import timm.data
         import torch
 
-        if job.backbone not in TIMM:
-            raise HeadstartError(f"expected one of {', '.join(TIMM)}, received {job.backbone}")
-        network = timm.create_model(TIMM[job.backbone]).eval().to(memory_format=torch.channels_last)
+        if not job.timm:
+            raise HeadstartError(f"expected one of {', '.join(TIMM)}, or --timm, received {job.backbone}")
+        sized = {"img_size": job.size} if job.timm.startswith("vit") else {}
+        network = timm.create_model(job.timm, **sized).eval().to(memory_format=torch.channels_last)
         transform = timm.data.create_transform((3, job.size, job.size), interpolation="bilinear", crop_mode="squash")
 
         def features(batch: Any) -> Any:
-            return network.forward_features(batch.to(memory_format=torch.channels_last)).mean((2, 3))
+            leaving = network.forward_features(batch.to(memory_format=torch.channels_last))
+            return leaving.mean((2, 3)) if leaving.ndim == 4 else leaving[:, 1:].mean(1)
 
         if compiled:
             import torch._inductor.config as inductor
@@ -348,6 +357,9 @@ def main() -> None:
     parser.add_argument("--backbone", default="efficientnet_lite0")
     parser.add_argument("--size", type=int, default=224)
     parser.add_argument("--weights", default="imagenet")
+    parser.add_argument("--timm", help="timm's name of the network, where the base is onnx:FILE")
+    parser.add_argument("--input-scale", type=float, nargs="*", default=(), help="of a graph that does not say it")
+    parser.add_argument("--input-offset", type=float, nargs="*", default=())
     parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--limit", type=int, help="use this many of the photos only")

@@ -116,8 +116,11 @@ def explain(manifest: Path | None, of: str | None, cache: Path, **chosen: Any) -
     if of and (idle := sorted(given() & described(FeatureSettings).keys())):
         raise SettingError(f"`{idle[0]}`: expected without `of`, received `of={of}`")
     held = inventory.contents(cache)
+    planned = None if of else plan(settings)
     table = read(manifest) if manifest else None
-    asked = _spec(of, held) if of else (known(plan(settings), table, cache) if table else plan(settings)).spec
+    if planned and table:
+        planned = known(planned, table, cache)
+    asked = planned.spec if planned else _spec(str(of), held)
     identity = spec.identity(asked)
     stored = sum(one.rows for one in held if one.identity == identity)
     found = wanted = stored

@@ -1,11 +1,11 @@
 """What a user can ask of `train`, of every kind of head, and of `growth`; the defaults stand here and nowhere else."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 from pipeline.features.settings import cache_setting
-from pipeline.heads.training_log import log_setting
 from pipeline.setting import Need, group, setting
 
 Kind = Literal["logistic", "dense", "ridge", "centroid", "knn"]
@@ -14,6 +14,16 @@ Metric = Literal["cosine", "euclidean"]
 Activation = Literal["relu", "tanh", "sigmoid", "gelu", "silu", "elu", "selu"]
 LOWERED: Final = (Need("plateau_patience"),)
 SEARCHED: Final = (Need("search"),)
+
+
+def log_setting(needs: Sequence[Need]) -> Any:
+    """Return the setting that names logs, of what trains in epochs."""
+    return setting(
+        (),
+        "Also write each epoch's losses, accuracies and learning rate where others draw them.",
+        metavar="tensorboard:DIR|dvclive[:DIR]",
+        needs=tuple(needs),
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

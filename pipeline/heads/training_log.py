@@ -7,10 +7,9 @@ import contextlib
 import importlib.util
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 from pipeline.errors import InputError
-from pipeline.setting import Need, setting
 from pipeline.types import Told
 
 RATE: Final = "learning_rate"  # of the epoch's last step, in the rows that are told and not in those that are kept
@@ -67,16 +66,6 @@ LOGS: Final[Mapping[str, Log]] = {
     "tensorboard": Log("tensorboardX", "", _tensorboard),
     "dvclive": Log("dvclive", "dvclive", _dvclive),
 }
-
-
-def log_setting(needs: Sequence[Need]) -> Any:
-    """Return the setting that names logs, of what trains in epochs."""
-    return setting(
-        (),
-        "Also write each epoch's losses, accuracies and learning rate where others draw them.",
-        metavar="tensorboard:DIR|dvclive[:DIR]",
-        needs=tuple(needs),
-    )
 
 
 @contextlib.contextmanager

@@ -50,7 +50,7 @@ def test_auto_pooling_of_a_given_cut_is_avg(tmp_path: Path) -> None:
             "expected auto, avg, max, grid2, grid3, cls or cls+mean with --cut auto, received flatten",
         ),
         (("--cut", "top", "--compare", "vgg16"), "--compare: expected with --cut auto, received --cut top"),
-        (("--compare", "vgg16@big"), "expected NAME, NAME@SIZE, NAME=WEIGHTS or both, received 'vgg16@big'"),
+        (("--compare", "vgg16@big"), "+int8, received 'vgg16@big'"),
     ],
 )
 def test_options_that_do_not_go_together_are_usage_errors(tmp_path: Path, options: tuple[str, ...], said: str) -> None:

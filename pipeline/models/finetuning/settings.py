@@ -9,8 +9,7 @@ from typing import Any, Literal
 from pipeline.backbones.settings import EngineName, engine_setting
 from pipeline.errors import InputError
 from pipeline.features.settings import cache_setting
-from pipeline.heads.settings import ClassWeight, PlateauSettings
-from pipeline.heads.training_log import log_setting
+from pipeline.heads.settings import ClassWeight, PlateauSettings, log_setting
 from pipeline.models.settings import weights_setting
 from pipeline.photos.settings import Policy
 from pipeline.setting import Need, check, group, setting
