@@ -45,8 +45,11 @@ PAIR_SIZES = (30, 100, 400)
 MODELS = 5  # ten pairs
 POPULATION = 4_000_000
 # columns, how far apart classes are, images to learn from, and to validate: of fewer than 200, folds judge
-GROWING = ((50, 0.12, 60, 0), (300, 0.12, 60, 0), (50, 0.12, 200, 0), (300, 0.12, 200, 0), (50, 0.3, 200, 0))
-GROWING += ((50, 0.12, 800, 250), (300, 0.12, 800, 250))
+GROWING = (
+    *((columns, 0.12, images, 0) for images in (60, 200) for columns in (50, 300)),
+    (50, 0.3, 200, 0),
+    *((columns, 0.12, 800, 250) for columns in (50, 300)),
+)
 OTHERS = 4000
 # images, accuracy, share of the first of two classes
 SETTINGS = (
@@ -160,7 +163,7 @@ def _mid_p(hits: Any, n: int) -> Ends:
             return 0.0
 
         def tail(p: float) -> float:
-            return stats.binom.sf(count, n, p) + stats.binom.pmf(count, n, p) / 2 - 0.025
+            return float(stats.binom.sf(count, n, p) + stats.binom.pmf(count, n, p) / 2 - 0.025)
 
         return float(optimize.brentq(tail, 0, 1))
 

@@ -20,7 +20,6 @@ from pipeline.photos.settings import Interpolation
 PACKAGES: Final = ("simplejpeg", "cykooz-resizer")
 KINDS: Final = ("JPEG", "MPO")  # what Pillow calls a file that this module decodes, in these modes
 MODES: Final = ("RGB", "L")
-EXIF: Final = 0x0112  # orientation
 FILTERS: Final = {"bilinear": "bilinear", "bicubic": "catmull_rom", "lanczos": "lanczos3"}
 
 _thread: Final = threading.local()  # a resizer serves one thread

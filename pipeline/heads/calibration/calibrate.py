@@ -15,7 +15,7 @@ single images, and a model, which sees one at a time, can do no other. The mean 
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final, Literal, get_args
+from typing import Any, Final, Literal
 
 import numpy as np
 
@@ -27,7 +27,6 @@ from pipeline.types import Codes, Floats
 
 Method = Literal["temperature"]
 
-METHODS: Final = get_args(Method)
 RESAMPLES: Final = 2000  # of the bootstrap behind the intervals that a record keeps
 _SMALLEST: Final = float(np.finfo(np.float64).tiny)  # a probability of 0 counts as this
 

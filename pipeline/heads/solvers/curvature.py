@@ -5,7 +5,7 @@ nats. `LowRank` serves all strengths and folds at once; `Dense` serves one fit o
 """
 
 from collections.abc import Callable
-from typing import Any, Final, NamedTuple, Protocol
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,19 +18,6 @@ Which = NDArray[np.intp]
 DIRECTIONS: Final = 128
 SPARE: Final = 16  # more columns of the range finder, which make the last directions exact enough
 LEAST_SPREAD: Final = 1e-6
-
-
-class Coordinates(Protocol):
-    """A linear map for each problem; `which` are the numbers (p,) of the problems that points (p, size) belong to."""
-
-    def coordinates(self, points: Points, which: Which) -> Points:
-        """Return where points lie in these coordinates."""
-
-    def point(self, coordinates: Points, which: Which) -> Points:
-        """Return the points at these coordinates."""
-
-    def slope(self, gradients: Points, which: Which) -> Points:
-        """Return gradients by the coordinates."""
 
 
 class Spectrum(NamedTuple):
