@@ -11,3 +11,4 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 ROOT = Path(__file__).parents[1]
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 NO_CHROMIUM = "there is no Chromium on this machine"
+NO_NPM = "npm brings no onnxruntime-web on this machine"

@@ -8,7 +8,7 @@ import pytest
 
 from pipeline.backbones.table import BACKBONES
 from pipeline.types import Progress
-from tests import NO_CHROMIUM
+from tests import NO_CHROMIUM, NO_NPM
 
 # What a shell runs in the background ignores Ctrl-C, under nohup SIGHUP too, and so would every command of a test.
 for number, handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
@@ -58,13 +58,19 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=turn)
 
 
+WANTED = {
+    NO_CHROMIUM: "On Debian and Ubuntu, `apt-get install chromium` brings it; elsewhere, any Chromium or Chrome on the "
+    "path will do.",
+    NO_NPM: "Node.js brings npm, which fetches it where there is a network.",
+}
+
+
 @pytest.hookimpl(trylast=True)
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Say at the very end what was left out for want of a browser, and how to get one."""
-    skipped = [report for report in terminalreporter.stats.get("skipped", []) if NO_CHROMIUM in str(report.longrepr)]
-    if skipped:
-        terminalreporter.write_line(
-            f"{len(skipped)} tests of pages in a browser were skipped: {NO_CHROMIUM}. On Debian and Ubuntu, "
-            "`apt-get install chromium` brings it; elsewhere, any Chromium or Chrome on the path will do.",
-            yellow=True,
-        )
+    """Say at the very end what was left out for want of a browser or of what runs in it, and how to get one."""
+    skipped = [str(report.longrepr) for report in terminalreporter.stats.get("skipped", [])]
+    for reason, remedy in WANTED.items():
+        if count := sum(reason in told for told in skipped):
+            terminalreporter.write_line(
+                f"{count} tests of pages in a browser were skipped: {reason}. {remedy}", yellow=True
+            )

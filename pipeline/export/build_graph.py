@@ -28,6 +28,7 @@ class Graph:
 
     Attributes
     ----------
+    model : Model
     policy : resizing.Policy
         How an image becomes the square that the network sees.
     is_listed : bool
@@ -37,13 +38,13 @@ class Graph:
     def __init__(self, model: Model) -> None:
         self.policy = in_graph_resizing.policy_of(model.spec)
         self.is_listed = model.is_listed
-        self._model = model
+        self.model = model
         self._traces: dict[str, Any] = {}
 
     @cached_property
     def network(self) -> Any:
         """The keras.Model, from uint8 (B, size, size, 3) to float32 (B, K)."""
-        return self._model.network()
+        return self.model.network()
 
     @property
     def _tf(self) -> Any:
@@ -61,7 +62,7 @@ class Graph:
         """
         from onnx import TensorProto, helper
 
-        ops, model = OnnxOperations(), self._model
+        ops, model = OnnxOperations(), self.model
         pixels = ops.parameter(PIXELS, np.uint8)
         squares = in_graph_resizing.resized(ops, pixels, self.policy, in_graph_resizing.shortened)
         graph.probabilities(ops, model.in_onnx(ops, squares), model.stack(), temperature=model.temperature)

@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 
 from pipeline.backbones.engines import engine
 from pipeline.errors import HeadstartError, InputError, SettingError, StorageError
-from pipeline.export import bundle, model_card, parity
+from pipeline.export import bundle, model_card, parity, web_page
 from pipeline.export.build_graph import Graph
-from pipeline.export.formats import FORMATS, Format, Samples
+from pipeline.export.formats import FORMATS, Format, Materials
 from pipeline.export.parity import ParityRow
 from pipeline.export.settings import ExportSettings
 from pipeline.models import joined_head
@@ -113,11 +113,16 @@ def export(model_dir: Path, out_dir: Path, settings: ExportSettings, *, progress
         model_card.require_its_evaluation(model, evaluation)
     table = manifest.read(data.manifest) if data else None
     calibration = _calibration(model, rows, settings, data, table)
+    in_browser = any(row.name == "web" for row in rows)
+    materials = Materials(
+        samples=calibration.samples if calibration else None,
+        runtime=web_page.package(settings.onnxruntime_web, cache) if in_browser else None,
+    )
     steps = len(rows) * (2 if data else 1)
     with published_folder(out_dir) as new, _temporary_files_in(new.parent):
         graph = Graph(model)
         for done, row in enumerate(rows, start=1):
-            _write(row, graph, new / row.path, calibration.samples if calibration else None)
+            _write(row, graph, new / row.path, materials)
             progress(done, steps)
         bundle.write_classes(new, model.classes)
         found = _compared(model, new, rows, settings, data, table, cache, lambda n: progress(len(rows) + n, steps))
@@ -187,9 +192,9 @@ def _require_installed(model: Model, rows: Sequence[Format]) -> None:
             )
 
 
-def _write(row: Format, graph: Graph, path: Path, samples: Samples | None) -> None:
+def _write(row: Format, graph: Graph, path: Path, materials: Materials) -> None:
     try:
-        row.write(graph, path, samples)
+        row.write(graph, path, materials)
     except (HeadstartError, OSError, MemoryError):
         raise
     except Exception as error:  # converters raise anything

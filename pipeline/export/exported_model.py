@@ -15,7 +15,7 @@ from pipeline.export.bundle import Exported
 from pipeline.export.formats import FORMATS, Format
 from pipeline.storage.json_files import LONGEST
 
-FASTEST_FIRST: Final = ("onnx", "openvino", "tflite", "saved_model", "keras", "tflite-int8", "tflite-dynamic")
+FASTEST_FIRST: Final = ("onnx", "web", "openvino", "tflite", "saved_model", "keras", "tflite-int8", "tflite-dynamic")
 SUFFIXES: Final = frozenset(Path(row.path).suffix for row in FORMATS.values()) - {""}
 
 

@@ -20,12 +20,28 @@ from numpy.typing import NDArray
 from pipeline.backbones import without_telemetry
 from pipeline.backbones.engines.graphs import converted
 from pipeline.backbones.engines.onnx_operations import OPSET
-from pipeline.export import onnx_names
+from pipeline.export import onnx_names, web_page
 from pipeline.export.build_graph import IMAGE_BYTES, PIXELS, PROBABILITIES, Graph
 from pipeline.export.settings import Quantization
 
 ZIP_DATE: Final = (1980, 1, 1, 0, 0, 0)  # the first that a ZIP file can hold
 Samples = Callable[[], Iterator[NDArray[np.uint8]]]
+
+
+@dataclass(frozen=True)
+class Materials:
+    """What some formats are made of, besides the graph.
+
+    Attributes
+    ----------
+    samples : callable or None
+        For int8: yields the images (1, size, size, 3) to calibrate on.
+    runtime : Path or None
+        For web: of `pipeline.export.web_page.package`.
+    """
+
+    samples: Samples | None = None
+    runtime: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -49,7 +65,7 @@ class Format:
     exact : bool
         Whether its arithmetic is the model's, float32.
     write : callable
-        Takes a Graph, the path and, for int8, what yields the images (1, size, size, 3) to calibrate on.
+        Takes a Graph, the path and the materials.
     of_list : tuple of str or None
         Modules that write it and run it, where the base lists its layers; None if it takes Keras all the same.
     """
@@ -61,7 +77,7 @@ class Format:
     runtime: str
     size: Literal["any", "model"]
     exact: bool
-    write: Callable[[Graph, Path, Samples | None], None]
+    write: Callable[[Graph, Path, Materials], None]
     of_list: tuple[str, ...] | None = None
 
     def modules(self, *, listed: bool) -> tuple[str, ...]:
@@ -69,7 +85,7 @@ class Format:
         return self.of_list if listed and self.of_list else ("keras", "tensorflow", *self.needs)
 
 
-def _keras(graph: Graph, path: Path, samples: Samples | None) -> None:
+def _keras(graph: Graph, path: Path, materials: Materials) -> None:
     graph.functional().save(path)
     _undated(path)
 
@@ -91,7 +107,7 @@ def _undated(path: Path) -> None:
             file.writestr(zipfile.ZipInfo(name, ZIP_DATE), parts[name])
 
 
-def _saved_model(graph: Graph, path: Path, samples: Samples | None) -> None:
+def _saved_model(graph: Graph, path: Path, materials: Materials) -> None:
     import tensorflow as tf
 
     module = graph.module()
@@ -100,8 +116,8 @@ def _saved_model(graph: Graph, path: Path, samples: Samples | None) -> None:
     (path / "fingerprint.pb").unlink(missing_ok=True)  # random, and needed by nobody
 
 
-def _tflite(quantize: Quantization) -> Callable[[Graph, Path, Samples | None], None]:
-    def write(graph: Graph, path: Path, samples: Samples | None) -> None:
+def _tflite(quantize: Quantization) -> Callable[[Graph, Path, Materials], None]:
+    def write(graph: Graph, path: Path, materials: Materials) -> None:
         import tensorflow as tf
 
         module = graph.module()
@@ -111,7 +127,7 @@ def _tflite(quantize: Quantization) -> Callable[[Graph, Path, Samples | None], N
         if quantize != "none":
             converter.optimizations = [tf.lite.Optimize.DEFAULT]
         if quantize == "int8":
-            if samples is None:
+            if (samples := materials.samples) is None:
                 raise ValueError("int8 without samples")
             converter.representative_dataset = lambda: ([batch] for batch in samples())
         path.write_bytes(converter.convert())
@@ -119,12 +135,20 @@ def _tflite(quantize: Quantization) -> Callable[[Graph, Path, Samples | None], N
     return write
 
 
-def _onnx(graph: Graph, path: Path, samples: Samples | None) -> None:
+def _onnx(graph: Graph, path: Path, materials: Materials) -> None:
     import onnx
 
     written = graph.onnx() if graph.is_listed else _converted_to_onnx(graph)
     onnx.checker.check_model(written, full_check=graph.is_listed)
     path.write_bytes(written.SerializeToString(deterministic=True))
+
+
+def _web(graph: Graph, path: Path, materials: Materials) -> None:
+    if materials.runtime is None:
+        raise ValueError("web without its runtime")
+    path.parent.mkdir()
+    _onnx(graph, path, materials)
+    web_page.write(path.parent, graph.model, materials.runtime)
 
 
 def _converted_to_onnx(graph: Graph) -> Any:
@@ -154,7 +178,7 @@ def _name_sides(value: Any, names: Sequence[str]) -> None:
         side.dim_param = name
 
 
-def _openvino(graph: Graph, path: Path, samples: Samples | None) -> None:
+def _openvino(graph: Graph, path: Path, materials: Materials) -> None:
     openvino = without_telemetry.openvino()
     if graph.is_listed:
         model = openvino.Core().read_model(graph.onnx().SerializeToString())
@@ -170,6 +194,7 @@ def _openvino(graph: Graph, path: Path, samples: Samples | None) -> None:
 
 
 _LITE: Final = ("ai_edge_litert",)
+_ONNX: Final = ("onnx", "onnxruntime", "tf2onnx")
 FORMATS: Final[Mapping[str, Format]] = {
     row.name: row
     for row in (
@@ -193,13 +218,14 @@ FORMATS: Final[Mapping[str, Format]] = {
             "onnx",
             "model.onnx",
             ("model.onnx",),
-            ("onnx", "onnxruntime", "tf2onnx"),
+            _ONNX,
             "onnxruntime",
             "any",
             True,
             _onnx,
-            ("onnx", "onnxruntime"),
+            _ONNX[:2],
         ),
+        Format("web", "web/model.onnx", ("web",), _ONNX, "onnxruntime", "any", True, _web, _ONNX[:2]),
         Format(
             "openvino",
             "model.xml",

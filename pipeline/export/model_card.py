@@ -224,6 +224,9 @@ def _calls(model: Model, formats: Sequence[Format]) -> list[str]:
     for row in formats:
         code = snippet(row, size=model.size, geometry=model.spec["resize"])
         lines += ["", f"{row.name}:", "", "```python", *code.splitlines(), "```"]
+        if row.name == "web":
+            lines += ["", "And as a page, at http://localhost:8000:", "", "```sh"]
+            lines += [f"python -m http.server --directory {row.files[0]}", "```"]
     return lines
 
 
@@ -246,6 +249,11 @@ def _limits(model: Model, formats: Sequence[Format]) -> list[str]:
     if "openvino" in runtimes:
         limits.append(
             "OpenVINO computes in bfloat16 where it can unless told `f32` as above, and then the resize is wrong."
+        )
+    if any(row.name == "web" for row in formats):
+        limits.append(
+            "The page decodes photos by the browser: elsewhere than in Chromium, a JPEG may be a grey level off. It "
+            "takes what the browser can read, so no TIFF."
         )
     if any(row.size == "model" for row in formats):
         limits.append("The int8 file takes squares of the model's size, and its probabilities come in steps of 1/256.")

@@ -9,7 +9,7 @@ from pipeline.models.settings import weights_setting
 from pipeline.photos.remote import Root
 from pipeline.setting import Need, setting
 
-FormatName = Literal["keras", "saved_model", "tflite", "onnx", "openvino"]
+FormatName = Literal["keras", "saved_model", "tflite", "onnx", "web", "openvino"]
 Quantization = Literal["none", "dynamic", "int8"]
 
 
@@ -35,6 +35,13 @@ class ExportSettings:
     )
     evaluation: Path | None = setting(
         None, "Folder that `hs.evaluate` wrote for the model; the model card shows its numbers."
+    )
+    onnxruntime_web: Path | None = setting(
+        None,
+        "The npm package of the page's runtime, as `npm pack` writes it.",
+        unset="fetched by npm once, and kept in the cache",
+        only="file",
+        needs=(Need("format", ("web",)),),
     )
     weights: str | None = weights_setting()
     cache: Path | None = cache_setting()

@@ -754,7 +754,7 @@ def test_the_command_prints_the_parity_and_where_the_files_are(model_dir: Path, 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--format", "coreml"], "expected among keras, saved_model, tflite, onnx, openvino, received coreml"),
+        (["--format", "coreml"], "expected among keras, saved_model, tflite, onnx, web, openvino, received coreml"),
         (["--images", "photos"], "expected --images and --manifest together"),
         (["--quantize", "int4"], "expected among none, dynamic, int8, received int4"),
     ],

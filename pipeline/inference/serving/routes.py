@@ -15,6 +15,7 @@ from starlette.formparsers import MultiPartParser
 from starlette.requests import ClientDisconnect
 
 from pipeline.errors import ImageError
+from pipeline.export.web_page import PAGE
 from pipeline.inference.serving import schemas
 from pipeline.inference.serving.headers import SAFE, Headers
 from pipeline.inference.serving.limits import RETRY_SECONDS, Guard, Limits
@@ -22,8 +23,13 @@ from pipeline.inference.serving.model_service import Answering
 from pipeline.inference.serving.prometheus import Measured
 from pipeline.inference.serving.server_state import ServerState
 
-PAGE: Final = Path(__file__).parent / "page"
-PAGE_FILES: Final = {"page.css": "text/css", "page.js": "text/javascript", "icon.svg": "image/svg+xml"}
+PAGE_FILES: Final = {  # with their types: the page of an export, whose model answers here and not in the browser
+    PAGE / "index.html": "text/html",
+    PAGE / "page.css": "text/css",
+    PAGE / "page.js": "text/javascript",
+    PAGE / "icon.svg": "image/svg+xml",
+    Path(__file__).with_name("answer.js"): "text/javascript",
+}
 MOST_NEAREST: Final = 50
 ROUTES: Final = ("/predict", "/v1/models", "/training", "/about", "/healthz", "/readyz", "/metrics", "/openapi.json")
 # The page asks for nothing from elsewhere, and no other page may frame it or send forms with it.
@@ -224,15 +230,15 @@ def _page(state: ServerState, name: str) -> APIRouter:
     router = APIRouter(include_in_schema=False)
     service = state.service
 
-    @router.api_route("/", methods=["GET", "HEAD"])
-    async def page() -> FileResponse:
-        return FileResponse(PAGE / "index.html", media_type="text/html", headers=PAGE_HEADERS)
+    parts = {path.name: (path, kind) for path, kind in PAGE_FILES.items()}
 
+    @router.api_route("/", methods=["GET", "HEAD"])
     @router.get("/page/{file}")
-    async def part(file: str) -> FileResponse:
-        if file not in PAGE_FILES:
+    async def part(file: str = "index.html") -> FileResponse:
+        if file not in parts:
             raise HTTPException(404, f"no such file: {file}")
-        return FileResponse(PAGE / file, media_type=PAGE_FILES[file], headers=PAGE_HEADERS)
+        path, kind = parts[file]
+        return FileResponse(path, media_type=kind, headers=PAGE_HEADERS)
 
     @router.get("/about")
     async def about() -> dict[str, Any]:

@@ -1,16 +1,18 @@
-// The page: a photo is chosen, dropped, pasted or taken; it goes to /predict; what comes back is shown.
+// The page: a photo is chosen, dropped, pasted or taken; it goes to the model of answer.js; what that answers is shown.
+
+import { ask, model } from "./answer.js";
 
 const SHOWN_CLASSES = 8;
-const NEAREST = 6;
 
 const at = (id) => document.getElementById(id);
-const server = await (await fetch("/about")).json();
 let photo = null; // the file that is shown
 let asked = 0; // requests so far: an answer that is no longer wanted is not shown
 
-document.title = `${server.name} · headstart`;
-at("name").textContent = server.name;
-at("knows").textContent = knows(server.classes);
+document.title = `${model.name} · headstart`;
+at("name").textContent = model.name;
+at("where").append(model.where, ...Object.entries(model.links).flatMap(([name, path]) => [" ", link(name, path)]));
+at("needs").hidden = true;
+at("knows").textContent = knows(model.classes);
 
 function knows(classes) {
   const some = classes.slice(0, 6).join(", ");
@@ -33,27 +35,6 @@ async function label(file, about = null) {
     if (number === asked) at("found").setAttribute("aria-busy", "false");
   }
 }
-
-async function ask(file, about) {
-  if (file.size > server.max_bytes) {
-    throw new Error(`The photo has ${megabytes(file.size)}; at most ${megabytes(server.max_bytes)} can be sent.`);
-  }
-  const query = new URLSearchParams({ explain: server.explains, nearest: server.compares ? NEAREST : 0 });
-  if (about !== null) query.set("about", about);
-  const body = new FormData();
-  body.append("image", file);
-  let response;
-  try {
-    response = await fetch(`/predict?${query}`, { method: "POST", body });
-  } catch {
-    throw new Error("The server cannot be reached.");
-  }
-  const answer = await response.json();
-  if (!response.ok) throw new Error(answer.error);
-  return answer;
-}
-
-const megabytes = (bytes) => `${(bytes / 2 ** 20).toFixed(1)} MB`;
 
 // --- showing
 
@@ -91,9 +72,9 @@ function tellClasses(answer, about) {
     const button = element("button");
     button.type = "button";
     button.className = "class";
-    button.disabled = !server.explains;
-    button.setAttribute("aria-pressed", String(server.explains && name === about));
-    button.title = server.explains ? `Show the evidence for ${name}` : "";
+    button.disabled = !model.explains;
+    button.setAttribute("aria-pressed", String(model.explains && name === about));
+    button.title = model.explains ? `Show the evidence for ${name}` : "";
     const bar = element("progress");
     bar.value = probability;
     bar.setAttribute("aria-hidden", "true");
@@ -152,6 +133,12 @@ function neighbour(one) {
   item.title = one.path;
   if (one.thumbnail === null) item.append(element("span", one.path));
   return item;
+}
+
+function link(name, path) {
+  const made = element("a", name);
+  made.href = path;
+  return made;
 }
 
 function element(name, text = "") {
