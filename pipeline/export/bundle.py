@@ -5,7 +5,7 @@
     export.json        classes, threshold, the pixels it takes, its own sha256, and of each format its files with theirs
     classes.txt        a class a line, in the order of the probabilities
     classes.json       the same as a list, for names that hold a line's end
-    MODEL_CARD.md      what the model is, what it was measured to do, how to call it
+    MODEL_CARD.md      what the model is, what it was measured to do, how to call it; README.md for the Hugging Face Hub
     parity.json        how far each format is from the model, on real images; and parity.csv
     model.onnx, …      one graph in each format
 """
@@ -18,6 +18,7 @@ from typing import Any, Final, get_args
 
 from pipeline.errors import InputError
 from pipeline.export.formats import FORMATS, Format
+from pipeline.export.settings import Card
 from pipeline.features.settings import LARGEST_SIDE
 from pipeline.heads.calibration import thresholds
 from pipeline.models.model import Model
@@ -44,7 +45,8 @@ EXPORT: Final = Document(
 )
 DOCUMENT: Final = "export.json"
 CLASSES_TEXT, CLASSES_JSON = "classes.txt", "classes.json"
-CARD, PARITY_JSON, PARITY_CSV = "MODEL_CARD.md", "parity.json", "parity.csv"
+PARITY_JSON, PARITY_CSV = "parity.json", "parity.csv"
+CARDS: Final[dict[Card, str]] = {"markdown": "MODEL_CARD.md", "hugging-face": "README.md"}
 
 
 @dataclass(frozen=True)

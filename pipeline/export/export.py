@@ -128,7 +128,10 @@ def export(model_dir: Path, out_dir: Path, settings: ExportSettings, *, progress
         found = _compared(model, new, rows, settings, data, table, cache, lambda n: progress(len(rows) + n, steps))
         used = {"images": len(calibration.table), "sha256": calibration.digest} if calibration else None
         facts = model_card.Facts(data.manifest if data else None, evaluation, rows, found, used)
-        (new / bundle.CARD).write_text(model_card.written(model, facts), encoding="utf-8")
+        text = model_card.written(model, facts)
+        if settings.card == "hugging-face":
+            text = model_card.metadata(model, facts, settings.license) + text
+        (new / bundle.CARDS[settings.card]).write_text(text, encoding="utf-8")
         made = {"versions": _versions(model, rows), "calibrated_on": used}
         bundle.write_document(new, model, {row.name: row for row in rows}, made)
     return ExportResult({row.name: row.path for row in rows}, found)

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from pipeline.errors import ArtefactError
 from pipeline.evaluation import predictions_file
+from pipeline.export import hub_metadata
 from pipeline.export.formats import Format
 from pipeline.export.parity import ParityRow
 from pipeline.features import spec
@@ -118,6 +119,18 @@ def written(model: Model, facts: Facts) -> str:
     parts = [f"## {title}\n\n" + "\n".join(lines) for title, lines in sections.items()]
     warnings = [f"**Warning:** {warning}." for warning in spec.random_base(model.spec)]
     return "\n\n".join([f"# Image classifier of {len(model.classes)} classes", *warnings, *parts]) + "\n"
+
+
+def metadata(model: Model, facts: Facts, license_id: str | None) -> str:
+    """Return what the Hugging Face Hub reads of the card, to stand before it; errors are those of `written`."""
+    name = model.spec["backbone"]["name"]
+    return hub_metadata.front_matter(
+        model.directory.resolve().name,
+        tags=[row.name for row in facts.formats] + ([] if is_graph(model.spec) else [name]),
+        license_id=license_id,
+        metrics=predictions_file.read_metrics(facts.evaluation) if facts.evaluation else None,
+        revision=of_file(facts.manifest_path) if facts.manifest_path else None,
+    )
 
 
 def _what(model: Model) -> list[str]:

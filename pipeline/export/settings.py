@@ -10,6 +10,7 @@ from pipeline.photos.remote import Root
 from pipeline.setting import Need, setting
 
 FormatName = Literal["keras", "saved_model", "tflite", "onnx", "web", "openvino"]
+Card = Literal["markdown", "hugging-face"]
 Quantization = Literal["none", "dynamic", "int8"]
 
 
@@ -42,6 +43,17 @@ class ExportSettings:
         unset="fetched by npm once, and kept in the cache",
         only="file",
         needs=(Need("format", ("web",)),),
+    )
+    card: Card = setting(
+        "markdown",
+        "The model card: MODEL_CARD.md, or README.md with the metadata that the Hugging Face Hub reads before it.",
+    )
+    license: str | None = setting(
+        None,
+        "The model's license in these metadata, as the Hub writes it: apache-2.0.",
+        unset="not stated",
+        metavar="ID",
+        needs=(Need("card", ("hugging-face",)),),
     )
     weights: str | None = weights_setting()
     cache: Path | None = cache_setting()

@@ -223,7 +223,7 @@ def test_every_float_format_is_the_model_by_its_own_runtime(exported: Path) -> N
 def test_the_snippet_of_the_card_runs_alone_and_names_the_classes(
     name: str, exported: Path, data: Data, model_dir: Path, tmp_path: Path
 ) -> None:
-    card = (exported / bundle.CARD).read_text()
+    card = (exported / bundle.CARDS["markdown"]).read_text()
     code = card.split(f"\n{name}:\n\n```python\n")[1].split("```")[0]
     assert len(code.splitlines()) <= 6
     here = Path(shutil.copytree(exported, tmp_path / "here"))
@@ -636,6 +636,47 @@ def test_the_card_tells_data_metrics_calibration_and_threshold(model_dir: Path, 
         "They were not compared with the model on images.",
     ):
         assert line in text
+
+
+def test_the_hub_reads_license_formats_and_metrics_with_their_intervals_before_the_card(
+    model_dir: Path, tmp_path: Path
+) -> None:
+    import yaml
+
+    from pipeline.evaluation import predictions_file
+
+    named = Path(shutil.copytree(model_dir, tmp_path / 'a "name": #1'))
+    numbers = {"macro_f1": 0.00001, "macro_f1_low": 0.0, "macro_f1_high": 1.0, "temperature": 2.0}
+    numbers |= dict(zip(predictions_file.RANKED, (0.5, 0.2, 0.8, 0.7, 0.6, 0.9), strict=True))
+    predictions_file.write_metrics(tmp_path / "of", {"images": 6, **numbers})
+    predictions_file.write_evaluated(tmp_path / "of", predictions_file.Subject(store.read(named).identity, None))
+    settings = only("openvino", card="hugging-face", license="cc-by-4.0", evaluation=tmp_path / "of")
+    run(named, tmp_path / "out", settings)
+    assert not (tmp_path / "out" / "MODEL_CARD.md").exists()
+    before, metadata, card = (tmp_path / "out" / "README.md").read_text().split("---\n", 2)
+    assert (before, card[:9]) == ("", "\n# Image ")
+    found = yaml.safe_load(metadata)
+    (index,) = found.pop("model-index")
+    assert found == {
+        "license": "cc-by-4.0",
+        "library_name": "headstart",
+        "pipeline_tag": "image-classification",
+        "tags": ["headstart", "openvino", "tiny"],
+        "metrics": ["f1", "accuracy", "log_loss"],
+    }
+    (result,) = index["results"]
+    assert index["name"] == 'a "name": #1'
+    assert result["dataset"] == {
+        "type": "imagefolder",
+        "name": "test images",
+        "split": "test",
+        "args": {"images": 6},
+    }
+    assert [(one["type"], one["value"], one["args"]["interval_95"]) for one in result["metrics"]] == [
+        ("f1", 0.0, [0.0, 1.0]),
+        ("accuracy", 0.5, [0.2, 0.8]),
+        ("log_loss", 0.7, [0.6, 0.9]),
+    ]
 
 
 def test_a_name_is_text_on_the_card_and_no_markup(model_dir: Path) -> None:
