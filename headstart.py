@@ -67,7 +67,7 @@ from pipeline.models.finetuning.settings import FinetuneSettings
 from pipeline.photos.remote import Root, located
 from pipeline.photos.settings import PrepareSettings
 from pipeline.report.settings import ReportSettings
-from pipeline.wording import Pace
+from pipeline.wording import Pace, counted
 
 if TYPE_CHECKING:
     from pipeline.inference.predict import Predictor
@@ -221,7 +221,7 @@ def train(features: Features, out: Place | None = None, **chosen: Any) -> Traine
         scores |= {"val accuracy": done.val.accuracy, "val loss": done.val.loss}
     if done.out_of_fold:
         scores |= {"out-of-fold accuracy": done.out_of_fold.accuracy, "out-of-fold loss": done.out_of_fold.loss}
-    return Trained(path, features, scores, done.warnings)
+    return Trained(path, features, scores, done.warnings, done.passes)
 
 
 @takes(FinetuneSettings)
@@ -236,7 +236,9 @@ def finetune(trained: Trained, out: Place | None = None, **chosen: Any) -> Train
         paths = (features.photos.images, features.photos.path, features.path, trained.path, path)
         done = finetuning.finetune(*paths, settings, callbacks)
     scores = {name.replace("_", " "): value for name, value in done.scores.items()}
-    return Trained(path, features, scores, done.warnings)
+    scores.pop("epoch", None)
+    passes = f"{counted(len(done.history), 'epoch')}, {done.kept}" if done.history else ""
+    return Trained(path, features, scores, done.warnings, passes)
 
 
 @takes(FinetuneSettings)

@@ -95,15 +95,12 @@ def _outcome(summary: "FinetuneResult") -> str:
     best = summary.scores
     score = "val " if "val_loss" in best else "train "
     loss, accuracy = (best["val_loss"], best["val_accuracy"]) if score == "val " else (best["loss"], best["accuracy"])
-    kept = (
-        f"epoch {summary.best_epoch} is kept" if summary.best_epoch else "none is better than the head, which is kept"
-    )
     resumed = f", resumed after epoch {summary.resumed_after}" if summary.resumed_after else ""
     epochs = counted(len(summary.history), "epoch")
     if summary.views > 1:
         epochs += f", each one pass over the photos, in the next of {summary.views} views,"
     return (
-        f"{epochs} in {summary.training_seconds:,.1f} s{resumed}; {kept}: "
+        f"{epochs} in {summary.training_seconds:,.1f} s{resumed}; {summary.kept}: "
         f"{score}loss {loss:.5f}, accuracy {accuracy:.3f}"
     )
 

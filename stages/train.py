@@ -49,9 +49,8 @@ def _outcome(summary: TrainResult) -> str:
         told += f", val accuracy {summary.val.accuracy:.3f}"
     if summary.out_of_fold:
         told += f", out-of-fold accuracy {_interval(summary.out_of_fold)}"
-    if summary.epochs and summary.views > 1:
-        epochs, passes = counted(summary.epochs, "epoch"), summary.epochs * summary.views
-        told += f", {passes:,} passes over the photos in {epochs} of {summary.views} views"
+    if summary.views > 1 and summary.passes:
+        told += f", {summary.passes}"
     if summary.calibrated:
         told += f", temperature {summary.calibrated['temperature']:.3f}"
     return told

@@ -2,6 +2,7 @@
 
 import ast
 import inspect
+import io
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
+from PIL import Image
 
 import headstart as hs
 from pipeline.audit.settings import AuditSettings
@@ -19,6 +21,7 @@ from pipeline.export.settings import ExportSettings
 from pipeline.features.settings import ExtractSettings, ProbeSettings
 from pipeline.features.spec import RANDOM
 from pipeline.heads.settings import GrowthSettings, TrainSettings
+from pipeline.inference.prediction import Prediction
 from pipeline.inference.settings import PredictSettings
 from pipeline.models.finetuning.settings import FinetuneSettings
 from pipeline.photos.settings import PrepareSettings
@@ -74,6 +77,13 @@ def test_five_lines_lead_from_a_folder_to_labels(here: Path) -> None:
     for shown in (photos, features, head, evaluation, found):
         assert str(shown).count("\n") > 0
         assert "<table>" in shown._repr_html_()
+    assert set(photos.pictures) == {"samples", "class_counts", "image_sizes"}
+    assert evaluation.pictures["reliability"]._repr_png_().startswith(b"\x89PNG")
+    assert str(evaluation.pictures["classes"]) == "headstart-out/evaluation/logistic/plots/classes.png"
+    with pytest.raises(KeyError, match=r"expected one of the pictures classes, .*, received curves"):
+        evaluation.pictures["curves"]
+    with pytest.raises(KeyError, match=r"\(none were drawn\), received views"):
+        features.pictures["views"]
 
 
 def test_what_was_written_before_is_opened_by_its_path(here: Path) -> None:
@@ -106,6 +116,23 @@ def test_few_photos_go_from_prepare_to_the_report_with_the_defaults(here: Path, 
     assert result.exit_code == 0, result.output
     page = (here / "report.html").read_text()
     assert all(name in page for name in ("logistic", "dense"))
+
+
+def test_views_are_shown_as_the_base_sees_them_and_counted_as_passes(here: Path) -> None:
+    photos = hs.prepare("photos", val_fraction=0.1, test_fraction=0.1, stratify=True, workers=1)
+    features = hs.extract(photos, **TINY, views=3, flip="horizontal")
+    with Image.open(io.BytesIO(features.pictures["views"]._repr_png_())) as sheet:
+        assert sheet.width < sheet.height  # four images, one below the other, each three times
+    head = hs.train(features, head="dense", hidden=(), epochs=2)
+    assert "6 passes over the photos in 2 epochs of 3 views" in str(head)
+    assert "6 passes" not in str(hs.train(features))
+
+
+def test_a_table_of_many_photos_ends_and_says_so() -> None:
+    found = hs.Predictions([Prediction(Path(f"{number}.png"), "cat", {"cat": 1.0}, None) for number in range(25)])
+    assert "19.png" in str(found) and "20.png" not in str(found)
+    assert "and 5 more" in str(found)
+    assert len(found) == 25
 
 
 def test_evaluations_are_compared(here: Path) -> None:

@@ -5,9 +5,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pipeline.api.pictures import Pictures
 from pipeline.api.table import Table
 from pipeline.photos.remote import Root, located
 from pipeline.wording import counted, interval
+
+SHOWN = 20  # rows of a table that has one for each photo
 
 if TYPE_CHECKING:
     from pipeline.inference.prediction import Prediction
@@ -26,8 +29,19 @@ class Shown:
         return self._table()._repr_html_()
 
 
+class Drawn(Shown):
+    """What a step has drawn pictures of, too."""
+
+    path: Path
+
+    @property
+    def pictures(self) -> Pictures:
+        """The pictures that are in its folder, by name; ``pictures["NAME"]`` is one, and a notebook shows it."""
+        return Pictures.of(self.path if self.path.is_dir() else self.path.parent)
+
+
 @dataclass(frozen=True)
-class Photos(Shown):
+class Photos(Drawn):
     """Labelled photos: the manifest, the folder of the images, and how many there are of each class in each split.
 
     ``Photos("headstart-out/manifest.csv", "photos")`` opens a manifest that `prepare` wrote before.
@@ -52,7 +66,7 @@ class Photos(Shown):
 
 
 @dataclass(frozen=True)
-class Cut(Shown):
+class Cut(Drawn):
     """Where `probe` cuts a base, and why; `extract` takes its path as `cut_file`."""
 
     path: Path
@@ -79,6 +93,15 @@ class Features(Shown):
     def __post_init__(self) -> None:
         object.__setattr__(self, "path", Path(self.path))
 
+    @property
+    def pictures(self) -> Pictures:
+        """Where there are views, ``views``: some of them, drawn now, into a folder beside the features."""
+        from pipeline.features import views_sheet
+
+        folder = self.path.with_suffix("")
+        views_sheet.draw(self.photos.images, self.photos.path, self.path, folder / "views.png")
+        return Pictures.of(folder)
+
     def _table(self) -> Table:
         if self.computed is None:
             return Table(str(self.path), (), ())
@@ -93,24 +116,29 @@ class Features(Shown):
 
 
 @dataclass(frozen=True)
-class Trained(Shown):
-    """A head, or a fine-tuned model, in its folder, with what it was trained on and its scores by name."""
+class Trained(Drawn):
+    """A head, or a fine-tuned model, in its folder, with what it was trained on and its scores by name.
+
+    `passes` says how many epochs it took, if it has any; of a fine-tuned model, which one's weights were kept.
+    """
 
     path: Path
     features: Features
     scores: dict[str, float] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list, repr=False)
+    passes: str = ""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "path", Path(self.path))
 
     def _table(self) -> Table:
         rows = [(name, f"{value:,.4f}") for name, value in self.scores.items()]
-        return Table(str(self.path), ("score", ""), rows, right={1}, notes=self.warnings)
+        title = f"{self.path}, {self.passes}" if self.passes else f"{self.path}"
+        return Table(title, ("score", ""), rows, right={1}, notes=self.warnings)
 
 
 @dataclass(frozen=True)
-class Evaluation(Shown):
+class Evaluation(Drawn):
     """How a head or a model does on the test split.
 
     `metrics` are the estimates, ``{"accuracy": {"value": …, "low": …, "high": …}, …}``; `path` holds tables and
@@ -134,7 +162,7 @@ class Evaluation(Shown):
 
 
 @dataclass(frozen=True)
-class Comparison(Shown):
+class Comparison(Drawn):
     """Evaluations side by side, the best first, and the verdict."""
 
     path: Path
@@ -147,7 +175,7 @@ class Comparison(Shown):
 
 
 @dataclass(frozen=True)
-class Audit(Shown):
+class Audit(Drawn):
     """What is wrong with the data, as counts by name; tables and pictures of it are in the folder."""
 
     path: Path
@@ -160,7 +188,7 @@ class Audit(Shown):
 
 
 @dataclass(frozen=True)
-class Growth(Shown):
+class Growth(Drawn):
     """Accuracy by the number of training photos, ``(value, low, high)`` each, and with twice as many."""
 
     path: Path
@@ -177,7 +205,7 @@ class Growth(Shown):
 
 
 @dataclass(frozen=True)
-class LearningRates(Shown):
+class LearningRates(Drawn):
     """The loss at each learning rate, smoothed, and a tenth of the rate at which it is the least."""
 
     path: Path
@@ -232,6 +260,10 @@ class Predictions(Shown, Sequence["Prediction"]):
     def _table(self) -> Table:
         rows = [
             (str(one.path), one.label or one.error or "?", f"{max(one.probabilities.values(), default=0.0):.4f}")
-            for one in self._found
+            for one in self._found[:SHOWN]
         ]
-        return Table(counted(len(rows), "photo"), ("photo", "label", "probability"), rows, right={2})
+        more = len(self._found) - len(rows)
+        notes = [f"and {more:,} more: go through them, as through a list"] if more else []
+        return Table(
+            counted(len(self._found), "photo"), ("photo", "label", "probability"), rows, right={2}, notes=notes
+        )

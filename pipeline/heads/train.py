@@ -26,6 +26,7 @@ from pipeline.heads.settings import PlateauSettings, TrainSettings
 from pipeline.heads.split_rows import learned_classes, read_split
 from pipeline.photos import manifest
 from pipeline.types import Codes, Progress, Told
+from pipeline.wording import counted
 
 BYTES_A_VALUE: Final = 12  # in memory a value is a float32, and a float64 once it is standardised
 
@@ -76,6 +77,14 @@ class TrainResult:
     calibrated: dict[str, Any] | None
     threshold: dict[str, Any] | None
     streamed: bool
+
+    @property
+    def passes(self) -> str:
+        """In words, how often the head saw the photos; empty for a head without epochs."""
+        if not self.epochs:
+            return ""
+        epochs, passes = counted(self.epochs, "epoch"), self.epochs * self.views
+        return epochs if self.views == 1 else f"{passes:,} passes over the photos in {epochs} of {self.views} views"
 
 
 def train(

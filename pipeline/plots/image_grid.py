@@ -76,6 +76,12 @@ def pairs_grid(
     _grid(joined, captions, path, title, columns=3, cell=1.7, aspect=PAIR_WIDTH / PAIR_SIDE)
 
 
+def strips_grid(strips: Sequence[NDArray[np.uint8]], captions: Sequence[str], path: Path, title: str) -> None:
+    """Draw pictures of one shape, (side, several sides, 3), one below the other, each with its caption below."""
+    aspect = strips[0].shape[1] / strips[0].shape[0] if strips else 1.0
+    _grid(strips, captions, path, title, columns=1, cell=1.4, aspect=aspect)
+
+
 def _grid(
     pictures: Sequence[NDArray[np.uint8] | None],
     captions: Sequence[str],

@@ -83,6 +83,13 @@ class FinetuneResult:
         return {f"{side}{name}": value for name, value in (self.start or {}).items()}
 
     @property
+    def kept(self) -> str:
+        """In words, which epoch's weights the model has; empty if it was not trained."""
+        if not self.history:
+            return ""
+        return f"epoch {self.best_epoch} is kept" if self.best_epoch else "none is better than the head, which is kept"
+
+    @property
     def trained(self) -> int:
         """How many numbers train."""
         return sum(layer.trained for layer in self.layers)
