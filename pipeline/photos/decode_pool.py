@@ -16,6 +16,7 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 LONGEST_CHUNK: Final = 64  # a call to a worker costs about a millisecond, an image about five
+WORTH_A_PROCESS: Final = 32  # images: a process takes a second to start
 CHUNKS_IN_FLIGHT: Final = 2  # a worker: the one it works at and the next
 IDLE_SECONDS: Final = 10  # until a worker whose parent was killed ends
 UNHEARD: Final = "ignore:resource_tracker"
@@ -39,7 +40,8 @@ def each(
     items : sequence
         What can be pickled.
     workers : int or None
-        Processes; None is one for each core that this process may use.
+        Processes; None is one for each core that this process may use, but no more than one for each `WORTH_A_PROCESS`
+        items begun.
     progress : callable
         Called with (done, total) from the calling thread.
 
@@ -52,7 +54,7 @@ def each(
     from joblib.externals.loky.process_executor import TerminatedWorkerError
 
     results: list[Result | None] = [None] * len(items)
-    workers = workers or joblib.cpu_count()
+    workers = workers or min(joblib.cpu_count(), max(1, -(-len(items) // WORTH_A_PROCESS)))
     waiting = deque(_chunks(len(items), workers))
     workers = min(workers, max(1, len(waiting)))
     flying: dict[Any, range] = {}

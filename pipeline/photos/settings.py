@@ -27,7 +27,7 @@ def hash_distance_setting(**more: Any) -> Any:
 
 def decoders_setting() -> Any:
     """Return the setting of the number of processes that decode."""
-    return setting(None, "Processes that decode images.", least=1, unset="one per core")
+    return setting(None, "Processes that decode images.", least=1, unset="one per core, fewer for few images")
 
 
 @dataclass(frozen=True, kw_only=True)
