@@ -843,7 +843,8 @@ def test_the_command_trains_and_shows_what_is_frozen(project: Project) -> None:
 
 def test_a_range_test_ends_where_the_loss_is_far_above_its_least_and_goes_on_after_a_kill(project: Project) -> None:
     paths = [str(path) for path in (project.images, project.manifest, project.features, project.head, project.model)]
-    settings = FinetuneSettings(tuning=CHOSEN, engine="tensorflow", cache=project.cache)
+    # A step for each photo: each pass over the photos opens them anew, which takes longer than its steps.
+    settings = FinetuneSettings(tuning=replace(CHOSEN, batch_size=1), engine="tensorflow", cache=project.cache)
 
     def stop(done: int, total: int) -> None:
         if done == 30:
@@ -862,7 +863,7 @@ def test_a_range_test_ends_where_the_loss_is_far_above_its_least_and_goes_on_aft
     assert again.suggested == pytest.approx(rates[np.argmin(smoothed)] / 10, rel=0.05)
     assert len(rates) == 100 or smoothed[-1] > 4 * min(smoothed)
     assert {path.name for path in project.model.iterdir()} == {"learning_rates.csv", "learning_rates.png"}
-    options = ["--find-learning-rate", "--cut", "block-1", "--cache", str(project.cache)]
+    options = ["--find-learning-rate", "--cut", "block-1", "--batch-size", "1", "--cache", str(project.cache)]
     result = CliRunner().invoke(command, [*paths, *options])
     assert result.exit_code == 0, result.output
     assert re.search(
