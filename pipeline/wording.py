@@ -80,15 +80,19 @@ class Pace:
 
     def told(self, done: int, total: int, now: float) -> str:
         """Return ``200 of 1,000 images, 20.0 a second, 40 s left`` at a time, in seconds of any clock."""
+        text, left = self.measured(done, total, now)
+        return f"{text}, {duration(left)} left" if left else text
+
+    def measured(self, done: int, total: int, now: float) -> tuple[str, float | None]:
+        """Return ``200 of 1,000 images, 20.0 a second`` and the seconds left, None while they are not known."""
         text = f"{done:,} of {total:,} {self.unit}"
         if done and (self._first is None or done < self._last):  # another work of the same command begins
             self._first = now, done
         self._last = done
         if self._first is None or now - self._first[0] < self.LEAST or done == self._first[1]:
-            return text
+            return text, None
         rate = (done - self._first[1]) / (now - self._first[0])
-        left = f", {duration((total - done) / rate)} left" if done < total else ""
-        return f"{text}, {rate:,.1f} a second{left}"
+        return f"{text}, {rate:,.1f} a second", (total - done) / rate
 
 
 def aligned(header: Sequence[str], rows: Sequence[Sequence[str]], right: Collection[int]) -> str:

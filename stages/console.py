@@ -13,15 +13,14 @@ import stat
 import sys
 import time
 import warnings
-from collections.abc import Collection, Iterator, Sequence
-from pathlib import Path
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 import click
 
 from pipeline.errors import EditedWarning, HeadstartError, SettingError, naming_extras
 from pipeline.storage.cache_folder import keep_libraries_quiet
-from pipeline.wording import Pace, aligned, printable_lines, rich_table
+from pipeline.wording import Pace, aligned, duration, printable_lines, rich_table
 from stages import process
 from stages.options import params_yaml
 from stages.options.translate import in_options
@@ -30,6 +29,9 @@ if TYPE_CHECKING:
     from rich.progress import Progress as Bar
 
     from pipeline.types import Progress
+
+    Shown = tuple[str, float, float | None]  # a text, and how much is done of how much
+    Whole = Callable[[str, float | None, float], Shown]  # of what a step tells of itself, its seconds left, the time
 
 keep_libraries_quiet()  # in the command line and what it starts; the library itself changes nothing
 SECONDS_BETWEEN_LINES = 10.0
@@ -40,6 +42,7 @@ LEVELS: Final = (logging.WARNING, logging.INFO, logging.DEBUG)  # by how often -
 ADVICE: Final = ("tf.function retracing", "\nInstructions for updating:")  # in messages of TensorFlow
 QUIET: Final = "stages.console.quiet"
 BEGINS_AGAIN: Final = "The same command begins again."
+STEPS: Final = "stages.console.steps"
 PIPE_CLOSED: Final = 141  # what a shell makes of the signal SIGPIPE: 128 and its number
 
 _bars: "Final[list[Bar]]" = []  # that of the running command, if it shows one
@@ -94,6 +97,9 @@ class Stage(process.Program):
             with naming_extras(), process.stoppable() as received, warnings.catch_warnings():
                 # Odd metadata of a sound image is nobody's concern, and `decode` has a limit of its own on pixels.
                 warnings.filterwarnings("ignore", module=r"PIL\.")
+                warnings.filterwarnings(
+                    "ignore", message=".*joblib will operate in serial mode"
+                )  # what needs it says so
                 warnings.filterwarnings("default", category=EditedWarning)
                 warnings.showwarning = lambda message, *_, **__: warn(" ".join(str(message).split()))
                 result = super().invoke(ctx)
@@ -165,7 +171,7 @@ def say(text: str = "", head: str = "") -> None:
 
 def tell(message: str) -> None:
     """Print one line on stderr of how the work goes, unless ``-q`` was given."""
-    if not _quiet():
+    if not _meta(QUIET):
         _print(message)
 
 
@@ -181,49 +187,41 @@ def _print(message: str, head: str = "") -> None:
 
 
 @contextlib.contextmanager
-def only_ours() -> Iterator[None]:
-    """Drop what libraries write to stderr past Python's stream, as converters do; what is told here comes through."""
-    shown = sys.stderr
-    try:
-        descriptor = shown.fileno()
-    except (OSError, ValueError):  # a stream that is no file takes nothing from libraries
-        yield
-        return
-    shown.flush()
-    kept = os.dup(descriptor)
-    with Path(os.devnull).open("wb") as nowhere, os.fdopen(kept, "w", buffering=1, encoding="utf-8") as ours:
-        os.dup2(nowhere.fileno(), descriptor)
-        try:
-            with contextlib.redirect_stderr(ours):
-                yield
-        finally:
-            os.dup2(kept, descriptor)
-
-
-@contextlib.contextmanager
 def progress(unit: str) -> "Iterator[Progress]":
     """Yield a callback ``(done, total)``: a bar on a terminal, a line at intervals elsewhere, with rate and time left.
 
-    Within another `progress` both move the same bar: it shows what moved last.
+    Within another `progress` both move the same bar: it shows what moved last. Within `steps` it shows all of them.
 
     Parameters
     ----------
     unit : str
         What is counted, in the plural: ``images``.
     """
-    if _quiet():
+    pace, whole = Pace(unit), _meta(STEPS)
+
+    def shown(done: int, total: int, now: float) -> "Shown":
+        text, left = pace.measured(done, total, now)
+        return whole(text, left, now) if whole else (f"{text}, {duration(left)} left" if left else text, done, total)
+
+    if _meta(QUIET):
         yield lambda done, total: None
     elif _watched():
         with _bar() as bar:
-            pace = Pace(unit)
-            yield lambda done, total: bar.update(
-                bar.task_ids[0],
-                completed=done,
-                total=total,
-                description=pace.told(done, total, time.monotonic()),
-            )
+            yield lambda done, total: _draw(bar, *shown(done, total, time.monotonic()))
     else:
-        yield _Lines(unit)
+        yield _Lines(shown)
+
+
+@contextlib.contextmanager
+def steps(whole: "Whole") -> Iterator[Callable[[], None]]:
+    """Let one bar show all steps of a run, by what `whole` says of them; yield what draws it as a step begins."""
+    click.get_current_context().meta[STEPS] = whole
+    with _bar() if _watched() and not _meta(QUIET) else contextlib.nullcontext() as bar:
+        yield lambda: _draw(bar, *whole("", None, time.monotonic())) if bar else None
+
+
+def _draw(bar: "Bar", text: str, done: float, total: float | None) -> None:
+    bar.update(bar.task_ids[0], completed=done, total=total, description=text)
 
 
 def _watched() -> bool:
@@ -259,20 +257,20 @@ def _bar() -> Iterator["Bar"]:
 class _Lines:
     """A line on stderr every few seconds, and none for work that is over before the first is due."""
 
-    def __init__(self, unit: str) -> None:
-        self.pace, self.printed = Pace(unit), time.monotonic()
+    def __init__(self, shown: "Callable[[int, int, float], Shown]") -> None:
+        self.shown, self.printed = shown, time.monotonic()
 
     def __call__(self, done: int, total: int) -> None:
         now = time.monotonic()
-        told = self.pace.told(done, total, now)
+        text = self.shown(done, total, now)[0]
         if done and now - self.printed >= SECONDS_BETWEEN_LINES:
             self.printed = now
-            tell(told)
+            tell(text)
 
 
-def _quiet() -> bool:
+def _meta(key: str) -> Any:
     context = click.get_current_context(silent=True)
-    return bool(context and context.meta.get(QUIET))
+    return context.meta.get(key) if context else None
 
 
 def _stamp() -> str:

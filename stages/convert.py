@@ -4,8 +4,9 @@ from pathlib import Path
 
 import click
 
-from stages.console import Stage, only_ours, say, show_table, warn
+from stages.console import Stage, say, show_table, warn
 from stages.options.paths import FILE
+from stages.process import only_ours
 
 
 @click.command(cls=Stage)

@@ -7,9 +7,10 @@ import click
 
 from pipeline.export.settings import ExportSettings
 from pipeline.wording import counted
-from stages.console import Stage, only_ours, progress, say, show_table
+from stages.console import Stage, progress, say, show_table
 from stages.options.of_settings import options, settings_of
 from stages.options.paths import FOLDER
+from stages.process import only_ours
 
 if TYPE_CHECKING:
     from pipeline.export.parity import ParityRow

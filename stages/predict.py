@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import itertools
 import json
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -50,11 +51,18 @@ def predict(trained: Path, paths: tuple[Path, ...], output: str, **chosen: Any) 
     for warning in predictor.warnings:
         warn(warning)
     with progress("images") as advance, _opened(output) as target:  # within, so that rows stand above the bar
-        failed = write(files.predictions(predictor, progress=advance), predictor.classes, predictor.asked, target)
+        predictions = _begun(files.predictions(predictor, progress=advance))
+        failed = write(predictions, predictor.classes, predictor.asked, target)
     if output != "-":
         tell(f"{counted(len(files), 'image')} -> {output}")
     if failed:
         raise click.ClickException(f"{failed:,} of {counted(len(files), 'file')} could not be used; their rows say why")
+
+
+def _begun(predictions: "Iterable[Prediction]") -> "Iterator[Prediction]":
+    """Return them after the first is there, so that what cannot begin writes not even a header."""
+    later = iter(predictions)
+    return itertools.chain(list(itertools.islice(later, 1)), later)
 
 
 def _writer(output: str) -> Write:

@@ -8,6 +8,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from types import FrameType
 from typing import Any, Final
 
@@ -124,6 +125,26 @@ def stoppable() -> Iterator[list[int]]:
         for number, handler in before.items():
             signal.signal(number, handler)
         atexit.register(signal.signal, signal.SIGINT, signal.SIG_IGN)  # what is done is done: 0 and not 130
+
+
+@contextlib.contextmanager
+def only_ours() -> Iterator[None]:
+    """Drop what libraries write to stderr past Python's stream, as converters do; what is told here comes through."""
+    shown = sys.stderr
+    try:
+        descriptor = shown.fileno()
+    except (OSError, ValueError):  # a stream that is no file takes nothing from libraries
+        yield
+        return
+    shown.flush()
+    kept = os.dup(descriptor)
+    with Path(os.devnull).open("wb") as nowhere, os.fdopen(kept, "w", buffering=1, encoding="utf-8") as ours:
+        os.dup2(nowhere.fileno(), descriptor)
+        try:
+            with contextlib.redirect_stderr(ours):
+                yield
+        finally:
+            os.dup2(kept, descriptor)
 
 
 def take_any_letter() -> None:

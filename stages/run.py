@@ -1,32 +1,28 @@
 """``headstart run``: from a folder of photos to a classifier, step by step, without DVC.
 
-Each step is a command of this program. ``run.json`` in the output folder keeps of every finished step its command, the
-version, and the digests of what it read and wrote: a step for which all of these still hold is not run again.
+Each step is a command of this program. One for which what ``run.json`` keeps of it still holds is not run again.
 """
 
 import contextlib
 import csv
-import hashlib
 import importlib
-import importlib.metadata
 import io
-import json
-import os
+import itertools
+import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 import click
 
-from pipeline.errors import ArtefactError, BusyError, InputError, WeightsError
+from pipeline.errors import BusyError, InputError, WeightsError
 from pipeline.photos.remote import Root
 from pipeline.photos.settings import PrepareSettings
-from pipeline.storage import digests, locks
-from pipeline.storage.json_files import OBJECT, Document, publish
-from stages.console import LEVELS, LOGGER, QUIET, Stage, progress, say, tell, warn
+from pipeline.storage import locks
+from stages.console import LEVELS, LOGGER, QUIET, Stage, say, steps, tell, warn
 from stages.options.of_settings import options
 from stages.options.paths import FOLDER, PLACE
+from stages.run_record import Done, Step, TimeLeft, read_digests
 
 QUALITIES: Final = ("fast", "good", "best")
 SOURCE: Final = ("labels", "label_pattern")  # the settings of `prepare` that say where the labels are
@@ -38,22 +34,6 @@ VIEWS: Final = (
 BASES: Final = ("efficientnet_v2_s", "convnext_tiny")  # to compare with the default, if their weights are to be had
 EPOCHS: Final = 5
 OF_DATA: Final = ("prepare", "audit")  # what these say of the photos is always shown
-RECORD: Final = Document("the steps that were run", "`hs.run`", {"steps": OBJECT}, version=1, sealed=True)
-
-
-@dataclass(frozen=True)
-class Step:
-    """A command with its words, the files and folders that it reads, and those that it writes."""
-
-    command: str
-    words: tuple[Any, ...]
-    reads: tuple[Root, ...]
-    writes: tuple[Path, ...]
-
-    @property
-    def name(self) -> str:
-        """What tells it from the other steps: the command, and where the result goes."""
-        return f"{self.command} {self.writes[0].name}"
 
 
 @click.command(cls=Stage, kept="Finished steps and computed features are kept; the same command goes on from them.")
@@ -81,17 +61,14 @@ def run(ctx: click.Context, /, images: Root, output: Path, quality: str, **sourc
     if quality == QUALITIES[-1]:
         _require_tensorflow()
     labels = [word for name, value in source.items() if value for word in (f"--{name.replace('_', '-')}", value)]
-    with _alone(output), progress("steps"):
-        done = _Done(output / "run.json")
+    with _alone(output), _going(ctx, Done(output / "run.json")) as go:
         first = [_prepare(images, output, labels), _probe(images, output, quality)]
         rest = _rest(images, output, quality, None)
-        for place, step in enumerate(first, start=1):
-            _go(ctx, done, step, f"{place}/{len(first) + len(rest)}")
+        go(first, rest)
         if base := _better(output / "probe" / "backbones.csv"):
             tell(f"{base} is shown to be better than the default base")
             rest = [_probe(images, output, quality, base), *_rest(images, output, quality, base)]
-        for place, step in enumerate(rest, start=len(first) + 1):
-            _go(ctx, done, step, f"{place}/{len(first) + len(rest)}")
+        go(rest, [])
     _show(ctx, rest)
 
 
@@ -185,77 +162,32 @@ def _better(path: Path) -> str | None:
     return max(better, key=lambda row: float(row["accuracy"]))["backbone"] if better else None
 
 
-class _Done:
-    """The steps that were run, as ``run.json`` keeps them."""
+@contextlib.contextmanager
+def _going(ctx: click.Context, done: Done) -> Iterator[Callable[[Sequence[Step], Sequence[Step]], None]]:
+    """Yield what runs steps, after which others come; one display shows how far all of them are.
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.steps: dict[str, Any] = {}
-        if path.exists():
-            try:
-                self.steps = RECORD.read(path)["steps"]
-            except ArtefactError as error:
-                warn(f"{error}; all steps are run")
+    A step runs unless nothing changed, and what was run is kept.
+    """
+    left, gone = TimeLeft(done.seconds, time.monotonic()), itertools.count(1)
 
-    def holds(self, step: Step) -> bool:
-        """Whether the last run of a step is as good as another one."""
-        known = self.steps.get(step.name)
-        return known is not None and None not in known["read"].values() and known == _state(step)
+    def go(now: Sequence[Step], later: Sequence[Step]) -> None:
+        coming = [*now, *later]
+        for step in now:
+            place = next(gone)
+            label = f"{place}/{place + len(coming) - 1} {step.command}"
+            coming = coming[1:]
+            if done.holds(step):
+                tell(f"{label}: nothing changed")
+                continue
+            left.begin(label, step, coming, time.monotonic())
+            tell(label)
+            draw()
+            read = read_digests(step)
+            _call(ctx, step.command, step.words)
+            done.add(step, read, left.end(time.monotonic()))
 
-    def add(self, step: Step, read: dict[str, Any]) -> None:
-        """Keep that a step was run; `read` are the digests of before."""
-        self.steps[step.name] = _state(step) | {"read": read}
-        publish(self.path, {"format": 1, "steps": self.steps})
-
-
-def _state(step: Step) -> dict[str, Any]:
-    return {
-        "command": [step.command, *map(str, step.words)],
-        "version": importlib.metadata.version("headstart"),
-        "read": _read(step),
-        "written": {str(place): _digest(place, _content) for place in step.writes},
-    }
-
-
-def _read(step: Step) -> dict[str, str | None]:
-    """Return the digests of what a step reads. `prepare` reads the photos, which may be millions: none is opened."""
-    of_file = _looks if step.command == "prepare" else _content
-    return {str(place): _digest(place, of_file) for place in step.reads}
-
-
-def _content(path: Path) -> str:
-    return digests.of_file(path)
-
-
-def _looks(path: Path) -> str:
-    found = path.stat()
-    return f"{found.st_size} {found.st_mtime_ns}"
-
-
-def _digest(place: Root, of_file: Callable[[Path], str]) -> str | None:
-    """Return what stands for a file, or a folder with all in it; None for what is missing or lies behind an address."""
-    if not isinstance(place, Path) or not place.exists():
-        return None
-    if place.is_file():
-        return of_file(place)
-    listed = hashlib.sha256()
-    for folder, folders, files in os.walk(place, followlinks=True):
-        folders.sort()
-        for path in (Path(folder, name) for name in sorted(files)):
-            with contextlib.suppress(FileNotFoundError):  # a broken link
-                listed.update(json.dumps([str(path), of_file(path)]).encode())
-    return listed.hexdigest()
-
-
-def _go(ctx: click.Context, done: _Done, step: Step, place: str) -> None:
-    """Run a step unless nothing changed, and keep that it was run."""
-    if done.holds(step):
-        tell(f"{place} {step.command}: nothing changed")
-        return
-    tell(f"{place} {step.command}")
-    read = _read(step)
-    _call(ctx, step.command, step.words)
-    done.add(step, read)
+    with steps(left.told) as draw:
+        yield go
 
 
 def _call(ctx: click.Context, name: str, words: Sequence[Any]) -> None:

@@ -88,6 +88,12 @@ def test_another_graph_under_the_same_name_is_refused() -> None:
     assert "ImageNet" not in lost.output
 
 
+def test_what_cannot_begin_writes_no_row_and_no_header() -> None:
+    result = run("predict", "-q", "head", "photos", "--explain", "none")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert "expected activations (h, w, C) to find evidence in, received shape (6,) at the cut" in result.stderr
+
+
 @pytest.mark.parametrize("extra", [(), ("--epochs", "0")])
 def test_what_needs_layers_says_so_in_a_line(extra: tuple[str, ...]) -> None:
     told = run("finetune", "-q", "photos", "manifest.csv", "features.h5", "light", "model", *extra).output

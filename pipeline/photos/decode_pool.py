@@ -2,6 +2,7 @@
 
 import contextlib
 import itertools
+import logging
 import signal
 import sys
 import threading
@@ -12,6 +13,7 @@ from typing import Any, Final, TypeVar
 
 from pipeline.types import Progress
 
+LOGGER: Final = logging.getLogger(__name__)
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -31,7 +33,8 @@ def each(
 ) -> list[Result | None]:
     """Call `function` on every item, in parallel.
 
-    When a process dies, whatever was then under way is run again one by one, in a process of its own.
+    When a process dies, whatever was then under way is run again one by one, in a process of its own. Where the system
+    gives no semaphores, as in a chroot without /dev/shm, all is run in this process, which is said.
 
     Parameters
     ----------
@@ -66,6 +69,8 @@ def each(
             try:
                 with _started_deaf():
                     executor = executor or _executor(workers)
+                    if executor is None:
+                        return _here(function, items, progress)
                     while waiting and len(flying) < CHUNKS_IN_FLIGHT * workers:
                         chunk = waiting[0]
                         flying[executor.submit(_over, function, [items[i] for i in chunk])] = chunk
@@ -90,13 +95,23 @@ def each(
 
 
 def _executor(workers: int) -> Any:
-    """Return an executor of its own: joblib's reusable one is joblib's, which breaks where others have used it."""
+    """Return an executor of its own: joblib's reusable one is joblib's, which breaks where others have used it.
+
+    None where the system gives no semaphores.
+    """
     from joblib.externals.loky import ProcessPoolExecutor
 
     # Where this process is stopped, the one that cleans up after it would complain of what it cleans up.
     sys.warnoptions.append(UNHEARD)
     try:
         return ProcessPoolExecutor(max_workers=workers, timeout=IDLE_SECONDS)
+    except OSError as error:
+        LOGGER.warning(
+            "no worker processes, since the system gives no semaphores (%s: on Linux they need a writable /dev/shm): "
+            "photos are decoded in this process, slower, and one that kills its decoder ends it",
+            error.strerror,
+        )
+        return None
     finally:
         sys.warnoptions.remove(UNHEARD)
 
@@ -117,6 +132,14 @@ def _started_deaf() -> Iterator[None]:
 def _chunks(count: int, workers: int) -> Iterator[range]:
     size = max(1, min(LONGEST_CHUNK, count // (4 * workers)))
     return (range(start, min(start + size, count)) for start in range(0, count, size))
+
+
+def _here(function: Callable[[Item], Result], items: Sequence[Item], progress: Progress) -> list[Result | None]:
+    results: list[Result | None] = []
+    for item in items:
+        results.append(function(item))
+        progress(len(results), len(items))
+    return results
 
 
 def _over(function: Callable[[Item], Result], items: list[Item]) -> list[Result]:

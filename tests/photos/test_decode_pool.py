@@ -54,6 +54,22 @@ def test_only_the_calling_process_hears_ctrl_c() -> None:
     assert hears_ctrl_c(0)
 
 
+@pytest.mark.parametrize("error", [FileNotFoundError(2, "No such file"), PermissionError(13, "Permission denied")])
+def test_without_semaphores_all_is_run_here_and_that_is_said(
+    error: OSError, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refused(*_: object) -> None:
+        raise error
+
+    steps: list[tuple[int, int]] = []
+    monkeypatch.setattr(
+        "joblib.externals.loky.backend.synchronize._SemLock", refused
+    )  # as the C library answers without /dev/shm
+    assert run(process_id, range(3), progress=lambda *step: steps.append(step)) == [os.getpid()] * 3
+    assert steps == [(1, 3), (2, 3), (3, 3)]
+    assert f"no semaphores ({error.strerror}: on Linux they need a writable /dev/shm)" in caplog.text
+
+
 def test_results_are_in_the_order_of_the_items():
     assert run(square, range(200)) == [number * number for number in range(200)]
 

@@ -143,6 +143,21 @@ def test_one_bar_shows_what_moved_last(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "images" not in terminal.getvalue()
 
 
+def test_one_bar_shows_all_steps_of_a_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+
+    def whole(text: str, left: float | None, now: float) -> tuple[str, float, float | None]:
+        return f"3/7 extract, about 4 min left{text and f': {text}'}", 60, 300
+
+    with click.Context(click.Command("run")), console.steps(whole) as draw:
+        draw()
+        with console.progress("images") as advance:
+            advance(1, 2)
+    shown = terminal.getvalue()
+    assert "3/7 extract, about 4 min left" in shown and "3/7 extract, about 4 min left: 1 of 2 images" in shown
+
+
 def test_where_results_go_through_a_pipe_there_is_no_bar_among_them() -> None:
     status, (screen,) = screens(["bash", "-c", f'"{sys.executable}" -c "{BAR_AND_RESULT}" | cat'])
     assert (status, screen) == (0, ["the result"])
@@ -261,10 +276,10 @@ def test_a_label_with_markup_is_shown_as_it_is(monkeypatch: pytest.MonkeyPatch) 
 def test_what_libraries_write_past_python_is_dropped_and_what_is_told_comes_through() -> None:
     program = """
 import logging, os, sys
-from stages import console
+from stages import console, process
 handler = console._Handler()
 console.LOGGER.addHandler(handler)
-with console.only_ours():
+with process.only_ours():
     os.write(2, b"a converter's noise")
     console.warn("told")
     console.LOGGER.warning("logged")

@@ -15,6 +15,7 @@ from PIL import Image
 from pipeline.errors import WeightsError
 from pipeline.storage import locks
 from stages import run as running
+from stages import run_record
 
 ALL = ["prepare", "probe", "extract", "audit", "train", "evaluate", "report"]
 BEST = [*ALL[:-1], "finetune", "evaluate", "compare", "report"]
@@ -139,7 +140,7 @@ def test_photos_that_were_only_touched_are_looked_at_and_nothing_follows(steps: 
 
 def test_a_new_version_runs_everything(steps: Steps, monkeypatch: pytest.MonkeyPatch) -> None:
     steps.run()
-    monkeypatch.setattr(running.importlib.metadata, "version", lambda name: "999")
+    monkeypatch.setattr(run_record.importlib.metadata, "version", lambda name: "999")
     steps.run()
     assert steps.called == ALL
 
