@@ -8,7 +8,7 @@ import click
 from pipeline.models.finetuning.settings import FinetuneSettings
 from pipeline.photos.remote import Root
 from pipeline.wording import counted, epoch
-from stages.console import Stage, progress, say, show_table, tell, warn
+from stages.console import Stage, only_ours, progress, say, show_table, tell, warn
 from stages.options.of_settings import options, settings_of
 from stages.options.paths import FILE, FOLDER, PLACE
 
@@ -54,7 +54,11 @@ def finetune(
     paths = (images, manifest, features, head_dir, model_dir)
     with progress("images") as extracting, progress("batches") as training:
         callbacks = finetune.Callbacks(
-            extracting=extracting, progress=training, told=lambda row: tell(epoch(row)), report_path=report
+            importing=only_ours,
+            extracting=extracting,
+            progress=training,
+            told=lambda row: tell(epoch(row)),
+            report_path=report,
         )
         if find_learning_rate:
             found = finetune.find_learning_rate(*paths, settings, callbacks)

@@ -106,6 +106,8 @@ class Callbacks:
 
     Attributes
     ----------
+    importing : callable
+        Returns the context within which TensorFlow is imported; the command line keeps its greetings from the terminal.
     extracting : callable
         Called with (images done, images) while activations are computed.
     progress : callable
@@ -116,6 +118,7 @@ class Callbacks:
         Where what was done goes as JSON.
     """
 
+    importing: Callable[[], contextlib.AbstractContextManager[None]] = contextlib.nullcontext
     extracting: Progress = lambda done, total: None
     progress: Progress = lambda done, total: None
     told: Callable[[Row], object] = lambda row: None
@@ -253,6 +256,7 @@ def _job(features_path: Path, head_dir: Path, settings: FinetuneSettings, callba
         weights=settings.weights,
         engine=settings.engine,
         cache=settings.cache,
+        importing=callbacks.importing,
         extracting=callbacks.extracting,
         progress=callbacks.progress,
         told=callbacks.told,

@@ -55,17 +55,14 @@ class Run:
         What runs the network below the cut.
     cache : Path
         The cache folder.
-    extracting : callable
-        Called with (images done, images) while activations are computed.
-    progress : callable
-        Called with (batches done, batches of all epochs) while the network trains.
-    told : callable
-        Called with each epoch's row of the history.
+    importing, extracting, progress, told : callable
+        As in `pipeline.models.finetuning.finetune.Callbacks`.
     """
 
     weights: str | None
     engine: str
     cache: Path
+    importing: Callable[[], contextlib.AbstractContextManager[None]]
     extracting: Progress
     progress: Progress
     told: Callable[[Row], object]
@@ -115,6 +112,8 @@ class Job:
         if not settings.epochs:  # nothing trains, so TensorFlow is not asked how
             self._build(head.stack())
             return
+        with run.importing():
+            devices.import_tensorflow()
         with computing_in("float32"), devices.strategy().scope():
             self._build(head.stack())
 

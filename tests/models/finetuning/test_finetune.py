@@ -39,7 +39,7 @@ from pipeline.heads.store import HEAD_FILE, save
 from pipeline.heads.store import load as load_head
 from pipeline.inference import predict
 from pipeline.models import assemble, classifier, joined_head, model, store
-from pipeline.models.finetuning import checkpoints, finetune, setup
+from pipeline.models.finetuning import checkpoints, devices, finetune, setup
 from pipeline.models.finetuning.settings import FinetuneSettings, TuningSettings
 from pipeline.models.settings import Runtime
 from pipeline.photos import manifest, splits
@@ -459,6 +459,24 @@ for chosen in (
 """
     run = subprocess.run([sys.executable, "-c", program, tmp_path / "p"], capture_output=True, text=True, cwd=ROOT)
     assert run.returncode == 0, run.stderr
+
+
+def test_tensorflow_is_imported_with_onednn_and_the_environment_is_as_it_was(
+    project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "tensorflow.py").write_text("import os\nONEDNN = os.environ['TF_ENABLE_ONEDNN_OPTS']\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    for chosen, taken in ((None, "1"), ("0", "0")):
+        with monkeypatch.context() as patch:
+            patch.delitem(sys.modules, "tensorflow", raising=False)
+            patch.delenv(devices.ONEDNN, raising=False) if chosen is None else patch.setenv(devices.ONEDNN, chosen)
+            devices.import_tensorflow()
+            assert (sys.modules.pop("tensorflow").ONEDNN, os.environ.get(devices.ONEDNN)) == (taken, chosen)
+    imported: list[None] = []
+    monkeypatch.setattr(devices, "import_tensorflow", lambda: imported.append(None))
+    project.train(dense())
+    project.finetune(epochs=1)
+    assert len(imported) == 1
 
 
 @pytest.mark.parametrize("optimizer", ["adam", "rmsprop", "sgd"])
