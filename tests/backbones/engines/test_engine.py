@@ -1,5 +1,6 @@
 """Every engine gives the same features, in order, whatever the batches; what it cannot compute it refuses."""
 
+import ctypes
 import importlib.metadata
 import shutil
 import subprocess
@@ -9,6 +10,7 @@ from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -24,10 +26,11 @@ from pipeline.backbones.engines.engine import (
     precisions,
     version_of,
 )
-from pipeline.backbones.engines.graphs import converted
+from pipeline.backbones.engines.graphs import GRAPH_IMAGES, converted, graph
 from pipeline.backbones.engines.openvino import _threads
 from pipeline.backbones.engines.tensorflow import TensorFlowEngine
 from pipeline.backbones.weights import find_weights, load
+from pipeline.backbones.without_telemetry import openvino
 from pipeline.errors import InputError
 from tests import ROOT, fakes
 
@@ -234,6 +237,33 @@ def test_a_kept_graph_starts_without_the_network_and_gives_the_same_bits(tmp_pat
     first = open_engine("openvino", builder("tiny"), batch_size=4, precision="float32", kept=kept)
     second = open_engine("openvino", no_trunk, batch_size=4, precision="float32", kept=kept)
     np.testing.assert_array_equal(features(second, images), features(first, images))
+
+
+def test_a_graph_has_weights_of_its_own_and_not_the_memory_of_the_network_it_was_made_of() -> None:
+    import keras
+
+    class Scale(keras.layers.Layer):  # type: ignore[misc]  # as ConvNeXt has: what is taken as it is, and not turned
+        def build(self, shape: tuple[int | None, ...]) -> None:
+            self.gamma = self.add_weight(shape=(shape[-1],), initializer="ones")
+
+        def call(self, x: Any) -> Any:
+            return keras.ops.tanh(x) * self.gamma
+
+    entering = keras.Input((SIZE, SIZE, 3), dtype="uint8")
+    scaled = keras.layers.Rescaling(1 / 255)(entering)
+    trunk = keras.Model(entering, Scale()(keras.layers.GlobalAveragePooling2D()(scaled)))
+    images, made = pixels(GRAPH_IMAGES), graph(lambda: trunk, kept=None)
+
+    def computed() -> np.ndarray:
+        return np.array(openvino().Core().compile_model(made, "CPU")(images)[0])
+
+    before = computed()
+    for variable in trunk.weights:
+        held = np.asarray(variable.value.read_value_no_copy())
+        ctypes.memset(held.ctypes.data, 0, held.nbytes)
+    assert not np.any(trunk.predict(images, verbose=0))  # so that was Keras' own memory
+    np.testing.assert_array_equal(computed(), before)
+    assert np.any(before)
 
 
 @pytest.mark.parametrize("name", ["model.bin", "model.xml", "digests.json"])
