@@ -16,8 +16,8 @@ feature from those of the first way that share its pixels, as a fraction of the 
 "timm" runs the network of the same name with random weights in PyTorch, where `torch` and `timm` are installed: its own
 transforms in a loader of as many workers as there are cores, channels last, and compiled with frozen weights.
 
-A way that this machine cannot go, as bfloat16 where the processor has none or int8 without NNCF, is left out, and a
-line says why. If a process dies while it is measured, all end.
+A way that cannot start, as bfloat16 where the processor has none or int8 without NNCF, is left out, and a line says
+why. If a process dies while it is measured, all end.
 """
 
 import argparse
@@ -336,8 +336,8 @@ def work(name: str, job: Job, pipe: Connection) -> None:
     sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115 -- for the rest of the process
     try:
         run = WAYS[name](job)
-    except (HeadstartError, ImportError) as error:
-        pipe.send(str(error))
+    except Exception as error:  # noqa: BLE001  (whatever a way raises, the others can be measured)
+        pipe.send(str(error).strip().partition("\n")[0] or type(error).__name__)
         return
     pipe.send("")
     try:
@@ -396,12 +396,17 @@ def _measure(arguments: argparse.Namespace, job: Job) -> tuple[dict[str, list[fl
             ends.enter_context(ours)
             spawn.Process(target=work, args=(name, job, theirs)).start()
             theirs.close()  # so that the end of the process is the end of the pipe
-            if why_not := answer(name, ours):
+            try:
+                why_not = answer(name, ours)
+            except SystemExit as died:
+                why_not = str(died).partition(": ")[2]
+            if why_not:
                 print(f"left out, {name}: {why_not}", flush=True)
             else:
                 pipes[name] = ours
         if not pipes:
             raise SystemExit("expected a way that this machine can go, found none")
+        print(f"measured, in turns: {'; '.join(pipes)}", flush=True)
         seconds: dict[str, list[float]] = {name: [] for name in pipes}
         found: dict[str, Any] = {}
         for _ in range(arguments.rounds):

@@ -309,6 +309,7 @@ def measure(job: Job) -> None:
         abs(one.row[key] - other.row[key]) / abs(other.row[key])
         for one, other in zip(ours[1:], usual[1:], strict=True)
         for key in LOSSES
+        if key in one.row and key in other.row
     ]
     print(f"largest difference of a loss: {max(gaps):.1e} of it")
 
@@ -325,7 +326,12 @@ def main() -> None:
     parser.add_argument("--weights", default="imagenet")
     parser.add_argument("--size", type=int, default=224)
     parser.add_argument("--cut", default="block-4")
-    parser.add_argument("--limit", type=int, default=400, help="images, training and validation together")
+    parser.add_argument(
+        "--limit",
+        type=int,
+        default=400,
+        help="images, training and validation together; with fewer than 50 to validate on, ours learns from them, too",
+    )
     parser.add_argument("--epochs", type=int, default=4)
     parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--learning-rate", type=float, default=0.01)

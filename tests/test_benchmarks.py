@@ -128,10 +128,14 @@ def test_twice_the_workers_halve_the_computing(program: Any) -> None:
 
 
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="children are looked up in /proc")
-def test_a_way_that_cannot_be_gone_is_left_out_and_a_child_that_dies_ends_the_benchmark(
+def test_a_way_that_cannot_start_is_left_out_and_a_child_that_dies_later_ends_the_benchmark(
     places: dict[str, Path],
 ) -> None:
-    ways = ["engine alone, bfloat16", "decoding alone"]
+    (places["folder"] / "timm.py").write_text(
+        "import os, pathlib\nseen = pathlib.Path(__file__).with_name('seen')\n"
+        "if seen.exists(): os._exit(3)\nseen.touch()\nraise RuntimeError('no compiler\\nand more')\n"
+    )
+    ways = ["engine alone, bfloat16", "timm", "timm, compiled", "decoding alone"]
     command = [
         sys.executable,
         ROOT / "benchmarks" / "extraction.py",
@@ -143,13 +147,16 @@ def test_a_way_that_cannot_be_gone_is_left_out_and_a_child_that_dies_ends_the_be
     with subprocess.Popen(
         [*map(str, command), "--weights", "nowhere.h5", "--ways", *ways],
         cwd=places["folder"],
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        env=os.environ | {"PYTHONPATH": os.pathsep.join([str(places["folder"]), str(ROOT)])},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
     ) as process:
         assert process.stdout
-        assert process.stdout.readline().startswith("left out, engine alone, bfloat16: `weights`: expected")
+        left_out = [process.stdout.readline().removeprefix("left out, ") for _ in ways[:-1]]
+        assert left_out[0].startswith("engine alone, bfloat16: `weights`: expected")
+        assert left_out[1:] == ["timm: no compiler\n", "timm, compiled: its process died\n"]
+        assert process.stdout.readline() == "measured, in turns: decoding alone\n"
         while process.poll() is None:
             for child in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split():
                 with contextlib.suppress(OSError):
