@@ -8,9 +8,10 @@ import click
 from pipeline.models.finetuning.settings import FinetuneSettings
 from pipeline.photos.remote import Root
 from pipeline.wording import counted, epoch
-from stages.console import Stage, only_ours, progress, say, show_table, tell, warn
+from stages.console import Stage, progress, say, show_table, tell, warn
 from stages.options.of_settings import options, settings_of
 from stages.options.paths import FILE, FOLDER, PLACE
+from stages.process import only_ours
 
 if TYPE_CHECKING:
     from pipeline.models.finetuning.finetune import FinetuneResult
