@@ -2,9 +2,11 @@
 
 import signal
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from pipeline.backbones.table import BACKBONES
 from pipeline.types import Progress
@@ -36,15 +38,32 @@ def decoded_here(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pipeline.photos.decode_pool.each", each)
 
 
+@pytest.fixture
+def drawn() -> None:
+    """For a test that wants its pictures where others of its module are `undrawn`."""
+
+
+@pytest.fixture
+def undrawn(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pictures have one pixel, as to lay one out takes longer than all the rest; who wants them asks for `drawn`."""
+    if "drawn" not in request.fixturenames:
+
+        def save(figure: Any, path: Path, **_: Any) -> None:
+            Image.new("L", (1, 1)).save(path, "PNG")
+
+        monkeypatch.setattr("matplotlib.figure.Figure.savefig", save)
+
+
 # Slow files go first, the slowest before the others, so that no process is left with one of them when the rest is done.
 SLOW = (
-    "test_end_to_end",
     "test_documented_commands",
-    "test_engine",
     "test_finetune",
-    "test_table",
+    "test_end_to_end",
+    "test_engine",
     "test_weights",
     "test_recipe",
+    "test_table",
+    "test_export",
     "test_executor",
     "test_audit",
     "test_faults",

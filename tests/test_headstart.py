@@ -32,6 +32,8 @@ from tests import ROOT
 from tests.fakes import register_tiny, write_classes
 from tests.terminal import screens
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 STEPS: dict[str, type] = {
     "prepare": PrepareSettings,
     "probe": ProbeSettings,

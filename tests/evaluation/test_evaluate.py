@@ -29,6 +29,8 @@ from pipeline.stats import metrics
 from stages.evaluate import evaluate as command
 from tests.fakes import plan, register_tiny, write_views
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 SPEC = {
     "backbone": {"name": "efficientnet_lite0", "alpha": 1.0},
     "cut": "top",
@@ -279,7 +281,7 @@ def test_identical_files_count_once(project):
     assert project.write().evaluate().metrics["n"] == 10
 
 
-def test_the_order_of_the_manifest_changes_no_byte(project):
+def test_the_order_of_the_manifest_changes_no_byte(project, drawn):
     project.write().evaluate()
     first = {file.name: file.read_bytes() for file in project.out.rglob("*.*")}
     project.rows.reverse()
@@ -389,7 +391,7 @@ def test_probabilities_are_those_at_the_temperature_of_the_head(project):
     assert after["log_loss"] != before["log_loss"]
 
 
-def test_before_and_after_calibration_stand_side_by_side(project):
+def test_before_and_after_calibration_stand_side_by_side(project, drawn):
     before = project.write().evaluate()
     plain = json.loads((project.out / "all_metrics.json").read_text())
     assert (before.temperature, plain["temperature"], plain["uncalibrated_ece"]) == (1.0, 1.0, plain["ece"])

@@ -29,11 +29,6 @@ def undrawn(request, monkeypatch):
         monkeypatch.setattr("pipeline.photos.prepare.draw", lambda *_: None)
 
 
-@pytest.fixture
-def drawn():
-    pass
-
-
 @pytest.fixture(autouse=True)
 def most_decode_here(request):
     """Most tests decode in this process; those that want others ask for `processes`."""

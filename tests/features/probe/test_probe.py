@@ -27,6 +27,8 @@ from pipeline.photos.settings import PrepareSettings
 from pipeline.stats import intervals
 from tests.fakes import settings, write_classes, write_photo
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 SIZE = 8
 COST = {"low": 10, "middle": 20, "high": 30}
 
@@ -183,7 +185,7 @@ def test_the_table_lists_every_candidate_from_below(photos: Photos) -> None:
     assert photos.rows("backbones.csv") == []
 
 
-def test_the_same_images_give_the_same_bytes_whatever_the_batch(photos: Photos) -> None:
+def test_the_same_images_give_the_same_bytes_whatever_the_batch(photos: Photos, drawn: None) -> None:
     names = ("cut.json", "layers.csv", "plots/layers.png", "backbones.csv")
     photos.probe()
     before = [(photos.cut.parent / name).read_bytes() for name in names]
