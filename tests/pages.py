@@ -41,13 +41,18 @@ def pages() -> list[Path]:
 
 
 TEXTS = {page: page.read_text(encoding="utf-8") for page in pages()}
+TUTORIALS = [page for page in TEXTS if page.parent.name == "tutorials" and page.name != "index.md"]
 
 
 def blocks(language: str) -> list[str]:
-    """The fenced blocks of one language, each once, without the indentation of a list they may stand in."""
+    """The fenced blocks of one language, each once, without the indentation of a list they may stand in.
+
+    Those of the tutorials are cells of notebooks, which run as the site is built.
+    """
     found = [
         re.sub(rf"^{indent}", "", block, flags=re.MULTILINE)
-        for text in TEXTS.values()
+        for page, text in TEXTS.items()
+        if page not in TUTORIALS
         for indent, block in re.findall(rf"^( *)```{language}\n(.*?)^ *```$", text, re.MULTILINE | re.DOTALL)
     ]
     return list(dict.fromkeys(found))
