@@ -120,7 +120,7 @@ def test_few_photos_go_from_prepare_to_the_report_with_the_defaults(here: Path, 
     assert all(name in page for name in ("logistic", "dense"))
 
 
-def test_views_are_shown_as_the_base_sees_them_and_counted_as_passes(here: Path) -> None:
+def test_views_are_shown_as_the_base_sees_them_and_counted_as_passes(here: Path, drawn: None) -> None:
     photos = hs.prepare("photos", val_fraction=0.1, test_fraction=0.1, stratify=True, workers=1)
     features = hs.extract(photos, **TINY, views=3, flip="horizontal")
     with Image.open(io.BytesIO(features.pictures["views"]._repr_png_())) as sheet:
