@@ -114,7 +114,9 @@ def _engines() -> Iterator[Finding]:
     if not any(versions.values()):
         yield Finding("engines", "wrong", found, "pip install 'headstart[cpu]'")
         return
-    lacking = "" if versions["tensorflow"] else "TensorFlow builds most bases, and trains: pip install 'headstart[cpu]'"
+    lacking = (
+        "" if versions["tensorflow"] else "TensorFlow builds most bases, and fine-tunes: pip install 'headstart[cpu]'"
+    )
     yield Finding("engines", "note" if lacking else "ok", f"{found}; auto is {engine.choose('auto')}", lacking)
     if versions["openvino"]:
         yield Finding("precisions", "ok", f"{', '.join(engine.precisions('openvino'))} on this processor")

@@ -29,11 +29,8 @@ FILES: Final = {
     "README.md": "README.md.j2",
 }
 # What a stage needs that not every installation has, and what the project does without it.
-NEEDS: Final = {"tensorflow": ("tensorflow",), "export": ("onnx", "onnxruntime")}
-WITHOUT: Final = {
-    "tensorflow": "the dense head (pip install 'headstart[cpu]')",
-    "export": "the stage export (pip install 'headstart[export]')",
-}
+NEEDS: Final = {"export": ("onnx", "onnxruntime")}
+WITHOUT: Final = {"export": "the stage export (pip install 'headstart[export]')"}
 # DVC is called twice in one process, since its import takes a second.
 DVC: Final = """
 import sys
@@ -87,8 +84,8 @@ def rendered(name: str, **values: Any) -> str:
     name : str
         One of `FILES`.
     **values
-        What the templates name: whether dependencies on ``code`` are written, whether there is a head that
-        ``tensorflow`` trains and the stage ``export``, and ``images``, the folder as params.yaml has it.
+        What the templates name: whether dependencies on ``code`` are written, whether there is the stage ``export``,
+        and ``images``, the folder as params.yaml has it.
     """
     import jinja2
 

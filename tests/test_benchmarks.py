@@ -33,6 +33,10 @@ SMALL = {
         "--images {photos} --sizes 16 --rounds 1",
         r"^40 photos.*\n16 px: pillow [\d,]+ a second, turbo .* 40 the same by all instructions",
     ),
+    "dense_heads": (
+        "--rows 40 --columns 6 --hidden 4 --epochs 2 --rounds 1 --ways headstart",
+        r"(?m)^headstart .* 1.00 .*\d\.\d+",
+    ),
     "few_photos": (
         "{manifest} {features} {folder}/few.png --counts 3 --seeds 1 --heads ridge",
         r"(?m)^ridge .*\d\.\d+",

@@ -1,13 +1,14 @@
-"""Activations in numpy, as Keras computes them."""
+"""Activations in numpy, as Keras computes them, and their derivatives."""
 
 import math
 from collections.abc import Callable, Mapping
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 Singles = NDArray[np.float32]
+Floating = NDArray[np.floating[Any]]
 # Klambauer et al., "Self-Normalizing Neural Networks" (2017), section 2: lambda and alpha.
 SELU_SCALE: Final = np.float32(1.0507009873554805)
 SELU_ALPHA: Final = np.float32(1.6732632423543772)
@@ -42,4 +43,33 @@ ACTIVATIONS: Final[Mapping[str, Callable[[Singles], Singles]]] = {
     "silu": lambda x: x * _sigmoid(x),
     "elu": _elu,
     "selu": _selu,
+}
+
+
+def _of_sigmoid(x: Floating) -> Floating:
+    s = 0.5 * (np.tanh(0.5 * x) + 1)
+    return np.asarray(s * (1 - s))
+
+
+def _of_silu(x: Floating) -> Floating:
+    s = 0.5 * (np.tanh(0.5 * x) + 1)
+    return np.asarray(s * (1 + x * (1 - s)))
+
+
+def _of_gelu(x: Floating) -> Floating:
+    from scipy.special import erf
+
+    density = np.exp(-0.5 * np.square(x)) / math.sqrt(2 * math.pi)
+    return np.asarray(0.5 * (1 + erf(x * math.sqrt(0.5))) + x * density)
+
+
+# The derivative of each, in the precision of what it is given.
+DERIVATIVES: Final[Mapping[str, Callable[[Floating], Floating]]] = {
+    "relu": lambda x: (x > 0).astype(x.dtype),
+    "tanh": lambda x: 1 - np.square(np.tanh(x)),
+    "sigmoid": _of_sigmoid,
+    "gelu": _of_gelu,
+    "silu": _of_silu,
+    "elu": lambda x: np.exp(np.minimum(x, 0)),
+    "selu": lambda x: SELU_SCALE * np.where(x > 0, x.dtype.type(1), SELU_ALPHA * np.exp(np.minimum(x, 0))),
 }

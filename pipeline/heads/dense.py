@@ -1,4 +1,4 @@
-"""A small neural network on the features: trained by Keras, kept as arrays, predicted with numpy alone."""
+"""A small neural network on the features, in numpy: dense layers that are trained in epochs and kept as arrays."""
 
 import math
 from collections.abc import Sequence
@@ -10,14 +10,14 @@ import numpy as np
 
 from pipeline import setting
 from pipeline.errors import InputError
-from pipeline.heads import dense_network
 from pipeline.heads.activations import ACTIVATIONS
-from pipeline.heads.dense_layers import Stack
+from pipeline.heads.dense_layers import Stack, glorot, logits
 from pipeline.heads.head import Head
 from pipeline.heads.parameter_checks import require_choice, require_number, require_whole
 from pipeline.heads.selection.cross_validation import Fold
 from pipeline.heads.settings import ClassWeight, PlateauSettings
 from pipeline.heads.solvers import dense_training
+from pipeline.heads.solvers.dense_network import OPTIMIZERS, Network
 from pipeline.heads.standardise import (
     Candidates,
     Rows,
@@ -32,7 +32,6 @@ from pipeline.heads.standardise import (
 )
 from pipeline.types import Codes, Floats, Progress, Told
 
-OPTIMIZERS: Final = ("adam", "rmsprop", "sgd")
 STANDARDIZE: Final = ("standard", "none")
 
 
@@ -76,8 +75,8 @@ class DenseHead(Head):
         ``mean_`` and ``scale_`` (d,) float64; for each layer i from 0 ``kernel_i_`` (inputs, outputs) and ``bias_i_``
         (outputs,) float32.
     history_ : list of dict
-        A row an epoch: epoch (from 1), loss, accuracy and, with validation rows, val_loss, val_accuracy. As in Keras,
-        the training side is the mean over the epoch's batches while the weights move and dropout is on.
+        A row an epoch: epoch (from 1), loss, accuracy and, with validation rows, val_loss, val_accuracy. As Keras
+        tells them, the training side is the mean over the epoch's batches while the weights move and dropout is on.
     """
 
     hidden: tuple[int, ...]
@@ -136,10 +135,10 @@ class DenseHead(Head):
 
         InputError also if early stopping has nothing to watch, or the loss became infinite or NaN.
         """
-        (learned,) = dense_training.train([self], X, y, validation, progress, told=told)
-        if learned.diverged:
-            raise InputError(learned.diverged)
-        self.arrays_, self.history_, self.warnings_ = learned.arrays(), learned.history, []
+        (run,) = dense_training.train([self], X, y, validation, progress, told)
+        if run.diverged:
+            raise InputError(run.diverged)
+        self.arrays_, self.history_, self.warnings_ = run.arrays(), run.history, []
         return self
 
     @staticmethod
@@ -166,9 +165,9 @@ class DenseHead(Head):
         """Fit each candidate on the rows of each fold, all candidates of a fold in the same passes over its rows.
 
         A candidate that diverges keeps its initial weights, which lose every comparison, and says so in `warnings_`.
-        `jobs` is not used: TensorFlow has threads of its own.
+        `jobs` is not used: the candidates of a fold are trained in as many threads as there are processors.
         """
-        fitted, networks = [], list[dense_training.Network]()
+        fitted = []
         for number, fold in enumerate(folds):
             heads = [replace(self, **candidate) for candidate in candidates]
 
@@ -176,11 +175,10 @@ class DenseHead(Head):
                 if progress is not None:
                     progress(before * total + done, len(folds) * total)
 
-            rows, codes = take(X, fold.rows), y[fold.rows]
-            networks = dense_training.train(heads, rows, codes, fold.held, told, before=networks)
-            for head, network in zip(heads, networks, strict=True):
-                head.arrays_, head.history_ = network.arrays(), network.history
-                head.warnings_ = [network.diverged] if network.diverged else []
+            runs = dense_training.train(heads, take(X, fold.rows), y[fold.rows], fold.held, told)
+            for head, run in zip(heads, runs, strict=True):
+                head.arrays_, head.history_ = run.arrays(), run.history
+                head.warnings_ = [run.diverged] if run.diverged else []
             fitted.append(heads)
         return fitted
 
@@ -190,27 +188,22 @@ class DenseHead(Head):
         As in `fit`, `patience` epochs without a lower one end the training. The heads returned have these `epochs`.
         """
         alone = replace(self, patience=0)
-        parts = [(take(X, fold.rows), y[fold.rows], fold.held) for fold in folds]
-        epochs, networks = dense_training.train_together(alone, parts, patience=self.patience, progress=progress)
-        heads = [replace(alone, epochs=epochs) for _ in networks]
-        for head, network in zip(heads, networks, strict=True):
-            head.arrays_, head.history_, head.warnings_ = network.arrays(), network.history[:epochs], []
+        parts = ((take(X, fold.rows), y[fold.rows], fold.held) for fold in folds)
+        epochs, runs = dense_training.train_together(alone, parts, patience=self.patience, progress=progress)
+        heads = [replace(alone, epochs=epochs) for _ in runs]
+        for head, run in zip(heads, runs, strict=True):
+            head.arrays_, head.history_, head.warnings_ = run.arrays(), run.history[:epochs], []
         return heads
 
     def predict_proba(self, X: Rows) -> Floats:
-        """Return the probability of each class, from the arrays alone; TensorFlow is not loaded."""
-        mean, scale = self.arrays_["mean_"], self.arrays_["scale_"]
-        check_rows(X, len(mean))
-        top = len(self.hidden)
-        logits = np.empty((len(X), len(self.arrays_[f"bias_{top}_"])), np.float32)
+        """Return the probability of each class, from the arrays alone."""
+        stack = self.stack()
+        check_rows(X, len(stack.mean))
+        found = np.empty((len(X), len(stack.biases[-1])), np.float32)
         for rows in blocks(len(X)):
-            values = standardise(X[rows], mean, scale).astype(np.float32)
-            for i in range(top):
-                values = ACTIVATIONS[self.activation](
-                    values @ self.arrays_[f"kernel_{i}_"] + self.arrays_[f"bias_{i}_"]
-                )
-            logits[rows] = values @ self.arrays_[f"kernel_{top}_"] + self.arrays_[f"bias_{top}_"]
-        return probabilities(logits)
+            values = standardise(X[rows], stack.mean, stack.scale).astype(np.float32)
+            found[rows] = logits(values, stack.kernels, stack.biases, self.activation)
+        return probabilities(found)
 
     def stack(self) -> Stack:
         """Return the fitted head as its dense layers."""
@@ -226,6 +219,16 @@ class DenseHead(Head):
             l2=self.l2,
         )
 
-    def network(self, n_features: int, n_classes: int) -> Any:
-        """Build and compile the Keras model; see `dense_network.build`."""
-        return dense_network.build(self, n_features, n_classes)
+    def network(self, n_features: int, n_classes: int) -> Network:
+        """Return the layers as they are before the first step, and what trains them."""
+        weights, dropped = map(np.random.default_rng, np.random.SeedSequence(self.seed).spawn(2))
+        return Network(
+            glorot((n_features, *self.hidden, outputs(n_classes)), weights),
+            activation=self.activation,
+            dropout=self.dropout,
+            l1=self.l1,
+            l2=self.l2,
+            optimizer=self.optimizer,
+            rate=self.learning_rate,
+            draw=dropped,
+        )

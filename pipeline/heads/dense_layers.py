@@ -1,15 +1,48 @@
 """A head as what it computes: standardised columns under dense layers. To join or to fine-tune it takes no more."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Self
+from itertools import pairwise
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.heads.activations import ACTIVATIONS
 from pipeline.types import Floats
 
 Singles = NDArray[np.float32]
+
+
+def glorot(widths: Sequence[int], draw: np.random.Generator) -> list[Singles]:
+    """Draw kernels, uniformly within the limits of Glorot and Bengio (2010), equation 16.
+
+    Parameters
+    ----------
+    widths : sequence of int
+        Of the features, and of the outputs of each layer.
+    draw : Generator
+
+    Returns
+    -------
+    list of ndarray of shape (inputs, outputs)
+    """
+    kernels = []
+    for inputs, outputs in pairwise(widths):
+        limit = math.sqrt(6.0 / (inputs + outputs))
+        kernels.append(draw.uniform(-limit, limit, (inputs, outputs)).astype(np.float32))
+    return kernels
+
+
+def logits(
+    rows: NDArray[Any], kernels: Sequence[NDArray[Any]], biases: Sequence[NDArray[Any]], activation: str
+) -> NDArray[Any]:
+    """Return what dense layers make of standardised rows (n, d), in the precision of rows and layers."""
+    for kernel, bias in zip(kernels[:-1], biases[:-1], strict=True):
+        rows = ACTIVATIONS[activation](rows @ kernel + bias)
+    found: NDArray[Any] = rows @ kernels[-1] + biases[-1]
+    return found
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -45,7 +78,7 @@ class Stack:
         return [len(bias) for bias in self.biases]
 
     def renewed(self, n_features: int, *, seed: int) -> Self:
-        """Return the same layers with random kernels, after Glorot and Bengio (2010), and biases of zero.
+        """Return the same layers with random kernels, as `glorot` draws them, and biases of zero.
 
         Parameters
         ----------
@@ -54,16 +87,11 @@ class Stack:
             are taken as they are.
         seed : int
         """
-        draw = np.random.default_rng(seed)
         same = n_features == len(self.mean)
-        kernels = []
-        for inputs, outputs in zip([n_features, *self.widths], self.widths, strict=False):
-            limit = math.sqrt(6.0 / (inputs + outputs))
-            kernels.append(draw.uniform(-limit, limit, (inputs, outputs)).astype(np.float32))
         return replace(
             self,
             mean=self.mean if same else np.zeros(n_features),
             scale=self.scale if same else np.ones(n_features),
-            kernels=kernels,
+            kernels=glorot([n_features, *self.widths], np.random.default_rng(seed)),
             biases=[np.zeros_like(bias) for bias in self.biases],
         )

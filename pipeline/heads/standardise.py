@@ -180,7 +180,7 @@ def standardise(X: Rows, mean: Floats, scale: Floats) -> Floats:
 
 
 class Standardised:
-    """Rows, standardised as they are read; those in memory once, those on disk at each reading.
+    """A table of rows, standardised as they are read; those in memory once, those on disk at each reading.
 
     Parameters
     ----------
@@ -196,12 +196,26 @@ class Standardised:
     def __init__(self, X: Table, mean: Floats, scale: Floats, *, piece: int = 2**21, dtype: Any = np.float64) -> None:
         self._piece = max(1, piece // X.shape[1])
         self.shape: tuple[int, ...] = X.shape
-        self._mean, self._scale, self._dtype = mean, scale, dtype
+        self.dtype: np.dtype[Any] = np.dtype(dtype)
+        self._mean, self._scale = mean, scale
         self._X: Table = X
         if isinstance(X, np.ndarray):
-            self._X = held = np.empty(X.shape, dtype)
-            for rows in blocks(len(X)):
-                held[rows] = standardise(X[rows], mean, scale)
+            self._X = self._standardised(X)
+
+    def __len__(self) -> int:
+        """Return the number of rows."""
+        return self.shape[0]
+
+    def __getitem__(self, rows: slice, /) -> Rows:
+        """Return consecutive rows, (n, d); those in memory as a view."""
+        read = self._X[rows]
+        return read if isinstance(self._X, np.ndarray) else self._standardised(read)
+
+    def _standardised(self, X: Rows) -> Rows:
+        found = np.empty(X.shape, self.dtype)
+        for rows in blocks(len(X)):
+            found[rows] = standardise(X[rows], self._mean, self._scale)
+        return found
 
     def blocks(self, *, every: int = 1) -> Iterator[tuple[slice, Rows]]:
         """Yield each block's place and its rows (n, d); or one block of `every`."""
@@ -213,7 +227,7 @@ class Standardised:
             for start in range(rows.start, rows.stop, self._piece):
                 stop = min(start + self._piece, rows.stop)
                 read = block[start - rows.start : stop - rows.start]
-                yield slice(start, stop), standardise(read, self._mean, self._scale).astype(self._dtype, copy=False)
+                yield slice(start, stop), standardise(read, self._mean, self._scale).astype(self.dtype, copy=False)
 
 
 def class_weights(y: Codes, choice: ClassWeight | None) -> Floats:

@@ -1,49 +1,18 @@
 """What stands on a cut, in numpy: pooling and head, from activations to logits, and their gradient back."""
 
-import math
-from collections.abc import Callable, Mapping
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.backbones.cutting import GRIDS, OF_MAPS, cell_weights
 from pipeline.errors import ArtefactError, InputError
-from pipeline.heads.activations import ACTIVATIONS
+from pipeline.heads.activations import ACTIVATIONS, DERIVATIVES
 from pipeline.heads.dense_layers import Stack
 from pipeline.heads.standardise import probabilities, standardise
 from pipeline.types import Floats
 
 Singles = NDArray[np.float32]
-
-
-def _of_sigmoid(x: Floats) -> Floats:
-    s = 0.5 * (np.tanh(0.5 * x) + 1)
-    return np.asarray(s * (1 - s))
-
-
-def _of_silu(x: Floats) -> Floats:
-    s = 0.5 * (np.tanh(0.5 * x) + 1)
-    return np.asarray(s * (1 + x * (1 - s)))
-
-
-def _of_gelu(x: Floats) -> Floats:
-    from scipy.special import erf
-
-    density = np.exp(-0.5 * np.square(x)) / math.sqrt(2 * math.pi)
-    return np.asarray(0.5 * (1 + erf(x * math.sqrt(0.5))) + x * density)
-
-
-# The derivative of each of `pipeline.heads.dense.ACTIVATIONS`, whose sources and constants are there.
-DERIVATIVES: Final[Mapping[str, Callable[[Floats], Floats]]] = {
-    "relu": lambda x: (x > 0).astype(np.float64),
-    "tanh": lambda x: 1 - np.square(np.tanh(x)),
-    "sigmoid": _of_sigmoid,
-    "gelu": _of_gelu,
-    "silu": _of_silu,
-    "elu": lambda x: np.exp(np.minimum(x, 0)),
-    "selu": lambda x: 1.0507009873554805 * np.where(x > 0, 1.0, 1.6732632423543772 * np.exp(np.minimum(x, 0))),
-}
 
 
 class Readout:

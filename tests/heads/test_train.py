@@ -323,7 +323,7 @@ class TestFewPhotos:
     def test_a_dense_head_is_trained_for_the_epochs_of_the_lowest_mean_loss_over_folds(self, tmp_path, monkeypatch):
         monkeypatch.setattr(out_of_fold, "FOLDS", 2)
         work = project(tmp_path, n=15).write()
-        work.rows += 3 * np.random.default_rng(1).normal(size=work.rows.shape).astype(np.float32)
+        work.rows += 5 * np.random.default_rng(1).normal(size=work.rows.shape).astype(np.float32)
         work.write()
         start = dense(learning_rate=0.3, epochs=8, patience=3, dropout=0.3, hidden=(8,))
         work.train(start)

@@ -11,14 +11,13 @@ from numpy.typing import NDArray
 from pipeline.backbones import cutting, tails
 from pipeline.backbones.weights import load
 from pipeline.errors import ArtefactError, InputError
-from pipeline.heads.activations import ACTIVATIONS
 from pipeline.heads.dense_layers import Stack
 from pipeline.heads.knn import KnnHead
 from pipeline.heads.store import save
 from pipeline.inference import class_activation
 from pipeline.inference.class_activation import Explainer, overlay, placed
 from pipeline.models import assemble, store
-from pipeline.models.numpy_head import DERIVATIVES, Readout
+from pipeline.models.numpy_head import Readout
 from pipeline.models.settings import Runtime
 from tests.fakes import plan, register_tiny
 
@@ -87,14 +86,6 @@ def test_otherwise_it_is_the_positive_part_of_the_channels_weighed_by_their_mean
     assert not readout.linear
     assert found == pytest.approx(expected, abs=1e-2 * float(expected.max()))
     assert found.max() > found.min() >= 0
-
-
-@pytest.mark.parametrize("name", ACTIVATIONS)
-def test_every_activation_has_its_derivative(name: str) -> None:
-    x, step = np.linspace(-4, 4, 40), 1e-3
-    numeric = (ACTIVATIONS[name](x + step) - ACTIVATIONS[name](x - step)) / (2 * step)
-    assert DERIVATIVES[name](x) == pytest.approx(numeric, abs=1e-4)
-    assert DERIVATIVES.keys() == ACTIVATIONS.keys()
 
 
 def test_a_head_for_other_features_is_refused() -> None:

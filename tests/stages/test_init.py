@@ -33,15 +33,13 @@ def no_dvc(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("name", ["dvc.yaml", "params.yaml"])
 def test_the_file_of_the_checkout_is_that_of_a_project_with_its_code(name: str) -> None:
-    made = init.rendered(name, code=True, tensorflow=True, export=True, images="data/digits")
+    made = init.rendered(name, code=True, export=True, images="data/digits")
     assert made == (ROOT / name).read_text(encoding="utf-8"), f"change both: {init.TEMPLATES / init.FILES[name]}"
 
 
 @pytest.mark.parametrize("more", [True, False])
 def test_a_project_s_stages_are_those_of_the_checkout_without_its_code(more: bool) -> None:
-    texts = {
-        name: init.rendered(name, tensorflow=more, export=more, images="p") for name in ("dvc.yaml", "params.yaml")
-    }
+    texts = {name: init.rendered(name, export=more, images="p") for name in ("dvc.yaml", "params.yaml")}
     stages = yaml.safe_load(texts["dvc.yaml"])["stages"]
     expected = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
     del expected["digits"]
@@ -52,7 +50,7 @@ def test_a_project_s_stages_are_those_of_the_checkout_without_its_code(more: boo
         described["deps"] = [one for one in described["deps"] if not one.startswith(("pipeline/", "stages/"))]
     assert stages == expected
     params = yaml.safe_load(texts["params.yaml"])
-    assert ("dense" in params["train"], "export" in params, params["images"]) == (more, more, "p")
+    assert ("dense" in params["train"], "export" in params, params["images"]) == (True, more, "p")
 
 
 def test_dvc_and_recipe_take_the_project_and_a_second_call_changes_nothing(folder: Path) -> None:

@@ -34,8 +34,13 @@ LOADS_NONE_OF = (
     ("probe photos m.csv cut.json --size 64", (*NETWORKS, *SLOW)),
     ("extract photos m.csv f.h5 --size 64", (*NETWORKS, *SLOW, "scipy", "matplotlib", "openvino.tools.ovc")),
     ("train m.csv f.h5 heads/logistic", (*NETWORKS, *SLOW, "openvino", "matplotlib")),
+    ("train m.csv f.h5 heads/dense --head dense --epochs 3", (*NETWORKS, *SLOW, "openvino", "matplotlib")),
+    ("train m.csv f.h5 heads/searched --head dense --search --epochs 2 --trials 3", (*NETWORKS, "dask", "openvino")),
+    ("growth m.csv f.h5 growth --parts 3 --seeds 2", NETWORKS),
     ("finetune photos m.csv f.h5 heads/logistic model", (*NETWORKS, *SLOW, "openvino", "matplotlib")),
     ("evaluate photos m.csv f.h5 heads/logistic e/head", (*NETWORKS, *SLOW, "openvino")),
+    ("finetune photos m.csv f.h5 heads/dense joined", (*NETWORKS, *SLOW, "openvino", "matplotlib")),
+    ("predict heads/dense photos/a", (*NETWORKS, *SLOW, "matplotlib", "openvino.tools.ovc")),
     ("evaluate photos m.csv f.h5 model e/model", (*NETWORKS, *SLOW)),
     ("export model out --format onnx,openvino --images photos --manifest m.csv", (*NETWORKS, *SLOW, "tf2onnx")),
     ("predict heads/logistic photos/a", (*NETWORKS, *SLOW, "scipy", "matplotlib", "openvino.tools.ovc")),
@@ -46,7 +51,7 @@ LOADS_NONE_OF = (
     ("backbones efficientnet_lite0 --cut 100", (*NETWORKS, *SLOW, "scipy", "matplotlib", "openvino")),
     ("cache list", (*NETWORKS, *SLOW, "scipy", "matplotlib", "openvino")),
 )
-WITHOUT_CACHE = ("prepare", "train", "backbones")
+WITHOUT_CACHE = ("prepare", "train", "growth", "backbones")
 
 
 def test_no_command_loads_what_it_does_not_need(tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import zip_longest
+from functools import partial
 from typing import Any, Final, Literal, Protocol
 
 import numpy as np
@@ -11,20 +11,23 @@ from numpy.typing import NDArray
 from pipeline.errors import InputError
 from pipeline.heads.reduce_on_plateau import Plateau
 from pipeline.heads.settings import ClassWeight, PlateauSettings
+from pipeline.heads.solvers.dense_network import Network
+from pipeline.heads.solvers.row_blocks import Workers, one_blas_thread
 from pipeline.heads.standardise import (
     Rows,
     Slot,
+    Standardised,
     Table,
     blocks,
     check_labelled,
     class_weights,
     count_classes,
     learn_scale,
-    standardise,
 )
 from pipeline.heads.training_log import RATE
 from pipeline.types import Codes, Floats, Progress, Told
 
+Step = Callable[[Rows, Codes, Rows], tuple[float, float]]
 SHUFFLED_VALUES: Final = 2**25  # numbers that an epoch shuffles as a whole: 128 MB
 RUN_ROWS: Final = 512  # beyond that, rows that are read together
 
@@ -47,32 +50,23 @@ class Trainable(Protocol):
     def layout(self, n_features: int, n_classes: int) -> dict[str, Slot]:
         """Return name, shape and dtype of each array that a fit learns."""
 
-    def network(self, n_features: int, n_classes: int) -> Any:
-        """Build and compile the Keras model."""
+    def network(self, n_features: int, n_classes: int) -> Network:
+        """Return the network as it is before the first step."""
 
 
-class Network:
-    """A Keras model in training, with its history and the weights it will go back to.
+class Run:
+    """A head's network in training, with its history and the weights that it will go back to."""
 
-    It takes the model of `before`, a network that is done, if that has the same shape: to compile one takes longer than
-    to train it on few rows.
-    """
-
-    def __init__(
-        self, head: Trainable, scale: tuple[Floats, Floats], n_classes: int, before: "Network | None" = None
-    ) -> None:
+    def __init__(self, head: Trainable, scale: tuple[Floats, Floats], n_classes: int) -> None:
         self.head, self.scale = head, scale
-        self.layout = head.layout(len(scale[0]), n_classes)
-        same = before if before is not None and before.layout == self.layout else None
-        self.model: Any = same.model if same else head.network(len(scale[0]), n_classes)
-        self._initial: list[Any] = same._initial if same else _state(self.model)
-        if same:
-            _restore(self.model, self._initial)
+        self._shape = len(scale[0]), n_classes
+        self.network = head.network(*self._shape)
         self.history: list[dict[str, float]] = []
         self.diverged = ""
         self.stopped = False
         self.plateau = Plateau(head.plateau, head.learning_rate)
-        self._best_loss, self._best, self._since_best = math.inf, None, 0
+        self._best_loss, self._since_best = math.inf, 0
+        self._best: list[NDArray[Any]] = []
 
     def close_epoch(self, row: dict[str, float]) -> None:
         """Take note of an epoch's losses, which say whether training ends here and which weights are kept."""
@@ -82,14 +76,12 @@ class Network:
                     f"dense: expected a finite {name}, received {value} in epoch {row['epoch']:.0f}: training "
                     f"diverged; lower `learning_rate` ({self.head.learning_rate})"
                 )
-                _restore(self.model, self._initial)
+                self._best = self.head.network(*self._shape).weights()
                 self.stopped = True
-                self.keep()
                 return
         self.history.append(row)
         self.plateau.see(row.get("val_loss"))
-        if self.plateau.rate != self.head.learning_rate:
-            self.model.optimizer.learning_rate = self.plateau.rate
+        self.network.optimizer.rate = self.plateau.rate
         if not self.head.patience:
             return
         self._since_best += 1
@@ -100,12 +92,12 @@ class Network:
 
     def keep(self) -> None:
         """Take note of the weights as they are now: `arrays` goes back to them."""
-        self._best = self.model.get_weights()
+        self._best = [array.copy() for array in self.network.weights()]
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """Return what was learned, named as in the head's layout."""
-        learned = [*self.scale, *(self._best or self.model.get_weights())]
-        return dict(zip(self.layout, map(np.ascontiguousarray, learned), strict=True))
+        learned = [*self.scale, *(self._best or self.network.weights())]
+        return dict(zip(self.head.layout(*self._shape), learned, strict=True))
 
 
 def train(
@@ -114,35 +106,34 @@ def train(
     y: Codes,
     validation: tuple[Table, Codes] | None,
     progress: Progress | None,
-    before: Sequence[Network] = (),
     told: Told | None = None,
-) -> list[Network]:
+) -> list[Run]:
     """Train several networks in the same passes: each batch is read and standardised once, and given to all.
 
     The heads differ in nothing that concerns the rows: seed, batch size, epochs, class weights, standardisation. Each
-    comes out as it would alone. The networks `before` are those of the same heads on other rows, whose arrays were
-    taken: their models are trained anew. `told` is told of the first.
+    comes out as it would alone. `told` is told of the first.
     """
-    networks, epochs = _begun(heads, X, y, validation, before)
-    rate = networks[0].plateau.rate
-    for epoch in epochs:
-        if progress is not None:
-            progress(epoch, heads[0].epochs)
-        if told is not None and not networks[0].diverged:
-            told(networks[0].history[-1] | {RATE: rate})
-        rate = networks[0].plateau.rate
-        if all(network.stopped for network in networks):
-            break
-    return networks
+    with one_blas_thread(), Workers() as workers:
+        runs, epochs = _begun(heads, X, y, validation, workers)
+        rate = runs[0].plateau.rate
+        for epoch in epochs:
+            if progress is not None:
+                progress(epoch, heads[0].epochs)
+            if told is not None and not runs[0].diverged:
+                told(runs[0].history[-1] | {RATE: rate})
+            rate = runs[0].plateau.rate
+            if all(run.stopped for run in runs):
+                break
+    return runs
 
 
 def train_together(
     head: Trainable,
-    parts: Sequence[tuple[Table, Codes, tuple[Table, Codes]]],
+    parts: Iterable[tuple[Table, Codes, tuple[Table, Codes]]],
     *,
     patience: int,
     progress: Progress | None,
-) -> tuple[int, list[Network]]:
+) -> tuple[int, list[Run]]:
     """Train a network on each fold, all side by side, and go back to the epoch whose mean loss is the lowest.
 
     Folds that stopped each by itself would leave as many answers as there are folds, each from a few rows.
@@ -151,7 +142,7 @@ def train_together(
     ----------
     head : Trainable
         Without a patience of its own.
-    parts : sequence of (X, y, (X, y))
+    parts : iterable of (X, y, (X, y))
         Rows to train on, and rows held out.
     patience : int
         Stop after so many epochs without a lower mean over all rows held out.
@@ -161,58 +152,37 @@ def train_together(
     Returns
     -------
     epochs : int
-    networks : list of Network
+    runs : list of Run
         One a part, with its weights after so many epochs.
     """
-    begun = [_begun([head], *parts[0])]
-    begun += [_begun([head], *part, begun[0][0]) for part in parts[1:]]
-    networks = [network for (network,), _ in begun]
-    model = networks[0].model  # of all of them: it takes the state of each in turn
-    states = best = [_state(model)] * len(networks)
-    rows = np.array([len(held[1]) for _, _, held in parts])
     lowest, chosen = math.inf, 0
-    for epoch in range(1, head.epochs + 1):
-        after: list[list[Any]] = []
-        for (network,), epochs in begun:
-            _restore(model, states[len(after)])
-            next(epochs)
-            if network.diverged:
-                raise InputError(network.diverged)
-            after.append(_state(model))
-        states = after
-        mean = float(rows @ [network.history[-1]["val_loss"] for network in networks] / rows.sum())
-        if mean < lowest:
-            lowest, chosen, best = mean, epoch, states
-        if progress is not None:
-            progress(epoch, head.epochs)
-        if epoch - chosen == patience:
-            break
-    for network, state in zip(networks, best, strict=True):
-        _restore(model, state)
-        network.keep()
-    return chosen, networks
-
-
-def _state(model: Any) -> list[Any]:
-    """Return all that a step changes, as arrays: weights, the optimizer's numbers, what dropout draws next."""
-    if not model.optimizer.built:
-        model.optimizer.build(model.trainable_variables)
-    arrays = (variable.numpy() for variable in (*model.variables, *model.optimizer.variables))
-    return [array if array.any() else np.zeros(array.shape, array.dtype) for array in arrays]  # zeros take no memory
-
-
-def _restore(model: Any, state: Sequence[Any]) -> None:
-    for variable, array in zip((*model.variables, *model.optimizer.variables), state, strict=True):
-        variable.assign(array)
+    with one_blas_thread(), Workers() as workers:
+        begun, counts = [], []
+        for X, y, held in parts:
+            (run,), epochs = _begun([head], X, y, held, workers)
+            begun.append((run, epochs))
+            counts.append(len(held[1]))
+        runs = [run for run, _ in begun]
+        for epoch in range(1, head.epochs + 1):
+            for run, epochs in begun:
+                next(epochs)
+                if run.diverged:
+                    raise InputError(run.diverged)
+            mean = float(np.average([run.history[-1]["val_loss"] for run in runs], weights=counts))
+            if mean < lowest:
+                lowest, chosen = mean, epoch
+                for run in runs:
+                    run.keep()
+            if progress is not None:
+                progress(epoch, head.epochs)
+            if epoch - chosen == patience:
+                break
+    return chosen, runs
 
 
 def _begun(
-    heads: Sequence[Trainable],
-    X: Table,
-    y: Codes,
-    validation: tuple[Table, Codes] | None,
-    before: Sequence[Network] = (),
-) -> tuple[list[Network], Iterator[int]]:
+    heads: Sequence[Trainable], X: Table, y: Codes, validation: tuple[Table, Codes] | None, workers: Workers
+) -> tuple[list[Run], Iterator[int]]:
     """Return networks with their initial weights, and what trains those that have not stopped, an epoch a step."""
     for head in heads:
         head.check()
@@ -226,24 +196,30 @@ def _begun(
         raise InputError.of("plateau_patience", "validation rows to watch", None, "give some, or leave it out")
     scaled = heads[0].standardize == "standard"
     scale = learn_scale(X) if scaled else (np.zeros(n_features), np.ones(n_features))
-    networks = [Network(head, scale, n_classes, other) for head, other in zip_longest(heads, before[: len(heads)])]
-    return networks, _epochs(networks, X, y, validation)
+    learned = Standardised(X, *scale, dtype=np.float32), y
+    held = validation and (Standardised(validation[0], *scale, dtype=np.float32), validation[1])
+    runs = [Run(head, scale, n_classes) for head in heads]
+    return runs, _epochs(runs, learned, held, workers)
 
 
-def _epochs(networks: Sequence[Network], X: Table, y: Codes, validation: tuple[Table, Codes] | None) -> Iterator[int]:
-    first, scale = networks[0].head, networks[0].scale
-    weights = class_weights(y, first.class_weight)
+def _epochs(
+    runs: Sequence[Run], learned: tuple[Table, Codes], held: tuple[Table, Codes] | None, workers: Workers
+) -> Iterator[int]:
+    first = runs[0].head
+    weights = class_weights(learned[1], first.class_weight).astype(np.float32)
     order = np.random.default_rng(first.seed)
     for epoch in range(1, first.epochs + 1):
-        active = [network for network in networks if not network.stopped]
-        steps = [network.model.train_on_batch for network in active]
-        trained = _pass(steps, shuffled(X, y, order, first.batch_size), scale, weights)
+        active = [run for run in runs if not run.stopped]
+        for run in active:  # threads share the networks, or the weights of the only one
+            run.network.each = workers.in_order if len(active) == 1 else map
+        steps = [run.network.train_on_batch for run in active]
+        trained = _pass(steps, shuffled(*learned, order, first.batch_size), weights, workers)
         judged: list[dict[str, float]] = [{} for _ in active]
-        if validation is not None:
-            steps = [network.model.test_on_batch for network in active]
-            judged = _pass(steps, _in_order(*validation), scale, weights)
-        for network, train, held in zip(active, trained, judged, strict=True):
-            network.close_epoch({"epoch": epoch} | train | {f"val_{name}": value for name, value in held.items()})
+        if held is not None:
+            steps = [run.network.test_on_batch for run in active]
+            judged = _pass(steps, _in_order(*held), weights, workers)
+        for run, train, val in zip(active, trained, judged, strict=True):
+            run.close_epoch({"epoch": epoch} | train | {f"val_{name}": value for name, value in val.items()})
         yield epoch
 
 
@@ -276,24 +252,21 @@ def _in_order(X: Table, y: Codes) -> Iterator[tuple[Rows, Codes]]:
 
 
 def _pass(
-    steps: Sequence[Callable[..., dict[str, float]]],
+    steps: Sequence[Step],
     batches: Iterable[tuple[Rows, Codes]],
-    scale: tuple[Floats, Floats],
-    weights: Floats,
+    weights: Rows,
+    workers: Workers,
 ) -> list[dict[str, float]]:
-    """Call each of `steps` on each batch; return for each the means of loss and accuracy over rows.
+    """Call each of `steps` on each batch; return for each the means of loss and accuracy over rows."""
+    totals, count = np.zeros((len(steps), 2)), 0
+    side_by_side = workers.in_order if len(steps) > 1 else map
+    for batch in batches:
+        totals += len(batch[1]) * np.array(list(side_by_side(partial(_called, batch, weights), steps)))
+        count += len(batch[1])
+    return [{"loss": float(loss), "accuracy": float(accuracy)} for loss, accuracy in totals / count]
 
-    Rows are standardised batch by batch, so that no second copy of the features is ever held.
-    """
-    totals = [{"loss": 0.0, "accuracy": 0.0} for _ in steps]
-    count = 0
-    for rows, codes in batches:
-        # A column of floats for the one logit of two classes, plain codes for the logits of more.
-        targets = codes[:, None].astype(np.float32) if len(weights) == 2 else codes
-        values = standardise(rows, *scale).astype(np.float32)
-        count += len(codes)
-        for step, total in zip(steps, totals, strict=True):
-            logs = step(values, targets, sample_weight=weights[codes].astype(np.float32), return_dict=True)
-            for name in total:
-                total[name] += float(logs[name]) * len(codes)
-    return [{name: value / count for name, value in total.items()} for total in totals]
+
+def _called(batch: tuple[Rows, Codes], weights: Rows, step: Step) -> tuple[float, float]:
+    rows, codes = batch
+    with np.errstate(all="ignore"):  # losses that are not finite end the epoch
+        return step(rows, codes, weights[codes])
