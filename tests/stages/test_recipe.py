@@ -238,12 +238,16 @@ UNTRIED = (
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if name not in UNTRIED])
-def test_a_recipe_runs_from_photos_to_a_judged_model(name: str, photos: dict[int, Path], tmp_path: Path) -> None:
+def test_a_recipe_runs_from_photos_to_a_judged_model(
+    name: str, photos: dict[int, Path], tmp_path: Path, undrawn: None
+) -> None:
     root = photos[classes(name)]
     sections = chosen(name).sections
     base, tuning = sections["base"], sections["finetune"]
     base["weights"] = "none"
     base["size"] = 32
+    if "views" in sections["extract"]:
+        sections["extract"]["views"] = 2
     sections["train.dense"]["epochs"] = 1
     tuning["epochs"] = min(1, tuning["epochs"])
     images, features, head, model = root / "photos", tmp_path / "f.h5", tmp_path / "head", tmp_path / "model"

@@ -207,7 +207,9 @@ def test_an_output_among_the_photos_is_refused(steps: Steps, place: str) -> None
     assert "--output: expected a folder outside the photos in" in result.output
 
 
-def test_photos_become_a_classifier_with_a_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_photos_become_a_classifier_with_a_page(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, decoded_here: None, undrawn: None
+) -> None:
     monkeypatch.chdir(tmp_path)
     random = np.random.default_rng(0)
     for label, level in (("dark", 40), ("light", 200)):

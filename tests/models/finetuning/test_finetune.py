@@ -50,6 +50,8 @@ from stages.finetune import _outcome
 from stages.finetune import finetune as command
 from tests import ROOT, fakes
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 SIZE = 32
 FEWEST_VAL = splits.FEWEST_VAL
 COUNTS = {"dark": 9, "grey": 9, "light": 9}
