@@ -42,7 +42,7 @@ class Project:
         return run.stdout
 
     def dvc(self, *arguments: str) -> str:
-        return self.call(sys.executable, "-m", "dvc", *arguments)
+        return self.call("dvc", *arguments)
 
     def git(self, *arguments: str) -> str:
         return self.call("git", *arguments)

@@ -3,9 +3,12 @@
 import csv
 import hashlib
 import json
+import os
 import re
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +25,7 @@ from pipeline.photos import decode
 from stages.__main__ import main
 from tests import ROOT
 from tests.fakes import write_classes, write_photo
+from tests.forks import forking
 from tests.pages import blocks, clone, of_the_pipeline, run_shell
 from tests.project import Project
 
@@ -57,9 +61,22 @@ def ran(printed: str) -> set[str]:
 
 
 @pytest.fixture(scope="module")
-def first_run(tmp_path_factory: pytest.TempPathFactory) -> Run:
-    """A clone with params.yaml changed as the README says, and made smaller, after each of its blocks with `make`."""
+def first_run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
+    """A clone with params.yaml changed as the README says, and made smaller, after each of its blocks with `make`.
+
+    Its environment has commands that are forks of one process, until a block activates the real one.
+    """
     project = clone(tmp_path_factory.mktemp("end to end"), 30)
+    environment = project.root / ".venv"
+    environment.unlink()
+    (environment / "bin").mkdir(parents=True)
+    (environment / "bin/activate").symlink_to(Path(sys.prefix) / "bin/activate")
+    project.environment["PATH"] = os.pathsep.join([str(environment / "bin"), project.environment["PATH"]])
+    with forking(environment / "bin", project.environment):
+        yield run_as_the_readme_says(project)
+
+
+def run_as_the_readme_says(project: Project) -> Run:
     path, text = project.root / "params.yaml", (project.root / "params.yaml").read_text()
     for default, smaller in SMALLER.items():
         assert default in text
@@ -229,7 +246,7 @@ def test_a_recipe_runs_every_stage_and_dvc_brings_the_results_before_it_back(pro
     # The packaged base, as Keras would build another one at every stage, and take most of the time.
     changes = ("base.backbone=efficientnet_lite0", "base.size=32", "train.dense.epochs=3")
     words = [word for change in changes for word in ("-S", change)]
-    project.call(sys.executable, "-m", "stages", "recipe", "mobilenet-224", *words)
+    project.call("headstart", "recipe", "mobilenet-224", *words)
     assert (project.root / "params.yaml").read_bytes() == before
     judged, top = {}, table.resolve_cut(table.find("efficientnet_lite0"), "top")
     for name in (*HEADS, "model"):
@@ -270,36 +287,46 @@ def succeeded(*arguments: object) -> str:
 class Chain:
     """prepare, extract, train and evaluate for one base and one head."""
 
-    def __init__(self, root: Path, backbone: str, weights: str, head: str) -> None:
-        self.root, self.backbone, self.weights = root, backbone, weights
+    def __init__(self, root: Path, cache: Path, backbone: str, weights: str, head: str) -> None:
+        self.root, self.cache, self.backbone, self.weights = root, cache, backbone, weights
         self.head_dir = root / "head"
         photos = write_classes(root / "photos", {"dark": 16, "bright": 16, "grey": 16})
         manifest, features = root / "manifest.csv", root / "features.h5"
         succeeded("prepare", photos, manifest, "--stratify", "--workers", 1)
-        options = ("--backbone", backbone, "--weights", weights, "--size", SIZE, "--cache", root / "cache")
+        options = ("--backbone", backbone, "--weights", weights, "--size", SIZE, "--cache", cache)
         succeeded("extract", photos, manifest, features, *options, "--dtype", "float32")
         epochs = ("--epochs", 3) if head == "dense" else ()
         succeeded("train", manifest, features, self.head_dir, "--head", head, *epochs, "--calibrate", "none")
         succeeded("evaluate", photos, manifest, features, self.head_dir, root / "out", "--resamples", 100)
 
     def predict(self, *arguments: object) -> Result:
-        return headstart("predict", self.head_dir, *arguments, "--cache", self.root / "cache")
+        return headstart("predict", self.head_dir, *arguments, "--cache", self.cache)
+
+
+@pytest.fixture(scope="module")
+def rows(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A cache of rows that chains share, as their photos are the same."""
+    return tmp_path_factory.mktemp("rows")
 
 
 @pytest.fixture(
     scope="module", params=[("efficientnet_lite0", "imagenet", "logistic"), ("efficientnet_lite0", "imagenet", "dense")]
 )
-def chain(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Chain:
-    return Chain(tmp_path_factory.mktemp("a chain"), *request.param)
+def chain(request: pytest.FixtureRequest, rows: Path, tmp_path_factory: pytest.TempPathFactory) -> Chain:
+    return Chain(tmp_path_factory.mktemp("a chain"), rows, *request.param)
+
+
+@cache
+def keras_base(name: str, kind: str) -> Any:
+    backbone = table.find(name)
+    return load(backbone, size=SIZE, alpha=1.0, weights=find_weights(backbone, kind, size=SIZE, alpha=1.0, seed=0))
 
 
 def by_keras(chain: Chain, pixels: NDArray[np.uint8]) -> NDArray[np.float64]:
     """Base and head, each as Keras alone would run it: (n, SIZE, SIZE, 3) uint8 to probabilities (n, 3)."""
     import keras
 
-    backbone = table.find(chain.backbone)
-    weights = find_weights(backbone, chain.weights, size=SIZE, alpha=1.0, seed=0)
-    base = load(backbone, size=SIZE, alpha=1.0, weights=weights)
+    base = keras_base(chain.backbone, chain.weights)
     scaled = pixels.astype(np.float32) / 127.5 - 1  # what both of these bases were trained on
     features = keras.layers.GlobalAveragePooling2D()(base(scaled, training=False))
     with np.load(chain.head_dir / "arrays.npz", allow_pickle=False) as arrays:
@@ -358,7 +385,7 @@ def test_a_broken_file_has_its_row_the_rest_go_on_and_the_status_is_1(chain: Cha
 def test_a_head_does_not_take_features_of_another_base(chain: Chain, tmp_path: Path) -> None:
     photos, manifest, features = chain.root / "photos", chain.root / "manifest.csv", tmp_path / "features.h5"
     options = ("--backbone", "mobilenet_v2", "--weights", "none", "--weights-seed", 1, "--size", SIZE)
-    succeeded("extract", photos, manifest, features, *options, "--dtype", "float32", "--cache", tmp_path / "cache")
+    succeeded("extract", photos, manifest, features, *options, "--dtype", "float32", "--cache", chain.cache)
     result = headstart("evaluate", photos, manifest, features, chain.head_dir, tmp_path / "out")
     assert result.exit_code == 1
     assert " was trained on features of another spec than those in " in result.stderr

@@ -1,0 +1,97 @@
+"""Commands as forks of one process that has imported what they need: imports take most of a short command's time."""
+
+import contextlib
+import gc
+import importlib
+import json
+import os
+import pkgutil
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from tests import ROOT
+
+# What each command calls, and what both load as they run.
+MAINS = {"headstart": "stages.__main__", "dvc": "dvc.cli"}
+LOADED = (
+    *("dvc.cli.parser", "dvc.repo", "dvc.repo.experiments", "dvc.repo.reproduce", "dvc.stage.run", "dvc.output"),
+    *("dvc_data.hashfile.db.local", "dvc_render", "matplotlib.figure", "matplotlib.backends.backend_agg", "openvino"),
+    *("scipy.optimize", "scipy.stats", "sklearn.linear_model", "sklearn.model_selection"),
+)
+# Hand arguments, folder, variables and streams over, and end as the fork does. A shell starts it, as the interpreter's
+# path may have a space.
+SHIM = """#!/bin/sh
+'''exec' "{python}" -IS "$0" "$@"
+' '''
+import json, os, socket, sys
+with socket.socket(socket.AF_UNIX) as server:
+    server.connect({path!r})
+    told = json.dumps([sys.argv, os.getcwd(), dict(os.environ)]).encode() + b"\\n"
+    server.sendall(told[socket.send_fds(server, [told], [0, 1, 2]):])
+    sys.exit(server.recv(1)[0])
+"""
+
+
+@contextlib.contextmanager
+def forking(folder: Path, environment: dict[str, str]) -> Iterator[None]:
+    """Put the commands into a folder while the process that they are forked off runs in such an environment."""
+    with tempfile.TemporaryDirectory() as short:  # a socket's path has at most a hundred characters
+        path = f"{short}/socket"
+        command = [sys.executable, "-m", "tests.forks", path]
+        with subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE) as server:
+            assert server.stdout
+            assert server.stdout.readline() == b"ready\n"
+            for name in MAINS:
+                (folder / name).write_text(SHIM.format(python=sys.executable, path=path))
+                (folder / name).chmod(0o755)
+            try:
+                yield
+            finally:
+                server.terminate()
+
+
+def serve(path: str) -> None:
+    """Import all modules; run what each client asks for in a fork of its own."""
+    for package in ("pipeline", "stages"):
+        for module in pkgutil.walk_packages([str(ROOT / package)], f"{package}."):
+            importlib.import_module(module.name)
+    for name in LOADED:
+        importlib.import_module(name)
+    gc.collect()
+    gc.freeze()
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(path)
+        server.listen()
+        os.write(1, b"ready\n")
+        while True:
+            client, _ = server.accept()
+            if not os.fork():
+                break
+            client.close()
+            with contextlib.suppress(ChildProcessError):
+                while os.waitpid(-1, os.WNOHANG)[0]:
+                    pass
+    told, streams, _, _ = socket.recv_fds(client, 1 << 16, 3)
+    while not told.endswith(b"\n"):
+        told += client.recv(1 << 16)
+    if child := os.fork():
+        client.sendall(bytes([os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) % 256]))
+        os._exit(0)
+    client.close()
+    for number, stream in enumerate(streams):
+        os.dup2(stream, number)
+        os.close(stream)
+    vars(sys.modules["__main__"]).update(__spec__=None, __package__=None)  # by which click would name the program
+    sys.argv, folder, variables = json.loads(told)
+    os.chdir(folder)
+    os.environ.clear()
+    os.environ.update(variables)
+    sys.exit(importlib.import_module(MAINS[Path(sys.argv[0]).name]).main())
+
+
+if __name__ == "__main__":
+    serve(sys.argv[1])
