@@ -166,7 +166,10 @@ def warn(message: str) -> None:
 
 def say(text: str = "", head: str = "") -> None:
     """Print a result on stdout, behind `head`, which may be coloured; names in the text cannot act on a terminal."""
-    click.echo(f"{head}{printable_lines(text)}")
+    if _bars and sys.stdout.isatty():
+        _print(text, head)  # click would write past what the bar puts in the place of stdout
+    else:
+        click.echo(f"{head}{printable_lines(text)}")
 
 
 def tell(message: str) -> None:

@@ -158,6 +158,17 @@ def test_one_bar_shows_all_steps_of_a_run(monkeypatch: pytest.MonkeyPatch) -> No
     assert "3/7 extract, about 4 min left" in shown and "3/7 extract, about 4 min left: 1 of 2 images" in shown
 
 
+def test_a_result_that_comes_while_a_bar_is_shown_stands_above_it_alone() -> None:
+    status, (screen,) = screens(
+        [
+            sys.executable,
+            "-c",
+            BAR_AND_RESULT.replace("print(", "advance(1, 2); console.say(").replace(", flush=True", ""),
+        ]
+    )
+    assert (status, screen) == (0, ["the result"])
+
+
 def test_where_results_go_through_a_pipe_there_is_no_bar_among_them() -> None:
     status, (screen,) = screens(["bash", "-c", f'"{sys.executable}" -c "{BAR_AND_RESULT}" | cat'])
     assert (status, screen) == (0, ["the result"])
