@@ -205,6 +205,9 @@ def ordinary(job: Job) -> Iterator[Row]:
 
 def alone(job: Job) -> Iterator[Row]:
     """Take as many steps on activations that are zero: what no way of feeding the same steps can undercut."""
+    from pipeline.models.finetuning import devices
+
+    devices.import_tensorflow()
     import keras
     import tensorflow as tf
 
