@@ -272,8 +272,7 @@ class _Lines:
 
 
 def _meta(key: str) -> Any:
-    context = click.get_current_context(silent=True)
-    return context.meta.get(key) if context else None
+    return context.meta.get(key) if (context := click.get_current_context(silent=True)) else None
 
 
 def _stamp() -> str:
