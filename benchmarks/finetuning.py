@@ -17,6 +17,7 @@ CPU seconds.
 """
 
 import argparse
+import contextlib
 import os
 import statistics
 import tempfile
@@ -268,10 +269,11 @@ class Taken(NamedTuple):
 def work(name: str, job: Job, line: Connection) -> None:
     """Run one way, a step whenever told to, and send what it took."""
     steps = WAYS[name](job)
-    while line.recv():
-        clock, cpu = time.perf_counter(), time.process_time()
-        row = next(steps)
-        line.send(Taken(row, time.perf_counter() - clock, time.process_time() - cpu))
+    with contextlib.suppress(EOFError):  # all is measured, or another way's process died
+        while line.recv():
+            clock, cpu = time.perf_counter(), time.process_time()
+            row = next(steps)
+            line.send(Taken(row, time.perf_counter() - clock, time.process_time() - cpu))
 
 
 def measure(job: Job) -> None:
