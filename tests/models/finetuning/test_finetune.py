@@ -694,7 +694,9 @@ def test_a_second_run_of_the_same_model_says_who_is_at_it(project: Project) -> N
 # Three runs, each forked off a process that has imported what they need, which takes longer than they do.
 KILLABLE = """
 import glob, json, os, signal, sys, time
-import keras, tensorflow, sklearn.model_selection
+from pipeline.models.finetuning import devices
+devices.import_tensorflow()  # as the command does, which is run in a fork
+import keras, sklearn.model_selection
 from tests.fakes import register_tiny
 register_tiny()
 from pipeline.models.finetuning import trainer
