@@ -225,7 +225,10 @@ class Network:
 
     def _step_of_piece(self, layer: int, entered: Numbers, flow: Numbers, place: slice) -> float:
         weights = self.kernels[layer][place]
-        buffers = self._spare.pop() if self._spare else np.empty((2, self._most), self._dtype)
+        try:
+            buffers = self._spare.pop()
+        except IndexError:  # asked in one step: another thread may take the last
+            buffers = np.empty((2, self._most), self._dtype)
         gradient, spare = (one[: weights.size].reshape(weights.shape) for one in buffers)
         penalty = self._penalty(weights)
         with np.errstate(all="ignore"):  # who looks at the loss sees what is not finite
