@@ -1,3 +1,4 @@
+import importlib
 import os
 import signal
 import sys
@@ -62,9 +63,9 @@ def test_without_semaphores_all_is_run_here_and_that_is_said(
         raise error
 
     steps: list[tuple[int, int]] = []
-    monkeypatch.setattr(
-        "joblib.externals.loky.backend.synchronize._SemLock", refused
-    )  # as the C library answers without /dev/shm
+    # Its name as an attribute may be that of multiprocessing's module. The C library answers so without /dev/shm.
+    synchronize = importlib.import_module("joblib.externals.loky.backend.synchronize")
+    monkeypatch.setattr(synchronize, "_SemLock", refused)
     assert run(process_id, range(3), progress=lambda *step: steps.append(step)) == [os.getpid()] * 3
     assert steps == [(1, 3), (2, 3), (3, 3)]
     assert f"no semaphores ({error.strerror}: on Linux they need a writable /dev/shm)" in caplog.text
