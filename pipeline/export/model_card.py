@@ -239,7 +239,7 @@ def _calls(model: Model, formats: Sequence[Format]) -> list[str]:
         lines += ["", f"{row.name}:", "", "```python", *code.splitlines(), "```"]
         if row.name == "web":
             lines += ["", "And as a page, at http://localhost:8000:", "", "```sh"]
-            lines += [f"python -m http.server --directory {row.files[0]}", "```"]
+            lines += [f"python -m http.server -d {row.files[0]}", "```"]
     return lines
 
 

@@ -39,7 +39,7 @@ class ExportSettings:
     )
     onnxruntime_web: Path | None = setting(
         None,
-        "The npm package of the page's runtime, as `npm pack` writes it.",
+        "The npm package of the page's runtime, as npm packs it.",
         unset="fetched by npm once, and kept in the cache",
         only="file",
         needs=(Need("format", ("web",)),),

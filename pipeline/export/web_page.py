@@ -58,7 +58,7 @@ def package(given: Path | None, cache: Path | None) -> Path:
 
 def _fetched(work: Path) -> Path:
     npm, wanted = shutil.which("npm"), f"`format='web'`: expected npm to fetch {PACKAGE} {VERSION}"
-    remedy = f"give the package as `onnxruntime_web`, a file that `npm pack {PACKAGE}@{VERSION}` writes on any machine"
+    remedy = f"give the package as `onnxruntime_web`, a file that npm pack {PACKAGE}@{VERSION} writes on any machine"
     if npm is None:
         raise InputError(f"{wanted}, received no npm: install Node.js, or {remedy}")
     options = ("--cache", str(work / "cache"), "--ignore-scripts", "--loglevel", "error", "--no-update-notifier")
