@@ -129,7 +129,7 @@ def _initialised(folder: Path) -> bool:
     root = folder.resolve()
     if any((above / ".dvc").is_dir() for above in (root, *root.parents)):
         return True
-    words = ["dvc", "init", "--quiet", *([] if (root / ".git").exists() else ["--subdir"])]
+    words = ["dvc", "init", *([] if (root / ".git").exists() else ["--subdir"])]
     if not _has("dvc"):
         warn(f"DVC is not installed here: pip install 'headstart[dvc]', then `{' '.join(words)}`")
         return False
@@ -145,7 +145,8 @@ def _require(name: str, folder: Path, *command: str) -> None:
     """Run a command that must succeed."""
     ran = _call(folder, *command)
     if ran.returncode:
-        raise InputError(f"{folder}: expected `{name}` to succeed, received {ran.stderr.strip()}")
+        why = ran.stderr.partition("\n\n")[0].strip()  # DVC goes on with where to ask for help
+        raise InputError(f"{folder}: expected `{name}` to succeed, received {why}")
 
 
 def _call(folder: Path, *command: str) -> "subprocess.CompletedProcess[str]":

@@ -1,5 +1,6 @@
 """A project of a user's own: what is written, what is left alone, and that DVC takes it."""
 
+import re
 import subprocess
 from pathlib import Path
 
@@ -105,10 +106,20 @@ def test_what_is_missing_is_said_with_what_to_do(folder: Path, monkeypatch: pyte
     (folder / "photos").mkdir()
     (folder / ".git").mkdir()
     without_dvc = call("below", "--images", "photos")
-    assert "pip install 'headstart[dvc]', then `dvc init --quiet" in without_dvc.stderr
+    assert "pip install 'headstart[dvc]', then `dvc init" in without_dvc.stderr
     assert without_dvc.stdout.endswith("Then: cd below && dvc repro\n")
     monkeypatch.setattr(init.shutil, "which", lambda name: None)
     assert "Git is not installed here: install it, then `git init`" in call("other", "--images", "photos").stderr
+
+
+def test_why_dvc_could_not_begin_is_told(folder: Path) -> None:
+    (folder / "photos").mkdir()
+    (folder / "mine").mkdir()
+    (folder / "mine" / ".dvc").write_text("no folder")
+    result = call("mine", "--images", "photos")
+    assert result.exit_code == 1
+    assert re.search(r"expected `dvc init` to succeed, received ERROR: .*File exists: .*mine/.dvc'", result.stderr)
+    assert "troubles" not in result.stderr
 
 
 @pytest.mark.parametrize(
