@@ -63,6 +63,7 @@ def test_without_semaphores_all_is_run_here_and_that_is_said(
         raise error
 
     steps: list[tuple[int, int]] = []
+    caplog.set_level("WARNING", "pipeline")
     # Its name as an attribute may be that of multiprocessing's module. The C library answers so without /dev/shm.
     synchronize = importlib.import_module("joblib.externals.loky.backend.synchronize")
     monkeypatch.setattr(synchronize, "_SemLock", refused)
