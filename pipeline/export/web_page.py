@@ -62,7 +62,7 @@ def _fetched(work: Path) -> Path:
     if npm is None:
         raise InputError(f"{wanted}, received no npm: install Node.js, or {remedy}")
     options = ("--cache", str(work / "cache"), "--ignore-scripts", "--loglevel", "error", "--no-update-notifier")
-    retries = ("--fetch-retries", "1", "--fetch-retry-mintimeout", "1000")
+    retries = ("--fetch-retries", "1", "--fetch-retry-mintimeout", "1000", "--fetch-timeout", "60000")
     done = subprocess.run(  # noqa: S603  # a fixed version, whose digest is compared
         [npm, "pack", f"{PACKAGE}@{VERSION}", *options, *retries],
         cwd=work,

@@ -2,21 +2,22 @@
 
 import math
 from collections.abc import Callable, Mapping
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 Singles = NDArray[np.float32]
 Floating = NDArray[np.floating[Any]]
+Precision = TypeVar("Precision", bound=np.floating[Any])
 # Klambauer et al., "Self-Normalizing Neural Networks" (2017), section 2: lambda and alpha.
 SELU_SCALE: Final = np.float32(1.0507009873554805)
 SELU_ALPHA: Final = np.float32(1.6732632423543772)
 
 
-def _sigmoid(x: Singles) -> Singles:
-    # tanh saturates where exp would overflow.
-    return np.asarray(np.float32(0.5) * (np.tanh(np.float32(0.5) * x) + np.float32(1)))
+def sigmoid(x: NDArray[Precision]) -> NDArray[Precision]:
+    """Return 1 / (1 + exp(-x)), in the precision of `x`, by tanh: that saturates where exp would overflow."""
+    return np.asarray(0.5 * (np.tanh(0.5 * x) + 1), x.dtype)
 
 
 def _elu(x: Singles) -> Singles:
@@ -38,21 +39,21 @@ def _gelu(x: Singles) -> Singles:
 ACTIVATIONS: Final[Mapping[str, Callable[[Singles], Singles]]] = {
     "relu": lambda x: np.maximum(x, 0),
     "tanh": np.tanh,
-    "sigmoid": _sigmoid,
+    "sigmoid": sigmoid,
     "gelu": _gelu,
-    "silu": lambda x: x * _sigmoid(x),
+    "silu": lambda x: x * sigmoid(x),
     "elu": _elu,
     "selu": _selu,
 }
 
 
 def _of_sigmoid(x: Floating) -> Floating:
-    s = 0.5 * (np.tanh(0.5 * x) + 1)
+    s = sigmoid(x)
     return np.asarray(s * (1 - s))
 
 
 def _of_silu(x: Floating) -> Floating:
-    s = 0.5 * (np.tanh(0.5 * x) + 1)
+    s = sigmoid(x)
     return np.asarray(s * (1 + x * (1 - s)))
 
 

@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.heads.activations import ACTIVATIONS, DERIVATIVES
+from pipeline.heads.activations import ACTIVATIONS, DERIVATIVES, sigmoid
 from pipeline.heads.dense_layers import logits
 from pipeline.types import Codes
 
@@ -270,7 +270,7 @@ def cross_entropies(outputs: Numbers, codes: Codes) -> tuple[Numbers, Numbers, i
     if outputs.shape[1] == 1:
         against = (1 - 2 * codes).astype(outputs.dtype)  # turns the log odds into those of the wrong class
         wrong = outputs[:, 0] * against
-        derivative = 0.5 * (np.tanh(0.5 * wrong) + 1) * against
+        derivative = sigmoid(wrong) * against
         return np.logaddexp(0, wrong), derivative[:, None], int(((outputs[:, 0] > 0) == codes).sum())
     place = np.arange(len(codes)), codes
     centred = outputs - outputs.max(axis=1, keepdims=True)
