@@ -1,5 +1,6 @@
 """What holds for all tests."""
 
+import logging
 import signal
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -25,6 +26,12 @@ def table_of_backbones() -> Iterator[None]:
     yield
     BACKBONES.clear()  # type: ignore[attr-defined]
     BACKBONES.update(before)  # type: ignore[attr-defined]
+
+
+@pytest.fixture(autouse=True)
+def library_that_speaks() -> None:
+    """What a command of another test, or of a shared fixture, set of the library's log does not count here."""
+    logging.getLogger("pipeline").setLevel(logging.NOTSET)
 
 
 @pytest.fixture
