@@ -102,16 +102,9 @@ class Setting:
 
 
 def setting(default: Any, help: str, **more: Any) -> Any:  # noqa: A002 -- the word of argparse and click
-    """Return a field of a dataclass of settings.
+    """Return a field of a dataclass of settings; `more` are the other attributes of `Setting`.
 
-    Parameters
-    ----------
-    default : object or callable
-        A callable returns the default: what depends on where the program runs.
-    help : str
-        One sentence.
-    **more
-        The other attributes of `Setting`.
+    A callable `default` returns the default: what depends on where the program runs. `help` is one sentence.
     """
     metadata = {KEY: Setting(help=help, **more)}
     if callable(default):
@@ -229,12 +222,7 @@ def _described(field: "Field[Any]", kind: Any) -> Described:
 def build(kind: type[Kind], values: Mapping[str, Any]) -> Kind:
     """Make settings of values by name, whichever group they belong to; what is not named has its default.
 
-    Parameters
-    ----------
-    kind : type
-        A dataclass of settings.
-    values : mapping of str to object
-        Names that are no setting of `kind` are left out. None, where a factory makes the default, stands for that.
+    Names that are no setting of `kind` are left out. None, where a factory makes the default, stands for that.
     """
     types = get_type_hints(kind)
     arguments: dict[str, Any] = {}

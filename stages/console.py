@@ -194,11 +194,7 @@ def progress(unit: str) -> "Iterator[Progress]":
     """Yield a callback ``(done, total)``: a bar on a terminal, a line at intervals elsewhere, with rate and time left.
 
     Within another `progress` both move the same bar: it shows what moved last. Within `steps` it shows all of them.
-
-    Parameters
-    ----------
-    unit : str
-        What is counted, in the plural: ``images``.
+    `unit` is what is counted, in the plural: ``images``.
     """
     pace, whole = Pace(unit), _meta(STEPS)
 
@@ -281,17 +277,7 @@ def _stamp() -> str:
 
 
 def show_table(header: Sequence[str], rows: Sequence[Sequence[str]], *, right: Collection[int]) -> None:
-    """Print a table on stdout.
-
-    Parameters
-    ----------
-    header : sequence of str
-        A title a column.
-    rows : sequence of sequence of str
-        As many cells as there are titles.
-    right : collection of int
-        Places of the columns that are aligned to the right, as numbers are.
-    """
+    """Print a table on stdout; the columns in `right` are aligned to the right, as numbers are."""
     from rich.console import Console
 
     if sys.stdout.isatty():

@@ -77,15 +77,10 @@ def init(folder: Path, images: Path) -> None:
 
 
 def rendered(name: str, **values: Any) -> str:
-    """Return the text of a file of a project.
+    """Return the text of a file of a project, one of `FILES`.
 
-    Parameters
-    ----------
-    name : str
-        One of `FILES`.
-    **values
-        What the templates name: whether dependencies on ``code`` are written, whether there is the stage ``export``,
-        and ``images``, the folder as params.yaml has it.
+    `values` are what the templates name: whether dependencies on ``code`` are written, whether there is the stage
+    ``export``, and ``images``, the folder as params.yaml has it.
     """
     import jinja2
 

@@ -49,12 +49,7 @@ class Confusable:
 def find(codes: NDArray[np.int64], probabilities: NDArray[np.float64]) -> list[Confusable]:
     """Compare every two classes that have images and were not told apart in full, those least told apart first.
 
-    Parameters
-    ----------
-    codes : ndarray of shape (N,), int
-        True classes, 0 to K - 1.
-    probabilities : ndarray of shape (N, K), float64
-        Out of fold.
+    `codes` (N,) are the true classes, 0 to K - 1; `probabilities` (N, K) are out of fold.
     """
     k = probabilities.shape[1]
     counts = np.bincount(codes, minlength=k)

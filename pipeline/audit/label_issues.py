@@ -47,12 +47,8 @@ class Issues:
 def find(codes: NDArray[np.int64], probabilities: NDArray[np.float64]) -> Issues:
     """Find labels that are likely wrong.
 
-    Parameters
-    ----------
-    codes : ndarray of shape (N,), int
-        The labels, 0 to K - 1. A class without an image is suggested for none.
-    probabilities : ndarray of shape (N, K), float64
-        Of models that were not fitted on the image itself; rows sum to 1.
+    `codes` (N,) are the labels, 0 to K - 1; a class without an image is suggested for none. `probabilities` (N, K) are
+    of models that were not fitted on the image itself; rows sum to 1.
     """
     n, k = probabilities.shape
     own = probabilities[np.arange(n), codes]

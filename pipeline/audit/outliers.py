@@ -54,14 +54,8 @@ class Distances:
 def measure(vectors: Vectors, codes: NDArray[np.int64], *, neighbours: int) -> Distances:
     """Measure how far each image lies from the others.
 
-    Parameters
-    ----------
-    vectors : ndarray of shape (N, d), float32
-        Of length 1: `nearest_neighbours.unit`.
-    codes : ndarray of shape (N,), int
-        Classes.
-    neighbours : int
-        k, at least 1; of fewer others, the farthest counts. More than an image is likely to have copies.
+    `vectors` (N, d) have length 1 (`nearest_neighbours.unit`), `codes` (N,) are the classes. `neighbours` is k, at
+    least 1; of fewer others, the farthest counts. It should be more than an image is likely to have copies.
     """
     overall = _kth(vectors, neighbours)
     own_class = np.empty(len(vectors))

@@ -64,12 +64,9 @@ class Backbone:
     interpolation: str = "bilinear"
 
     def preprocess(self, pixels: Any) -> Any:
-        """Apply the model's own preprocessing.
+        """Apply the model's own preprocessing to RGB in 0…255, (B, H, W, 3) float32.
 
-        Parameters
-        ----------
-        pixels : tensor or ndarray of shape (B, H, W, 3), float32
-            RGB in 0…255. Keras works in place on a NumPy array; a tensor is not modified.
+        Keras works in place on a NumPy array; a tensor is not modified.
         """
         if isinstance(self.preprocessing, str):
             return _function(self.preprocessing)(pixels)
@@ -82,12 +79,7 @@ class Backbone:
     ) -> Self:
         """Return the row with the preprocessing that a user gave in numbers, if any; see `Scaling.chosen`.
 
-        Parameters
-        ----------
-        path : Path or None
-            Of its weights.
-        scale, offset, channels
-            Empty or None if not given.
+        `path` is that of its weights; what was not given is empty or None.
         """
         if not (scale or offset or channels):
             return self

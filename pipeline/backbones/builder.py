@@ -62,12 +62,9 @@ def build(backbone: Backbone, *, size: int, alpha: float, seed: int, top: bool =
 
 
 def layer_at(backbone: Backbone, index: int) -> str:
-    """Return the name of the layer at a place of Keras' ``base.layers``, from 0; of a nested model its last one's.
+    """Name the layer at a place of Keras' ``base.layers``, from 0; CutError if there is none.
 
-    Raises
-    ------
-    CutError
-        The base has no layer there.
+    Of a nested model it is its last one's name.
     """
     layers = build(backbone, size=backbone.size, alpha=1.0, seed=0, listed=True).layers
     if index >= len(layers):

@@ -25,13 +25,8 @@ NEAREST = 3  # how many cut points an error names
 def cut_points(base: Any) -> list[str]:
     """Name the layers at which the network can be cut, from the image to the last one.
 
-    They are the articulation points of the graph of layers: a single tensor carries all that flows from below to
-    above. Layers inside nested models count; nested models themselves do not.
-
-    Parameters
-    ----------
-    base : keras.Model
-        A network with one input and one output.
+    They are the articulation points of the graph of layers of a model with one input and one output: a single tensor
+    carries all that flows from below to above. Layers inside nested models count; nested models themselves do not.
     """
     steps = layer_graph.steps(base)
     points = layer_graph.articulation_points([step.parents for step in steps])
@@ -260,19 +255,10 @@ def _grid_pool(x: Any, cells: int) -> Any:
 
 
 def cell_weights(length: int, cells: int) -> NDArray[np.float32]:
-    """Weigh pixels by how much of each lies in each of `cells` equal intervals.
+    """Weigh pixels by how much of each lies in each of `cells` equal intervals: (cells, length), float32.
 
-    Parameters
-    ----------
-    length : int
-        Pixels along one side.
-    cells : int
-        Intervals; their bounds may fall inside a pixel, which then counts in both, by its share.
-
-    Returns
-    -------
-    ndarray of shape (cells, length), float32
-        Each row sums to 1: a product with it is the mean over an interval.
+    A bound may fall inside a pixel, which then counts in both intervals, by its share. Each row sums to 1: a product
+    with it is the mean over an interval.
     """
     bounds = np.linspace(0.0, length, cells + 1)
     pixels = np.arange(length)

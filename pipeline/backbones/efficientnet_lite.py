@@ -83,47 +83,26 @@ STAGES = (
 
 
 def preprocess_input(x: Any) -> Any:
-    """Scale pixels from 0…255 to -1…1; the input is not modified.
-
-    Parameters
-    ----------
-    x : tensor or ndarray of shape (…, 3), float32
-        RGB pixels.
-    """
+    """Scale RGB pixels (…, 3), float32, from 0…255 to -1…1; the input is not modified."""
     return x / 127.5 - 1.0
 
 
 def EfficientNetLite0(  # noqa: N802  (named as Keras names its builders)
     *, include_top: bool, weights: None, input_shape: tuple[int, int, int], name: str = "efficientnet_lite0"
 ) -> Any:
-    """Build the network with random weights.
+    """Build the network with random weights, as Keras' builders do: arguments as for `network`.
 
-    Parameters
-    ----------
-    include_top, input_shape, name
-        As for `network`.
-    weights : None
-        As for Keras' builders. Pretrained arrays come from `read_checkpoint`.
-
-    Returns
-    -------
-    keras.Model
-        From (B, H, W, 3) in -1…1 to (B, H/32, W/32, 1280), or to (B, 1000).
+    Pretrained arrays come from `read_checkpoint`. The network maps (B, H, W, 3) in -1…1 to (B, H/32, W/32, 1280), or to
+    (B, 1000).
     """
     return network(include_top=include_top, input_shape=input_shape, name=name).in_keras()
 
 
 def network(*, include_top: bool, input_shape: tuple[int, int, int], name: str = "efficientnet_lite0") -> Network:
-    """List the layers of the network.
+    """List the layers of the network that one of `LITES` names.
 
-    Parameters
-    ----------
-    include_top : bool
-        Whether average pooling and the ImageNet classifier (1,000 logits, no softmax) follow the last convolution.
-    input_shape : tuple of int
-        Height, width (px) and 3.
-    name : str
-        One of `LITES`.
+    With `include_top`, average pooling and the ImageNet classifier (1,000 logits, no softmax) follow the last
+    convolution. `input_shape` is height, width (px) and 3.
     """
     listed = Network.of_images(name, input_shape, entering=IMAGE)
     listed.add("Conv2D", "stem_conv", filters=32, kernel_size=3, strides=2, padding="same", use_bias=False)

@@ -60,10 +60,7 @@ def read(metadata: Mapping[str, str]) -> Notes:
 def of_converter(config: Mapping[str, Any]) -> tuple[Notes, int | None]:
     """Return notes and size of an image converter of keras-hub, given its ``get_config``.
 
-    Raises
-    ------
-    InputError
-        It resizes as nothing here does.
+    InputError if it resizes as nothing here does.
     """
     kind = LANCZOS.get(config["interpolation"], config["interpolation"])
     if kind not in get_args(Interpolation):

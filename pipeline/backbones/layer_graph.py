@@ -32,14 +32,9 @@ class Step:
 
 
 def steps(model: Any) -> list[Step]:
-    """List the operations of a functional model, inputs first, each after those it depends on.
+    """List the operations of a functional or sequential model, inputs first, each after those it depends on.
 
     A nested model with one input and one output is replaced by its own operations; its input layer disappears.
-
-    Parameters
-    ----------
-    model : keras.Model or Network
-        A functional or sequential model.
     """
     if isinstance(model, Network):
         place = {layer: number for number, layer in enumerate(model.layers)}
@@ -97,14 +92,11 @@ def kind(layer: Any) -> str:
 def articulation_points(parents: Sequence[Sequence[int]]) -> list[int]:
     """Find the nodes through which every path from the first to the last node passes, both ends included.
 
-    If all paths pass through a node, then every other node lies before or behind it, in any topological order; so it
-    is such a point exactly if no edge leads from before it to behind it. One sweep shows this: O(nodes + edges).
+    If all paths pass through a node, then every other node lies before or behind it, in any topological order; so it is
+    such a point exactly if no edge leads from before it to behind it. One sweep shows this: O(nodes + edges).
 
-    Parameters
-    ----------
-    parents : sequence of sequences of int
-        For each node the positions of its parents, in topological order. Node 0 is the only one without parents, the
-        last the only one without children.
+    `parents` holds for each node the positions of its parents, in topological order. Node 0 is the only one without
+    parents, the last the only one without children.
     """
     children_end = list(range(len(parents)))
     for node, above in enumerate(parents):

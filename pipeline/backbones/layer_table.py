@@ -55,13 +55,7 @@ class LayerRow:
 
 
 def layer_table(base: Any) -> list[LayerRow]:
-    """Describe every layer of a network.
-
-    Parameters
-    ----------
-    base : keras.Model or Network
-        A functional model with one input of known size and one output.
-    """
+    """Describe every layer of a functional model with one input of known size and one output."""
     if is_graph(base):
         from pipeline.backbones.engines import onnx_layers
 

@@ -53,10 +53,8 @@ class OnnxBackbone(Backbone):
     ) -> Self:
         """Return the row of a file, which is read where a user did not say all: as for `Backbone.settled`.
 
-        Raises
-        ------
-        InputError
-            The file does not say the size of its images or their scale, and neither did the user; or another size.
+        InputError if neither the file nor the user says the size of its images or their scale, or the user another
+        size.
         """
         if size and scale and offset and channels and resize and interpolation and cut not in WORDS:
             return replace(self, size=size, preprocessing=Scaling.of(scale, offset, channels))
@@ -75,10 +73,7 @@ class OnnxBackbone(Backbone):
     def tensor(self, cut: str) -> str:
         """Return the tensor that a word means; any other name is returned unchanged.
 
-        Raises
-        ------
-        CutError
-            The graph of this file has several outputs, and `top` could mean any.
+        CutError if the graph of this file has several outputs, and `top` could mean any.
         """
         if cut == "top" and self.cuts and "top" not in self.cuts:
             raise CutError.of("cut", f"one of its outputs, {', '.join(self.outputs)}, or another tensor", repr(cut))

@@ -54,10 +54,7 @@ class Described:
 def read(path: Path) -> bytes:
     """Return the bytes of a file whose graph only computes, as `faults` tells.
 
-    Raises
-    ------
-    WeightsError
-        It is not there, no ONNX, or does more; the message names what it is.
+    WeightsError, which names what it is, if it is not there, no ONNX, or does more.
     """
     return _read(path)[0]
 

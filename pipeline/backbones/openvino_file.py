@@ -12,11 +12,7 @@ CONTROL: Final = ("If", "Loop", "TensorIterator")
 def faults(data: bytes, *, repeats: bool = True) -> Iterator[str]:
     """Yield whatever in the XML of a graph is more than OpenVINO's own operations.
 
-    Parameters
-    ----------
-    data : bytes
-    repeats : bool
-        Whether operations may hold a graph of their own, which they repeat or choose.
+    With `repeats`, these may hold a graph of their own, which they repeat or choose.
     """
     if b"<!DOCTYPE" in data:  # entities could expand without end
         yield "a DOCTYPE"

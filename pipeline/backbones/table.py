@@ -15,13 +15,7 @@ from pipeline.errors import CutError, InputError
 
 
 def find(name: str) -> Backbone:
-    """Return the row of a backbone.
-
-    Raises
-    ------
-    InputError
-        If there is none of that name; the message names the nearest.
-    """
+    """Return the row of a backbone; InputError, which names the nearest, if there is none of that name."""
     if found := BACKBONES.get(name) or GRAPHS.get(name):
         return found
     near = difflib.get_close_matches(name, BACKBONES, n=3, cutoff=0.5)
@@ -32,15 +26,11 @@ def find(name: str) -> Backbone:
 def resolve_cut(backbone: Backbone, cut: str) -> str:
     """Return the layer that a portable word or an index means for this backbone; any other name is returned unchanged.
 
-    To know the layer at an index, as in ``100``, the network is built.
+    To know the layer at an index, as in ``100``, the network is built. CutError for a word such as ``block-9`` that
+    this backbone's table does not list, or an index beyond its layers.
 
     Whether the network can be cut at that layer is known once it is built: `pipeline.backbones.cutting.trunk` refuses
     what it cannot do.
-
-    Raises
-    ------
-    CutError
-        If it is a word such as ``block-9`` that this backbone's table does not list, or an index beyond its layers.
     """
     if isinstance(backbone, OnnxBackbone):
         return backbone.tensor(cut)

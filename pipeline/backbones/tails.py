@@ -93,10 +93,7 @@ def topped(backbone: Backbone, base: Any, *, cut: str, pooling: str, widths: Seq
 def grown(network: Network, widths: Sequence[int]) -> Network:
     """Append to a listed network the fresh convolutions that `topped` puts on a trunk; their arrays are yet to come.
 
-    Raises
-    ------
-    CutError
-        What flows there has no height and width.
+    CutError if what flows there has no height and width.
     """
     for number, width in enumerate(widths, start=1):
         _require_maps(network.layers[-1].name, network.layers[-1].shape)
@@ -115,12 +112,7 @@ def _require_maps(cut: str, shape: Sequence[int | None]) -> None:
 def replayed(model: Any, x: Any) -> Any:
     """Run every layer of a network on another tensor, nested models opened, and return what comes out.
 
-    Parameters
-    ----------
-    model : keras.Model
-        With one input and one output.
-    x : keras.KerasTensor
-        Of the shape and dtype that `model` takes.
+    `model` has one input and one output; `x` has the shape and dtype that it takes.
     """
     inner = layer_graph.functional(model)
     return _replayed(inner, {id(inner.inputs[0]): x}, None, None)

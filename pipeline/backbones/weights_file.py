@@ -35,14 +35,8 @@ def is_weights_file(path: Path) -> bool:
 def opened(path: Path) -> Iterator[h5py.File]:
     """Yield the HDF5 file that a weights file is, or holds.
 
-    Raises
-    ------
-    WeightsError
-        Anything in it refers to another place, or would take memory or time beyond reason.
-    StorageError
-        The folder for temporary files is full.
-    Exception
-        Whatever h5py or zipfile say of a damaged file.
+    WeightsError if anything in it refers to another place, or would take memory or time beyond reason; StorageError if
+    the folder for temporary files is full; and whatever h5py or zipfile say of a damaged file.
     """
     with contextlib.ExitStack() as stack:
         source: Any = path

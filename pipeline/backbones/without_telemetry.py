@@ -28,12 +28,9 @@ def converter() -> Any:
 
 
 def quantiser() -> Any:
-    """Import NNCF, which calibrates graphs for int8, and return the module; it says errors only.
+    """Import NNCF, which calibrates graphs for int8, and return the module; ImportError if it is not installed.
 
-    Raises
-    ------
-    ImportError
-        It is not installed.
+    It says errors only.
     """
     of_loggers = logging.getLoggerClass()
     try:

@@ -136,10 +136,7 @@ def compare(out_dirs: Sequence[Path], result_dir: Path, settings: CompareSetting
 def expand(out_dirs: Sequence[Path], file: str = predictions_file.PREDICTIONS) -> list[Path]:
     """Replace each folder that holds no such file of an evaluation by those in it that do, in the order of their names.
 
-    Raises
-    ------
-    ArtefactError
-        A folder neither is nor holds an evaluation.
+    ArtefactError if a folder neither is nor holds an evaluation.
     """
     found: list[Path] = []
     for folder in out_dirs:

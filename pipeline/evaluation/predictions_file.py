@@ -76,14 +76,9 @@ class Predictions:
 
 
 def write_metrics(out_dir: Path, numbers: Mapping[str, float]) -> None:
-    """Publish ``all_metrics.json`` and ``metrics.json``.
+    """Publish ``all_metrics.json`` and ``metrics.json`` in a folder, which is made if it is missing.
 
-    Parameters
-    ----------
-    out_dir : Path
-        Made if it is missing.
-    numbers : mapping of str to number
-        With ``images``, how many were judged.
+    `numbers` holds with ``images`` how many were judged.
     """
     tracked = {name: numbers[name] for name in TRACKED if name in numbers}
     for name, chosen in ((ALL_METRICS, dict(numbers)), (METRICS, tracked)):
@@ -93,13 +88,7 @@ def write_metrics(out_dir: Path, numbers: Mapping[str, float]) -> None:
 
 
 def read_metrics(out_dir: Path) -> dict[str, float]:
-    """Return the numbers of ``all_metrics.json``.
-
-    Raises
-    ------
-    ArtefactError
-        There is none, or it is damaged.
-    """
+    """Return the numbers of ``all_metrics.json``; ArtefactError if there is none, or it is damaged."""
     return ALL.read(out_dir / ALL_METRICS)
 
 
@@ -133,13 +122,7 @@ def write_evaluated(out_dir: Path, subject: Subject) -> None:
 
 
 def read_evaluated(out_dir: Path) -> Subject:
-    """Return what was evaluated.
-
-    Raises
-    ------
-    ArtefactError
-        That file is missing or damaged.
-    """
+    """Return what was evaluated; ArtefactError if that file is missing or damaged."""
     found = SUBJECT.read(out_dir / EVALUATED)
     return Subject(found["identity"], found.get("head"), found.get("started_from"))
 
@@ -176,10 +159,8 @@ def write_predictions(out_dir: Path, found: Predictions) -> None:
 def read_predictions(out_dir: Path) -> Predictions:
     """Read ``predictions.csv`` back.
 
-    Raises
-    ------
-    ArtefactError
-        There is none, it is not as it was written, holds no image or one image twice, or lacks a label's column.
+    ArtefactError if there is none, it is not as it was written, holds no image or one image twice, or lacks a label's
+    column.
     """
     path = out_dir / PREDICTIONS
     try:

@@ -51,18 +51,8 @@ def predict(
 ) -> Probabilities:
     """Return the probabilities of the images of `table`, in its order.
 
-    Parameters
-    ----------
-    classifier : Classifier
-    table : Manifest
-    root : Path or Address
-        The image root.
-    features_path : Path
-        Rows for a head; of a model, only which views there are, if `tta` asks for them.
-    tta : bool
-        Whether to take the mean over all views of an image, each calibrated.
-    progress : callable
-        Called with (rows done, rows) while a network runs.
+    `features_path` holds the rows for a head; of a model, only which views there are, if `tta` asks for the mean over
+    all views of an image, each calibrated. `progress` is called with (rows done, rows) while a network runs.
     """
     if classifier.head:
         with Features(features_path) as features:

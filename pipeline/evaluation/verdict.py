@@ -75,11 +75,7 @@ class Place:
 def overall(ranking: Sequence[Place], pairs: Sequence[Pair]) -> str:
     """Say in one sentence which models the most accurate one is shown to be better than, and which not.
 
-    Parameters
-    ----------
-    ranking : sequence of Place
-        The most accurate first.
-    pairs : sequence of Pair
+    `ranking` has the most accurate first.
     """
     leader = ranking[0].name
     if not pairs:
@@ -116,13 +112,7 @@ def _p(p: float) -> str:
 def fine_tuning(pairs: Sequence[Pair], started: Mapping[str, str], known: Mapping[str, Cost]) -> list[str]:
     """Say for each fine-tuned model whether it was worth it, if the head that it started from was judged, too.
 
-    Parameters
-    ----------
-    pairs : sequence of Pair
-    started : mapping of str to str
-        The fine-tuned models, each with the head that it started from.
-    known : mapping of name to Cost
-        Of those whose cost is known.
+    `started` has the fine-tuned models, each with the head that it started from; `known` those whose cost is known.
     """
     return [
         _worth(name, head, pair, known)

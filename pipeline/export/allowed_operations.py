@@ -79,11 +79,7 @@ _OUTSIDE: Final = ("CUSTOM", "DELEGATE", "PLACEHOLDER_FOR_GREATER_OP_CODES", "CA
 def require_harmless(path: Path, runtime: str) -> None:
     """Raise ArtefactError, which names what it is, if a file or a folder holds what does more than compute.
 
-    Parameters
-    ----------
-    path : Path
-    runtime : str
-        What is to run it: a name in `pipeline.export.runtimes.MODULES`, and installed.
+    `runtime`, which is to run it, is a name in `pipeline.export.runtimes.MODULES`, and installed.
     """
     _CHECKS[runtime](path)
 

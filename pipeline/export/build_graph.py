@@ -53,12 +53,9 @@ class Graph:
         return tf
 
     def onnx(self) -> Any:
-        """Return all of it as an onnx.ModelProto, written without Keras and TensorFlow.
+        """Return all of it, from uint8 (n, H, W, 3), of any size, to probabilities (n, K), as an onnx.ModelProto.
 
-        Returns
-        -------
-        onnx.ModelProto
-            From uint8 (n, H, W, 3), of any size, to probabilities (n, K).
+        It is written without Keras and TensorFlow.
         """
         from onnx import TensorProto, helper
 
@@ -88,11 +85,8 @@ class Graph:
     def of_pixels(self, *, branches: bool) -> Any:
         """Return a concrete function from uint8 (n, H, W, 3), of any size, to {"probabilities": (n, K)}.
 
-        Parameters
-        ----------
-        branches : bool
-            Whether the order of the resize may be a branch. OpenVINO 2026.4 gives wrong probabilities in the first call
-            with another number of images if there is one, and rightly any later.
+        `branches`: whether the order of the resize may be a branch. OpenVINO 2026.4 gives wrong probabilities in the
+        first call with another number of images if there is one, and rightly any later.
         """
         choose, name = (self._one, "branches") if branches else (in_graph_resizing.shortened, "no branches")
         if name not in self._traces:

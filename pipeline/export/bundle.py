@@ -91,15 +91,7 @@ def write_classes(directory: Path, classes: list[str]) -> None:
 def write_document(directory: Path, model: Model, formats: Mapping[str, Format], made: Mapping[str, Any]) -> None:
     """Write ``export.json``, the last file of an export, since it has the digests of the others.
 
-    Parameters
-    ----------
-    directory : Path
-        With all files of `formats` in it.
-    model : Model
-        What was exported.
-    formats : mapping of str to Format
-    made : mapping
-        What else is to be said of how it was made, as JSON.
+    `directory` has all files of `formats` in it; `made` is what else is to be said of how it was made, as JSON.
     """
     document = {
         "format": EXPORT.version,
@@ -138,10 +130,7 @@ def publish_json(path: Path, document: object) -> None:
 def read(directory: Path) -> Exported:
     """Read what an export says of itself, and check its files against their digests. No runtime is loaded.
 
-    Raises
-    ------
-    ArtefactError
-        A file is missing, damaged or of another format; names it, expected and received.
+    ArtefactError, which names it, expected and received, if a file is missing, damaged or of another format.
     """
     path = directory / DOCUMENT
     document = EXPORT.read(path)

@@ -27,17 +27,8 @@ def is_export(path: Path) -> bool:
 def chosen(path: Path) -> tuple[Exported, Format]:
     """Read the export that a path is in, and say which format of it is meant.
 
-    Parameters
-    ----------
-    path : Path
-        A file of an export, or its folder: then the fastest format whose runtime is installed.
-
-    Raises
-    ------
-    ArtefactError
-        The export is damaged.
-    InputError
-        The file is no format of it; or no runtime is installed.
+    `path` is a file of an export, or its folder: then the fastest format whose runtime is installed. ArtefactError if
+    the export is damaged; InputError if the file is no format of it, or no runtime is installed.
     """
     if (path / bundle.DOCUMENT).is_file():
         found = bundle.read(path)
@@ -81,10 +72,7 @@ class ExportedEngine:
     def run(self, batches: Iterable[NDArray[np.uint8]]) -> Iterator[NDArray[np.float32]]:
         """Yield the probabilities of each batch of shape (n, size, size, 3), in order, as (n, K).
 
-        Raises
-        ------
-        ArtefactError
-            The file gives others than the export says.
+        ArtefactError if the file gives others than the export says.
         """
         for batch in batches:
             with self._refusing():

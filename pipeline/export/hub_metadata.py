@@ -25,18 +25,9 @@ def front_matter(
 ) -> str:
     """Return the lines before a card, both of dashes included.
 
-    Parameters
-    ----------
-    name : str
-        Of the model.
-    tags : sequence of str
-        What it can be found by: its formats and its base.
-    license_id : str or None
-        As the Hub writes it: ``apache-2.0``.
-    metrics : mapping of str to number or None
-        Of `pipeline.evaluation.predictions_file.read_metrics`.
-    revision : str or None
-        sha256 of the manifest of the images.
+    A model can be found by its `tags`: its formats and its base. `license_id` is as the Hub writes it: ``apache-2.0``.
+    `metrics` are of `pipeline.evaluation.predictions_file.read_metrics`, `revision` is the sha256 of the manifest of
+    the images.
     """
     judged = _metrics(metrics) if metrics else []
     document: dict[str, Any] = {

@@ -25,20 +25,10 @@ MIRRORED, UPSIDE_DOWN, TRANSPOSED = (2, 3, 6, 7), (3, 4, 7, 8), (5, 6, 7, 8)  # 
 
 
 def decoded(data: Any, size: int) -> Any:
-    """Decode one image.
+    """Decode one image, a whole JPEG or PNG file in a scalar string, to (H, W, 3) uint8.
 
-    Parameters
-    ----------
-    data : tf.Tensor
-        A string, scalar: a whole JPEG or PNG file. Anything else, and more than `MAX_PIXELS`, is an
-        InvalidArgumentError of the graph that runs.
-    size : int
-        Side of the square that it is to become, px.
-
-    Returns
-    -------
-    tf.Tensor
-        (H, W, 3) uint8.
+    Anything else, and more than `MAX_PIXELS`, is an InvalidArgumentError of the graph that runs. `size` is the side of
+    the square that it is to become, px.
     """
     import tensorflow as tf
 
@@ -84,12 +74,7 @@ def _on_white(tf: Any, data: Any) -> Any:
 def _orientation(tf: Any, data: Any, before: str) -> Any:
     """Return EXIF's orientation of a file, from 1 to 8, or XMP's where EXIF has none, as Pillow does.
 
-    Parameters
-    ----------
-    data : tf.Tensor
-        A string, scalar: a whole file.
-    before : str
-        What stands before EXIF's block, as a regular expression.
+    `data` is a whole file, a scalar string; `before`, a regular expression, is what stands before EXIF's block.
     """
     start = tf.strings.substr(data, 0, METADATA)
     found = tf.strings.regex_replace(start, before, "", replace_global=False)

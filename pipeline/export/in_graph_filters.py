@@ -12,16 +12,9 @@ BITS, LOW = 22, 11  # as in `pipeline.export.in_graph_resizing`
 def digits(ops: Any, distance: Any, unit: Any, held: Any, name: str) -> list[Any]:
     """Return the upper and the lower digits of the weights of pixels, float32 (size, n) each.
 
-    Parameters
-    ----------
-    ops : module or OnnxOperations
-    distance : tensor
-        Of pixels from the centres of what is made, int32 (size, n), in parts of the filter's unit.
-    unit : tensor
-        How many of these parts make one, int32 (1, 1).
-    held : tensor
-        1 where a pixel is shown and something is made, else 0: int32 (size, n).
-    name : {"bicubic", "lanczos"}
+    `distance` (size, n) is that of pixels from the centres of what is made, in parts of the filter's unit, of which
+    `unit` (1, 1) says how many make one; `held` (size, n) is 1 where a pixel is shown and something is made, else 0:
+    all int32. `name` is bicubic or lanczos.
     """
     x = ops.divide(ops.cast(distance, "float32"), ops.cast(unit, "float32"))
     weights = (_bicubic if name == "bicubic" else _lanczos)(ops, x) * ops.cast(held, "float32")

@@ -74,10 +74,7 @@ class Policy:
 def policy_of(spec: dict[str, Any]) -> Policy:
     """Return the policy of a spec, whose decoder's version says in which order sides are resized.
 
-    Raises
-    ------
-    InputError
-        The spec's pixels are made in a way that is not known here.
+    InputError if the spec's pixels are made in a way that is not known here.
     """
     turbo, kind = spec["decoder"].get("name") == "turbo", spec.get("interpolation")
     if spec.get("antialias") is not True or spec.get("resize") not in ("squash", "crop", "pad"):

@@ -101,10 +101,7 @@ def snippet(row: Format, *, size: int, geometry: str) -> str:
 def written(model: Model, facts: Facts) -> str:
     """Return the card as Markdown.
 
-    Raises
-    ------
-    ArtefactError
-        The manifest or the evaluation is missing or damaged, or of another model's classes.
+    ArtefactError if the manifest or the evaluation is missing or damaged, or of another model's classes.
     """
     sections = {
         "What it is": _what(model),

@@ -120,10 +120,7 @@ def reference(
 ) -> Iterator[Reference]:
     """Run the model itself over images, and lay out what other processes are to run over, for as long as the block.
 
-    Raises
-    ------
-    InputError
-        There is no image, one cannot be read, or the model has other classes.
+    InputError if there is no image, one cannot be read, or the model has other classes.
     """
     if not len(table):
         raise InputError.of("manifest", "images in the test split to compare formats on", None)
@@ -141,10 +138,8 @@ def reference(
 def compare(model: Model, directory: Path, row: Format, expected: Reference) -> ParityRow:
     """Run one format over the images of a reference, and compare.
 
-    Raises
-    ------
-    ArtefactError
-        A float format does not do what the model does, or its runtime fails; says in what and how far.
+    ArtefactError, which says in what and how far, if a float format does not do what the model does, or its runtime
+    fails.
     """
     path, table = directory / row.path, expected.table
     kind, files = "pixels" if row.size == "any" else "squares", ["files"] if row.runtime == "tensorflow" else []

@@ -39,10 +39,7 @@ MODEL: Final = "model.json"
 def package(given: Path | None, cache: Path | None) -> Path:
     """Return the npm package of the runtime: the one that is given, else that in the cache, which npm fetches once.
 
-    Raises
-    ------
-    InputError
-        There is no npm, it cannot fetch the package, or what is given is another one.
+    InputError if there is no npm, it cannot fetch the package, or what is given is another one.
     """
     if given is not None:
         if not given.is_file() or _sha512(given) != SHA512:
@@ -88,13 +85,7 @@ def _sha512(path: Path) -> str:
 def write(folder: Path, model: Model, runtime: Path) -> None:
     """Write the page for ``model.onnx`` beside it: HTML, what the page is to know of the model, and the runtime.
 
-    Parameters
-    ----------
-    folder : Path
-        To be served.
-    model : Model
-    runtime : Path
-        Of `package`.
+    `folder` is to be served; `runtime` is of `package`.
     """
     parts = folder / "page"
     parts.mkdir()

@@ -169,14 +169,8 @@ def extract(
 def finish(run: Completion, use: Callable[[], None]) -> None:
     """Complete the cache and, if no image failed, use the rows; a shard that then proves damaged is computed again.
 
-    What the cache has at a cut below is gone on from.
-
-    Raises
-    ------
-    StorageError
-        Shards prove damaged again and again.
-    HeadstartError
-        As for `Completion.complete`, and what `use` raises.
+    What the cache has at a cut below is gone on from. StorageError if shards prove damaged again and again; other
+    errors are those of `Completion.complete`, and what `use` raises.
     """
     lower_cut.fill(run)
     for _ in range(ATTEMPTS):

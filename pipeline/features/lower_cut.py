@@ -24,13 +24,7 @@ def fill(run: Completion) -> int:
     """Make what rows of a run can be made so, beginning at the topmost cut below, and return how many.
 
     Only activations in float32, as training takes them, are made, and only of such: rounded ones would give others.
-
-    Raises
-    ------
-    BusyError
-        Another run computes rows of this part.
-    StorageError
-        The disk is full or fails.
+    BusyError if another run computes rows of this part; StorageError if the disk is full or fails.
     """
     job, plan = run.job, run.job.plan
     if plan.backbone.name in GRAPHS:  # no layers to build the network between of

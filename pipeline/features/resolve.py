@@ -141,16 +141,8 @@ class Again(NamedTuple):
 def plan_again(described: spec.Spec, source: Path, how: Again) -> tuple[Plan, list[str]]:
     """Plan how features of a spec are made again; parameters and errors as for `found_again`.
 
-    Returns
-    -------
-    plan : Plan
-    warnings : list of str
-        Where this machine differs, but only up to rounding.
-
-    Raises
-    ------
-    SpecError
-        The weights that were named are not those of the spec.
+    Returned beside the plan are warnings where this machine differs, but only up to rounding. SpecError if the weights
+    that were named are not those of the spec.
     """
     SPEC.require(described, f"{source}: the spec of its features")
     if described["precision"] == "int8" and how.precision:
@@ -206,18 +198,9 @@ def remember(plan: Plan, cache: Path | None) -> None:
 
 
 def plan(settings: FeatureSettings, found: Weights | None = None) -> Plan:
-    """Resolve settings to a spec, without TensorFlow.
+    """Resolve settings to a spec, without TensorFlow; InputError names an option that is not one of those expected.
 
-    Parameters
-    ----------
-    settings : FeatureSettings
-    found : Weights, optional
-        Those that the settings name, if they were found before: a file of a gigabyte is read once.
-
-    Raises
-    ------
-    InputError
-        A name or a value is not one of those expected; the message names the option.
+    `found` are the weights that the settings name, if they were found before: a file of a gigabyte is read once.
     """
     if settings.cut_file:
         cut, pooling = cut_file.read(settings.cut_file, backbone=settings.backbone)

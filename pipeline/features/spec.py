@@ -41,12 +41,9 @@ def identity(spec: Spec) -> str:
 
 
 def differences(one: Spec, other: Spec) -> list[tuple[str, Any, Any]]:
-    """List the fields in which two specs differ.
+    """List (field, value in one, value in the other) of the fields in which two specs differ, sorted by field.
 
-    Returns
-    -------
-    list of (field, value in one, value in other)
-        Sorted by field. Nested fields are dotted: ``decoder.version``. A field that is missing counts as None.
+    Nested fields are dotted: ``decoder.version``. A field that is missing counts as None.
     """
     left, right = dict(flat(one)), dict(flat(other))
     names = sorted(left.keys() | right.keys())

@@ -16,17 +16,9 @@ Singles = NDArray[np.float32]
 
 
 def glorot(widths: Sequence[int], draw: np.random.Generator) -> list[Singles]:
-    """Draw kernels, uniformly within the limits of Glorot and Bengio (2010), equation 16.
+    """Draw kernels (inputs, outputs), uniformly within the limits of Glorot and Bengio (2010), equation 16.
 
-    Parameters
-    ----------
-    widths : sequence of int
-        Of the features, and of the outputs of each layer.
-    draw : Generator
-
-    Returns
-    -------
-    list of ndarray of shape (inputs, outputs)
+    `widths` are those of the features, and of the outputs of each layer.
     """
     kernels = []
     for inputs, outputs in pairwise(widths):
@@ -80,12 +72,8 @@ class Stack:
     def renewed(self, n_features: int, *, seed: int) -> Self:
         """Return the same layers with random kernels, as `glorot` draws them, and biases of zero.
 
-        Parameters
-        ----------
-        n_features : int
-            If the features are as many as they were, their standardisation stays; else they are other features, and
-            are taken as they are.
-        seed : int
+        If the features are as many as they were, their standardisation stays; else they are other features, and are
+        taken as they are.
         """
         same = n_features == len(self.mean)
         return replace(

@@ -69,20 +69,9 @@ class Head(ABC):
 
     @abstractmethod
     def predict_proba(self, X: Rows) -> Floats:
-        """Return the probability of each class, from `arrays_` alone.
+        """Return the probability of each class, (n, K) float64, whose rows sum to 1, from `arrays_` alone.
 
-        Parameters
-        ----------
-        X : ndarray of shape (n, d), floating
-
-        Returns
-        -------
-        ndarray of shape (n, K), float64, rows sum to 1
-
-        Raises
-        ------
-        InputError
-            The rows are not finite, or not as wide as those of the fit.
+        InputError if the rows are not finite, or not as wide as those of the fit.
         """
 
     @abstractmethod

@@ -10,13 +10,7 @@ from pipeline.errors import InputError
 
 
 def require_number(name: str, value: object, *, least: float, most: float = math.inf, open_ended: bool = False) -> None:
-    """Refuse what is not a finite number in [`least`, `most`], or in (`least`, `most`) if `open_ended`.
-
-    Raises
-    ------
-    InputError
-        Names the parameter, the interval and the value.
-    """
+    """Raise InputError unless `value` is a finite number in [`least`, `most`], or (`least`, `most`) if `open_ended`."""
     number = float(value) if isinstance(value, int | float) and not isinstance(value, bool) else math.nan
     inside = least < number < most if open_ended else least <= number <= most
     if not (inside and math.isfinite(number)):
@@ -25,24 +19,12 @@ def require_number(name: str, value: object, *, least: float, most: float = math
 
 
 def require_whole(name: str, value: object, *, least: int) -> None:
-    """Refuse what is not an integer of at least `least`.
-
-    Raises
-    ------
-    InputError
-        Names the parameter, the bound and the value.
-    """
+    """Raise InputError unless `value` is an integer of at least `least`."""
     if not isinstance(value, int) or isinstance(value, bool) or value < least:
         raise InputError.of(name, f"a whole number of at least {least}", repr(value))
 
 
 def require_choice(name: str, value: object, choices: Collection[str | None]) -> None:
-    """Refuse what is none of `choices`.
-
-    Raises
-    ------
-    InputError
-        Names the parameter, the choices and the value.
-    """
+    """Raise InputError unless `value` is one of `choices`."""
     if not (value is None or isinstance(value, str)) or value not in choices:
         raise InputError.of(name, f"one of {', '.join(map(str, choices))}", repr(value))

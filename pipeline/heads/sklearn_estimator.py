@@ -34,12 +34,7 @@ class HeadClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     def fit(self, X: Any, y: Any) -> Self:
         """Learn from rows (n, d) and labels (n,).
 
-        Raises
-        ------
-        ValueError
-            The rows or the labels are not what scikit-learn's classifiers take.
-        InputError
-            They are not what the head takes.
+        ValueError if they are not what scikit-learn's classifiers take, InputError if they are not what the head takes.
         """
         X, y = validate_data(self, X, y, dtype=(np.float64, np.float32))
         check_classification_targets(y)

@@ -60,15 +60,8 @@ Candidates = Sequence[dict[str, Any]]
 def check_rows(X: Table, n_features: int) -> None:
     """Refuse what is not a finite floating matrix of `n_features` columns.
 
-    Parameters
-    ----------
-    X : Table of shape (n, d), float16, float32 or float64
-        Rows of a file were found finite by whoever reads them.
-
-    Raises
-    ------
-    InputError
-        Says what was expected and received; for NaN or infinity it names the first row, counted from 0.
+    Rows of a file were found finite by whoever reads them. InputError says what was expected and received; for NaN or
+    infinity it names the first row, counted from 0.
     """
     if len(X.shape) != 2 or not np.issubdtype(X.dtype, np.floating):
         raise InputError(f"features: expected a floating matrix (n, d), received {X.dtype} of shape {X.shape}")
@@ -82,15 +75,7 @@ def check_rows(X: Table, n_features: int) -> None:
 def check_labelled(X: Table, y: Codes, n_features: int, n_classes: int) -> None:
     """Refuse rows (see `check_rows`) and codes that do not belong together, or that there are none of.
 
-    Parameters
-    ----------
-    X : ndarray of shape (n, d)
-    y : ndarray of shape (n,), integer codes from 0 to `n_classes` - 1
-
-    Raises
-    ------
-    InputError
-        Says what was expected and received.
+    `X` is (n, d), `y` (n,) holds codes from 0 to `n_classes` - 1. InputError says what was expected and received.
     """
     check_rows(X, n_features)
     if y.shape != (len(X),) or not np.issubdtype(y.dtype, np.integer):
@@ -100,13 +85,7 @@ def check_labelled(X: Table, y: Codes, n_features: int, n_classes: int) -> None:
 
 
 def count_classes(y: Codes) -> int:
-    """Return K for codes that must cover 0 to K - 1, each at least once, with K at least 2.
-
-    Raises
-    ------
-    InputError
-        Lists the codes that were received.
-    """
+    """Return K, at least 2, for codes that must cover 0 to K - 1; else InputError, which lists those received."""
     codes = np.unique(y)
     if len(codes) < 2 or not np.array_equal(codes, np.arange(len(codes))):
         raise InputError(f"labels: expected codes 0 to K - 1 of two classes or more, received {codes.tolist()}")
@@ -114,12 +93,7 @@ def count_classes(y: Codes) -> int:
 
 
 def first_not_finite(X: Rows) -> int | None:
-    """Return the first row that holds NaN or infinity, or None.
-
-    Parameters
-    ----------
-    X : ndarray of shape (n, d)
-    """
+    """Return the first row of a matrix (n, d) that holds NaN or infinity, or None."""
     for rows in blocks(len(X)):
         finite = np.isfinite(X[rows]).all(axis=1)
         if not finite.all():
@@ -248,15 +222,9 @@ def outputs(n_classes: int) -> int:
 
 
 def probabilities(logits: Rows) -> Floats:
-    """Turn logits into probabilities without overflow.
+    """Turn logits into probabilities (n, K), float64, whose rows sum to 1, without overflow.
 
-    Parameters
-    ----------
-    logits : ndarray of shape (n, 1) for two classes, where it is the log odds of the second, else (n, K)
-
-    Returns
-    -------
-    ndarray of shape (n, K), float64, rows sum to 1
+    Logits are (n, K), or for two classes (n, 1), the log odds of the second.
     """
     logits = logits.astype(np.float64)
     if logits.shape[1] == 1:

@@ -94,16 +94,10 @@ def save(head: Head, directory: Path, record: Mapping[str, Any]) -> None:
 
     Each file is written aside and renamed, ``head.json`` last. It holds the digests of the others, so that a reader
     notices when a run was killed between two of them. The table of a search, if it stands there, is one of them.
+    `directory` is made if it is missing; a head that stands there is replaced.
 
-    Parameters
-    ----------
-    head : Head
-        Fitted.
-    directory : Path
-        Made if it is missing; a head that stands there is replaced.
-    record : mapping
-        What else belongs to the head, as JSON: at least ``classes`` (list of str in the order of the codes) and
-        ``spec`` (of the features it was fitted on).
+    `record` is what else belongs to the head, as JSON: at least ``classes`` (list of str in the order of the codes) and
+    ``spec`` (of the features it was fitted on).
     """
     n_features = len(head.arrays_["mean_"])
     layout = head.layout(n_features, len(record["classes"]))
@@ -163,15 +157,8 @@ def load(directory: Path) -> tuple[Head, dict[str, Any]]:
 def verified(kind: Document, path: Path, files: Mapping[str, str], arrays: str) -> list[dict[str, float]]:
     """Check the files of a head or a model against their digests, and return its history; ArtefactError if it cannot.
 
-    Parameters
-    ----------
-    kind : Document
-    path : Path
-        ``head.json`` or ``model.json``.
-    files : mapping of str to str
-        The digests that it holds.
-    arrays : str
-        The file that must be among them.
+    `path` is ``head.json`` or ``model.json``, `files` are the digests that it holds, `arrays` is the file that must be
+    among them.
     """
     if arrays not in files or not files.keys() <= {arrays, HISTORY_FILE, SEARCH_FILE}:
         expected = f"files with the digest of {arrays} and perhaps of {HISTORY_FILE} and {SEARCH_FILE}"

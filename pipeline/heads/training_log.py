@@ -72,10 +72,7 @@ LOGS: Final[Mapping[str, Log]] = {
 def logged(wanted: Sequence[str], told: Told) -> Iterator[Told]:
     """Yield what hands on each epoch's row to `told`, and to the logs, which are opened with the first.
 
-    Raises
-    ------
-    InputError
-        There is no such log, its folder is not named, or its package is not installed.
+    InputError if there is no such log, its folder is not named, or its package is not installed.
     """
     chosen = [_found(one) for one in wanted]
     if not chosen:

@@ -32,25 +32,11 @@ COST: Final = Document(
 
 
 def write(path: Path, cost: Cost, **more: float) -> None:
-    """Publish a cost as JSON, and what else is to be told beside it.
-
-    Parameters
-    ----------
-    path : Path
-    cost : Cost
-    more : number
-        Other keys.
-    """
+    """Publish a cost as JSON, and what else is to be told beside it."""
     publish(path, asdict(cost) | more)
 
 
 def read(path: Path) -> Cost:
-    """Read a cost back.
-
-    Raises
-    ------
-    ArtefactError
-        It is missing or damaged.
-    """
+    """Read a cost back; ArtefactError if it is missing or damaged."""
     document = COST.read(path)
     return Cost(document["stage"], document["seconds"], document.get("head"))

@@ -102,19 +102,10 @@ class Explainer:
         self.classes, self.geometry, self.fit = self._trained.classes, self._trained.geometry, self._trained.fit
 
     def heat(self, pixels: Pixels, codes: NDArray[np.int64]) -> Heat:
-        """Return how much each place speaks for a class: `heat` of the activations for these pixels.
+        """Return how much each place speaks for a class: `heat` of the activations for these pixels, (n, h, w) float32.
 
-        Parameters
-        ----------
-        pixels : ndarray of shape (n, size, size, 3), uint8
-            RGB.
-        codes : ndarray of shape (n,), int
-            The class that each image is asked about.
-
-        Returns
-        -------
-        ndarray of shape (n, h, w), float32
-            Of the activations' own height and width; see `overlay` and `placed`.
+        `pixels` are (n, size, size, 3), RGB, `codes` (n,) the class that each image is asked about. The map has the
+        activations' own height and width; see `overlay` and `placed`.
         """
         if self._engine is None:
             self._engine = self._trained.open("maps")
@@ -135,19 +126,9 @@ def require_places(row_shape: tuple[int, ...]) -> None:
 
 
 def placed(heat: Heat, *, width: int, height: int, geometry: Geometry) -> Heat:
-    """Bring a map of the network's square back onto the photo.
+    """Bring a map (h, w) of the network's square back onto the photo as it is shown: (height, width), float32.
 
-    Parameters
-    ----------
-    heat : ndarray of shape (h, w), float32
-    width, height : int
-        Of the photo as it is shown, px.
-    geometry : {"squash", "crop", "pad"}
-        How the photo became the square. Of ``crop``, what the network did not see gets zero.
-
-    Returns
-    -------
-    ndarray of shape (height, width), float32
+    `geometry` is how the photo became the square. Of ``crop``, what the network did not see gets zero.
     """
     if geometry == "squash":
         return _resized(heat, width, height)
@@ -165,15 +146,8 @@ def placed(heat: Heat, *, width: int, height: int, geometry: Geometry) -> Heat:
 def overlay(pixels: Pixels, heat: Heat) -> Pixels:
     """Draw a map over a photo, as colours from violet to yellow; what does not speak for the class stays as it is.
 
-    Parameters
-    ----------
-    pixels : ndarray of shape (H, W, 3), uint8
-    heat : ndarray of shape (h, w), float32
-        Stretched over the whole photo. Colours go from zero to its largest value.
-
-    Returns
-    -------
-    ndarray of shape (H, W, 3), uint8
+    The photo is (H, W, 3), as is the result; the map (h, w) is stretched over all of it. Colours go from zero to its
+    largest value.
     """
     stretched = _resized(heat, pixels.shape[1], pixels.shape[0])
     most = float(stretched.max())

@@ -151,14 +151,9 @@ class TrainingPhotos:
         return self._held is not None
 
     def nearest(self, features: NDArray[np.float32], k: int) -> Neighbours:
-        """Find the training photos that are most alike.
+        """Find the k training photos, or all if there are fewer, that are most alike; k is at least 1.
 
-        Parameters
-        ----------
-        features : ndarray of shape (n, d), float32
-            All n are compared in one pass.
-        k : int
-            At least 1; of fewer training photos, all.
+        All rows of `features` (n, d) are compared in one pass.
         """
         return Neighbours(*nearest_neighbours.closest(nearest_neighbours.unit(features), self._blocks(), k))
 

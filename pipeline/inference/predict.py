@@ -88,14 +88,8 @@ class Predictor:
     def predict(self, paths: Sequence[Path], *, progress: Progress) -> Iterator[Prediction]:
         """Yield one prediction a path, in order; a file that cannot be used gets one with its error.
 
-        Memory does not grow with the number of paths.
-
-        Parameters
-        ----------
-        paths : sequence of Path
-            Image files; `expand` makes them from folders.
-        progress : callable
-            Called with (files done, files).
+        Memory does not grow with the number of paths; `expand` makes them from folders. `progress` is called with
+        (files done, files).
         """
         if self._engine is None:
             self._engine = self._used.open(self.asked.depth, prompt=self.batch_size == 1)

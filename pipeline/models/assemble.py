@@ -10,18 +10,10 @@ from pipeline.heads.dense_layers import Stack
 
 
 def head_network(stack: Stack) -> Any:
-    """Build a head out of Keras layers.
+    """Build a head out of Keras layers, from features (B, d) float32 to logits, (B, 1) for two classes, else (B, K).
 
-    Parameters
-    ----------
-    stack : Stack
-        What the head computes. Its standardisation is a layer without weights, and stays so in training.
-
-    Returns
-    -------
-    keras.Model
-        From features (B, d) float32 to logits, (B, 1) for two classes, else (B, K). Its layers with weights are
-        ``head_dense_0``, ``head_dense_1``, …; dropout and penalties of the head come along.
+    Its layers with weights are ``head_dense_0``, ``head_dense_1``, …; dropout and penalties of the head come along. Its
+    standardisation is a layer without weights, and stays so in training.
     """
     from keras import Input, Model, layers, regularizers
 

@@ -117,27 +117,14 @@ class Classifier(ABC):
     def predict_proba(self, photos: Photos) -> Probabilities:
         """Return calibrated probabilities, (n, K).
 
-        Raises
-        ------
-        InputError
-            A photo cannot be read, or is not what it was; names it.
+        InputError names a photo that cannot be read, or is not what it was.
         """
         return self.predict_views(photos, 1, lambda done, total: None)[:, 0]
 
     def predict_views(self, photos: Photos, views: int, progress: Progress) -> Probabilities:
         """Return calibrated probabilities of so many views of each photo, (n, views, K), the photo itself first.
 
-        Parameters
-        ----------
-        photos : Photos
-        views : int
-        progress : callable
-            Called with (rows done, rows).
-
-        Raises
-        ------
-        InputError
-            As for `predict_proba`.
+        `progress` is called with (rows done, rows). Errors are as for `predict_proba`.
         """
         places: deque[tuple[NDArray[np.int64], NDArray[np.int64]]] = deque()
         found, done = np.empty((len(photos), views, len(self.classes))), 0

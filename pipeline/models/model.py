@@ -170,19 +170,10 @@ class Model:
         return join(whole, head_network(self.stack()), temperature=self.temperature)
 
     def trunk(self, *, pooling: str | None, listed: bool = False) -> Any:
-        """Build what lies below the head and read its weights; errors as for `network`.
+        """Build what lies below the head and read its weights; errors, and `listed`, as for `network`.
 
-        Parameters
-        ----------
-        pooling : str or None
-            In place of the model's own: ``none`` leaves the activations as they are. None keeps that of the model.
-        listed : bool
-            As for `network`.
-
-        Returns
-        -------
-        keras.Model or openvino.Model
-            From uint8 (B, size, size, 3), RGB, to float32 (B, …).
+        `pooling` stands in place of the model's own: ``none`` leaves the activations as they are, None keeps it. The
+        network, a keras.Model or openvino.Model, goes from uint8 (B, size, size, 3), RGB, to float32 (B, …).
         """
         backbone, below = self._below(pooling, listed)
         if isinstance(below, Network):

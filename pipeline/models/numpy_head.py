@@ -41,10 +41,7 @@ class Readout:
     def features(self, maps: Singles) -> Singles:
         """Pool activations (n, h, w, C) to features (n, d), as `pipeline.backbones.cutting.trunk` does in a network.
 
-        Raises
-        ------
-        ArtefactError
-            The head takes another number of features.
+        ArtefactError if the head takes another number of features.
         """
         if self._pooling == "max":
             pooled = maps.max(axis=(1, 2))
@@ -71,17 +68,9 @@ class Readout:
         return probabilities(last)
 
     def gradient(self, features: Singles, codes: NDArray[np.int64]) -> Floats:
-        """Return the derivative of a class's logit with respect to the features.
+        """Return the derivative, (n, d) float64, of the logit of a class with respect to the features (n, d).
 
-        Parameters
-        ----------
-        features : ndarray of shape (n, d), float32
-        codes : ndarray of shape (n,)
-            Of the class, in each row.
-
-        Returns
-        -------
-        ndarray of shape (n, d), float64
+        `codes` (n,) name the class in each row.
         """
         *hidden, last = self._layers(features)
         if last.shape[1] == 1:  # the log odds of the second class; those of the first are their negative
@@ -94,18 +83,10 @@ class Readout:
         return np.asarray(flow / self._stack.scale)
 
     def spread(self, gradient: Floats, maps: Singles) -> Singles:
-        """Carry a gradient of features back through the pooling.
+        """Carry a gradient of features back through the pooling: float32 that broadcasts to `maps`, (n, h, w, C).
 
-        Parameters
-        ----------
-        gradient : ndarray of shape (n, d)
-            With respect to the features of `maps`.
-        maps : ndarray of shape (n, h, w, C), float32
-
-        Returns
-        -------
-        ndarray that broadcasts to (n, h, w, C), float32
-            With respect to the activations. Of a maximum, all of it goes to the places that reach it, in equal parts.
+        `gradient` (n, d) is that with respect to the features of `maps`, the result that with respect to the
+        activations. Of a maximum, all of it goes to the places that reach it, in equal parts.
         """
         n, height, width, channels = maps.shape
         given = gradient.astype(np.float32)

@@ -100,17 +100,11 @@ def save(directory: Path, trunk: Any, head: Any, stack: Stack, record: Record) -
     """Write a model.
 
     Each file is written aside and renamed, ``model.json`` last: it holds the digests of the others, so that a reader
-    notices when a run was killed between two of them.
+    notices when a run was killed between two of them. `directory` is made if it is missing; a model that stands there
+    is replaced.
 
-    Parameters
-    ----------
-    directory : Path
-        Made if it is missing; a model that stands there is replaced.
-    trunk, head : keras.Model
-        As for `pipeline.models.assemble.join`.
-    stack : Stack
-        What `head` was built from; its kernels and biases are those of `head` by now.
-    record : Record
+    `trunk` and `head` are as for `pipeline.models.assemble.join`; `stack` is what `head` was built from: its kernels
+    and biases are those of `head` by now.
     """
     (directory / MODEL_FILE).unlink(missing_ok=True)
     write_weights(directory / WEIGHTS_FILE, trunk, head, stack)
@@ -152,15 +146,8 @@ def is_model(directory: Path) -> bool:
 def read(directory: Path) -> Model:
     """Read what a model says of itself, and check its files against their digests. TensorFlow is not loaded.
 
-    Parameters
-    ----------
-    directory : Path
-        As written by `save`.
-
-    Raises
-    ------
-    ArtefactError
-        A file is missing, damaged, of another format, or does not fit the others; names it, expected and received.
+    ArtefactError, which names it, expected and received, if a file is missing, damaged, of another format, or does not
+    fit the others.
     """
     path = directory / MODEL_FILE
     if not path.exists() and (directory / HEAD_FILE).is_file():

@@ -56,12 +56,8 @@ def of_head(head: Head, views: int) -> list[Row]:
 def of_model(made: Mapping[str, Any], tuned: Epochs) -> list[Row]:
     """Return the history of a model.
 
-    Parameters
-    ----------
-    made : mapping
-        As in ``model.json``; an older one says nothing of the head's epochs.
-    tuned : sequence of mapping
-        Its epochs of fine-tuning.
+    `made` is as in ``model.json``, of which an older one says nothing of the head's epochs; `tuned` are its epochs of
+    fine-tuning.
     """
     head, best = made.get("head_history") or [], made.get("best_epoch") or 0
     views = made.get("head_views") or 1

@@ -48,26 +48,14 @@ class Photos:
         return len(self.paths)
 
     def read(self, place: int) -> bytes:
-        """Read the file of a photo.
-
-        Raises
-        ------
-        ImageError
-            It cannot be read, or is not what it was.
-        """
+        """Read the file of a photo; ImageError if it cannot be read, or is not what it was."""
         data = decode.read_bytes(self.root / self.paths[place])
         if self.digests is not None and decode.digest(data) != self.digests[place].tobytes():
             raise ImageError("it changed since the manifest was made; run `hs.prepare` again")
         return data
 
     def views(self, place: int, fit: Fit, numbers: Sequence[int]) -> list[Pixels]:
-        """Return views of a photo, each (size, size, 3); it is read and decoded once.
-
-        Raises
-        ------
-        ImageError
-            As `read` and `fit` do.
-        """
+        """Return views of a photo, each (size, size, 3), read and decoded once; ImageError as of `read` and `fit`."""
         pixels = fit(self.read(place))
         if self.policy is None or self.digests is None:
             return [pixels for _ in numbers]

@@ -86,16 +86,8 @@ def policy(
 def read_bytes(path: Root) -> bytes:
     """Read a whole file.
 
-    Parameters
-    ----------
-    path : Path or Address
-
-    Raises
-    ------
-    ImageError
-        The file is missing, is no regular file, may not be read, or is larger than `MAX_BYTES`.
-    StorageError
-        The disk or the network fails, which says nothing about the image.
+    ImageError if it is missing, is no regular file, may not be read, or is larger than `MAX_BYTES`; StorageError if the
+    disk or the network fails, which says nothing about the image.
     """
     if isinstance(path, Address):
         data = path.read()
@@ -198,18 +190,8 @@ def decode_near(
 ) -> NDArray[np.uint8]:
     """Decode as `fit` does before it resizes: a large JPEG at a scale that still has twice the side wanted.
 
-    Parameters
-    ----------
-    data : bytes
-        A whole image file.
-    size : int
-        Side of the square that it is to become, px.
-    decoder : {"pillow", "turbo"}
-
-    Returns
-    -------
-    ndarray of shape (height, width, 3), uint8
-        Upright RGB; ImageError, with the reason, if it cannot be decoded.
+    `size` is the side of the square that it is to become, px. Upright RGB (height, width, 3) comes back; ImageError,
+    with the reason, if it cannot be decoded.
     """
     return np.asarray(_upright_rgb(data, max_pixels, least=JPEG_SCALING * size, decoder=decoder)[0])
 

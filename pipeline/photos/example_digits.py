@@ -12,13 +12,7 @@ GREY_LEVELS = 16
 
 
 def write(folder: Path) -> int:
-    """Write every digit as ``<folder>/<digit>/<number>.png``, 8-bit grey, dark background.
-
-    Returns
-    -------
-    int
-        How many images there are.
-    """
+    """Write every digit as ``<folder>/<digit>/<number>.png``, 8-bit grey, dark background; return how many."""
     from PIL import Image
     from sklearn.datasets import load_digits
 

@@ -64,14 +64,8 @@ class Address:
     def read(self) -> bytes:
         """Read a whole file.
 
-        Raises
-        ------
-        ImageError
-            It is not there, or may not be read.
-        StorageError
-            Nobody answers, or an answer is none, again and again.
-        InputError
-            A package that this protocol needs is not installed.
+        ImageError if it is not there, or may not be read; StorageError if nobody answers, or an answer is none, again
+        and again; InputError if a package that this protocol needs is not installed.
         """
         data: bytes = self._asked("cat_file")
         return data
@@ -79,12 +73,7 @@ class Address:
     def entries(self) -> list[Entry]:
         """List a folder, sorted by name.
 
-        Raises
-        ------
-        StorageError
-            It cannot be listed.
-        InputError
-            A package that this protocol needs is not installed.
+        StorageError if it cannot be listed; InputError if a package that this protocol needs is not installed.
         """
         try:
             found = self._asked("ls", detail=True)

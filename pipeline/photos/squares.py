@@ -20,18 +20,9 @@ def square(
     decoder: Decoder = "pillow",
     interpolation: Interpolation = "bilinear",
 ) -> NDArray[np.uint8]:
-    """Bring an upright image to a square.
+    """Bring an upright RGB image, or pixels (height, width, 3), to a square (size, size, 3), uint8.
 
-    Parameters
-    ----------
-    found : PIL.Image.Image, or ndarray of shape (height, width, 3), uint8
-        RGB.
-    size, geometry, decoder, interpolation
-        As for `pipeline.photos.decode.fit`.
-
-    Returns
-    -------
-    ndarray of shape (size, size, 3), uint8
+    Arguments are as for `pipeline.photos.decode.fit`.
     """
     width, height = found.size if isinstance(found, Image.Image) else found.shape[1::-1]
     (left, top, right, bottom), sides = _window(width, height, size, geometry)

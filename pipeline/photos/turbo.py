@@ -41,20 +41,11 @@ def versions() -> dict[str, str]:
 
 
 def decoded(data: bytes, image: Image.Image) -> NDArray[np.uint8] | None:
-    """Decode an ordinary JPEG, and turn it upright.
+    """Decode an ordinary JPEG, and turn it upright: RGB (height, width, 3).
 
-    Parameters
-    ----------
-    data : bytes
-        A whole file.
-    image : PIL.Image.Image
-        The same file, opened and not yet loaded, and perhaps drafted: its size is the one to decode to.
-
-    Returns
-    -------
-    ndarray of shape (height, width, 3), uint8, or None
-        RGB. None for a file that Pillow has to decode, or to say what is wrong with it: of another format or colour
-        model, or damaged however little.
+    `image` is the same file as `data`, opened and not yet loaded, and perhaps drafted: its size is the one to decode
+    to. None for a file that Pillow has to decode, or to say what is wrong with it: of another format or colour model,
+    or damaged however little.
     """
     if image.format not in KINDS or image.mode not in MODES:
         return None

@@ -18,18 +18,9 @@ def ranking(
 ) -> None:
     """Draw models from top to bottom: accuracy on the left, its difference to the first on the right.
 
-    Parameters
-    ----------
-    values : sequence of (name, accuracy, low, high)
-        Fractions, the first model on top.
-    gaps : sequence of (name, difference, low, high)
-        Points of accuracy, of all but the first, in the same order.
-    worse : set of str
-        Those that are shown to be worse than the first: drawn in another colour, with another mark.
-    path : Path
-        The PNG file to publish.
-    title : str
-        Stands above.
+    `values` are (name, accuracy, low, high) in fractions, the first model on top; `gaps` are (name, difference, low,
+    high) in points of accuracy, of all but the first, in the same order. Those in `worse`, shown to be worse than the
+    first, are drawn in another colour, with another mark.
     """
     names = [row[0] for row in values]
     panels = (

@@ -38,13 +38,8 @@ def largest_and_smallest(totals: Mapping[str, int], most: int = CLASSES_AS_BARS)
 def class_counts(counts: Mapping[str, Mapping[str, int]], path: Path) -> None:
     """Draw a horizontal bar for each class, divided by split, with its numbers written out.
 
-    Parameters
-    ----------
-    counts : mapping of label to mapping of split to int
-        Classes are drawn in the order given. Beyond 40 classes, the 20 largest and the 20 smallest are drawn, by size.
-        Splits that no class has are left out.
-    path : Path
-        The PNG file to publish.
+    Classes are drawn in the order given. Beyond 40 classes, the 20 largest and the 20 smallest are drawn, by size.
+    Splits that no class has are left out.
     """
     totals = {label: sum(splits.values()) for label, splits in counts.items()}
     labels = largest_and_smallest(totals)
@@ -113,15 +108,7 @@ def sizes(widths: NDArray[np.integer[Any]], heights: NDArray[np.integer[Any]]) -
 
 
 def image_sizes(widths: NDArray[np.integer[Any]], heights: NDArray[np.integer[Any]], path: Path) -> None:
-    """Draw the images' heights over their widths; a dot's area grows with the number of images of that very size.
-
-    Parameters
-    ----------
-    widths, heights : ndarray of int, shape (N,)
-        In pixels.
-    path : Path
-        The PNG file to publish.
-    """
+    """Draw the images' heights over their widths, px; a dot's area grows with the number of images of that size."""
     found = sizes(widths, heights)
     with drawing(path, width=6.0, height=6.2) as figure:
         axes = alone(figure)

@@ -26,17 +26,10 @@ def confusion_matrix(matrix: NDArray[np.integer[Any]], classes: Sequence[str], p
     """Draw how often each actual class (row) was predicted as each class (column).
 
     A cell's shade is its share of its row, so that small classes show as well as large ones; the scale is that of the
-    square root, so that rare confusions show beside a dark diagonal. Up to 20 classes each cell
-    holds its count; beyond 40 the axes name some of the classes only, and the commonest confusions are listed beside.
+    square root, so that rare confusions show beside a dark diagonal. Up to 20 classes each cell holds its count; beyond
+    40 the axes name some of the classes only, and the commonest confusions are listed beside.
 
-    Parameters
-    ----------
-    matrix : ndarray of int, shape (K, K)
-        Counts: rows are actual, columns predicted classes. A class may have no image at all; its row is left blank.
-    classes : sequence of str
-        The K labels.
-    path : Path
-        The PNG file to publish.
+    `matrix` (K, K) holds counts. A class may have no image at all; its row is left blank.
     """
     from matplotlib.colors import PowerNorm
 
@@ -83,15 +76,8 @@ def confusion_matrix(matrix: NDArray[np.integer[Any]], classes: Sequence[str], p
 def intervals(groups: Mapping[str, Sequence[tuple[str, float, float, float]]], path: Path, title: str) -> None:
     """Draw values with their confidence intervals, a panel a group, a row a value, with the numbers written out.
 
-    Parameters
-    ----------
-    groups : mapping of str to sequence of (name, value, low, high)
-        The panels, side by side, with their rows from top to bottom. Panels with the same row names share these. NaN is
-        drawn as not defined.
-    path : Path
-        The PNG file to publish.
-    title : str
-        Stands above the panels.
+    `groups` are the panels, side by side, with their rows (name, value, low, high) from top to bottom. Panels with the
+    same row names share these. NaN is drawn as not defined.
     """
     tallest = max((len(rows) for rows in groups.values()), default=1)
     with drawing(path, width=1.6 + 3.2 * len(groups), height=1.1 + 0.26 * max(3, tallest)) as figure:
@@ -149,16 +135,7 @@ def reliable(bins: Sequence[Bin], confidences: NDArray[np.float64]) -> Reliabili
 
 
 def reliability(panels: Mapping[str, Reliability], path: Path, title: str) -> None:
-    """Draw accuracy over confidence, a panel a state, and below it the images by their confidence.
-
-    Parameters
-    ----------
-    panels : mapping of title to Reliability
-    path : Path
-        The PNG file to publish.
-    title : str
-        Stands above the panels.
-    """
+    """Draw accuracy over confidence, a panel a state, and below it the images by their confidence."""
     with drawing(path, width=0.8 + 3.9 * len(panels), height=6.2) as figure:
         figure.suptitle(short(title, 110), x=0.01, ha="left", fontsize=10)
         grid = figure.subplots(2, len(panels), squeeze=False, sharex=True, height_ratios=(4, 1))

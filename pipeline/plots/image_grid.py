@@ -19,16 +19,8 @@ def sample_grid(
 ) -> None:
     """Draw pictures in rows, each with its caption below.
 
-    Parameters
-    ----------
-    thumbnails : sequence of ndarray of uint8, shape (height, width, 3), or None
-        Any sizes; each is fitted into a square cell, its aspect kept. None is drawn as an empty cell.
-    captions : sequence of str
-        One for each picture. Lines that are too long are shortened in the middle, so that the end of a file name stays.
-    path : Path
-        The PNG file to publish.
-    title : str
-        Stands above the grid.
+    Pictures (height, width, 3) are of any size: each is fitted into a square cell, its aspect kept. None is drawn as an
+    empty cell. Captions that are too long are shortened in the middle, so that the end of a file name stays.
     """
     columns = min(8, max(4, math.ceil((1.6 * len(captions)) ** 0.5)))
     _grid(thumbnails, captions, path, title, columns=columns, cell=1.4)
@@ -37,18 +29,9 @@ def sample_grid(
 def mistakes_grid(
     pictures: Sequence[NDArray[np.uint8] | None], captions: Sequence[str], path: Path, title: str
 ) -> None:
-    """Draw wrongly classified images, larger than samples are.
+    """Draw wrongly classified images, larger than samples are, with captions of usually several lines.
 
-    Parameters
-    ----------
-    pictures : sequence of ndarray of uint8, shape (height, width, 3), or None
-        None is drawn as an empty cell: the caption says what became of the image.
-    captions : sequence of str
-        One for each picture; usually several lines.
-    path : Path
-        The PNG file to publish.
-    title : str
-        Stands above the grid.
+    None is drawn as an empty cell: the caption says what became of the image.
     """
     _grid(pictures, captions, path, title, columns=6, cell=2.0)
 
@@ -59,18 +42,9 @@ def pairs_grid(
     path: Path,
     title: str,
 ) -> None:
-    """Draw pairs of pictures side by side, each pair with its caption below.
+    """Draw pairs of pictures side by side, each pair with its caption, usually of several lines, below.
 
-    Parameters
-    ----------
-    pairs : sequence of two ndarrays of uint8, shape (height, width, 3), or None
-        Any sizes; each is enlarged or shrunk into a square. None is drawn as a grey one.
-    captions : sequence of str
-        One for each pair; usually several lines.
-    path : Path
-        The PNG file to publish.
-    title : str
-        Stands above the grid.
+    Pictures are of any size: each is enlarged or shrunk into a square. None is drawn as a grey one.
     """
     joined = [_side_by_side(left, right) for left, right in pairs]
     _grid(joined, captions, path, title, columns=3, cell=1.7, aspect=PAIR_WIDTH / PAIR_SIDE)

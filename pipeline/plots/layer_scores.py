@@ -82,15 +82,7 @@ def scored_layers(rungs: Sequence[Rung], chosen: tuple[str, str]) -> LayerScores
 def layers(found: LayerScores, path: Path, base: str, why: str) -> None:
     """Draw accuracy over depth, a line a pooling, and below it what the cuts cost.
 
-    Parameters
-    ----------
-    found : LayerScores
-    path : Path
-        The PNG file to publish.
-    base : str
-        What is cut.
-    why : str
-        Why the chosen cut was chosen, in as many lines as it needs.
+    `base` is what is cut, `why` why the chosen cut was chosen, in as many lines as it needs.
     """
     width = max(7.5, 1.8 + 0.4 * len(found.cuts))
     clip = found.accuracy.clip
@@ -147,14 +139,7 @@ class Contender(NamedTuple):
 def backbones(contenders: Sequence[Contender], path: Path, title: str) -> None:
     """Draw the accuracy of each base over its images a second, with its interval and the time for all images.
 
-    Parameters
-    ----------
-    contenders : sequence of Contender
-        At least one. They are numbered in the order given, and the numbers explained beside.
-    path : Path
-        The PNG file to publish.
-    title : str
-        Stands above.
+    The contenders, at least one, are numbered in the order given, and the numbers explained beside.
     """
     with drawing(path, width=9.0, height=max(3.6, 1.4 + 0.45 * len(contenders))) as figure:
         figure.suptitle(short(title, 110), x=0.01, ha="left", fontsize=10)

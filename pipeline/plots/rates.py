@@ -10,13 +10,7 @@ from pipeline.plots.style import BLUE, FAINT, VERMILION, alone, drawing, scaled,
 def learning_rates(rows: Sequence[Mapping[str, float]], suggested: float, path: Path) -> None:
     """Draw the loss of each step and its running mean over the learning rate, and mark the one that is suggested.
 
-    Parameters
-    ----------
-    rows : sequence of mapping
-        A row a step: ``rate``, ``loss`` and ``smoothed``. Without any there is no picture.
-    suggested : float
-    path : Path
-        The PNG file to publish.
+    A row a step has ``rate``, ``loss`` and ``smoothed``. Without any there is no picture.
     """
     if not rows:
         undrawn(path)

@@ -99,15 +99,10 @@ def curves(history: Epochs, name: str) -> Curves:
 def learning_curves(history: Epochs, path: Path) -> None:
     """Draw loss and accuracy over all epochs, and mark the start of fine-tuning and the epoch that is kept.
 
-    Parameters
-    ----------
-    history : sequence of mapping
-        One row an epoch with the keys ``epoch``, ``loss``, ``accuracy`` and, where there was a validation split,
-        ``val_loss`` and ``val_accuracy``; ``passes``, which is the abscissa if it is not the epoch; ``phase``, which
-        changes where fine-tuning starts; ``kept``, which is 1 for one of them. A missing value (absent, None or not a
-        number) leaves a gap. Without any row there is no picture.
-    path : Path
-        The PNG file to publish.
+    A row an epoch has the keys ``epoch``, ``loss``, ``accuracy`` and, where there was a validation split, ``val_loss``
+    and ``val_accuracy``; ``passes``, which is the abscissa if it is not the epoch; ``phase``, which changes where
+    fine-tuning starts; ``kept``, which is 1 for one of them. A missing value (absent, None or not a number) leaves a
+    gap. Without any row there is no picture.
     """
     if not history:
         undrawn(path)
@@ -160,12 +155,8 @@ class SearchPath:
 def search(params: Sequence[Mapping[str, Any]], losses: Sequence[float], highs: Sequence[float]) -> SearchPath:
     """Return what is drawn of a search.
 
-    Parameters
-    ----------
-    params : sequence of mapping
-        Of each candidate, from the simplest; all have the same names.
-    losses, highs : sequence of float
-        Of each candidate, and one standard error above it.
+    `params` are those of each candidate, from the simplest, all with the same names; `losses` are theirs, `highs` one
+    standard error above.
     """
     strength = next((name for name in params[0] if _is_strength([one[name] for one in params])), None)
     rest = [", ".join(f"{key} {_value(one[key])}" for key in one if key != strength) for one in params]
@@ -193,18 +184,8 @@ def search_path(
 ) -> None:
     """Draw the losses of a search with one standard error either way, and which candidate was chosen.
 
-    Parameters
-    ----------
-    params : sequence of mapping
-        As for `search`.
-    scores : ndarray of shape (candidates, 3)
-        Loss in nats, its standard error, accuracy.
-    best, chosen : int
-        Places of the candidate of least loss, and of the one that was chosen.
-    path : Path
-        The PNG file to publish.
-    title : str
-        Stands above the picture.
+    `params` are as for `search`; `scores` (candidates, 3) are loss in nats, its standard error, accuracy. `best` and
+    `chosen` are places: of the candidate of least loss, and of the one that was chosen.
     """
     found = search(params, scores[:, 0].tolist(), (scores[:, 0] + scores[:, 1]).tolist())
     places = np.array(found.places)
@@ -265,15 +246,7 @@ def growth(
 ) -> None:
     """Draw accuracy over the number of training images, and a forecast beyond the last, with their intervals.
 
-    Parameters
-    ----------
-    points : sequence of (images, accuracy, low, high)
-        What was measured, ascending.
-    forecast : (images, accuracy, low, high)
-    curve : sequence of (images, accuracy)
-        What was fitted.
-    path : Path
-        The PNG file to publish.
+    `points` (images, accuracy, low, high), ascending, were measured; `curve` (images, accuracy) was fitted.
     """
     with drawing(path, width=7.0, height=4.2) as figure:
         axes = alone(figure)

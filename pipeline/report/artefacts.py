@@ -243,18 +243,7 @@ def _search(record: Path, files: dict[str, str]) -> list[Row]:
 
 
 def records(trained: Sequence[Path]) -> list[Path]:
-    """Return each ``head.json`` and ``model.json``.
-
-    Parameters
-    ----------
-    trained : sequence of Path
-        Heads, models, or folders of such.
-
-    Raises
-    ------
-    ArtefactError
-        A folder is none of these.
-    """
+    """Return each ``head.json`` and ``model.json`` of heads, models, or folders of such; else ArtefactError."""
     found: list[Path] = []
     for folder in trained:
         inside = [path for name in (HEAD_FILE, MODEL_FILE) for path in _at(folder, name)]
@@ -269,13 +258,7 @@ def _at(folder: Path, name: str) -> list[Path]:
 
 
 def compared(folder: Path, judged: Sequence[Evaluated]) -> Document:
-    """Read ``comparison.json``; the evaluations must be those that were compared.
-
-    Raises
-    ------
-    ArtefactError
-        It is missing, damaged, or of other evaluations.
-    """
+    """Read ``comparison.json``; ArtefactError if it is missing, damaged, or of other evaluations."""
     path = folder / compare.SUMMARY
     found = compare.COMPARED.read(path)
     theirs = {place["name"]: place["accuracy"] for place in found["ranking"]}

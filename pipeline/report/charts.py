@@ -107,15 +107,7 @@ def curves(found: Curves) -> Markup:
 def search(found: SearchPath, losses: Sequence[float], *, limit: float, chosen: int) -> Markup:
     """Draw the losses of a search.
 
-    Parameters
-    ----------
-    found : SearchPath
-    losses : sequence of float
-        Of each candidate.
-    limit : float
-        One standard error above the least.
-    chosen : int
-        The candidate that is ringed.
+    `limit` is one standard error above the least; the candidate `chosen` is ringed.
     """
     x, y = Axis(found.x, LEFT, WIDTH - 10), Axis(found.y, HEIGHT - BOTTOM, TOP)
     title = found.strength or "candidates, from the simplest"
@@ -135,11 +127,7 @@ def search(found: SearchPath, losses: Sequence[float], *, limit: float, chosen: 
 def reliability(found: Reliability, before: Sequence[Bin]) -> Markup:
     """Draw how often the model is right over how sure it is, a dot a bin, and below it the images by their confidence.
 
-    Parameters
-    ----------
-    found : Reliability
-    before : sequence of Bin
-        By rising confidence, before calibration; maybe none.
+    `before` are the bins before calibration, by rising confidence; maybe none.
     """
     side, bars, most = 240.0, 40.0, max(found.counts)
     x, y = Axis(SHARES, LEFT, LEFT + side), Axis(SHARES, TOP + side, TOP)

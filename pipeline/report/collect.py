@@ -117,12 +117,8 @@ class Read:
 def read(inputs: Inputs) -> Read:
     """Read all inputs but the images and their features.
 
-    Raises
-    ------
-    ArtefactError
-        One is missing, damaged, or of another run than the others.
-    InputError
-        Two evaluations have the same name.
+    ArtefactError if one is missing, damaged, or of another run than the others; InputError if two evaluations have the
+    same name.
     """
     everything = manifest.read(inputs.manifest)
     models = artefacts.evaluated(inputs.evaluations, inputs.trained, inputs.reports)

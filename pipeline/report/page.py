@@ -30,17 +30,7 @@ def sheets(atlas: Atlas) -> Markup:
 
 
 def render(context: Mapping[str, Any], data: Mapping[str, Any], pictures: Markup) -> str:
-    """Return the page.
-
-    Parameters
-    ----------
-    context : mapping
-        What the templates show.
-    data : mapping
-        What the script knows.
-    pictures : Markup
-        As `sheets` returns it.
-    """
+    """Return the page: `context` is what templates show, `data` what the script knows, `pictures` are of `sheets`."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     environment = Environment(

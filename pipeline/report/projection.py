@@ -39,16 +39,11 @@ class Plane:
 def plane(rows: NDArray[np.float32], *, method: Method, seed: int) -> Plane:
     """Lay features out in the plane such that what is alike lies close together.
 
-    They are centred and brought to unit length, since it is by their direction that they are compared.
+    They are centred and brought to unit length, since it is by their direction that they are compared. `rows` (n, d)
+    are finite.
 
-    Parameters
-    ----------
-    rows : ndarray of shape (n, d), float32
-        Finite.
-    method : {"auto", "tsne", "pca"}
-        ``pca``: the two directions of the largest variance. ``tsne``: 50 such directions, then t-SNE. ``auto`` is t-SNE
-        up to `TSNE_MOST` images, and PCA for more.
-    seed : int
+    Method ``pca``: the two directions of the largest variance. ``tsne``: 50 such directions, then t-SNE. ``auto`` is
+    t-SNE up to `TSNE_MOST` images, and PCA for more.
     """
     from sklearn.decomposition import PCA
     from sklearn.manifold import TSNE
@@ -89,18 +84,8 @@ def _framed(found: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
 def nearest(rows: NDArray[np.float32], k: int) -> tuple[NDArray[np.intp], NDArray[np.float32]]:
     """Return for each image the k others whose features point most nearly the same way, the nearest first.
 
-    Parameters
-    ----------
-    rows : ndarray of shape (n, d), float32
-        Finite.
-    k : int
-        Where there are fewer others, as many as there are.
-
-    Returns
-    -------
-    places : ndarray of shape (n, min(k, n - 1)), int
-    cosines : ndarray of the same shape, float32
-        Around the mean of all rows.
+    `rows` (n, d) are finite. Places and cosines, around the mean of all rows, are (n, min(k, n - 1)): where there are
+    fewer others, as many as there are.
     """
     from threadpoolctl import threadpool_limits
 

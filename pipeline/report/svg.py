@@ -96,14 +96,8 @@ def axes(
 ) -> Markup:
     """Return both axes with their titles, and a faint rule at each tick of the ordinate.
 
-    Parameters
-    ----------
-    x, y : Axis
-        That of the ordinate goes upwards: it starts below.
-    x_title, y_title : str
-        The first stands below the abscissa's numbers, the second above the chart.
-    x_ticks, y_ticks : sequence of (number, words), optional
-        Instead of round numbers.
+    The ordinate goes upwards: it starts below. `x_title` stands below the abscissa's numbers, `y_title` above the
+    chart. Ticks, (number, words), stand instead of round numbers.
     """
     parts: list[Markup] = []
     for tick, words in y_ticks if y_ticks is not None else y.scale.named():

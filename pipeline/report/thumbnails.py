@@ -115,15 +115,10 @@ def one(path: Root, digest: bytes, side: int) -> Pixels | None:
 
 
 def atlas(thumbnails: Sequence[Pixels | None], budget: int) -> Atlas:
-    """Lay thumbnails out in sheets whose base64 takes at most `budget` bytes.
+    """Lay thumbnails (height, width, 3) out in sheets whose base64 takes at most `budget` bytes.
 
     Of the sides and qualities in turn, the first that keeps to the budget is taken. If none does, no thumbnail is kept:
     that takes a budget of less than some 200 bytes an image.
-
-    Parameters
-    ----------
-    thumbnails : sequence of ndarray of shape (height, width, 3), or None
-    budget : int
     """
     largest = max((max(one.shape[:2]) for one in thumbnails if one is not None), default=0)
     if largest <= LOSSLESS:

@@ -64,11 +64,7 @@ class Bin:
 def bins(actual: Codes, probabilities: Floats) -> list[Bin]:
     """Return the bins of a reliability diagram, by rising confidence.
 
-    Parameters
-    ----------
-    actual : ndarray of shape (n,)
-        Codes of the true classes; n is at least 1.
-    probabilities : ndarray of shape (n, K)
+    `actual` (n,) are codes of the true classes, n at least 1; `probabilities` are (n, K).
     """
     confidence, right = _judged(actual, probabilities)
     found = []
@@ -84,18 +80,8 @@ def bins(actual: Codes, probabilities: Floats) -> list[Bin]:
 def calibration_error(actual: Codes, probabilities: Floats, *, seed: int, resamples: int) -> dict[str, Any]:
     """Return the expected calibration error with its 95 % interval, as the module says.
 
-    Parameters
-    ----------
-    actual : ndarray of shape (n,)
-        Codes of the true classes; n is at least 1.
-    probabilities : ndarray of shape (n, K)
-    seed, resamples : int
-        Of the bootstrap.
-
-    Returns
-    -------
-    dict
-        ``value``, ``low`` and ``high``, fractions from 0 to 1.
+    ``value``, ``low`` and ``high`` are fractions from 0 to 1. `actual` and `probabilities` are as for `bins`; `seed`
+    and `resamples` are of the bootstrap.
     """
     confidence, right = _judged(actual, probabilities)
     n, places = len(right), _places(confidence)

@@ -35,19 +35,9 @@ _WEIGHTS_AT_ONCE: Final = 2**22  # resamples times images in memory at once: 32 
 
 
 def wilson(value: float, n: float) -> tuple[float, float]:
-    """Return Wilson's score interval of a proportion, at 95 % [1]_.
+    """Return Wilson's score interval of a proportion observed, at 95 % [1]_: both ends, within 0 to 1.
 
-    Parameters
-    ----------
-    value : float
-        The proportion observed, 0 to 1.
-    n : float
-        Of how many; may be an effective number [3]_.
-
-    Returns
-    -------
-    (float, float)
-        Both ends, within 0 to 1: those proportions that the one observed does not reject.
+    It holds those proportions that the one observed, of `n`, does not reject; `n` may be an effective number [3]_.
     """
     shrink = 1 / (1 + Z**2 / n)
     centre = shrink * (value + Z**2 / (2 * n))

@@ -124,19 +124,7 @@ def measure(
 
 
 def confusion(actual: Codes, predicted: Codes, k: int) -> Codes:
-    """Count images by actual class (row) and predicted class (column).
-
-    Parameters
-    ----------
-    actual, predicted : ndarray of int, shape (n,)
-        Codes from 0 to k - 1.
-    k : int
-        Number of classes.
-
-    Returns
-    -------
-    ndarray of int64, shape (k, k)
-    """
+    """Count images by actual class (row) and predicted class (column), codes (n,) from 0 to k - 1: int64 (k, k)."""
     return np.bincount(actual * k + predicted, minlength=k * k).reshape(k, k)
 
 

@@ -62,17 +62,9 @@ def close_pairs(left: Vectors, right: Vectors, *, least: float, progress: Progre
 
 
 def nearest(vectors: Vectors, k: int) -> Vectors:
-    """Return each vector's k largest dot products with others, in descending order.
+    """Return each vector's k largest dot products with others, in descending order: (N, min(k, N - 1)).
 
-    Parameters
-    ----------
-    vectors : ndarray of shape (N, d), float32
-    k : int
-        At least 1; where there are fewer others, as many as there are.
-
-    Returns
-    -------
-    ndarray of shape (N, min(k, N - 1)), float32
+    k is at least 1; where there are fewer others, there are as many as there are.
     """
     n = len(vectors)
     k = min(k, n - 1)
@@ -121,18 +113,10 @@ def closest(queries: Vectors, blocks: Iterable[Vectors], k: int) -> tuple[Indice
 
 
 def directions(rows: NDArray[np.floating[Any]]) -> Vectors:
-    """Return features as unit vectors around their mean, whose dot products are centred cosines.
+    """Return features (N, d), finite, as unit vectors around their mean, whose dot products are centred cosines.
 
     Features of one network share a large common part; without it, what differs counts. A row that equals the mean
     becomes zero: it is close to nothing.
-
-    Parameters
-    ----------
-    rows : ndarray of shape (N, d), finite
-
-    Returns
-    -------
-    ndarray of shape (N, d), float32
     """
     return unit(rows - rows.mean(axis=0, dtype=np.float64).astype(np.float32))
 

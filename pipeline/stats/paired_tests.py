@@ -73,10 +73,7 @@ def accuracy_difference(first_alone: int, second_alone: int, n: int, *, z: float
 def mcnemar(first_alone: int, second_alone: int) -> float:
     """Return McNemar's mid-p-value, two-sided [2]_, [3]_; 1 where the models never disagree, or equally often.
 
-    Parameters
-    ----------
-    first_alone, second_alone : int
-        Images that one model gets right and the other wrong.
+    Each number counts the images that one model gets right and the other wrong.
     """
     from scipy.stats import binom
 
@@ -89,10 +86,7 @@ def mcnemar(first_alone: int, second_alone: int) -> float:
 def holm(p_values: Sequence[float]) -> list[float]:
     """Return p-values corrected for their number [4]_: the chance of one false alarm or more stays below the level.
 
-    Parameters
-    ----------
-    p_values : sequence of float
-        In any order; the result is in the same.
+    They come in any order; the result is in the same.
     """
     corrected = [0.0] * len(p_values)
     highest = 0.0
@@ -106,12 +100,8 @@ def multiplicities(p_values: Sequence[float]) -> list[int]:
     """Return by how much the level of each test, and of the interval beside it, is divided for the number of them [4]_.
 
     That of the smallest p-value by their number, the next by one less, and so on; from the first that shows nothing at
-    its level on, all by that one's. So an interval leaves out 0 where `holm` says that there is a difference.
-
-    Parameters
-    ----------
-    p_values : sequence of float
-        In any order; the result is in the same.
+    its level on, all by that one's. So an interval leaves out 0 where `holm` says that there is a difference. They come
+    in any order; the result is in the same.
     """
     found = [1] * len(p_values)
     times, shown = len(p_values), True
@@ -130,18 +120,9 @@ def quantile(times: int) -> float:
 def loss_differences(losses: Floats, pairs: Sequence[tuple[int, int]]) -> list[tuple[float, float, float]]:
     """Return for each pair of models the first's mean loss less the second's, and both ends of its interval.
 
-    Parameters
-    ----------
-    losses : ndarray, shape (n, M)
-        Of each image under each model, from 0 to `LARGEST_LOSS`.
-    pairs : sequence of (int, int)
-        Columns of `losses`.
-
-    Returns
-    -------
-    list of (float, float, float)
-        Difference, low, high, in the unit of the losses: by Student's t, at levels corrected for the number of pairs.
-        One image says nothing: its interval is all that a difference can be.
+    `losses` (n, M) are those of each image under each model, from 0 to `LARGEST_LOSS`; `pairs` are columns of them.
+    Difference, low and high are in their unit: by Student's t, at levels corrected for the number of pairs. One image
+    says nothing: its interval is all that a difference can be.
     """
     from scipy.stats import t as student
 

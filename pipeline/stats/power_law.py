@@ -48,14 +48,8 @@ class PowerLaws:
 def fit(sizes: NDArray[np.int64], errors: Floats, weights: Floats) -> PowerLaws:
     """Fit a power law to each of R curves.
 
-    Parameters
-    ----------
-    sizes : ndarray of shape (S,), int
-        Training images; at least three different numbers.
-    errors : ndarray of shape (R, S), float64
-        Fractions.
-    weights : ndarray of shape (S,), float64
-        One over the variance of each error, the same for all curves.
+    `sizes` (S,) are training images, at least three different numbers, `errors` (R, S) fractions, `weights` (S,) one
+    over the variance of each error, the same for all curves.
     """
     unit = float(sizes.max())
     best = np.full(len(errors), np.inf)

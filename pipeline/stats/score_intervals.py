@@ -62,13 +62,7 @@ def effective_wilson(matrix: Codes, metric: Callable[[Floats], tuple[float, Floa
 
     The variance is that of the delta method. It is taken where each class has one right and one wrong image more, since
     without errors it would be zero; the share of the numbers is what matters, and that it leaves nearly as it was.
-
-    Parameters
-    ----------
-    matrix : ndarray of int, shape (K, K)
-        Confusion matrix.
-    metric : callable
-        From a confusion matrix to the metric and its derivatives by each count, (K, K).
+    `metric` is given a confusion matrix (K, K), and returns the metric and its derivatives by each count, (K, K).
     """
     seen = (matrix.sum(axis=0) + matrix.sum(axis=1)) > 0
     counts = matrix[np.ix_(seen, seen)].astype(np.float64)

@@ -29,14 +29,9 @@ _SPECIAL: Final = re.compile(r"[\r;\t]")
 def published(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`; when the block ends without an error, it takes the name `path`.
 
-    The temporary file is fsynced before it is renamed, and its folder after. If the block raises, the temporary file
-    is removed and whatever stood at `path` before still stands there.
-
-    Parameters
-    ----------
-    path : Path
-        The name to publish under. Its folder is made if it is missing. The temporary name keeps the suffix, since
-        some writers choose their format by it.
+    The temporary file is fsynced before it is renamed, and its folder after. If the block raises, the temporary file is
+    removed and whatever stood at `path` before still stands there. The folder of `path` is made if it is missing. The
+    temporary name keeps the suffix, since some writers choose their format by it.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     _clear(os.path.abspath(path.parent))  # noqa: PTH100 -- without following links
@@ -81,12 +76,7 @@ def published_folder(path: Path) -> Iterator[Path]:
 
     Its files are fsynced first. A folder that stood at `path` steps aside and is removed, in two renames: a kill
     between them leaves nothing at `path`, until the next that writes beside it brings the old folder back. If the block
-    raises, the new folder is removed and the old one was never touched.
-
-    Parameters
-    ----------
-    path : Path
-        The name to publish under. Its parent is made if it is missing.
+    raises, the new folder is removed and the old one was never touched. The parent of `path` is made if it is missing.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with naming(path), _new_folder(path.parent, path.name) as aside:
@@ -177,14 +167,7 @@ def _short(name: str) -> str:
 def publish_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     """Publish rows as UTF-8 CSV such that any text is read again as it was: see `pipeline.storage.csv_cells`.
 
-    Parameters
-    ----------
-    path : Path
-        The name to publish under.
-    header : sequence of str
-        The columns' names.
-    rows : iterable of sequence
-        As many fields each as there are columns; what is no text is written as ``str`` gives it.
+    A row has as many fields as there are columns; what is no text is written as ``str`` gives it.
     """
     with published(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
         write = row_writer(file)

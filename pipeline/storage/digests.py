@@ -34,20 +34,9 @@ def as_keys(digests: NDArray[np.uint8]) -> NDArray[np.bytes_]:
 
 
 def find(keys: NDArray[np.bytes_], digests: NDArray[np.uint8]) -> tuple[NDArray[np.intp], NDArray[np.bool_]]:
-    """Look digests up among sorted keys.
+    """Look up digests (n, 32), in any order, among sorted keys (M,) of `as_keys`.
 
-    Parameters
-    ----------
-    keys : ndarray of shape (M,), S32
-        Sorted, from `as_keys`.
-    digests : ndarray of shape (n, 32), uint8
-        In any order.
-
-    Returns
-    -------
-    places : ndarray of shape (n,), int
-        Where each digest stands in `keys`; without meaning where it is not found.
-    found : ndarray of shape (n,), bool
+    Return where each stands, which means nothing where it is not found, and whether it was found, both (n,).
     """
     wanted = as_keys(digests)
     places = np.searchsorted(keys, wanted)
@@ -57,14 +46,5 @@ def find(keys: NDArray[np.bytes_], digests: NDArray[np.uint8]) -> tuple[NDArray[
 
 
 def fractions(digests: NDArray[np.uint8]) -> NDArray[np.float64]:
-    """Read the first eight bytes of each digest as a number in [0, 1): even over images, and forever the same for one.
-
-    Parameters
-    ----------
-    digests : ndarray of shape (N, 32), uint8
-
-    Returns
-    -------
-    ndarray of shape (N,), float64
-    """
+    """Read the first eight bytes of digests (N, 32) as numbers in [0, 1), even over images, the same for one."""
     return np.ascontiguousarray(digests[:, :8]).view(">u8").reshape(-1).astype(np.float64) / 2.0**64

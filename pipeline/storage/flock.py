@@ -21,10 +21,7 @@ POSIX: Final = fcntl is not None
 def held(descriptor: int, *, shared: bool) -> bool:
     """Lock an open file, without waiting; False if another holds it so that it cannot be.
 
-    Raises
-    ------
-    OSError
-        There are no locks on this file system.
+    OSError if there are no locks on this file system.
     """
     try:
         if POSIX:

@@ -68,15 +68,8 @@ def open_to_read(path: Path, what: str) -> h5py.File:
 def written(path: Path) -> Iterator[tuple[h5py.File, Callable[[], None]]]:
     """Yield an empty HDF5 file to fill, and a function that raises as soon as a write to the disk has failed.
 
-    Parameters
-    ----------
-    path : Path
-        An existing file; its content is replaced.
-
-    Raises
-    ------
-    OSError
-        The disk is full or fails: from that function, or when the block ends.
+    `path` is an existing file; its content is replaced. OSError, from that function or when the block ends, if the disk
+    is full or fails.
     """
     with _Disk(path) as disk:
         try:
@@ -147,16 +140,7 @@ class _Disk(io.RawIOBase):
 def create(file: h5py.File, name: str, shape: tuple[int, ...], dtype: str) -> h5py.Dataset:
     """Create a dataset in chunks of whole rows with a checksum each, and without dates.
 
-    Parameters
-    ----------
-    file : h5py.File
-        Open for writing.
-    name : str
-        Of the dataset, or of one in a group: ``group/dataset``.
-    shape : tuple of int
-        The first axis counts rows.
-    dtype : str
-        A numpy dtype's name.
+    `name` may be that of one in a group: ``group/dataset``. The first axis of `shape` counts rows.
     """
     group, _, _ = name.rpartition("/")
     if group and group not in file:
@@ -172,11 +156,8 @@ def create(file: h5py.File, name: str, shape: tuple[int, ...], dtype: str) -> h5
 def dataset(file: h5py.File, name: str) -> h5py.Dataset:
     """Return a dataset of a file that may be hostile or damaged.
 
-    Raises
-    ------
-    ArtefactError
-        The dataset is missing, is reached by a soft or external link, is virtual, keeps its bytes in another file,
-        asks for a filter other than the checksum, or claims a shape for which the file holds no bytes.
+    ArtefactError if it is missing, is reached by a soft or external link, is virtual, keeps its bytes in another file,
+    asks for a filter other than the checksum, or claims a shape for which the file holds no bytes.
     """
     where = f"{file.filename}: /{name}"
     try:

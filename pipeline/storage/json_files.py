@@ -167,13 +167,8 @@ class Document:
     def read(self, path: Path) -> dict[str, Any]:
         """Read a document.
 
-        Raises
-        ------
-        ArtefactError
-            It is missing, is none of this kind, or is not as it was written; names the file, the field, what was
-            expected and what was received.
-        StorageError
-            The disk fails, or the file may not be read.
+        ArtefactError, which names the file, the field, what was expected and what was received, if it is missing, is
+        none of this kind, or is not as it was written; StorageError if the disk fails, or the file may not be read.
         """
         data = self.data(path)
         if self.listed:

@@ -55,12 +55,7 @@ LOCK: Final = Document("the lock of a writer", "`hs.extract`", fields_of(Writer)
 def mutex(folder: Path) -> Iterator[None]:
     """Hold `folder`, made if it is missing: while the block runs, nobody else enters or looks.
 
-    Raises
-    ------
-    BusyError
-        Another process holds it and does not go on; the message says which.
-    OSError
-        The folder cannot be written.
+    BusyError, which says which, if another process holds it and does not go on; OSError if it cannot be written.
     """
     file = _lock_mutex(folder)
     while not _stands(file, folder):  # it was removed while this process waited for it

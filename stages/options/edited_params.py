@@ -18,14 +18,8 @@ Options = dict[str, Any]
 def edited(path: Path, sections: Mapping[str, Options], changes: Sequence[str]) -> str:
     """Return the text of params.yaml with other sections and values; comments of the other sections stay.
 
-    Parameters
-    ----------
-    path : Path
-        It stays as it is.
-    sections : mapping of str to dict
-        Each takes the place of the whole section; a dot leads into a section.
-    changes : sequence of str
-        As ``dvc exp run --set-param`` takes them: KEY=VALUE, or +KEY=VALUE for a key that is not there.
+    The file stays as it is. Each of `sections` takes the place of the whole section; a dot leads into a section.
+    `changes` are as ``dvc exp run --set-param`` takes them: KEY=VALUE, or +KEY=VALUE for a key that is not there.
     """
     from ruamel.yaml import YAML  # as DVC does: to PyYAML a bare `no` is not a text
     from ruamel.yaml.error import YAMLError

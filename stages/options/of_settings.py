@@ -23,12 +23,7 @@ UNITS: Final = "kMGT"  # powers of 1,000
 def options(kind: type, *, only: Collection[str] = (), but: Collection[str] = ()) -> Callable[[Function], Function]:
     """Give a command an option for each setting of a dataclass; `settings_of` takes their values.
 
-    Parameters
-    ----------
-    kind : type
-        A dataclass of settings.
-    only, but : collection of str
-        The settings that get one here, all if empty, and those that get none.
+    `only` are the settings that get one here, all if empty; those in `but` get none.
     """
 
     def decorate(function: Function) -> Function:

@@ -35,14 +35,7 @@ def without_null(params: Sequence[click.Parameter], args: Sequence[str]) -> list
 def explained(params: Sequence[click.Parameter], args: Sequence[str], error: str) -> str | None:
     """Return other words for an error of click's that comes of a list, or of a word for true or false.
 
-    Parameters
-    ----------
-    params : sequence of click.Parameter
-        Of the command.
-    args : sequence of str
-        All that it was given.
-    error : str
-        Click's message.
+    `params` are those of the command, `args` all that it was given, `error` is click's message.
     """
     extra = re.search(r"unexpected extra arguments? [(](.*)[)]", error)
     if not extra:

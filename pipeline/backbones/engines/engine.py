@@ -45,12 +45,7 @@ class Engine(Protocol):
 def choose(name: str, precision: Precision = "float32") -> EngineName:
     """Return the engine that `name` stands for: ``auto`` is OpenVINO on a CPU and TensorFlow on a GPU.
 
-    In int8 it is OpenVINO, which alone computes so.
-
-    Raises
-    ------
-    InputError
-        There is no such engine, or it is not installed.
+    In int8 it is OpenVINO, which alone computes so. InputError if there is no such engine, or it is not installed.
     """
     if precision == "int8":
         if name not in ("auto", "openvino"):

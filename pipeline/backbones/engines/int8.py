@@ -50,12 +50,8 @@ def quantised(model: Any, pixels: NDArray[np.uint8]) -> Any:
     Weights take half the range of int8. A processor without VNNI adds products in pairs of 16 bits, and larger ones
     would overflow there; so a graph says nearly the same on any processor.
 
-    Parameters
-    ----------
-    model : openvino.Model
-        From uint8 (b, size, size, 3) to activations, float32.
-    pixels : ndarray of shape (n, size, size, 3), uint8
-        The last batch is filled up with the first of them.
+    `model` goes from uint8 (b, size, size, 3) to activations, float32; the last batch of `pixels` (n, size, size, 3) is
+    filled up with the first of them.
     """
     nncf = without_telemetry.quantiser()
     from nncf.quantization.advanced_parameters import AdvancedQuantizationParameters, OverflowFix
@@ -83,10 +79,7 @@ def quantised(model: Any, pixels: NDArray[np.uint8]) -> Any:
 def write(model: Any, photos: Sequence[bytes], path: Path) -> None:
     """Write a graph, with the sha256 of each photo that it was calibrated on, to a file of its own.
 
-    Raises
-    ------
-    OSError, RuntimeError
-        The disk fails or is full; of the graph's two files OpenVINO says it.
+    A disk that fails or is full is an OSError; of the graph's two files OpenVINO says it, as RuntimeError.
     """
     openvino, nncf = without_telemetry.openvino(), without_telemetry.quantiser()
     made = {"photos": [digest.hex() for digest in photos], "nncf": nncf.__version__}
@@ -106,19 +99,10 @@ def photos(path: Path) -> list[bytes]:
 
 
 def read(path: Path, *, sha256: str, pooling: str) -> Any:
-    """Return the graph of a file, with a pooling on top.
+    """Return the graph of a file, from uint8 (n, size, size, 3), RGB, to float32 (n, …), with a pooling on top.
 
-    Returns
-    -------
-    openvino.Model
-        From uint8 (n, size, size, 3), RGB, to float32 (n, …).
-
-    Raises
-    ------
-    ArtefactError
-        It is not the file of that sha256, or it does more than compute.
-    CutError
-        There is nothing to pool so at the cut.
+    ArtefactError if it is not the file of that sha256, or does more than compute; CutError if there is nothing to pool
+    so at the cut.
     """
     if (received := digests.of_file(path)) != sha256:
         raise ArtefactError(f"{path}: expected a graph with sha256 {sha256}, received {received}")

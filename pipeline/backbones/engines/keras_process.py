@@ -29,18 +29,10 @@ class CannotBuildError(Exception):
 
 
 def call(work: Callable[[], Any]) -> Any:
-    """Call a function in a new process, and return what it returns.
+    """Call a function in a new process, and return what it returns; pickle must take both.
 
-    Parameters
-    ----------
-    work : callable
-        Pickle must take it and what it returns.
-
-    Raises
-    ------
-    CannotBuildError
-        It raised an error, or the process ended without an answer. Done here, it may work: a base that the caller put
-        into the table is not in that of the new process.
+    CannotBuildError if it raised an error, or the process ended without an answer. Done here, it may work: a base that
+    the caller put into the table is not in that of the new process.
     """
     child = subprocess.run(  # noqa: S603  (what it runs is this program and `work`)
         [sys.executable, "-P", "-c", PROGRAM],

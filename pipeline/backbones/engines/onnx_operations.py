@@ -136,18 +136,9 @@ class OnnxOperations:
         return self.node(kind, *(one for one in inputs if one is not False))  # OpenVINO's "not transposed"
 
     def node(self, kind: str, *inputs: Any, dtype: DTypeLike | None = None, **attributes: Any) -> Tensor:
-        """Append a node.
+        """Append a node of ONNX's operator `kind`, with the attributes that it takes.
 
-        Parameters
-        ----------
-        kind : str
-            ONNX's name of the operator.
-        inputs : Tensor, ndarray or number
-            A number gets the dtype of the last Tensor.
-        dtype : dtype-like, optional
-            Of the output; that of the last Tensor if it is not given.
-        attributes
-            As a node of ONNX takes them.
+        A number among the inputs gets the dtype of the last Tensor, as does the output unless `dtype` is given.
         """
         from onnx import helper
 

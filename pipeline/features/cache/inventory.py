@@ -78,10 +78,7 @@ class Waste(NamedTuple):
 def contents(root: Path) -> list[Cached]:
     """List what the cache at `root` holds, sorted by the sha256 of the spec. Of the shards only headers are read.
 
-    Raises
-    ------
-    StorageError
-        The disk fails, or a file may not be read.
+    StorageError if the disk fails, or a file may not be read.
     """
     return [_cached(folder) for folder in sorted((root / "rows").glob("[0-9a-f]*")) if folder.is_dir()]
 
@@ -139,17 +136,8 @@ def find(cached: Collection[Cached], digits: str) -> Cached:
 def verify(root: Path, progress: Progress) -> list[Path]:
     """Read all shards, graphs and weights in full, set aside what is damaged or of another spec, and return its names.
 
-    Parameters
-    ----------
-    root : Path
-        The cache folder.
-    progress : callable
-        Called with (files and graphs read so far, all of them).
-
-    Raises
-    ------
-    StorageError
-        The disk fails, or a file may not be read or set aside.
+    `progress` is called with (files and graphs read so far, all of them). StorageError if the disk fails, or a file may
+    not be read or set aside.
     """
     shards = [path for one in contents(root) for path in _shards(one.folder)]
     checks: list[tuple[Path, Callable[[Path], bool]]] = [(path, shard_files.verify_shard) for path in shards]
@@ -164,12 +152,7 @@ def verify(root: Path, progress: Progress) -> list[Path]:
 def waste(root: Path, unneeded: Collection[str]) -> list[Waste]:
     """List what can go: damaged files, what killed processes left, and rows and weights of specs that nobody needs.
 
-    Parameters
-    ----------
-    root : Path
-        The cache folder.
-    unneeded : collection of str
-        sha256 of those specs. One to which a writer is adding rows stays.
+    `unneeded` has the sha256 of those specs. One to which a writer is adding rows stays.
     """
     found = [Waste(path, _bytes(path), "half removed") for path in sorted((root / "rows").glob(f"{_REMOVED}*"))]
     found += [Waste(path, _bytes(path), "damaged") for kind in _KEPT for path in kind.set_aside(root)]
@@ -196,12 +179,8 @@ def _leftovers(folder: Path) -> list[Path]:
 def remove(unneeded: Waste) -> None:
     """Remove a file, or the folder of a spec: it is renamed first, so that no reader sees half of it.
 
-    Raises
-    ------
-    BusyError
-        A writer has begun to add rows to the spec; nothing was removed.
-    StorageError
-        The cache cannot be written.
+    BusyError, and nothing was removed, if a writer has begun to add rows to the spec; StorageError if the cache cannot
+    be written.
     """
     path = unneeded.path
     try:
@@ -259,16 +238,7 @@ class Near(NamedTuple):
 def nearest(root: Path, asked: spec.Spec, digests: NDArray[np.uint8] | None = None) -> Near | None:
     """Return the cached spec, other than the one asked for, that differs in the fewest fields; None if there is none.
 
-    Of several the one with the most rows is nearest.
-
-    Parameters
-    ----------
-    root : Path
-        The cache folder.
-    asked : mapping
-        The spec.
-    digests : ndarray of shape (n, 32), uint8, optional
-        Only rows of these images count; None counts all.
+    Of several the one with the most rows is nearest; with `digests`, (n, 32), only rows of these images count.
     """
     itself = spec.identity(asked)
     others = [

@@ -29,10 +29,7 @@ def set_aside(root: Path) -> list[Path]:
 def verify(folder: Path) -> bool:
     """Read a graph in full and return whether it is sound and made for its folder; else set it aside.
 
-    Raises
-    ------
-    StorageError
-        The disk fails, or the graph may not be read or set aside.
+    StorageError if the disk fails, or the graph may not be read or set aside.
     """
     try:
         if not graphs.is_damaged(folder):

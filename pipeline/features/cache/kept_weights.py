@@ -37,10 +37,7 @@ def keep(root: Path, path: Path, sha256: str) -> None:
 def carry(folder: Path, weights: Weights | None) -> None:
     """Copy weights into the folder of a head; without any that lie in a file, remove those that stood there before.
 
-    Raises
-    ------
-    StorageError
-        The disk fails, is full or cannot be written.
+    StorageError if the disk fails, is full or cannot be written.
     """
     place = folder / CARRIED
     try:
@@ -63,10 +60,7 @@ def copy(path: Path, place: Path, sha256: str) -> None:
 def carried(folder: Path, sha256: str) -> Path | None:
     """Return the weights that the folder of a head carries; None if it carries none.
 
-    Raises
-    ------
-    ArtefactError
-        They are not those that the head was trained on, or no file, or larger than any weights.
+    ArtefactError if they are not those that the head was trained on, or no file, or larger than any weights.
     """
     place = folder / CARRIED
     if not os.path.lexists(place):
@@ -143,10 +137,7 @@ def set_aside(root: Path) -> list[Path]:
 def verify(path: Path) -> bool:
     """Read weights in full and return whether they are what their name says; else set them aside.
 
-    Raises
-    ------
-    StorageError
-        The disk fails, or they may not be read or set aside.
+    StorageError if the disk fails, or they may not be read or set aside.
     """
     try:
         if digests.of_file(path) == path.name:

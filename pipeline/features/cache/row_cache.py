@@ -95,10 +95,7 @@ class RowCache:
     def index(self) -> Index:
         """Read the digests of every shard; set aside the shards that cannot be trusted.
 
-        Raises
-        ------
-        StorageError
-            The disk fails, or a shard may not be read.
+        StorageError if the disk fails, or a shard may not be read.
         """
         found: list[tuple[Shard, NDArray[np.uint8]]] = []
         for path in shard_paths(self.folder):
@@ -128,18 +125,9 @@ class RowCache:
         return shard
 
     def add(self, digests: NDArray[np.uint8], rows: NDArray[Any]) -> Path:
-        """Publish one shard; best within `writer`.
+        """Publish one shard, of rows in the dtype of the cache; best within `writer`.
 
-        Parameters
-        ----------
-        digests : ndarray of shape (n, 32), uint8
-        rows : ndarray of shape (n, …)
-            In the dtype of the cache.
-
-        Raises
-        ------
-        StorageError
-            The disk is full or fails; nothing is published.
+        StorageError if the disk is full or fails; nothing is published then.
         """
         data = encode(self.identity, digests, rows.astype(self.dtype, copy=False), view=self.view)
         path = self.folder / name_of(data)

@@ -50,14 +50,8 @@ _LONGEST_HEADER: Final = 4096
 def encode(spec: str, digests: NDArray[np.uint8], rows: NDArray[Any], *, view: str) -> bytes:
     """Return the bytes of a shard. The same rows give the same bytes.
 
-    Parameters
-    ----------
-    spec : str
-        sha256 of the spec, hexadecimal.
-    digests : ndarray of shape (n, 32), uint8
-    rows : ndarray of shape (n, …), float16 or float32
-    view : str
-        Key of the view that they are of.
+    `spec` is its sha256, hexadecimal, `digests` are (n, 32), `rows` (n, …) in float16 or float32, `view` is the key of
+    the view that they are of.
     """
     keys = digests.tobytes()
     values = np.ascontiguousarray(rows, rows.dtype.newbyteorder("<"))
@@ -114,14 +108,8 @@ class Shard:
     def open(cls, path: Path) -> Self:
         """Read the header of a shard.
 
-        Raises
-        ------
-        FileNotFoundError
-            The shard is gone.
-        ArtefactError
-            It is none, or is longer or shorter than it says.
-        StorageError
-            The disk fails, or the file may not be read.
+        FileNotFoundError if it is gone; ArtefactError if it is none, or is longer or shorter than it says; StorageError
+        if the disk fails, or the file may not be read.
         """
         with _reading(path) as file:
             return cls._parse(path, file)
@@ -152,25 +140,16 @@ class Shard:
         return math.prod(self.row_shape) * np.dtype(self.dtype).itemsize
 
     def digests(self) -> NDArray[np.uint8]:
-        """Return the digests, of shape (rows, 32).
-
-        Raises
-        ------
-        FileNotFoundError, ArtefactError, StorageError
-            As for `open`.
-        """
+        """Return the digests, of shape (rows, 32); errors as for `open`."""
         keys = self._read(self.start, self.rows * DIGEST_BYTES)
         if hashlib.sha256(keys).hexdigest() != self.digest:
             raise ArtefactError(f"{self.path}: expected digests with sha256 {self.digest}, received others")
         return np.frombuffer(keys, np.uint8).reshape(self.rows, DIGEST_BYTES)
 
     def read(self, first: int, last: int) -> NDArray[Any]:
-        """Return rows [first, last), of shape (last - first, …), as they stand there: only `verified` knows better.
+        """Return rows [first, last), of shape (last - first, …), as they stand there; errors as for `open`.
 
-        Raises
-        ------
-        FileNotFoundError, ArtefactError, StorageError
-            As for `open`.
+        Only `verified` knows that they are sound.
         """
         start = self.start + self.rows * DIGEST_BYTES + first * self.row_bytes
         return self._as_rows(self._read(start, (last - first) * self.row_bytes), last - first)
@@ -179,10 +158,7 @@ class Shard:
     def verified(cls, path: Path) -> tuple[Self, NDArray[Any]]:
         """Read a whole shard once: its header and its rows, known to be those that its name stands for.
 
-        Raises
-        ------
-        FileNotFoundError, ArtefactError, StorageError
-            As for `open`.
+        Errors as for `open`.
         """
         with _reading(path) as file:
             data = file.read()

@@ -21,10 +21,7 @@ def shard_paths(folder: Path) -> list[Path]:
 def verify_shard(path: Path) -> bool:
     """Read a shard in full and return whether it is sound; one that is not is set aside, one that is gone is no loss.
 
-    Raises
-    ------
-    StorageError
-        The disk fails, or the shard may not be read or set aside.
+    StorageError if the disk fails, or the shard may not be read or set aside.
     """
     try:
         with contextlib.suppress(FileNotFoundError):
@@ -63,10 +60,7 @@ def setting_aside(path: Path) -> Iterator[None]:
 def set_aside(path: Path) -> None:
     """Rename a damaged file, so that nobody trusts it again and somebody can still look at it.
 
-    Raises
-    ------
-    StorageError
-        The folder cannot be written.
+    StorageError if the folder cannot be written.
     """
     try:
         path.replace(path.with_suffix(".damaged"))

@@ -36,13 +36,7 @@ class Bench:
 def bench(plan: Plan, *, poolings: Sequence[str], batch_size: int) -> Bench:
     """Build a base, cut it at every rung with every pooling, and open it with the engine of the plan, at float32.
 
-    Parameters
-    ----------
-    plan : Plan
-        Its cut and pooling do not matter.
-    poolings : sequence of str
-    batch_size : int
-        Images a batch.
+    Cut and pooling of the plan do not matter.
     """
     backbone = plan.backbone
     alpha, listed = plan.spec["backbone"]["alpha"], plan.engine == "openvino"
@@ -74,12 +68,8 @@ def judge(
 ) -> list[Judged]:
     """Judge each candidate by a ridge that leaves the image out.
 
-    Parameters
-    ----------
-    candidates : sequence of Candidate
-    features : sequence of ndarray of shape (n, features), float16
-        One a candidate. A candidate whose features do not fit float16 is left out, as `extract` would refuse it.
-    labels : sequence of str, n
+    `features` are (n, features), float16, one a candidate. A candidate whose features do not fit float16 is left out,
+    as `extract` would refuse it.
     """
     codes = np.unique(np.array(labels), return_inverse=True)[1]
     judged = []

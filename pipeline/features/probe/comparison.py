@@ -126,15 +126,8 @@ class Difference:
 def compare(one: Judged, reference: Judged, chance: Floats, proof: Proof, comparisons: int) -> Difference:
     """Say how a candidate did beside a reference, and what that shows.
 
-    Parameters
-    ----------
-    one, reference : Judged
-        On the same images.
-    chance : ndarray of shape (n,)
-        As `chance` returns it, for these images.
-    proof : Proof
-    comparisons : int
-        Among how many candidates this one may be picked.
+    Both were judged on the same images, for which `chance` (n,) is as `chance` returns it; `comparisons` is among how
+    many candidates this one may be picked.
     """
     n = len(one.right)
     gained = int(np.count_nonzero(one.right & ~reference.right))
@@ -162,10 +155,8 @@ def chance(labels: Sequence[str]) -> Floats:
 def standard_errors(worse: Floats, better: Floats) -> float:
     """Return the mean difference of two heads' errors on the same images, in its own standard errors, overlap counted.
 
-    Parameters
-    ----------
-    worse, better : ndarray of shape (n,)
-        The squared errors of each image. Positive is the result if `worse` has more. It is 0 for a single image.
+    `worse` and `better` are the squared errors of each image, (n,). Positive is the result if `worse` has more. It is 0
+    for a single image.
     """
     difference = worse - better
     if len(difference) < 2:

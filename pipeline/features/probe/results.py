@@ -73,12 +73,7 @@ class Contender:
 def preferred(contenders: Sequence[Contender], proof: Proof) -> tuple[Contender, str]:
     """Return the base to take, and why: the first, unless another is shown to be better, or faster and not worse.
 
-    Parameters
-    ----------
-    contenders : sequence of Contender
-        At least one, the first being the one that is kept in doubt.
-    proof : Proof
-        With which they were compared.
+    Of the contenders, at least one, the first is kept in doubt; `proof` is what they were compared with.
     """
     first, *others = contenders
     better = [one for one in others if one.difference.shown == "better"]

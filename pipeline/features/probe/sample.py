@@ -13,16 +13,10 @@ from pipeline.photos.remote import Root
 
 
 def draw(table: Manifest, sample: int) -> Manifest:
-    """Take a sample of the distinct images of train and val, each class by its share, in the order of their digests.
+    """Take `sample` distinct images of train and val at most, each class by its share, in the order of their digests.
 
     A digest is as good as a random number, so the first images of a class are a random draw from it, and the same one
     each time. Image r (from 0) of the c images of a class stands at (r + 1/2) / c; those that stand lowest are taken.
-
-    Parameters
-    ----------
-    table : Manifest
-    sample : int
-        At most so many.
     """
     first: dict[bytes, int] = {}
     for place in sorted(range(len(table)), key=table.paths.__getitem__):

@@ -93,16 +93,9 @@ class Completion:
     def complete(self) -> None:
         """Compute every row that is not in the cache; `failures` says which could not be.
 
-        Raises
-        ------
-        BusyError
-            Another run computes rows of this part.
-        WorkersError
-            Workers are lost again and again, or there are none.
-        StorageError
-            The disk is full or fails; or what workers store does not arrive here.
-        InputError
-            The network gave what cannot be stored, or a worker would compute something else.
+        BusyError if another run computes rows of this part; WorkersError if workers are lost again and again, or there
+        are none; StorageError if the disk is full or fails, or what workers store does not arrive here; InputError if
+        the network gave what cannot be stored, or a worker would compute something else.
         """
         needed: NDArray[np.bool_] = np.any(self.missing(), axis=0)
         if not needed.any():

@@ -163,17 +163,9 @@ def _writers(job: Job, task: Task) -> Iterator[Sequence[ShardWriter]]:
 
 
 def images_per_second(job: Job, engine: Engine, task: Task) -> float:
-    """Time the rows of a task, keeping none, for some seconds; the first batch is left out, since it warms things up.
+    """Return the rows of a task that are made a second, keeping none; 0 if no image could be read.
 
-    Parameters
-    ----------
-    job, engine, task
-        As for `compute`.
-
-    Returns
-    -------
-    float
-        Rows a second; 0 if no image could be read.
+    It takes some seconds; the first batch is left out, since it warms things up. Arguments are as for `compute`.
     """
     feed = _Feed(job, task)
     started = time.monotonic()
@@ -214,13 +206,9 @@ _at_work: Final = threading.Lock()
 def compute_in_worker(job: Job, task: Task) -> Done:
     """Compute a task in a process that others send tasks to; the engine is opened for the first and then kept.
 
-    Threads of one process take turns: an engine serves one at a time.
-
-    Raises
-    ------
-    HeadstartError
-        As for `compute`, and with the name of this process; InputError if this machine would compute other features,
-        since its libraries or its weights are of another version.
+    Threads of one process take turns: an engine serves one at a time. Errors are those of `compute`, with the name of
+    this process, and InputError if this machine would compute other features, since its libraries or its weights are of
+    another version.
     """
     try:
         with _at_work:

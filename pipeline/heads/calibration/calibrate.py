@@ -59,14 +59,10 @@ def fit(probabilities: Floats, y: Codes) -> float:
 
 
 def apply(probabilities: Floats, temperature: float) -> Floats:
-    """Return probabilities at a temperature, softmax(ln p / T), of the same shape.
+    """Return probabilities (…, K) at a temperature, softmax(ln p / T), of the same shape.
 
-    Parameters
-    ----------
-    probabilities : ndarray of shape (…, K), float64
-        Rows add up to 1.
-    temperature : float
-        Above 0. At 1 the very numbers come back; applying T and then 1 / T does, too, up to rounding.
+    Rows add up to 1; the temperature is above 0. At 1 the very numbers come back; applying T and then 1 / T does, too,
+    up to rounding.
     """
     if temperature == 1.0:
         return probabilities
@@ -76,13 +72,7 @@ def apply(probabilities: Floats, temperature: float) -> Floats:
 
 
 def of_record(record: Mapping[str, Any], directory: Path) -> float:
-    """Return the temperature in the record of a head or a model; 1 if it was not calibrated.
-
-    Raises
-    ------
-    ArtefactError
-        It is damaged.
-    """
+    """Return the temperature in a record of a head or a model, 1 without calibration; ArtefactError if damaged."""
     calibration = record.get("calibration")
     if calibration is None:
         return 1.0
@@ -101,20 +91,11 @@ def log_loss(probabilities: Floats, y: Codes) -> float:
 
 
 def describe(before: Floats, y: Codes, temperature: float) -> dict[str, Any]:
-    """Return what a record keeps of a calibration.
+    """Return what a record keeps of a calibration, as JSON.
 
-    Parameters
-    ----------
-    before : ndarray of shape (n, K)
-        As given to `fit`.
-    y : ndarray of shape (n,)
-    temperature : float
-
-    Returns
-    -------
-    dict
-        JSON-able: ``method``, ``temperature``, ``rows``, and ``before`` and ``after`` with ``log_loss`` and ``ece`` (as
-        `calibration_error.calibration_error` returns it) on those rows, which chose the temperature.
+    It is ``method``, ``temperature``, ``rows``, and ``before`` and ``after`` with ``log_loss`` and ``ece`` (as
+    `calibration_error.calibration_error` returns it) on those rows, (n, K) as given to `fit`, which chose the
+    temperature.
     """
     return {
         "method": "temperature",

@@ -92,13 +92,7 @@ def choose(
 
 
 def unshown(threshold: dict[str, Any]) -> list[str]:
-    """Return a warning, if a threshold reaches what was wished, but so few images do not show that it will on others.
-
-    Parameters
-    ----------
-    threshold : dict
-        As `choose` returns it.
-    """
+    """Return a warning where a threshold of `choose` reaches the wish, but on too few images to show it for others."""
     ((metric, wished),) = threshold["wish"].items()
     if threshold["low"] >= wished:
         return []
@@ -113,12 +107,7 @@ def decide(
 ) -> NDArray[np.int64]:
     """Return the class that each image is given, (n,): by the threshold if there is one, else the most probable.
 
-    Parameters
-    ----------
-    probabilities : ndarray of shape (n, K)
-    classes : sequence of str
-    threshold : dict or None
-        As `of_record` returns it.
+    `probabilities` are (n, K), `threshold` is as `of_record` returns it.
     """
     if threshold is None:
         return np.asarray(probabilities.argmax(axis=1), np.int64)
@@ -127,13 +116,7 @@ def decide(
 
 
 def of_record(record: dict[str, Any], directory: Path) -> dict[str, Any] | None:
-    """Return the threshold in the record of a head or a model, or None.
-
-    Raises
-    ------
-    ArtefactError
-        It is damaged.
-    """
+    """Return the threshold in the record of a head or a model, or None; ArtefactError if it is damaged."""
     threshold = record.get("threshold")
     if threshold is None:
         return None

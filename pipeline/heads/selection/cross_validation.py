@@ -44,11 +44,7 @@ def assign(digests: NDArray[np.uint8], y: Codes, *, folds: int, seed: int) -> ND
     Images are dealt out in the order of a hash of seed and digest, so neither names nor order play a part. An image has
     one digest, however many files and views it has: these are always in one fold. The only image of a class is in none,
     -1: without it nothing would be known of its class. So every class is left to learn from, whatever is held out.
-
-    Raises
-    ------
-    InputError
-        Fewer images can be held out than there are folds.
+    InputError if fewer images can be held out than there are folds.
     """
     drawn = [hashlib.sha256(f"{seed}:".encode() + digest.tobytes()).digest() for digest in digests]
     fold = np.full(len(y), ALWAYS_LEARNED)
@@ -138,18 +134,11 @@ def each_fold(
     jobs: int,
     progress: Progress | None,
 ) -> list[list[Fitted]]:
-    """Call `fit` on each fold and return what it returns, in order.
+    """Call `fit` on each fold, which returns a fitted head for each candidate, and return them in order.
 
-    Parameters
-    ----------
-    fit : callable
-        From a fold to a fitted head for each candidate.
-    folds, candidates : sequences
-    jobs : int
-        Parts at a time, in threads: the work is done by matrix products, which let other threads run. Together they
-        use as many threads of the linear algebra as there are processors.
-    progress : callable or None
-        Called with (fits done, fits) as folds end.
+    `jobs` folds are fitted at a time, in threads: the work is done by matrix products, which let other threads run.
+    Together they use as many threads of the linear algebra as there are processors. `progress` is called with (fits
+    done, fits) as folds end.
     """
     from joblib import Parallel, delayed
 

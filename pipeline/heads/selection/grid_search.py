@@ -94,10 +94,7 @@ class Outcome(NamedTuple):
 def candidates(head: Head, search: Search) -> list[dict[str, Any]]:
     """Return the candidates from the simplest to the least simple.
 
-    Raises
-    ------
-    InputError
-        The head has no parameter that could be searched, or all of them are fixed.
+    InputError if the head has no parameter that could be searched, or all of them are fixed.
     """
     grid = {name: values for name, values in head.grid().items() if name not in search.fixed}
     if not grid:

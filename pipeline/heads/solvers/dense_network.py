@@ -153,20 +153,10 @@ class Network:
         return [array for pair in zip(self.kernels, self.biases, strict=True) for array in pair]
 
     def train_on_batch(self, rows: Numbers, codes: Codes, weights: Numbers) -> tuple[float, float]:
-        """Take a step.
+        """Take a step on rows (n, d); return loss and accuracy of the batch before it, with dropout.
 
-        Parameters
-        ----------
-        rows : ndarray of shape (n, d)
-        codes : ndarray of shape (n,), int
-        weights : ndarray of shape (n,)
-            Of each row in the loss.
-
-        Returns
-        -------
-        loss, accuracy : float
-            Of the batch before the step, with dropout. The loss is the mean of weight times cross-entropy, and the
-            penalties; rows count equally in the accuracy.
+        The loss is the mean of weight times cross-entropy, and the penalties; rows count equally in the accuracy.
+        `codes` and `weights`, of each row in the loss, are (n,).
         """
         entered, before, masks = [rows], list[Numbers](), list[Numbers | None]()
         top = len(self.kernels) - 1
@@ -208,12 +198,7 @@ class Network:
     def _step(self, layer: int, entered: Numbers, flow: Numbers) -> float:
         """Change the weights of a layer; return the penalties on its kernel as it was.
 
-        Parameters
-        ----------
-        layer : int
-        entered : ndarray of shape (n, inputs)
-        flow : ndarray of shape (n, outputs)
-            The derivative of the loss by what the layer computes.
+        `entered` is (n, inputs); `flow` (n, outputs) is the derivative of the loss by what the layer computes.
         """
         kernel, bias = self.kernels[layer], self.biases[layer]
         rows = max(1, PIECE // kernel.shape[1])
@@ -254,18 +239,9 @@ class Network:
 
 
 def cross_entropies(outputs: Numbers, codes: Codes) -> tuple[Numbers, Numbers, int]:
-    """Return what each row loses, its derivative by the logits, and how many rows are right.
+    """Return what each row loses, (n,), its derivative by the logits, of their shape, and how many rows are right.
 
-    Parameters
-    ----------
-    outputs : ndarray of shape (n, 1) for two classes, where it is the log odds of the second, else (n, K)
-    codes : ndarray of shape (n,), int
-
-    Returns
-    -------
-    losses : ndarray of shape (n,)
-    derivative : ndarray of the shape of the logits
-    right : int
+    `outputs` are (n, K), or (n, 1) for two classes, where it is the log odds of the second; `codes` are (n,).
     """
     if outputs.shape[1] == 1:
         against = (1 - 2 * codes).astype(outputs.dtype)  # turns the log odds into those of the wrong class

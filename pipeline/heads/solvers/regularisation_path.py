@@ -54,17 +54,8 @@ def walk(
 ) -> list[Tried | None]:
     """Fit each of the ascending strengths C on each fold; None from where the path was losing.
 
-    Parameters
-    ----------
-    path : Path
-        `held` (F, n) are the weights of the rows held out.
-    strengths : sequence of float
-    ratio : float
-        Share of the L1 penalty.
-    max_iter : int
-        Steps of one fit at most.
-    progress : callable
-        Is told how many strengths are done.
+    `path` holds the weights (F, n) of the rows held out, `ratio` is the share of the L1 penalty; one fit takes
+    `max_iter` steps at most. `progress` is told how many strengths are done.
     """
     n_folds = len(path.counts)
     stride = min(STRIDE, COLUMNS // (n_folds * path.n_outputs), SIDE_BY_SIDE // (n_folds * len(path.start)))

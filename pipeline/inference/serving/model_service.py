@@ -180,10 +180,7 @@ class Service:
     def thumbnail(self, path: str) -> bytes:
         """Return a training photo as JPEG of at most `THUMBNAIL_SIDE` px; KeyError if there is none of that path.
 
-        Raises
-        ------
-        ImageError
-            It cannot be read, or is not what it was.
+        ImageError if it cannot be read, or is not what it was.
         """
         if self._root is None or self._training is None:
             raise KeyError(path)

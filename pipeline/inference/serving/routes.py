@@ -57,17 +57,9 @@ def create_app(
 ) -> FastAPI:
     """Make the application.
 
-    Parameters
-    ----------
-    service : Answering
-    name : str
-        Of the model, in the addresses of TensorFlow Serving's calls.
-    limits : Limits
-    batch_size, batch_wait
-        As for `ServerState`.
-    hosts : sequence of str or None
-        Names under which the server may be called: with some, another site's page cannot reach a server on this machine
-        through a name of its own. None allows any.
+    `name` is the model's, in the addresses of TensorFlow Serving's calls; `batch_size` and `batch_wait` are as for
+    `ServerState`. `hosts` are names under which the server may be called: with some, another site's page cannot reach a
+    server on this machine through a name of its own. None allows any.
     """
     state = ServerState(service, limits, batch_size=batch_size, batch_wait=batch_wait)
     app = FastAPI(

@@ -52,13 +52,7 @@ class PredictRequest(BaseModel):
         return self.instances is None
 
     def files(self, *, most: int) -> list[bytes]:
-        """Return the image files.
-
-        Raises
-        ------
-        HTTPException
-            With status 400; the message names the instance.
-        """
+        """Return the image files; HTTPException, with status 400, names the instance that is none."""
         if (self.instances is None) == (self.inputs is None):
             raise HTTPException(400, "expected either instances or inputs, received both or neither")
         given = self.inputs if self.instances is None else self.instances
@@ -113,10 +107,7 @@ class UploadResponse(BaseModel):
 def parsed(body: bytes, most: int) -> tuple[PredictRequest, list[bytes]]:
     """Return the request that a body holds, and its image files, at most so many.
 
-    Raises
-    ------
-    HTTPException
-        With status 400; says what is wrong with the body.
+    HTTPException, with status 400, says what is wrong with the body.
     """
     # Nobody else gets a turn while JSON is parsed, and a body of nothing but brackets takes seconds.
     if (marks := sum(map(body.count, (b"[", b"{", b",")))) > (allowed := MOST_MARKS * (most + 1)):
@@ -134,13 +125,7 @@ def told(errors: Iterable[Mapping[str, Any]]) -> str:
 
 
 def response(request: PredictRequest, answers: Sequence[Answer], classes: Sequence[str]) -> dict[str, Any]:
-    """Return the response to a predict request.
-
-    Raises
-    ------
-    HTTPException
-        With status 400: there is no such signature.
-    """
+    """Return the response to a predict request; HTTPException, with status 400, if there is no such signature."""
     if request.signature_name == PROBABILITIES:
         rows: list[Any] = [answer.probabilities for answer in answers]
         return {"outputs": rows} if request.columns else {"predictions": rows}

@@ -188,13 +188,8 @@ def impatient(seconds: float) -> type[H11Protocol]:
     """Make a protocol that hangs up on a client whose request does not begin in time, or who does not read the answer.
 
     Uvicorn waits for ever for the rest of a request's head, and for an answer to be taken. Bodies are watched by
-    `limits.Guard`.
-
-    Parameters
-    ----------
-    seconds : float
-        From the connection, or from the end of an answer, to the end of the next request's head; and for what has
-        piled up of an answer to be read.
+    `limits.Guard`. `seconds` count from the connection, or from the end of an answer, to the end of the next request's
+    head; and for what has piled up of an answer to be read.
     """
 
     class Impatient(H11Protocol):

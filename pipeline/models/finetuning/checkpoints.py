@@ -105,10 +105,7 @@ def folder(cache: Path, matters: dict[str, Any]) -> Iterator[Path]:
 def keep(path: Path, state: State) -> None:
     """Publish a state: arrays, and the rest as JSON text; no pickle.
 
-    Raises
-    ------
-    StorageError
-        The disk is full or fails; the checkpoint before this one still stands.
+    StorageError if the disk is full or fails; the checkpoint before this one still stands.
     """
     text = json.dumps({"history": state.history, "best_epoch": state.best_epoch})
     parts = _PARTS[:2] if state.best is state.weights else _PARTS

@@ -25,10 +25,7 @@ def import_tensorflow() -> None:
 def strategy() -> Any:
     """Return how training is spread: mirrored over the GPUs if there are several, else TensorFlow's own choice.
 
-    Returns
-    -------
-    tf.distribute.Strategy
-        Within its ``scope()`` networks are built; each device then holds a copy of every weight.
+    Within its ``scope()`` networks are built; each device then holds a copy of every weight.
     """
     import tensorflow as tf
 

@@ -142,14 +142,7 @@ def shuffled(count: int, row_bytes: int, draw: np.random.Generator | None) -> li
     shuffled, as many as fit make a group, and each group is shuffled: rows that are read one by one in random order
     would take many times as long. Digests are random, so neighbours have nothing in common.
 
-    Parameters
-    ----------
-    count : int
-        Rows.
-    row_bytes : int
-        Of one row.
-    draw : numpy.random.Generator or None
-        None leaves the rows in their order.
+    There are `count` rows of `row_bytes` each; without `draw` they stay in their order.
     """
     numbers = np.arange(count)
     a_block = max(1, BLOCK_BYTES // row_bytes)
@@ -170,10 +163,7 @@ def count_batches(order: list[Places], batch_size: int) -> int:
 def prefetched(source: Source, order: list[Places], *, batch_size: int, epoch: int) -> Iterator[tuple[Places, Any]]:
     """Yield (row numbers, rows as a tensor), the next batches being made while the device computes.
 
-    Raises
-    ------
-    Exception
-        Whatever the source raised.
+    Whatever the source raises is raised here.
     """
     import tensorflow as tf
 

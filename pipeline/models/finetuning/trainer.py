@@ -111,16 +111,9 @@ class Tuner:
     def train(self, rows: Any, codes: NDArray[np.int64], weights: NDArray[np.float32], *, rate: float) -> Sums:
         """Take one step.
 
-        Parameters
-        ----------
-        rows : tensor of shape (n, …)
-            Activations float32, or pixels uint8 if there is a lower part.
-        codes : ndarray of shape (n,), int64
-            The rows' classes.
-        weights : ndarray of shape (n,), float32
-            Of each row in the loss.
-        rate : float
-            The learning rate of the head; layers below have their share of it.
+        `rows` (n, …) are activations in float32, or pixels in uint8 if there is a lower part; `codes` (n,) are their
+        classes, `weights` (n,) theirs in the loss. `rate` is the learning rate of the head; layers below have their
+        share of it.
         """
         self._optimizer.learning_rate = rate
         loss, right = self._train(rows, codes, weights)

@@ -67,15 +67,7 @@ class Pairs:
 
 
 def compare(signatures: Signatures, first: Indices, second: Indices) -> Pairs:
-    """Measure given pairs of pictures.
-
-    Parameters
-    ----------
-    signatures : Signatures
-        Of N pictures.
-    first, second : ndarray of shape (P,), int
-        Which pictures to compare.
-    """
+    """Measure given pairs of pictures: `first` and `second`, (P,), say which of the signatures."""
     sides = len(first), len(ORIENTATIONS)
     distances, likeness = np.empty(sides, np.int64), np.empty(sides, np.float32)
     for start in range(0, len(first), SAMPLE):
@@ -133,10 +125,7 @@ def same_pictures(
 def groups(n: int, pairs: Pairs) -> NDArray[np.int64]:
     """Return a group's number for each of n pictures: those that pairs connect share one.
 
-    Returns
-    -------
-    ndarray of shape (n,), int64
-        From 0, in order of first appearance.
+    Numbers go from 0, in order of first appearance.
     """
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
@@ -151,14 +140,7 @@ def representatives(digests: Sequence[bytes], numbers: NDArray[np.int64]) -> lis
     """Return for each picture the digest that stands for its group: the smallest, read backwards.
 
     Its leading bytes, which decide the split, have no part in that choice: were it the smallest read forwards, groups
-    would fall to the test split more often than single pictures do.
-
-    Parameters
-    ----------
-    digests : sequence of bytes, N
-        sha256 of each file.
-    numbers : ndarray of shape (N,), int
-        From `groups`.
+    would fall to the test split more often than single pictures do. `numbers` (N,) are from `groups`.
     """
     chosen: dict[int, bytes] = {}
     for digest, number in zip(digests, numbers.tolist(), strict=True):

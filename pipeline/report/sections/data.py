@@ -51,14 +51,7 @@ def data(
 ) -> dict[str, Any]:
     """Return what the page says of the data.
 
-    Parameters
-    ----------
-    everything : Manifest
-    quarantine : sequence of Row or None
-        ``path`` and ``reason``; None if the file is not there.
-    audited : Audited or None
-    gallery : Gallery
-    digests : mapping of path to digest
+    `quarantine` has ``path`` and ``reason``; it is None if the file is not there.
     """
     counts = everything.counts()
     splits = [split for split in SPLITS if split in set(everything.splits)]

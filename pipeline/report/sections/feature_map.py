@@ -44,13 +44,7 @@ class Mapped:
 
 
 def room(path: Path) -> int:
-    """Return the features of how many images fit in memory.
-
-    Raises
-    ------
-    ArtefactError
-        The file is missing or damaged.
-    """
+    """Return the features of how many images fit in memory; ArtefactError if the file is missing or damaged."""
     with Features(path) as features:
         return max(1, ROWS_BYTES // (4 * max(1, int(np.prod(features.row_shape)))))
 
@@ -58,10 +52,7 @@ def room(path: Path) -> int:
 def lay_out(path: Path, shown: Gallery, *, method: Method, neighbours: int, seed: int) -> Mapped:
     """Lay out the features of the images that have a picture; parameters as in `ReportSettings`.
 
-    Raises
-    ------
-    ArtefactError
-        The file is damaged, lacks images, or holds NaN or infinity.
+    ArtefactError if the file is damaged, lacks images, or holds NaN or infinity.
     """
     with Features(path) as features:
         rows = Selection(features, features.places(shown.images.digests), shown.images.paths, views=1)[:]
@@ -73,14 +64,7 @@ def lay_out(path: Path, shown: Gallery, *, method: Method, neighbours: int, seed
 def section(found: Mapped, classes: Sequence[str], wrong: Collection[bytes], total: int) -> dict[str, Any]:
     """Return what the page says of the map.
 
-    Parameters
-    ----------
-    found : Mapped
-    classes : sequence of str
-    wrong : collection of bytes
-        Digests of images to be ringed.
-    total : int
-        Distinct images in all.
+    `wrong` are digests of images to be ringed; `total` counts distinct images.
     """
     shown, places = found.gallery, found.plane.places
     labels = np.array([shown.images.labels[number] for number in shown.mapped])

@@ -47,19 +47,10 @@ def distinct(everything: Manifest) -> Manifest:
 
 
 def choose(images: Manifest, first: Iterable[bytes], *, map_images: int, most: int) -> Gallery:
-    """Choose the images that have a picture.
+    """Choose the images that have a picture, at most `most` of those that `distinct` returned.
 
-    Parameters
-    ----------
-    images : Manifest
-        As `distinct` returns them.
-    first : iterable of bytes
-        Digests of images that the page names, the most wanted first; of these at most half of `most` are taken before
-        those on the map have their turn. After both come the other test images, then all others.
-    map_images : int
-        Images on the map.
-    most : int
-        Images in all.
+    `first` are digests of images that the page names, the most wanted first; of these at most half of `most` are taken
+    before the `map_images` on the map have their turn. After both come the other test images, then all others.
     """
     places = {digest.tobytes(): place for place, digest in enumerate(images.digests)}
     named = [places[digest] for digest in dict.fromkeys(first) if digest in places]

@@ -48,13 +48,7 @@ class HeatMaps:
     def __call__(self, one: Evaluated, files: Sequence[Root], labels: Sequence[str]) -> list[Pixels | None]:
         """Return each picture with what speaks for its class laid over it; None where that cannot be told.
 
-        Parameters
-        ----------
-        one : Evaluated
-            Whose head or model is asked.
-        files : sequence of Path or Address, n
-        labels : sequence of str, n
-            The class that each is asked about.
+        The head or model of `one` is asked about each file and the class in `labels`.
         """
         if not files or one.trained is None:
             return [None] * len(files)

@@ -124,15 +124,9 @@ def _marked(rows: Sequence[Row]) -> str:
 def errors(one: Evaluated, gallery: Gallery, root: Root, explain: Explain | None) -> dict[str, Any]:
     """Return how far a model can be trusted, and where it errs.
 
-    Parameters
-    ----------
-    one : Evaluated
-    gallery : Gallery
-    root : Path or Address
-        Image root: the mistakes are shown larger than a thumbnail.
-    explain : callable or None
-        Given the evaluation, files and the classes that they are asked about, returns each picture with what speaks
-        for its class laid over it, or None.
+    `root` is the image root: the mistakes are shown larger than a thumbnail. `explain` is given the evaluation, files
+    and the classes that they are asked about, and returns each picture with what speaks for its class laid over it, or
+    None.
     """
     found = one.predictions
     wrong = mistaken(one)
@@ -275,12 +269,7 @@ def _reliability(one: Evaluated) -> dict[str, Any] | None:
 def for_script(one: Evaluated, tested: Mapping[bytes, int], code_of: Mapping[str, int]) -> dict[str, Any]:
     """Return what the page's script knows of a model: for each test image with a picture, what was said of it.
 
-    Parameters
-    ----------
-    one : Evaluated
-    tested : mapping of digest to place
-        The test images that have a picture.
-    code_of : mapping of label to code
+    `tested` has these images' digests and places.
     """
     found = one.predictions
     predicted, sure = [-1] * len(tested), [0] * len(tested)

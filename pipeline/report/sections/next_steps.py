@@ -71,12 +71,8 @@ EXTRACT: Final = "headstart extract {images} {manifest} {features} --backbone {b
 def steps(facts: Facts, **places: str) -> list[tuple[str, str]]:
     """Return the first three things that help and the command for each.
 
-    Parameters
-    ----------
-    facts : Facts
-    **places : str
-        What stands in the commands: ``images``, ``manifest``, ``features``, ``folder``, ``cut``, ``head``,
-        ``trained`` and ``backbone``, quoted for a shell.
+    `places` stand in the commands: ``images``, ``manifest``, ``features``, ``folder``, ``cut``, ``head``, ``trained``
+    and ``backbone``, quoted for a shell.
     """
     errs, gain, off = facts.mistakes > 0, facts.gain or 0.0, facts.calibration_error or (0.0, 0.0, 0.0)
     copies, labels = (minded(facts.findings or {}, kinds) for kinds in (["leakage"], ["label_issues", "conflicts"]))

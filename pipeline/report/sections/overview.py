@@ -42,16 +42,8 @@ def overview(
 ) -> dict[str, Any]:
     """Return what the page says first.
 
-    Parameters
-    ----------
-    judged : sequence of Evaluated
-        The best first.
-    compared : dict or None
-        ``comparison.json``.
-    audited : Audited or None
-    looks : Looks or None
-    random_base : bool
-        Whether the base that made the features was never trained.
+    `judged` has the best first, `compared` is ``comparison.json``; `random_base` says whether the base that made the
+    features was never trained.
     """
     best = judged[0]
     right = sum(a == b for a, b in zip(best.predictions.labels, best.predictions.predicted, strict=True))

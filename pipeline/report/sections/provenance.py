@@ -34,16 +34,7 @@ def provenance(
 ) -> dict[str, Any]:
     """Return what the page says of the origin of everything on it.
 
-    Parameters
-    ----------
-    described : mapping
-        The spec of the features.
-    found : Read
-    seed : int
-        Of the map.
-    commit : Commit or None
-    files : mapping of name to path
-        Inputs whose sha256 is told.
+    `described` is the spec of the features, `seed` that of the map; of `files`, the inputs, the sha256 is told.
     """
     return {
         "spec": [(name, "none" if value is None else str(value)) for name, value in sorted(spec.flat(described))],

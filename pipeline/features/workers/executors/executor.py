@@ -73,15 +73,8 @@ class Executor(Protocol):
 def open_executor(settings: ExecutorSettings) -> Executor:
     """Return an executor; nothing is started before it is used.
 
-    Parameters
-    ----------
-    settings : ExecutorSettings
-        Without a scheduler, workers are started on this machine.
-
-    Raises
-    ------
-    InputError
-        There is no such executor, or an option does not go with it.
+    Without a scheduler, workers are started on this machine. InputError if there is no such executor, or an option does
+    not go with it.
     """
     name, workers, scheduler = settings.executor, settings.workers, settings.scheduler
     require_effect(settings)
