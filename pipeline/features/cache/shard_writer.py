@@ -48,7 +48,7 @@ class ShardWriter:
         finally:
             self._pool.shutdown()
 
-    def put(self, digests: NDArray[np.uint8], computed: NDArray[np.float32]) -> None:
+    def put(self, digests: NDArray[np.uint8], computed: NDArray[np.floating[Any]]) -> None:
         """Take rows of shape (n, …); they are safe once their shard is closed and written."""
         self._pending.append((digests, _as_stored(computed, self.rows.dtype)))
         count = sum(len(rows) for _, rows in self._pending)
@@ -71,7 +71,7 @@ class ShardWriter:
             self._written = None
 
 
-def _as_stored(computed: NDArray[np.float32], dtype: str) -> NDArray[Any]:
+def _as_stored(computed: NDArray[np.floating[Any]], dtype: str) -> NDArray[Any]:
     if not np.isfinite(computed).all():
         raise InputError(
             "the network gave a value that is no number (NaN or infinite); check `weights` and `precision`"

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Final, cast, get_args
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pipeline.backbones.cutting import OF_TOKENS
 from pipeline.backbones.engines import engine
@@ -25,6 +26,7 @@ from pipeline.features import int8, resolve
 from pipeline.features.probe import cut_file
 from pipeline.features.probe.bench import Bench, bench, judge
 from pipeline.features.probe.comparison import chance, compare
+from pipeline.features.probe.kept_rows import keep
 from pipeline.features.probe.recommendation import recommend
 from pipeline.features.probe.results import LAYERS, Contender, Finding, plot, write, write_contenders
 from pipeline.features.probe.sample import Sample, draw
@@ -107,7 +109,8 @@ def probe(
         Its first base is the one that `cut_path` is for. Cuts are compared in float32, since below it a network with
         many outputs computes other values than one with a single output. A base that is compared in another precision
         is judged at the cut that float32 chose, by the features that `extract` would compute. The networks that were
-        timed are kept in the cache, for `extract` to start with; so is a graph in int8.
+        timed are kept in the cache, for `extract` to start with; so is a graph in int8. Of a first base in float32 so
+        are the features of the sample at the cut that is recommended, which `extract` does not compute again.
     progress : callable
         Called with (images forwarded, images to forward), of all bases.
     open_bench, open_engine : callable, optional
@@ -148,7 +151,11 @@ def probe(
         def forwarded(done: int) -> None:
             progress(before + done, passes * len(drawn))
 
-        found[base] = _find(plan, bench, Sample(root, drawn, plan, batch_size), proof, forwarded)
+        found[base], rows = _find(plan, bench, Sample(root, drawn, plan, batch_size), proof, forwarded)
+        if base == bases[0] and base.precision == "float32":
+            chosen = found[base].recommendation.chosen.candidate
+            kept = _plan(base, cut=chosen.layer, pooling=chosen.pooling, precision="float32")
+            keep(kept, settings.cache, drawn.digests, rows)
         return found[base]
 
     rates: list[float] = []
@@ -232,8 +239,10 @@ def _plan(base: FeatureSettings, *, cut: str, pooling: str, precision: Precision
     return resolve.plan(replace(base, cut=cut, pooling=pooled, precision=precision, dtype="float16"))
 
 
-def _find(plan: Plan, bench: Bench, sample: Sample, proof: Proof, progress: Callable[[int], None]) -> Finding:
-    """Run every image through the bench once, and judge the candidates."""
+def _find(
+    plan: Plan, bench: Bench, sample: Sample, proof: Proof, progress: Callable[[int], None]
+) -> tuple[Finding, NDArray[np.float16]]:
+    """Run every image through the bench once, and judge the candidates; return the features of the chosen one, too."""
     ends = np.cumsum([candidate.features for candidate in bench.candidates])
     features = [np.empty((len(sample), one.features), np.float16) for one in bench.candidates]
     done = 0
@@ -255,7 +264,9 @@ def _find(plan: Plan, bench: Bench, sample: Sample, proof: Proof, progress: Call
     if not judged:
         raise InputError(f"{plan.backbone.name}: expected features that fit float16, received none; check `weights`")
     top = next(one for one in judged if one.candidate.depth == judged[-1].candidate.depth)
-    return Finding(plan, judged, recommend(judged, sample.drawn.labels, top=top, proof=proof))
+    recommendation = recommend(judged, sample.drawn.labels, top=top, proof=proof)
+    chosen = features[bench.candidates.index(recommendation.chosen.candidate)]
+    return Finding(plan, judged, recommendation), chosen
 
 
 def _images_per_second(engine: Engine, sample: Sample) -> float:

@@ -11,14 +11,15 @@ import pytest
 from numpy.typing import NDArray
 
 from pipeline.errors import CutError, InputError
-from pipeline.features import resolve
+from pipeline.features import resolve, spec
+from pipeline.features.cache.row_cache import RowCache
 from pipeline.features.probe import bench, cut_file, results
 from pipeline.features.probe import probe as probing
 from pipeline.features.probe.bench import Bench, judge
 from pipeline.features.probe.comparison import Candidate, Judged, chance, compare
 from pipeline.features.probe.recommendation import recommend
 from pipeline.features.probe.results import Contender, Finding, preferred
-from pipeline.features.probe.sample import draw
+from pipeline.features.probe.sample import Sample, draw
 from pipeline.features.resolve import Plan
 from pipeline.features.settings import BaseSettings, ProbeSettings, Proof
 from pipeline.photos import decode, manifest, prepare
@@ -69,6 +70,7 @@ class Photos:
 
     def __init__(self, root: Path) -> None:
         self.root, self.manifest, self.cut = root / "photos", root / "manifest.csv", root / "probe" / "cut.json"
+        self.cache = root / "cache"
         write_classes(self.root, {"dark": 20, "grey": 20, "bright": 20})
         prepare.prepare(
             self.root,
@@ -88,6 +90,7 @@ class Photos:
             sample=sample,
             proof=Proof(margin=margin),
             batch_size=batch_size,
+            cache=self.cache,
         )
         found, self.contenders = probing.probe(
             self.root,
@@ -332,3 +335,32 @@ def test_a_real_bench_gives_in_one_row_what_each_trunk_gives(tmp_path: Path) -> 
         alone = resolve.plan(replace(chosen, cut=one.layer, pooling=one.pooling))
         (expected,) = resolve.open_engine(alone, batch_size=4, cache=None).run([pixels])
         np.testing.assert_array_equal(row[:, ends[place] - one.features : ends[place]], expected)
+
+
+def kept_rows(photos: Photos) -> RowCache:
+    plan = resolve.plan(
+        settings(backbone="mobilenet_v2", size=SIZE, engine="tensorflow", cut="middle_layer", dtype="float16")
+    )
+    return RowCache(photos.cache, spec=spec.canonical(plan.spec), dtype="float16", view="0")
+
+
+def test_extraction_finds_the_rows_of_the_recommended_cut_and_computes_those_of_the_test_split(photos: Photos) -> None:
+    photos.probe()
+    rows, judged = kept_rows(photos), draw(photos.table, 1000)
+    index = rows.index()
+    assert index.missing(photos.table.digests).tolist() == [split == "test" for split in photos.table.splits]
+    (kept,) = rows.blocks(index, judged.digests)
+    photos.bench.engine.batches.clear()
+    squares = Sample(photos.root, judged, resolve.plan(settings(backbone="mobilenet_v2", size=SIZE)), 7)
+    expected = np.concatenate(list(photos.bench.engine.run(squares.batches(len(judged)))))[:, 4:6]
+    np.testing.assert_array_equal(kept, expected.astype(np.float16))
+    photos.probe()
+    assert rows.index().shards == index.shards
+
+
+def test_rows_that_somebody_else_computes_are_not_kept(photos: Photos, caplog: pytest.LogCaptureFixture) -> None:
+    rows = kept_rows(photos)
+    with rows.writer(0.0, 1.0, "another run"):
+        photos.probe()
+    assert rows.index().row_shape is None
+    assert "are not kept, `extract` computes them again: " in caplog.text
