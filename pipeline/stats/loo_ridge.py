@@ -48,11 +48,11 @@ def left_out(X: NDArray[np.floating[Any]], y: Codes) -> tuple[Codes, Floats]:
     mean = targets.mean(axis=0)
     centred = targets - mean
     directions, eigenvalues = _directions(_standardised(X))
-    along = directions.T @ centred
+    along, squares = directions.T @ centred, directions**2
     best, least = centred, np.inf
     for strength in STRENGTHS:
         shrunk = eigenvalues / (eigenvalues + strength * eigenvalues.mean()) if len(eigenvalues) else eigenvalues
-        own = 1 / len(X) + directions**2 @ shrunk  # the diagonal of H; 1 / n is that of the intercept
+        own = 1 / len(X) + squares @ shrunk  # the diagonal of H; 1 / n is that of the intercept
         missed = (centred - directions @ (shrunk[:, None] * along)) / np.maximum(1 - own, SMALLEST)[:, None]
         error = float(np.sum(missed**2))
         if error < least:

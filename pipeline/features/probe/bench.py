@@ -1,9 +1,11 @@
 """A base cut in many places at once, and what each cut is worth."""
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Final
 
+import joblib
 import numpy as np
 from numpy.typing import NDArray
 
@@ -15,6 +17,7 @@ from pipeline.features.resolve import Plan
 from pipeline.stats import loo_ridge
 
 MOST_CUTS: Final = 18
+MOST_AT_ONCE: Final = 8  # candidates that are judged side by side: each takes up to some 200 MB
 
 
 @dataclass(frozen=True)
@@ -71,10 +74,16 @@ def judge(
     `features` are (n, features), float16, one a candidate. A candidate whose features do not fit float16 is left out,
     as `extract` would refuse it.
     """
+    from threadpoolctl import threadpool_limits
+
     codes = np.unique(np.array(labels), return_inverse=True)[1]
-    judged = []
-    for candidate, columns in zip(candidates, features, strict=True):
-        if np.isfinite(columns).all():
-            given, errors = loo_ridge.left_out(columns, codes)
-            judged.append(Judged(candidate, given == codes, errors))
-    return judged
+
+    def judged(candidate: Candidate, columns: NDArray[np.float16]) -> Judged | None:
+        if not np.isfinite(columns).all():
+            return None
+        given, errors = loo_ridge.left_out(columns, codes)
+        return Judged(candidate, given == codes, errors)
+
+    # A decomposition of this size gains little from several threads, which wait for one another busily.
+    with threadpool_limits(1), ThreadPoolExecutor(min(joblib.cpu_count(), MOST_AT_ONCE)) as pool:
+        return [one for one in pool.map(judged, candidates, features) if one]
