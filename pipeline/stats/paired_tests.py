@@ -75,12 +75,12 @@ def mcnemar(first_alone: int, second_alone: int) -> float:
 
     Each number counts the images that one model gets right and the other wrong.
     """
-    from scipy.stats import binom
+    from scipy.special import bdtr  # the binomial distribution; scipy.stats takes a second to load
 
     fewer, both = min(first_alone, second_alone), first_alone + second_alone
     if 2 * fewer == both:
         return 1.0
-    return float(2 * binom.cdf(fewer, both, 0.5) - binom.pmf(fewer, both, 0.5))
+    return float(bdtr(fewer, both, 0.5) + (bdtr(fewer - 1, both, 0.5) if fewer else 0.0))
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -124,19 +124,17 @@ def loss_differences(losses: Floats, pairs: Sequence[tuple[int, int]]) -> list[t
     Difference, low and high are in their unit: by Student's t, at levels corrected for the number of pairs. One image
     says nothing: its interval is all that a difference can be.
     """
-    from scipy.stats import t as student
+    from scipy.special import stdtr, stdtrit  # of Student's t, the distribution and its quantiles
 
     n = len(losses)
     apart = np.stack([losses[:, i] - losses[:, j] for i, j in pairs], axis=1) if pairs else np.empty((n, 0))
     values = apart.mean(axis=0)
     errors = apart.std(axis=0, ddof=1) / np.sqrt(n) if n > 1 else np.full(len(pairs), np.inf)
     with np.errstate(divide="ignore", invalid="ignore"):
-        p_values = np.where(
-            errors > 0, 2 * student.sf(np.abs(values) / errors, max(n - 1, 1)), np.where(values, 0.0, 1.0)
-        )
+        p_values = np.where(errors > 0, 2 * stdtr(max(n - 1, 1), -np.abs(values) / errors), np.where(values, 0.0, 1.0))
     found = []
     for value, error, times in zip(values, errors, multiplicities(p_values.tolist()), strict=True):
-        half = student.ppf(1 - (1 - LEVEL) / (2 * times), max(n - 1, 1)) * error
+        half = stdtrit(max(n - 1, 1), 1 - (1 - LEVEL) / (2 * times)) * error
         ends = np.clip([value - half, value + half], -LARGEST_LOSS, LARGEST_LOSS)
         found.append((float(value), float(ends[0]), float(ends[1])))
     return found

@@ -4,11 +4,13 @@ import csv
 import hashlib
 import io
 import json
+import warnings
 
 import numpy as np
 import pytest
 from click.testing import CliRunner
 from PIL import Image, ImageOps
+from sklearn.model_selection import StratifiedGroupKFold
 
 from pipeline.audit import audit, confusable, contact_sheets, label_issues, out_of_fold, outliers
 from pipeline.audit.settings import AuditSettings
@@ -331,6 +333,19 @@ def test_folds_keep_groups_together_and_every_class_in_each():
     fold = cross_validation.assign_groups(codes, groups, folds=5, seed=0)
     assert all(len(set(fold[groups == group])) == 1 for group in np.unique(groups))
     assert all(set(codes[fold == number]) == {0, 1} for number in range(5))
+
+
+@pytest.mark.parametrize("folds", [2, 3, 5])
+@pytest.mark.parametrize(("images", "groups", "classes"), [(300, 300, 10), (300, 40, 3), (200, 100, 2), (120, 90, 30)])
+def test_folds_are_those_of_scikit_learn(folds, images, groups, classes):
+    draw = np.random.default_rng(folds)
+    codes, groups = np.sort(draw.integers(0, classes, images)), 7 * draw.integers(0, groups, images)
+    expected = np.empty(images, np.int64)
+    with warnings.catch_warnings(action="ignore"):  # of classes with fewer images than folds
+        split = StratifiedGroupKFold(folds, shuffle=True, random_state=4).split(codes, codes, groups)
+        for fold, (_, held) in enumerate(split):
+            expected[held] = fold
+    np.testing.assert_array_equal(cross_validation.assign_groups(codes, groups, folds=folds, seed=4), expected)
 
 
 class Remembering:

@@ -168,6 +168,6 @@ def standard_errors(worse: Floats, better: Floats) -> float:
 
 def _standard_errors_needed(n: int, level: float) -> float:
     """Return Student's quantile; infinity where n images are too few to show anything."""
-    from scipy.stats import t
+    from scipy.special import stdtrit  # scipy.stats takes a second to load
 
-    return float(t.isf(level, n - 1)) if n >= FEWEST else math.inf
+    return -float(stdtrit(n - 1, level)) if n >= FEWEST else math.inf
