@@ -86,7 +86,6 @@ def report(
     chosen = gallery.choose(found.distinct, contents.named(found), map_images=settings.map_images, most=most)
     images = chosen.images
     side = thumbnails.first_side(len(images), LARGEST)
-    loaded, failures = thumbnails.load(inputs.images, images, side=side, progress=progress)
     laid = feature_map.lay_out(
         inputs.features,
         chosen,
@@ -94,6 +93,7 @@ def report(
         neighbours=settings.neighbours,
         seed=settings.seed,
     )
+    loaded, failures = thumbnails.load(inputs.images, images, side=side, progress=progress)
     told = provenance.provenance(
         laid.spec, found, seed=settings.seed, commit=commit, files=contents.files(inputs, found)
     )

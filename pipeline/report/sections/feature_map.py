@@ -1,8 +1,11 @@
 """The map of the features, a dot an image, coloured by class, the mistakes ringed; and each picture's neighbours."""
 
 import math
-from collections.abc import Collection, Sequence
+import threading
+from collections.abc import Callable, Collection, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -27,8 +30,8 @@ class Mapped:
     Attributes
     ----------
     gallery : Gallery
-    plane : Plane
-        A place for each of ``gallery.mapped``.
+    laid : Future of Plane
+        A place for each of ``gallery.mapped``, once it was computed.
     near : ndarray of shape (n, k), int
         Numbers of each picture's neighbours, the nearest first.
     cosines : ndarray of shape (n, k), float32
@@ -37,10 +40,15 @@ class Mapped:
     """
 
     gallery: Gallery
-    plane: Plane
+    laid: Future[Plane]
     near: NDArray[np.intp]
     cosines: NDArray[np.float32]
     spec: dict[str, Any]
+
+    @property
+    def plane(self) -> Plane:
+        """The places; whoever asks first waits for them."""
+        return self.laid.result()
 
 
 def room(path: Path) -> int:
@@ -50,15 +58,29 @@ def room(path: Path) -> int:
 
 
 def lay_out(path: Path, shown: Gallery, *, method: Method, neighbours: int, seed: int) -> Mapped:
-    """Lay out the features of the images that have a picture; parameters as in `ReportSettings`.
+    """Lay out the features of the images that have a picture, in the background; parameters as in `ReportSettings`.
 
     ArtefactError if the file is damaged, lacks images, or holds NaN or infinity.
     """
     with Features(path) as features:
         rows = Selection(features, features.places(shown.images.digests), shown.images.paths, views=1)[:]
         near, cosines = projection.nearest(rows, neighbours)
-        plane = projection.plane(rows[shown.mapped], method=method, seed=seed)
-        return Mapped(shown, plane, near, cosines, features.spec)
+        laid = _begun(partial(projection.plane, rows[shown.mapped], method=method, seed=seed))
+        return Mapped(shown, laid, near, cosines, features.spec)
+
+
+def _begun(make: Callable[[], Plane]) -> Future[Plane]:
+    """Call a function in a thread, which ends with the process: t-SNE takes one core, and nobody waits who stops."""
+    made: Future[Plane] = Future()
+
+    def run() -> None:
+        try:
+            made.set_result(make())
+        except BaseException as error:  # noqa: BLE001  (whoever asks for the result gets it)
+            made.set_exception(error)
+
+    threading.Thread(target=run, daemon=True).start()
+    return made
 
 
 def section(found: Mapped, classes: Sequence[str], wrong: Collection[bytes], total: int) -> dict[str, Any]:
