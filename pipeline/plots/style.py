@@ -67,11 +67,12 @@ def drawing(path: Path, *, width: float, height: float) -> "Iterator[Figure]":
         matplotlib.rcdefaults()  # a user's own style would change the bytes, a style with TeX would stop the run
         matplotlib.rcParams.update({**STYLE, "font.family": fonts})
         figure = Figure(figsize=(width, height), layout="constrained")
-        FigureCanvasAgg(figure)
+        canvas = FigureCanvasAgg(figure)
         yield figure
         with published(path) as temporary:
             # Without its own metadata, since these would name the version of the drawing library.
-            figure.savefig(temporary, format="png", dpi=DPI, metadata={"Software": None})
+            # `savefig` would draw everything twice, once to lay it out.
+            canvas.print_png(temporary, metadata={"Software": None})  # type: ignore[no-untyped-call]
 
 
 @contextlib.contextmanager
