@@ -31,11 +31,11 @@ FILES: Final = {
 # What a stage needs that not every installation has, and what the project does without it.
 NEEDS: Final = {"export": ("onnx", "onnxruntime")}
 WITHOUT: Final = {"export": "the stage export (pip install 'headstart[export]')"}
-# DVC is called twice in one process, since its import takes a second.
+# One process calls DVC each time, since its import takes a second. Its version is the user's affair: it need not ask.
 DVC: Final = """
 import sys
 from dvc.cli import main
-sys.exit(main(sys.argv[1:]) or main(['config', 'core.analytics', 'false']))
+sys.exit(main(sys.argv[1:]) or any(main(['config', f'core.{what}', 'false']) for what in ('analytics', 'check_update')))
 """
 
 
