@@ -319,10 +319,9 @@ def report(*evaluations: Evaluation, out: Place = OUT / "report.html", **chosen:
 def load(path: Place, **chosen: Any) -> Loaded:
     """Open a head, a model or an export to predict with."""
     from pipeline.inference.predict import Predictor
-    from pipeline.inference.prediction import asked_of
 
     settings = chosen_settings(PredictSettings, "load", chosen)
-    return Loaded(Path(path), Predictor(Path(path), settings.runtime, asked_of(settings)))
+    return Loaded(Path(path), Predictor(Path(path), settings.runtime, settings))
 
 
 def _root(images: Any) -> Root:

@@ -25,7 +25,7 @@ WITH_WEIGHTS = ("efficientnet_lite0",)
 def headstart(command: str, *arguments: object) -> None:
     """Run a command; its errors end the benchmark."""
     subprocess.run(
-        [sys.executable, "-m", f"stages.{command}", *map(str, arguments)], check=True, stdout=subprocess.DEVNULL
+        [sys.executable, "-m", "stages", command, *map(str, arguments)], check=True, stdout=subprocess.DEVNULL
     )
 
 

@@ -77,7 +77,7 @@ def write(folder: Path, rows: int, columns: int, classes: int) -> None:
 def train(folder: Path, head: str, memory: str, out: Path) -> tuple[float, int, str]:
     """Return seconds, peak resident bytes and what the command printed, for one head in a process of its own."""
     options = {"dense": ["--hidden", "64", "--epochs", "1", "--patience", "0", "--batch-size", "1024"]}.get(head, [])
-    command = [sys.executable, "-m", "stages.train", folder / "manifest.csv", folder / "features.h5", out]
+    command = [sys.executable, "-m", "stages", "train", folder / "manifest.csv", folder / "features.h5", out]
     command += ["--head", head, "--memory", memory, *options]
     started = time.perf_counter()
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:

@@ -30,7 +30,8 @@ from pipeline.features.settings import ExtractSettings
 from pipeline.heads import train
 from pipeline.heads.logistic import LogisticHead
 from pipeline.heads.resolve import Training
-from pipeline.inference import predict, prediction
+from pipeline.inference import predict
+from pipeline.inference.settings import PredictSettings
 from pipeline.models.settings import Runtime
 from pipeline.photos import manifest, prepare
 from pipeline.photos.settings import PrepareSettings
@@ -93,7 +94,7 @@ class Job:
         found = predict.Predictor(
             trained,
             Runtime(precision=self.precision, batch_size=self.batch_size, cache=self.folder / "cache"),
-            prediction.Asked(**asked),  # type: ignore[arg-type]
+            PredictSettings(**asked),  # type: ignore[arg-type]
         )
         list(found.predict(self.files[: self.batch_size], progress=silent))
 

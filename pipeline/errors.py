@@ -118,6 +118,15 @@ class StorageError(HeadstartError):
 
 
 @contextlib.contextmanager
+def storing(failed: str) -> Iterator[None]:
+    """Raise StorageError, which begins with what `failed`, for an error of the file system."""
+    try:
+        yield
+    except OSError as error:
+        raise StorageError(f"{failed}: {error.strerror or error}") from error
+
+
+@contextlib.contextmanager
 def naming_extras() -> Iterator[None]:
     """Raise InputError in place of the error of an import where TensorFlow or Keras is missing: they are an extra."""
     try:

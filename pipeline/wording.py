@@ -32,6 +32,11 @@ def printable_lines(text: str) -> str:
     return printable(text, kept="\n\t")
 
 
+def one_line(error: object) -> str:
+    """Return what an error says, in one line."""
+    return " ".join(str(error).split())
+
+
 def number(value: float, places: int = 3, *, sign: bool = False) -> str:
     """Return a number with its decimals, and with a plus if `sign`; what is rounded to zero has no sign."""
     text = f"{value:{'+' if sign else ''},.{places}f}"

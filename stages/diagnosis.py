@@ -1,7 +1,6 @@
 """What this machine has of all that Headstart runs on, each thing with a judgement and, if it is not well, advice."""
 
 import importlib.metadata
-import os
 import platform
 import shutil
 import sys
@@ -12,6 +11,7 @@ from typing import Final, Literal, NamedTuple
 
 from pipeline.backbones import weights
 from pipeline.backbones.engines import engine
+from pipeline.backbones.engines.openvino import cores
 from pipeline.backbones.table import BACKBONES
 from pipeline.errors import HeadstartError
 from pipeline.features.cache import inventory
@@ -66,7 +66,7 @@ def diagnose(cache: Path) -> Iterator[Finding]:
     Finding
     """
     yield _python()
-    yield Finding("machine", "ok", f"{platform.platform()}, {_cores()} cores")
+    yield Finding("machine", "ok", f"{platform.platform()}, {cores()} cores")
     yield _packages()
     yield from _engines()
     yield _graphics()
@@ -82,11 +82,6 @@ def _python() -> Finding:
     if PYTHONS[0] <= sys.version_info[:2] < PYTHONS[1]:
         return Finding("Python", "ok", found)
     return Finding("Python", "wrong", found, "expected 3.11, 3.12 or 3.13")
-
-
-def _cores() -> int:
-    """Count the cores this process may use, fewer than there are inside a container."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _packages() -> Finding:

@@ -6,6 +6,7 @@ import itertools
 import json
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -17,9 +18,9 @@ from stages.console import Stage, progress, tell, warn
 from stages.options.of_settings import options, settings_of
 
 if TYPE_CHECKING:
-    from pipeline.inference.prediction import Asked, Prediction
+    from pipeline.inference.prediction import Prediction
 
-Write = Callable[[Iterable["Prediction"], Sequence[str], "Asked", TextIO], int]
+Write = Callable[[Iterable["Prediction"], Sequence[str], PredictSettings, TextIO], int]
 ABSTAINED = "?"
 
 
@@ -40,19 +41,18 @@ def predict(trained: Path, paths: tuple[Path, ...], output: str, **chosen: Any) 
 
     A file that cannot be used gets a row with its error; the exit status is then 1.
     """
-    from pipeline.inference import imagenet, predict, prediction
+    from pipeline.inference import imagenet, predict
 
     settings = settings_of(PredictSettings, chosen)
-    write = _writer(output)
+    write = _writer(output, top=imagenet.TOP if imagenet.is_meant(trained) else 1)
     own = [*([] if output == "-" else [Path(output)]), *([settings.explain] if settings.explain else [])]
     files = predict.expand(paths, but=own)
-    asked = prediction.asked_of(settings, top=imagenet.TOP if imagenet.is_meant(trained) else 1)
-    predictor = predict.Predictor(trained, settings.runtime, asked)
+    predictor = predict.Predictor(trained, settings.runtime, settings)
     for warning in predictor.warnings:
         warn(warning)
     with progress("images") as advance, _opened(output) as target:  # within, so that rows stand above the bar
         predictions = _begun(files.predictions(predictor, progress=advance))
-        failed = write(predictions, predictor.classes, predictor.asked, target)
+        failed = write(predictions, predictor.classes, settings, target)
     if output != "-":
         tell(f"{counted(len(files), 'image')} -> {output}")
     if failed:
@@ -65,9 +65,9 @@ def _begun(predictions: "Iterable[Prediction]") -> "Iterator[Prediction]":
     return itertools.chain(list(itertools.islice(later, 1)), later)
 
 
-def _writer(output: str) -> Write:
+def _writer(output: str, *, top: int) -> Write:
     kind = Path(output).suffix.lower() if output != "-" else "terminal" if sys.stdout.isatty() else ".csv"
-    writers: dict[str, Write] = {".csv": _csv, ".jsonl": _json_lines, "terminal": _table}
+    writers: dict[str, Write] = {".csv": _csv, ".jsonl": _json_lines, "terminal": partial(_table, top=top)}
     if kind not in writers:
         raise click.UsageError(f"--output: expected a name ending in .csv or .jsonl, or -, received {output}")
     if kind != "terminal" and Path(output).is_dir():
@@ -88,7 +88,7 @@ def _opened(output: str) -> Iterator[TextIO]:
             yield file
 
 
-def _csv(predictions: "Iterable[Prediction]", classes: Sequence[str], asked: "Asked", target: TextIO) -> int:
+def _csv(predictions: "Iterable[Prediction]", classes: Sequence[str], asked: PredictSettings, target: TextIO) -> int:
     from pipeline.storage.atomic import row_writer
 
     write = row_writer(target)
@@ -102,14 +102,14 @@ def _csv(predictions: "Iterable[Prediction]", classes: Sequence[str], asked: "As
     return failed
 
 
-def _extra_columns(asked: "Asked") -> list[str]:
+def _extra_columns(asked: PredictSettings) -> list[str]:
     names = ["abstained"] if asked.min_confidence is not None else []
     for place in range(1, asked.nearest + 1):
         names += [f"nearest_{place}", f"similarity_{place}"]
     return names + ["familiarity", "kind"] * asked.familiarity + ["heat_map"] * bool(asked.explain)
 
 
-def _extra_fields(found: "Prediction", asked: "Asked") -> list[str]:
+def _extra_fields(found: "Prediction", asked: PredictSettings) -> list[str]:
     fields = []
     if asked.min_confidence is not None:
         fields.append(str(int(found.abstained)) if found.probabilities else "")
@@ -124,14 +124,12 @@ def _extra_fields(found: "Prediction", asked: "Asked") -> list[str]:
     return fields
 
 
-def _json_lines(predictions: "Iterable[Prediction]", classes: Sequence[str], asked: "Asked", target: TextIO) -> int:
+def _json_lines(
+    predictions: "Iterable[Prediction]", classes: Sequence[str], asked: PredictSettings, target: TextIO
+) -> int:
     failed = 0
     for found in predictions:
-        row: dict[str, Any] = {
-            "path": _name(found.path),
-            "label": found.label,
-            "probabilities": found.probabilities,
-        }
+        row: dict[str, Any] = {"path": _name(found.path), "label": found.label, "probabilities": found.probabilities}
         if asked.min_confidence is not None:
             row["abstained"] = found.abstained
         if asked.nearest:
@@ -146,7 +144,10 @@ def _json_lines(predictions: "Iterable[Prediction]", classes: Sequence[str], ask
     return failed
 
 
-def _table(predictions: "Iterable[Prediction]", classes: Sequence[str], asked: "Asked", target: TextIO) -> int:
+def _table(
+    predictions: "Iterable[Prediction]", classes: Sequence[str], asked: PredictSettings, target: TextIO, *, top: int = 1
+) -> int:
+    """Write a row a photo, and below it so many of its most probable classes, the label counted."""
     failed = 0
     width = max(len(printable(label)) for label in [*classes, ABSTAINED])
     for found in predictions:
@@ -160,7 +161,7 @@ def _table(predictions: "Iterable[Prediction]", classes: Sequence[str], asked: "
         label, name = printable(found.label or ABSTAINED), printable(_name(found.path))
         target.write(f"{label:{width}}  {best:6.3f}  {name}{familiar}\n")
         for other in sorted(set(found.probabilities) - {found.label}, key=found.probabilities.__getitem__)[::-1][
-            : asked.top - 1
+            : top - 1
         ]:
             target.write(f"{printable(other):{width}}  {found.probabilities[other]:6.3f}\n")
         for one in found.nearest:
@@ -172,7 +173,3 @@ def _table(predictions: "Iterable[Prediction]", classes: Sequence[str], asked: "
 def _name(path: Path) -> str:
     r"""Return the path as text that any output takes; bytes that are no UTF-8 become ``\xNN``."""
     return str(path).encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
-
-
-if __name__ == "__main__":
-    predict()

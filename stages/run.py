@@ -15,7 +15,7 @@ from typing import Any, Final
 
 import click
 
-from pipeline.errors import BusyError, InputError, WeightsError
+from pipeline.errors import InputError, WeightsError
 from pipeline.photos.remote import Root
 from pipeline.photos.settings import PrepareSettings
 from pipeline.storage import locks
@@ -61,7 +61,11 @@ def run(ctx: click.Context, /, images: Root, output: Path, quality: str, **sourc
     if quality == QUALITIES[-1]:
         _require_tensorflow()
     labels = [word for name, value in source.items() if value for word in (f"--{name.replace('_', '-')}", value)]
-    with _alone(output), _going(ctx, Done(output / "run.json")) as go:
+
+    def busy(other: locks.Writer) -> str:
+        return f"{output}: {other} is at work there; wait for it, or name another folder"
+
+    with locks.alone(output / "lock", busy), _going(ctx, Done(output / "run.json")) as go:
         first = [_prepare(images, output, labels), _probe(images, output, quality)]
         rest = _rest(images, output, quality, None)
         go(first, rest)
@@ -213,19 +217,3 @@ def _show(ctx: click.Context, steps: Sequence[Step]) -> None:
     for folder in into["compare"]:
         for sentence in COMPARED.read(folder / SUMMARY)["fine_tuning"]:
             say(f"Verdict: {sentence}")
-
-
-@contextlib.contextmanager
-def _alone(output: Path) -> Iterator[None]:
-    """Hold the output folder, so that two runs do not write there at once."""
-    with contextlib.ExitStack() as stack:
-        folder = output / "lock"
-        with locks.mutex(folder):
-            if others := locks.cleared(folder):
-                raise BusyError(f"{output}: {others[0]} is at work there; wait for it, or name another folder")
-            stack.enter_context(locks.entered(folder, 0.0, 1.0))
-        yield
-
-
-if __name__ == "__main__":
-    run()

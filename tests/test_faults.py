@@ -376,7 +376,7 @@ class Slow(CountingEngine):
 
 
 def stage(root: str) -> None:
-    """What `python -m stages.extract` is to DVC."""
+    """What `headstart extract` is to DVC."""
     site = Site(Path(root))
     try:
         site.extract(Slow(site.trial))

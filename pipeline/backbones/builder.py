@@ -9,6 +9,7 @@ from typing import Any, Final
 from pipeline.backbones import layer_graph
 from pipeline.backbones.backbone import Backbone
 from pipeline.errors import CutError, InputError
+from pipeline.wording import one_line
 
 LOG: Final = logging.getLogger(__name__)
 
@@ -54,7 +55,9 @@ def build(backbone: Backbone, *, size: int, alpha: float, seed: int, top: bool =
     try:
         base = backbone.build(size=size, alpha=alpha, weights=None, top=top)
     except ValueError as error:
-        raise InputError(f"{backbone.name}: cannot be built at size={size}, alpha={alpha:g}: {_line(error)}") from error
+        raise InputError(
+            f"{backbone.name}: cannot be built at size={size}, alpha={alpha:g}: {one_line(error)}"
+        ) from error
     finally:
         random.setstate(state)
     name_layers(base)
@@ -113,7 +116,3 @@ def snake_case(name: str) -> str:
     name = re.sub(r"\W+", "", name)
     name = re.sub("(.)([A-Z][a-z]+)", r"\1_\2", name)
     return re.sub("([a-z])([A-Z])", r"\1_\2", name).lower()
-
-
-def _line(error: Exception) -> str:
-    return " ".join(str(error).split())

@@ -25,6 +25,7 @@ from pipeline.backbones.graph_notes import Notes
 from pipeline.backbones.hub_families import family_of, tower_of
 from pipeline.errors import InputError, WeightsError
 from pipeline.storage.atomic import published
+from pipeline.wording import one_line
 
 OPSET: Final = 17
 TOLERANCE: Final = 1e-3  # of the largest: what the graph may differ from keras-hub by
@@ -139,7 +140,9 @@ def _loaded(load: Callable[[], Any], preset: str) -> Any:
     try:
         return load()
     except Exception as error:  # keras-hub, Kaggle and Hugging Face raise whatever they like
-        raise InputError(f"{preset}: expected a preset that keras-hub can load, received {_line(error)}") from error
+        raise InputError(
+            f"{preset}: expected a preset that keras-hub can load, received {one_line(error)[:300]}"
+        ) from error
 
 
 def _side(tower: Any) -> int | None:
@@ -278,7 +281,3 @@ def _require_equal(data: bytes, images: Any, expected: Mapping[str, Any]) -> Non
                 f"the graph differs from keras-hub at {name} by {difference:.1e} of the largest number there: "
                 f"expected at most {TOLERANCE:.0e}"
             )
-
-
-def _line(error: Exception) -> str:
-    return " ".join(str(error).split())[:300]

@@ -40,36 +40,20 @@ class Family:
     note: str = ""
 
 
-def _none(_: Any) -> int:
-    return 0
-
-
-def _class(_: Any) -> int:
-    return 1
-
-
-def _class_if_any(network: Any) -> int:
-    return int(network.use_class_token)
-
-
 def _class_and_registers(network: Any) -> int:
     return 1 + int(network.num_register_tokens)
 
 
-def _class_and_distillation(_: Any) -> int:
-    return 2
-
-
 GATED: Final = "DINOv3's weights have a licence of their own, and are given to those only who accept it"
 FAMILIES: Final = (
-    Family("ViTBackbone", "ViTEncoderBlock .*", _class_if_any),
-    Family("DeiTBackbone", "DeiTEncoderBlock .*", _class_and_distillation),
+    Family("ViTBackbone", "ViTEncoderBlock .*", lambda network: int(network.use_class_token)),
+    Family("DeiTBackbone", "DeiTEncoderBlock .*", lambda _: 2),
     Family("DINOV2Backbone", "DINOV2Layer .*", _class_and_registers, any_size=True),
     Family("DINOV3Backbone", "DINOV3Layer .*", _class_and_registers, any_size=True, images=GRAPH_IMAGES, note=GATED),
-    Family("SigLIPBackbone", "SigLIPEncoderLayer .*", _none, tower="vision_encoder"),
-    Family("CLIPBackbone", "CLIPEncoderLayer .*", _class, tower="vision_encoder"),
-    Family("MetaCLIP2Backbone", "MetaCLIP2EncoderLayer .*", _class, tower="vision_encoder"),
-    Family("SwinTransformerBackbone", "SwinTransformerBlock .*", _none),
+    Family("SigLIPBackbone", "SigLIPEncoderLayer .*", lambda _: 0, tower="vision_encoder"),
+    Family("CLIPBackbone", "CLIPEncoderLayer .*", lambda _: 1, tower="vision_encoder"),
+    Family("MetaCLIP2Backbone", "MetaCLIP2EncoderLayer .*", lambda _: 1, tower="vision_encoder"),
+    Family("SwinTransformerBackbone", "SwinTransformerBlock .*", lambda _: 0),
     Family("MiTBackbone", "HierarchicalTransformerEncoder .*", any_size=True),
     Family("ResNetBackbone", r".* stack\d+_block\d+_out"),
     Family("DenseNetBackbone", r".* (pool1|transition\d+_pool)"),

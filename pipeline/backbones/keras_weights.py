@@ -28,6 +28,7 @@ from numpy.typing import NDArray
 from pipeline.backbones import layer_graph, weights_file
 from pipeline.backbones.builder import automatic_number, snake_case
 from pipeline.errors import StorageError, WeightsError
+from pipeline.wording import one_line
 
 CONTAINERS = ("layers", "_layer_checkpoint_dependencies")  # the second: the name used by Keras 2.13
 
@@ -74,7 +75,7 @@ def read(path: Path, base: Any) -> list[tuple[Any, list[NDArray[Any]]]]:
         raise WeightsError(f"{path}: {error}") from error
     except Exception as error:
         # What h5py and zipfile raise for a damaged file, or one made to confuse, depends on the byte that is wrong.
-        reason = " ".join(str(error).split()) or type(error).__name__
+        reason = one_line(error) or type(error).__name__
         raise WeightsError(
             f"{path}: expected a Keras weights file, received one that cannot be read: {reason}"
         ) from error

@@ -15,7 +15,7 @@ from typing import Any, Final
 
 import h5py
 
-from pipeline.errors import StorageError, WeightsError
+from pipeline.errors import WeightsError, storing
 
 ARCHIVE_MEMBER: Final = "model.weights.h5"
 MAX_EXPANSION: Final = 100  # an archive member larger than this many times its compressed size is no weights file
@@ -55,14 +55,9 @@ def _extract(archive: zipfile.ZipFile, target: Any) -> None:
     member = archive.getinfo(ARCHIVE_MEMBER)
     if member.file_size > MAX_EXPANSION * member.compress_size:
         raise WeightsError(f"expected weights, received a member that expands {MAX_EXPANSION}-fold and more")
-    try:
-        with archive.open(member) as compressed:
-            shutil.copyfileobj(compressed, target)
-            target.flush()
-    except OSError as error:
-        raise StorageError(
-            f"{tempfile.gettempdir()}: cannot unpack weights there: {error.strerror or error}"
-        ) from error
+    with storing(f"{tempfile.gettempdir()}: cannot unpack weights there"), archive.open(member) as compressed:
+        shutil.copyfileobj(compressed, target)
+        target.flush()
 
 
 def _refuse_references(file: h5py.File) -> None:

@@ -29,6 +29,7 @@ from pipeline.photos.manifest import Manifest
 from pipeline.photos.remote import Root
 from pipeline.storage.atomic import published_folder
 from pipeline.types import Progress
+from pipeline.wording import one_line
 
 __all__ = ["NAMES", "Data", "ExportResult", "ParityRow", "export"]
 
@@ -201,7 +202,7 @@ def _write(row: Format, graph: Graph, path: Path, materials: Materials) -> None:
     except (HeadstartError, OSError, MemoryError):
         raise
     except Exception as error:  # converters raise anything
-        text = " ".join(str(error).split())
+        text = one_line(error)
         if any(words in text for words in ("No space left", "Disk quota", "File too large")):
             raise StorageError(f"{path}: {text[:200]}") from error
         raise InputError(

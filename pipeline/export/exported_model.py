@@ -14,6 +14,7 @@ from pipeline.export import allowed_operations, bundle, runtimes
 from pipeline.export.bundle import Exported
 from pipeline.export.formats import FORMATS, Format
 from pipeline.storage.json_files import LONGEST
+from pipeline.wording import one_line
 
 FASTEST_FIRST: Final = ("onnx", "web", "openvino", "tflite", "saved_model", "keras", "tflite-int8", "tflite-dynamic")
 SUFFIXES: Final = frozenset(Path(row.path).suffix for row in FORMATS.values()) - {""}
@@ -90,7 +91,7 @@ class ExportedEngine:
         except (ImportError, MemoryError, HeadstartError):
             raise
         except Exception as error:
-            told = " ".join(str(error).split())[:LONGEST] or type(error).__name__
+            told = one_line(error)[:LONGEST] or type(error).__name__
             raise ArtefactError(
                 f"{self._path}: expected a file that its runtime can run, received one of which it says: {told}; run "
                 "`hs.export` again"

@@ -54,31 +54,33 @@ class Format:
         As a user writes it; of a quantised TFLite file, with the kind behind a hyphen.
     path : str
         Of the file, or the folder, in the folder of an export.
-    files : tuple of str
-        All that is written, files and folders.
     needs : tuple of str
         Modules that write it and run it, besides Keras and TensorFlow.
     runtime : str
         What runs it: a name in `pipeline.export.runtimes.MODULES`.
+    write : callable
+        Takes a Graph, the path and the materials.
     size : {"any", "model"}
         Whether it takes images of any size or only squares of the model's.
     exact : bool
         Whether its arithmetic is the model's, float32.
-    write : callable
-        Takes a Graph, the path and the materials.
     of_list : tuple of str or None
         Modules that write it and run it, where the base lists its layers; None if it takes Keras all the same.
     """
 
     name: str
     path: str
-    files: tuple[str, ...]
     needs: tuple[str, ...]
     runtime: str
-    size: Literal["any", "model"]
-    exact: bool
     write: Callable[[Graph, Path, Materials], None]
+    size: Literal["any", "model"] = "any"
+    exact: bool = True
     of_list: tuple[str, ...] | None = None
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """All that is written, files and folders; OpenVINO's weights lie beside its graph."""
+        return ("model.xml", "model.bin") if self.name == "openvino" else (Path(self.path).parts[0],)
 
     def modules(self, *, listed: bool) -> tuple[str, ...]:
         """Name what writes it and runs it, for a base that lists its layers or not."""
@@ -198,44 +200,13 @@ _ONNX: Final = ("onnx", "onnxruntime", "tf2onnx")
 FORMATS: Final[Mapping[str, Format]] = {
     row.name: row
     for row in (
-        Format("keras", "model.keras", ("model.keras",), (), "keras", "any", True, _keras),
-        Format("saved_model", "saved_model", ("saved_model",), (), "tensorflow", "any", True, _saved_model),
-        Format("tflite", "model.tflite", ("model.tflite",), _LITE, "litert", "any", True, _tflite("none")),
-        Format(
-            "tflite-dynamic",
-            "model-dynamic.tflite",
-            ("model-dynamic.tflite",),
-            _LITE,
-            "litert",
-            "any",
-            False,
-            _tflite("dynamic"),
-        ),
-        Format(
-            "tflite-int8", "model-int8.tflite", ("model-int8.tflite",), _LITE, "litert", "model", False, _tflite("int8")
-        ),
-        Format(
-            "onnx",
-            "model.onnx",
-            ("model.onnx",),
-            _ONNX,
-            "onnxruntime",
-            "any",
-            True,
-            _onnx,
-            _ONNX[:2],
-        ),
-        Format("web", "web/model.onnx", ("web",), _ONNX, "onnxruntime", "any", True, _web, _ONNX[:2]),
-        Format(
-            "openvino",
-            "model.xml",
-            ("model.xml", "model.bin"),
-            ("openvino",),
-            "openvino",
-            "any",
-            True,
-            _openvino,
-            ("onnx", "openvino"),
-        ),
+        Format("keras", "model.keras", (), "keras", _keras),
+        Format("saved_model", "saved_model", (), "tensorflow", _saved_model),
+        Format("tflite", "model.tflite", _LITE, "litert", _tflite("none")),
+        Format("tflite-dynamic", "model-dynamic.tflite", _LITE, "litert", _tflite("dynamic"), exact=False),
+        Format("tflite-int8", "model-int8.tflite", _LITE, "litert", _tflite("int8"), exact=False, size="model"),
+        Format("onnx", "model.onnx", _ONNX, "onnxruntime", _onnx, of_list=_ONNX[:2]),
+        Format("web", "web/model.onnx", _ONNX, "onnxruntime", _web, of_list=_ONNX[:2]),
+        Format("openvino", "model.xml", ("openvino",), "openvino", _openvino, of_list=("onnx", "openvino")),
     )
 }

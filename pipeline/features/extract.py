@@ -10,7 +10,7 @@ from typing import Final, NamedTuple
 import numpy as np
 
 from pipeline.backbones.engines.engine import Engine
-from pipeline.errors import InputError, StorageError
+from pipeline.errors import InputError, StorageError, storing
 from pipeline.features import features_file, lower_cut, resolve, spec, throughput
 from pipeline.features.cache.shard_files import DamagedShardError
 from pipeline.features.constant_features import constant_rows
@@ -182,18 +182,16 @@ def finish(run: Completion, use: Callable[[], None]) -> None:
         except DamagedShardError:
             for rows in run.rows:
                 rows.verify()
-            continue
-        return
+        else:
+            return
     folder = run.rows[0].folder.parent
     raise StorageError(f"{folder}: rows came back damaged {ATTEMPTS} times; the disk cannot be trusted")
 
 
 def _assemble(run: Completion, path: Path) -> None:
     """Write the features, unless they are there already; StorageError if that cannot be."""
-    try:
+    with storing(f"{path}: cannot be written"):
         _write(run, path)
-    except OSError as error:
-        raise StorageError(f"{path}: cannot be written: {error.strerror or error}") from error
 
 
 def _write(run: Completion, path: Path) -> None:

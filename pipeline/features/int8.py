@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from pipeline.backbones.engines import graphs, int8
 from pipeline.backbones.weights import Weights
-from pipeline.errors import ArtefactError, ImageError, InputError, StorageError
+from pipeline.errors import ArtefactError, ImageError, InputError, StorageError, storing
 from pipeline.features import spec
 from pipeline.features.cache import kept_weights
 from pipeline.features.resolve import Plan, trunk, with_graph
@@ -66,15 +66,12 @@ def settled(plan: Plan, root: Root, table: Manifest, cache: Path) -> Plan:
         return found
     int8.require_quantiser()
     place = _place(plan, cache)
-    try:
-        with _alone(place.with_suffix("")):
-            if (found := known(plan, table, cache)) is plan:
-                made = _make(plan, root, table, cache)
-                json_files.publish(place, {"graphs": [*_listed(place), made.sha256]})
-                found = with_graph(plan, made)
-            return found
-    except OSError as error:
-        raise StorageError(f"{place}: cannot be written: {error.strerror or error}") from error
+    with storing(f"{place}: cannot be written"), _alone(place.with_suffix("")):
+        if (found := known(plan, table, cache)) is plan:
+            made = _make(plan, root, table, cache)
+            json_files.publish(place, {"graphs": [*_listed(place), made.sha256]})
+            found = with_graph(plan, made)
+        return found
 
 
 def known(plan: Plan, table: Manifest, cache: Path) -> Plan:

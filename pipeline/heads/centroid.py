@@ -1,7 +1,6 @@
 """Nearest class mean: nothing to tune, and hard to beat with a handful of photos a class."""
 
 from dataclasses import dataclass
-from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,7 +10,7 @@ from pipeline.heads.linear import AffineHead
 from pipeline.heads.parameter_checks import require_choice
 from pipeline.heads.settings import ClassWeight
 from pipeline.heads.standardise import Standardised, Table, learn_scale
-from pipeline.types import Codes, Floats, Progress, Told
+from pipeline.types import Codes, Floats
 
 
 @dataclass(kw_only=True, eq=False)
@@ -36,16 +35,8 @@ class CentroidHead(AffineHead):
         """Raise InputError for a parameter that is out of its range."""
         require_choice("class_weight", self.class_weight, (None, "balanced"))
 
-    def fit(
-        self,
-        X: Table,
-        y: Codes,
-        validation: tuple[Table, Codes] | None,
-        progress: Progress | None = None,
-        told: Told | None = None,
-    ) -> Self:
-        """Learn means, scales, the means of the classes and the factor. Nothing else is used."""
-        n_classes = self._checked(X, y)
+    def _learn(self, X: Table, y: Codes, n_classes: int) -> None:
+        """Learn means, scales, the means of the classes and the factor."""
         mean, scale = learn_scale(X)
         rows, counts = Standardised(X, mean, scale), np.bincount(y)
         centres = np.zeros((n_classes, X.shape[1]))
@@ -58,8 +49,6 @@ class CentroidHead(AffineHead):
         if n_classes == 2:
             coef, intercept = coef[1:] - coef[:1], intercept[1:] - intercept[:1]
         self._keep(coef, intercept, mean, scale)
-        self.history_, self.warnings_ = [], []
-        return self
 
 
 def _scores_left_out(rows: Standardised, y: Codes, centres: Floats, counts: NDArray[np.int64]) -> Floats:

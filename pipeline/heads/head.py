@@ -39,7 +39,6 @@ class Head(ABC):
     def layout(self, n_features: int, n_classes: int) -> dict[str, Slot]:
         """Return name, shape and dtype of each of `arrays_` after a fit, and whether it is trained."""
 
-    @abstractmethod
     def fit(
         self,
         X: Table,
@@ -66,6 +65,16 @@ class Head(ABC):
         InputError
             A parameter, the rows or the codes are not as expected.
         """
+        self.check()
+        n_classes = count_classes(y)
+        check_labelled(X, y, X.shape[1], n_classes)
+        self.history_, self.warnings_ = [], []
+        self._learn(X, y, n_classes)
+        return self
+
+    def _learn(self, X: Table, y: Codes, n_classes: int) -> None:
+        """Learn from rows and codes that are as expected; a head with epochs has a `fit` of its own instead."""
+        raise NotImplementedError
 
     @abstractmethod
     def predict_proba(self, X: Rows) -> Floats:
@@ -123,10 +132,3 @@ class Head(ABC):
     def _fit_each(self, X: Table, y: Codes, candidates: Candidates) -> list[Self]:
         """Fit each candidate on the same rows; a head whose candidates share work does it once for all."""
         return [replace(self, **candidate).fit(X, y, None) for candidate in candidates]
-
-    def _checked(self, X: Table, y: Codes) -> int:
-        """Return the number of classes; InputError unless parameters, rows and codes are as expected."""
-        self.check()
-        n_classes = count_classes(y)
-        check_labelled(X, y, X.shape[1], n_classes)
-        return n_classes

@@ -1,7 +1,7 @@
 """The votes of the nearest training images: no training at all, and it keeps every row."""
 
 from dataclasses import dataclass
-from typing import Any, Final, Literal, NoReturn, Self
+from typing import Any, Final, Literal, NoReturn
 
 import numpy as np
 
@@ -19,7 +19,7 @@ from pipeline.heads.standardise import (
     learn_scale,
     standardise,
 )
-from pipeline.types import Codes, Floats, Progress, Told
+from pipeline.types import Codes, Floats
 
 METRICS: Final = ("cosine", "euclidean")
 SEARCHED_NEIGHBOURS: Final = (50, 20, 10, 5, 3, 1)
@@ -69,16 +69,8 @@ class KnnHead(Head):
             "votes_": Slot((n_classes,), "float64", trainable=False),
         }
 
-    def fit(
-        self,
-        X: Table,
-        y: Codes,
-        validation: tuple[Table, Codes] | None,
-        progress: Progress | None = None,
-        told: Told | None = None,
-    ) -> Self:
+    def _learn(self, X: Table, y: Codes, n_classes: int) -> None:
         """Keep the rows, and learn means and scales. InputError also if the rows do not fit in memory."""
-        self._checked(X, y)
         if not isinstance(X, np.ndarray):
             raise InputError(
                 f"knn: expected rows that fit in memory, since it keeps all of them, received {len(X):,} of "
@@ -88,8 +80,6 @@ class KnnHead(Head):
         votes = class_weights(y, self.class_weight)
         learned = {"mean_": mean, "scale_": scale, "rows_": X.astype(np.float32), "codes_": y.astype(np.int64)}
         self.arrays_ = {name: np.ascontiguousarray(array) for name, array in (learned | {"votes_": votes}).items()}
-        self.history_, self.warnings_ = [], []
-        return self
 
     @staticmethod
     def grid() -> dict[str, tuple[Any, ...]]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Final, NamedTuple, Self
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 
@@ -24,7 +24,7 @@ from pipeline.heads.standardise import (
     outputs,
     standardise,
 )
-from pipeline.types import Codes, Floats, Progress, Told
+from pipeline.types import Codes, Floats, Progress
 
 SEARCHED_C: Final = tuple(float(f"{C:.3g}") for C in np.logspace(-5, 2, 22))
 SPECTRUM_ROWS: Final = 4096
@@ -80,16 +80,8 @@ class LogisticHead(AffineHead):
         require_whole("max_iter", self.max_iter, least=1)
         require_whole("seed", self.seed, least=0)
 
-    def fit(
-        self,
-        X: Table,
-        y: Codes,
-        validation: tuple[Table, Codes] | None,
-        progress: Progress | None = None,
-        told: Told | None = None,
-    ) -> Self:
-        """Learn means, scales, coefficients and intercepts. Nothing else is used: the problem is convex."""
-        n_classes = self._checked(X, y)
+    def _learn(self, X: Table, y: Codes, n_classes: int) -> None:
+        """Learn means, scales, coefficients and intercepts: the problem is convex."""
         scale = learn_scale(X)
         weights = class_weights(y, self.class_weight)[y] / len(y)
         k = outputs(n_classes)
@@ -100,8 +92,7 @@ class LogisticHead(AffineHead):
             penalty = Penalty.of(np.array([self.C]), np.array([self.l1_ratio]), np.array([float(len(y))]))
             point, reached = optimum(X, y, k, scale, weights, penalty, near.point, near.spectrum, self.max_iter)
         self._keep(point[:-k].reshape(k, -1), point[-k:], *scale)
-        self.history_, self.warnings_ = [], [] if reached else [_not_converged(self.max_iter)]
-        return self
+        self.warnings_ = [] if reached else [_not_converged(self.max_iter)]
 
     @staticmethod
     def grid() -> dict[str, tuple[Any, ...]]:

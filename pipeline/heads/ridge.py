@@ -1,5 +1,6 @@
 """Ridge regression on the classes: one eigendecomposition, after which every strength of the penalty is nearly free."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final, NamedTuple, Self
 
@@ -21,7 +22,7 @@ from pipeline.heads.standardise import (
     learn_scale,
     outputs,
 )
-from pipeline.types import Codes, Floats, Progress, Told
+from pipeline.types import Codes, Floats
 
 SEARCHED_ALPHA: Final = tuple(float(f"{alpha:.3g}") for alpha in np.logspace(6, -1, 22))
 FACTOR_ROWS: Final = 2**16
@@ -61,18 +62,9 @@ class RidgeHead(AffineHead):
         require_number("alpha", self.alpha, least=0.0, open_ended=True)
         require_choice("class_weight", self.class_weight, (None, "balanced"))
 
-    def fit(
-        self,
-        X: Table,
-        y: Codes,
-        validation: tuple[Table, Codes] | None,
-        progress: Progress | None = None,
-        told: Told | None = None,
-    ) -> Self:
-        """Learn means, scales, coefficients and intercepts. Nothing else is used."""
-        (learned,) = self._fit_each(X, y, [{}])
-        self.arrays_, self.history_, self.warnings_ = learned.arrays_, [], []
-        return self
+    def _learn(self, X: Table, y: Codes, n_classes: int) -> None:
+        """Learn means, scales, coefficients and intercepts."""
+        self._learn_each([self], X, y, n_classes)
 
     @staticmethod
     def grid() -> dict[str, tuple[Any, ...]]:
@@ -85,6 +77,13 @@ class RidgeHead(AffineHead):
             head.check()
         n_classes = count_classes(y)
         check_labelled(X, y, X.shape[1], n_classes)
+        for head in heads:
+            head.history_, head.warnings_ = [], []
+        self._learn_each(heads, X, y, n_classes)
+        return heads
+
+    def _learn_each(self, heads: Sequence["RidgeHead"], X: Table, y: Codes, n_classes: int) -> None:
+        """Decompose the rows once, from which every strength of the penalty follows."""
         mean, scale = learn_scale(X)
         rows, weights = Standardised(X, mean, scale), class_weights(y, self.class_weight)[y]
         targets = np.where(y[:, None] == np.arange(n_classes), 1.0, -1.0)
@@ -96,8 +95,6 @@ class RidgeHead(AffineHead):
             factor = fit_factor(both, y[judged], weights[judged], np.zeros(n_classes))
             coef = factor * normal.coefficients(head.alpha).T
             head._keep(coef, factor * normal.target - coef @ normal.centre, mean, scale)
-            head.history_, head.warnings_ = [], []
-        return heads
 
 
 class _Normal(NamedTuple):

@@ -25,9 +25,11 @@ from pipeline.heads.calibration import thresholds
 from pipeline.inference import class_activation
 from pipeline.inference.load import load
 from pipeline.inference.out_of_distribution import Familiarity, Neighbour, TrainingPhotos
-from pipeline.inference.prediction import LABELS_ONLY, Asked, Prediction
+from pipeline.inference.prediction import Prediction
+from pipeline.inference.settings import PredictSettings
 from pipeline.models import forward
 from pipeline.models.classifier import Classifier
+from pipeline.models.outputs import Depth
 from pipeline.models.settings import Runtime
 from pipeline.photos import decode
 from pipeline.photos.batches import Photos
@@ -47,8 +49,8 @@ class Predictor:
     ----------
     trained_dir : Path
     runtime : Runtime
-    asked : Asked
-        What is told besides labels and probabilities.
+    asked : PredictSettings, optional
+        What is told besides labels and probabilities; by itself, nothing.
 
     Attributes
     ----------
@@ -67,22 +69,19 @@ class Predictor:
         Weights are named for a model, which has its own; or a head that is no map of the features is to explain.
     """
 
-    def __init__(
-        self,
-        trained_dir: Path,
-        runtime: Runtime,
-        asked: Asked = LABELS_ONLY,
-    ) -> None:
-        self.batch_size, self.asked = runtime.batch_size, asked
+    def __init__(self, trained_dir: Path, runtime: Runtime, asked: PredictSettings | None = None) -> None:
+        self.batch_size, self.asked = runtime.batch_size, asked or PredictSettings()
+        compared = self.asked.nearest or self.asked.familiarity
+        self._depth: Depth = "maps" if self.asked.explain else "features" if compared else "probabilities"
         self._engine: Engine | None = None
         self._used = load(trained_dir, runtime)
         self.classes, self.plan = self._used.classes, self._used.plan
         self.warnings = list(self._used.warnings)
-        if asked.explain:
+        if self.asked.explain:
             _ = self._used.readout  # refused now rather than after the network was loaded
         self._training: TrainingPhotos | None = None
-        if asked.compared:
-            self._training = _training_photos(asked, self._used)
+        if compared:
+            self._training = _training_photos(self.asked, self._used)
             self.warnings += [line for line in self._training.warnings if line not in self.warnings]
 
     def predict(self, paths: Sequence[Path], *, progress: Progress) -> Iterator[Prediction]:
@@ -92,7 +91,7 @@ class Predictor:
         (files done, files).
         """
         if self._engine is None:
-            self._engine = self._used.open(self.asked.depth, prompt=self.batch_size == 1)
+            self._engine = self._used.open(self._depth, prompt=self.batch_size == 1)
             if self.asked.explain:
                 class_activation.require_places(self._engine.row_shape)
         photos = _Noted(Path(), [str(path) for path in paths])
@@ -104,7 +103,7 @@ class Predictor:
 
     def _finished(self, rows: NDArray[np.float32]) -> Iterator["_Seen"]:
         """Make of a batch's rows what is known of each image so far."""
-        outputs = self._used.outputs(rows, self.asked.depth)
+        outputs = self._used.outputs(rows, self._depth)
         codes = thresholds.decide(outputs.probabilities, self.classes, self._used.threshold)
         heat: Sequence[class_activation.Heat | None] = [None] * len(rows)
         if outputs.maps is not None:
@@ -220,7 +219,7 @@ def _done(prediction: Prediction, drawing: Future[None] | None) -> Prediction:
     return prediction
 
 
-def _training_photos(asked: Asked, used: Classifier) -> TrainingPhotos:
+def _training_photos(asked: PredictSettings, used: Classifier) -> TrainingPhotos:
     if asked.features is None or asked.manifest is None:
         missing = "features" if asked.features is None else "manifest"
         raise InputError.of(missing, "a file, since photos are to be compared with training photos", None)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple, TypeAlias
 
 from pipeline.errors import ImageError, InputError, StorageError
+from pipeline.wording import one_line
 
 PAUSES: Final = (0.5, 2.0)  # seconds before a request is made again
 DENIED: Final = (401, 403)
@@ -117,7 +118,7 @@ class Address:
                     raise ImageError("permission denied") from error
                 pause = next(pauses, None)
                 if pause is None:
-                    reason = " ".join(str(error).split()) or type(error).__name__
+                    reason = one_line(error) or type(error).__name__
                     raise StorageError(f"{self}: cannot be read: {reason}") from error
                 time.sleep(pause)
 

@@ -12,7 +12,7 @@ import os
 import socket
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final, TextIO
@@ -162,6 +162,20 @@ def _writer(path: Path, text: str) -> Writer:
     except ArtefactError:
         return Writer("", 0, 0.0, 1.0)
     return Writer(**{name: said[name] for name in LOCK.fields})
+
+
+@contextlib.contextmanager
+def alone(folder: Path, busy: Callable[[Writer], str]) -> Iterator[None]:
+    """Be the only writer of `folder` while the block runs; BusyError, with what `busy` says of it, beside another one.
+
+    OSError if the folder cannot be written.
+    """
+    with contextlib.ExitStack() as held:
+        with mutex(folder):
+            for other in cleared(folder):
+                raise BusyError(busy(other))
+            held.enter_context(entered(folder, 0.0, 1.0))
+        yield
 
 
 @contextlib.contextmanager

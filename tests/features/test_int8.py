@@ -1,6 +1,5 @@
 """Features in int8: one graph, calibrated once on training photos, known by its sha256 wherever it is."""
 
-import contextlib
 import json
 import shutil
 import sys
@@ -29,8 +28,8 @@ from pipeline.features.workers.worker import _planned_here
 from pipeline.heads import train
 from pipeline.heads.settings import TrainSettings
 from pipeline.models import classifier, joined_head
-from pipeline.models.finetuning.settings import TuningSettings
-from pipeline.models.finetuning.setup import Job, Run
+from pipeline.models.finetuning.settings import FinetuneSettings
+from pipeline.models.finetuning.setup import Callbacks, Job
 from pipeline.models.settings import Runtime
 from pipeline.photos import manifest, prepare
 from pipeline.photos.settings import PrepareSettings
@@ -189,18 +188,10 @@ def test_what_int8_cannot_do_is_one_line(site: Path, tmp_path: Path, monkeypatch
     ):
         resolve.plan(settings(tmp_path, pooling="last4"))
     described = json.loads((site / "head/head.json").read_text())["spec"]
-    how = Run(
-        weights=None,
-        engine="auto",
-        cache=site / "cache",
-        importing=contextlib.nullcontext,
-        extracting=lambda *_: None,
-        progress=lambda *_: None,
-        told=lambda _: None,
-    )
+    how = FinetuneSettings(cache=site / "cache")
     for refused in (
         lambda: plan_again(described, site / "head", Again(None, "auto", "bfloat16", site / "cache")),
-        lambda: Job(site / "features.h5", site / "head", TuningSettings(epochs=0), how),
+        lambda: Job(site / "features.h5", site / "head", how, Callbacks()),
         lambda: joined_head.read(site / "head", weights=None, cache=site / "cache"),
     ):
         with pytest.raises(SpecError, match=r"is not trained and has no other precision: `hs.extract\(precision='f"):

@@ -15,7 +15,8 @@ from pipeline.backbones import efficientnet_lite
 from pipeline.features import resolve
 from pipeline.inference.imagenet import ImageNetClassifier, is_meant
 from pipeline.inference.load import load
-from pipeline.inference.prediction import Asked, Prediction
+from pipeline.inference.prediction import Prediction
+from pipeline.inference.settings import PredictSettings
 from pipeline.models.settings import Runtime
 from stages.predict import _table
 from stages.predict import predict as command
@@ -76,5 +77,5 @@ def test_a_folder_of_that_name_is_the_folder(tmp_path: Path, monkeypatch: pytest
 def test_a_terminal_shows_the_most_probable_classes_the_first_with_the_photo() -> None:
     target = io.StringIO()
     found = Prediction(Path("a.png"), "dog", {"cat": 0.3, "dog": 0.6, "emu": 0.02, "owl": 0.08}, None)
-    _table([found], list(found.probabilities), Asked(top=3), target)
+    _table([found], list(found.probabilities), PredictSettings(), target, top=3)
     assert target.getvalue() == "dog   0.600  a.png\ncat   0.300\nowl   0.080\n"

@@ -29,7 +29,8 @@ from pipeline.heads.store import load as load_head
 from pipeline.heads.store import save
 from pipeline.inference import class_activation, out_of_distribution, predict
 from pipeline.inference.predict import Predictor
-from pipeline.inference.prediction import Asked, Prediction
+from pipeline.inference.prediction import Prediction
+from pipeline.inference.settings import PredictSettings
 from pipeline.models import assemble, store
 from pipeline.models.settings import Runtime
 from pipeline.photos import decode, manifest
@@ -71,7 +72,7 @@ def predictor(head_dir: Path, *, weights: str | None = None, batch_size: int = 4
     return Predictor(
         head_dir,
         Runtime(weights=weights, engine="tensorflow", batch_size=batch_size, cache=head_dir / "cache"),
-        Asked(**asked),
+        PredictSettings(**asked),
     )
 
 
@@ -469,7 +470,7 @@ def test_another_kind_of_output_is_a_usage_error(tmp_path: Path, head_dir: Path)
 def test_a_terminal_gets_a_table(tmp_path: Path, head_dir: Path, engine: CountingEngine) -> None:
     target = io.StringIO()
     found = predictor(head_dir).predict(files(tmp_path, "ox"), progress=lambda done, total: None)
-    assert _table(found, ["bright", "dark"], Asked(), target) == 1
+    assert _table(found, ["bright", "dark"], PredictSettings(), target) == 1
     first, second = target.getvalue().splitlines()
     assert first.split()[0] in ("bright", "dark")
     assert first.endswith("00.png")

@@ -192,7 +192,7 @@ def test_a_base_whose_weights_are_not_to_be_had_is_left_out_by_name(
 
 
 def test_two_at_once_do_not_write_into_one_folder(steps: Steps) -> None:
-    with running._alone(steps.out):
+    with locks.alone(steps.out / "lock", str):
         result = steps.run()
     assert (result.exit_code, steps.called) == (1, [])
     assert f"{steps.out}: process {os.getpid()} on " in result.output

@@ -6,6 +6,7 @@ from typing import Any
 from pipeline.backbones.engines.onnx_operations import OPSET, OnnxOperations, Tensor
 from pipeline.backbones.onnx_file import DOMAINS
 from pipeline.errors import WeightsError
+from pipeline.wording import one_line
 
 
 class Graft:
@@ -76,7 +77,7 @@ def _converted(model: Any, version: int) -> Any:
     try:
         return version_converter.convert_version(model, OPSET)
     except Exception as error:  # the converter raises anything
-        said = " ".join(str(error).split())[:200]
+        said = one_line(error)[:200]
         raise WeightsError(
             f"expected a graph of opset {OPSET} or later, received one of {version} that ONNX cannot convert: {said}"
         ) from error

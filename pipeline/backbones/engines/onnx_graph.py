@@ -23,6 +23,7 @@ from pipeline.backbones.engines.operations import TO_CHANNELS_FIRST, TO_CHANNELS
 from pipeline.backbones.layer_graph import articulation_points
 from pipeline.backbones.scaling import Scaling
 from pipeline.errors import CutError, WeightsError
+from pipeline.wording import one_line
 
 LARGEST_TENSOR: Final = 2**30  # bytes of one image; a map of 4,096 x 4,096 px in 16 channels
 KINDS: Final = ("f32", "f16", "u8")
@@ -71,7 +72,7 @@ class OnnxGraph:
             model.reshape([images, *sides])
         except (RuntimeError, ValueError) as error:
             raise WeightsError(
-                f"{self._path}: OpenVINO cannot run it on images of {self._size} px: {_line(error)}"
+                f"{self._path}: OpenVINO cannot run it on images of {self._size} px: {one_line(error)}"
             ) from error
         if entering.get_element_type().get_type_name() not in KINDS:
             kind = entering.get_element_type().get_type_name()
@@ -260,7 +261,3 @@ def require_bounded(model: Any, path: Path, images: int) -> None:
             else:
                 continue
             raise WeightsError(f"{path}: expected bounded tensors, received {node.get_friendly_name()} of shape {what}")
-
-
-def _line(error: Exception) -> str:
-    return " ".join(str(error).split())

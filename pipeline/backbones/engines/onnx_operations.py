@@ -5,7 +5,7 @@ operators of the standard stand in it, and none that holds a graph of its own: a
 as well.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, Final
 
@@ -38,6 +38,10 @@ END: Final = 2**62  # of a slice that goes on to the end
 TRUE_OR_FALSE: Final = ("Equal", "Less", "Greater", "GreaterOrEqual")
 
 
+def _operator(kind: str) -> Callable[["Tensor", Any], "Tensor"]:
+    return lambda one, other: one._ops.node(kind, one, other)
+
+
 class Tensor:
     """What leaves a node; with Python's operators, further nodes leave from it.
 
@@ -56,34 +60,14 @@ class Tensor:
         """Return itself: a node of OpenVINO may have several outputs."""
         return self
 
-    def __add__(self, other: Any) -> "Tensor":
-        return self._ops.node("Add", self, other)
-
-    def __sub__(self, other: Any) -> "Tensor":
-        return self._ops.node("Sub", self, other)
-
-    def __mul__(self, other: Any) -> "Tensor":
-        return self._ops.node("Mul", self, other)
-
+    __add__, __sub__, __mul__ = _operator("Add"), _operator("Sub"), _operator("Mul")
     __radd__, __rmul__ = __add__, __mul__
+    __floordiv__ = _operator("Div")  # rounds to zero, and there is nothing negative to divide
+    __mod__ = _operator("Mod")
+    __gt__, __ge__, __lt__ = _operator("Greater"), _operator("GreaterOrEqual"), _operator("Less")
 
     def __rsub__(self, other: Any) -> "Tensor":
         return self._ops.node("Sub", other, self)
-
-    def __floordiv__(self, other: Any) -> "Tensor":
-        return self._ops.node("Div", self, other)  # rounds to zero, and there is nothing negative to divide
-
-    def __mod__(self, other: Any) -> "Tensor":
-        return self._ops.node("Mod", self, other)
-
-    def __gt__(self, other: Any) -> "Tensor":
-        return self._ops.node("Greater", self, other)
-
-    def __ge__(self, other: Any) -> "Tensor":
-        return self._ops.node("GreaterOrEqual", self, other)
-
-    def __lt__(self, other: Any) -> "Tensor":
-        return self._ops.node("Less", self, other)
 
     def __getitem__(self, places: Any) -> "Tensor":
         """Take slices, whose ends may be Tensors, and numbers; an … may come first."""

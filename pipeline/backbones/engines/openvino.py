@@ -128,11 +128,11 @@ def _threads() -> dict[str, object]:
     if not os.environ.get(LIMIT):
         return {}
     count = joblib.cpu_count()
-    return {"INFERENCE_NUM_THREADS": count, "ENABLE_CPU_PINNING": count >= _cores()}
+    return {"INFERENCE_NUM_THREADS": count, "ENABLE_CPU_PINNING": count >= cores()}
 
 
-def _cores() -> int:
-    """Return how many cores this process may run on."""
+def cores() -> int:
+    """Count the cores this process may run on, fewer than there are inside a container."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 

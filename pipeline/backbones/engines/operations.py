@@ -137,22 +137,6 @@ def _depthwise(ops: Any, layer: Layer, maps: Any) -> Any:
     return ops.group_convolution(maps, kernel, [stride] * 2, [0, 0], [0, 0], [1, 1], auto_pad=same)
 
 
-def _normalisation(ops: Any, layer: Layer, maps: Any) -> Any:
-    return ops.batch_norm_inference(maps, *_values(layer), layer.options["epsilon"])
-
-
-def _rectifier(ops: Any, layer: Layer, maps: Any) -> Any:
-    return ops.clamp(maps, 0.0, layer.options["max_value"])
-
-
-def _maximum(ops: Any, layer: Layer, maps: Any) -> Any:
-    return ops.max_pool(maps, [2, 2], [1, 1], [0, 0], [0, 0], [2, 2]).output(0)
-
-
-def _sum(ops: Any, layer: Layer, first: Any, second: Any) -> Any:
-    return ops.add(first, second)
-
-
 def _values(layer: Layer) -> list[NDArray[np.float32]]:
     return [np.asarray(variable) for variable in layer.weights]
 
@@ -160,9 +144,11 @@ def _values(layer: Layer) -> list[NDArray[np.float32]]:
 OPERATIONS: Final[Mapping[str, Callable[..., Any]]] = {
     "Conv2D": _convolution,
     "DepthwiseConv2D": _depthwise,
-    "BatchNormalization": _normalisation,
-    "ReLU": _rectifier,
-    "MaxPooling2D": _maximum,
-    "Add": _sum,
+    "BatchNormalization": lambda ops, layer, maps: ops.batch_norm_inference(
+        maps, *_values(layer), layer.options["epsilon"]
+    ),
+    "ReLU": lambda ops, layer, maps: ops.clamp(maps, 0.0, layer.options["max_value"]),
+    "MaxPooling2D": lambda ops, _, maps: ops.max_pool(maps, [2, 2], [1, 1], [0, 0], [0, 0], [2, 2]).output(0),
+    "Add": lambda ops, _, first, second: ops.add(first, second),
 }
 """Kind of a layer to what makes its operation of `ops`, the layer and the nodes below."""

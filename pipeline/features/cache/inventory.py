@@ -12,7 +12,7 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.errors import ArtefactError, BusyError, InputError, StorageError
+from pipeline.errors import ArtefactError, BusyError, InputError, storing
 from pipeline.features import spec
 from pipeline.features.cache import kept_graphs, kept_weights, row_cache, shard_files
 from pipeline.features.cache.row_cache import RowCache
@@ -106,14 +106,11 @@ def _shards(folder: Path) -> list[Path]:
 
 
 def _description(folder: Path) -> dict[str, Any] | None:
-    try:
+    with storing(f"{folder}: cannot be read"), contextlib.suppress(FileNotFoundError):
         data = (folder / row_cache.SPEC_FILE).read_bytes()
-    except FileNotFoundError:
-        return None
-    except OSError as error:
-        raise StorageError(f"{folder}: cannot be read: {error.strerror or error}") from error
-    sound = hashlib.sha256(data).hexdigest() == folder.name
-    return spec.ANY.parse(data, folder / row_cache.SPEC_FILE) if sound else None
+        sound = hashlib.sha256(data).hexdigest() == folder.name
+        return spec.ANY.parse(data, folder / row_cache.SPEC_FILE) if sound else None
+    return None
 
 
 def _bytes(path: Path) -> int:
@@ -183,15 +180,11 @@ def remove(unneeded: Waste) -> None:
     be written.
     """
     path = unneeded.path
-    try:
-        if not path.is_dir():
+    with storing(f"{path}: cannot be removed"), contextlib.suppress(FileNotFoundError):  # another removes it, too
+        if path.is_dir():
+            shutil.rmtree(path if path.name.startswith(_REMOVED) else _renamed(path))
+        else:
             path.unlink(missing_ok=True)
-            return
-        shutil.rmtree(path if path.name.startswith(_REMOVED) else _renamed(path))
-    except FileNotFoundError:
-        return  # another process removes it, too
-    except OSError as error:
-        raise StorageError(f"{path}: cannot be removed: {error.strerror or error}") from error
 
 
 def _renamed(folder: Path) -> Path:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from pipeline.backbones.engines import graphs
-from pipeline.errors import StorageError
+from pipeline.errors import storing
 
 FOLDER: Final = "graphs"
 _DAMAGED: Final = ".damaged"
@@ -31,12 +31,9 @@ def verify(folder: Path) -> bool:
 
     StorageError if the disk fails, or the graph may not be read or set aside.
     """
-    try:
-        if not graphs.is_damaged(folder):
-            return True
-        aside = folder.with_name(f"{folder.name}{_DAMAGED}")
-        shutil.rmtree(aside, ignore_errors=True)
-        folder.rename(aside)
-    except OSError as error:
-        raise StorageError(f"{folder}: damaged, and cannot be set aside: {error.strerror or error}") from error
-    return False
+    with storing(f"{folder}: damaged, and cannot be set aside"):
+        if damaged := graphs.is_damaged(folder):
+            aside = folder.with_name(f"{folder.name}{_DAMAGED}")
+            shutil.rmtree(aside, ignore_errors=True)
+            folder.rename(aside)
+        return not damaged

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from pipeline.backbones.weights import Weights
-from pipeline.errors import ArtefactError, StorageError, WeightsError
+from pipeline.errors import ArtefactError, StorageError, WeightsError, storing
 from pipeline.features.spec import Spec
 from pipeline.storage import digests
 from pipeline.storage.atomic import published
@@ -40,13 +40,11 @@ def carry(folder: Path, weights: Weights | None) -> None:
     StorageError if the disk fails, is full or cannot be written.
     """
     place = folder / CARRIED
-    try:
+    with storing(f"{place}: cannot be written"):
         if weights and weights.path and weights.sha256:
             copy(weights.path, place, weights.sha256)
         else:
             place.unlink(missing_ok=True)
-    except OSError as error:
-        raise StorageError(f"{place}: cannot be written: {error.strerror or error}") from error
 
 
 def copy(path: Path, place: Path, sha256: str) -> None:
@@ -139,10 +137,7 @@ def verify(path: Path) -> bool:
 
     StorageError if the disk fails, or they may not be read or set aside.
     """
-    try:
-        if digests.of_file(path) == path.name:
-            return True
-        path.rename(path.with_name(f"{path.name}{_DAMAGED}"))
-    except OSError as error:
-        raise StorageError(f"{path}: damaged, and cannot be set aside: {error.strerror or error}") from error
-    return False
+    with storing(f"{path}: damaged, and cannot be set aside"):
+        if not (sound := digests.of_file(path) == path.name):
+            path.rename(path.with_name(f"{path.name}{_DAMAGED}"))
+        return sound

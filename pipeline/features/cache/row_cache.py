@@ -21,7 +21,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.errors import ArtefactError, BusyError, StorageError
+from pipeline.errors import ArtefactError, BusyError, storing
 from pipeline.features.cache.shard import Shard, encode, name_of
 from pipeline.features.cache.shard_files import (
     DamagedShardError,
@@ -131,13 +131,11 @@ class RowCache:
         """
         data = encode(self.identity, digests, rows.astype(self.dtype, copy=False), view=self.view)
         path = self.folder / name_of(data)
-        try:
+        with storing(f"{self.folder}: cannot keep rows there"):
             self._describe()
             with published(path) as temporary:
                 temporary.write_bytes(data)
                 require_sha256(temporary, path.stem)
-        except OSError as error:
-            raise StorageError(f"{self.folder}: cannot keep rows there: {error.strerror or error}") from error
         LOG.debug("%s: %d rows", path.name, len(digests))
         return path
 
@@ -221,19 +219,16 @@ class RowCache:
         """
         folder = self.folder / "locks"
         with contextlib.ExitStack() as stack:
-            try:
-                with locks.mutex(folder):
-                    others = locks.cleared(folder)
-                    barring = [other for other in others if other.bars(low, high, run)]
-                    if barring:  # of a run with many writers, the one who hands out the work holds most
-                        first = max(barring, key=lambda other: other.high - other.low)
-                        raise BusyError(f"{self.folder}: {first} is computing these rows; wait for it, or stop it")
-                    if not others:
-                        for path in leftovers(self.folder):
-                            path.unlink(missing_ok=True)
-                    stack.enter_context(locks.entered(folder, low, high, run))
-            except OSError as error:
-                raise StorageError(f"{folder}: cannot lock the cache: {error.strerror or error}") from error
+            with storing(f"{folder}: cannot lock the cache"), locks.mutex(folder):
+                others = locks.cleared(folder)
+                barring = [other for other in others if other.bars(low, high, run)]
+                if barring:  # of a run with many writers, the one who hands out the work holds most
+                    first = max(barring, key=lambda other: other.high - other.low)
+                    raise BusyError(f"{self.folder}: {first} is computing these rows; wait for it, or stop it")
+                if not others:
+                    for path in leftovers(self.folder):
+                        path.unlink(missing_ok=True)
+                stack.enter_context(locks.entered(folder, low, high, run))
             yield
 
 

@@ -5,7 +5,7 @@ import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 
-from pipeline.errors import ArtefactError, StorageError
+from pipeline.errors import ArtefactError, StorageError, storing
 from pipeline.features.cache.shard import SUFFIX, Shard
 
 
@@ -62,9 +62,5 @@ def set_aside(path: Path) -> None:
 
     StorageError if the folder cannot be written.
     """
-    try:
+    with storing(f"{path}: damaged, and cannot be set aside"), contextlib.suppress(FileNotFoundError):  # another did
         path.replace(path.with_suffix(".damaged"))
-    except FileNotFoundError:
-        pass  # another process did
-    except OSError as error:
-        raise StorageError(f"{path}: damaged, and cannot be set aside: {error.strerror or error}") from error

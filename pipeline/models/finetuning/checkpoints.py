@@ -13,7 +13,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.errors import ArtefactError, BusyError, StorageError
+from pipeline.errors import ArtefactError, storing
 from pipeline.features import spec
 from pipeline.storage import locks
 from pipeline.storage.atomic import published
@@ -89,15 +89,13 @@ def folder(cache: Path, matters: dict[str, Any]) -> Iterator[Path]:
         The cache cannot be written.
     """
     place = cache / "finetuning" / spec.identity({"version": VERSION} | matters)
+
+    def busy(other: locks.Writer) -> str:
+        return f"{place}: {other} trains this model; wait for it, or stop it"
+
     with contextlib.ExitStack() as stack:
-        try:
-            with locks.mutex(place):
-                others = locks.cleared(place)
-                if others:
-                    raise BusyError(f"{place}: {others[0]} trains this model; wait for it, or stop it")
-                stack.enter_context(locks.entered(place, 0.0, 1.0))
-        except OSError as error:
-            raise StorageError(f"{place}: cannot be written: {error.strerror or error}") from error
+        with storing(f"{place}: cannot be written"):
+            stack.enter_context(locks.alone(place, busy))
         yield place
         shutil.rmtree(place, ignore_errors=True)
 
@@ -110,11 +108,8 @@ def keep(path: Path, state: State) -> None:
     text = json.dumps({"history": state.history, "best_epoch": state.best_epoch})
     parts = _PARTS[:2] if state.best is state.weights else _PARTS
     arrays = {f"{part}.{place}": array for part in parts for place, array in enumerate(getattr(state, part))}
-    try:
-        with published(path) as temporary:
-            np.savez(temporary, text=np.frombuffer(text.encode(), np.uint8), **arrays)
-    except OSError as error:
-        raise StorageError(f"{path}: cannot be written: {error.strerror or error}") from error
+    with storing(f"{path}: cannot be written"), published(path) as temporary:
+        np.savez(temporary, text=np.frombuffer(text.encode(), np.uint8), **arrays)
 
 
 def found(path: Path, like: State) -> State | None:

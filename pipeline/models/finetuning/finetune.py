@@ -9,7 +9,6 @@ from there and ends as if it had not been. The folder is removed once the model 
 """
 
 import contextlib
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -25,14 +24,13 @@ from pipeline.models.finetuning.checkpoints import Row
 from pipeline.models.finetuning.epochs import FrozenWeightsError, Outcome
 from pipeline.models.finetuning.rate_range import RateRange
 from pipeline.models.finetuning.settings import FinetuneSettings
-from pipeline.models.finetuning.setup import Job, Run
+from pipeline.models.finetuning.setup import Callbacks, Job
 from pipeline.models.model import MODEL_FILE
 from pipeline.models.store import LayerState
 from pipeline.photos import manifest
 from pipeline.photos.manifest import Manifest
 from pipeline.photos.remote import Root
 from pipeline.storage.json_files import require_own
-from pipeline.types import Progress
 
 __all__ = ["Callbacks", "FinetuneResult", "FinetuneSettings", "FrozenWeightsError", "finetune"]
 
@@ -98,31 +96,6 @@ class FinetuneResult:
     def frozen(self) -> int:
         """How many do not."""
         return sum(layer.parameters for layer in self.layers) - self.trained
-
-
-@dataclass(frozen=True, kw_only=True)
-class Callbacks:
-    """Where a run tells how it goes.
-
-    Attributes
-    ----------
-    importing : callable
-        Returns the context within which TensorFlow is imported; the command line keeps its greetings from the terminal.
-    extracting : callable
-        Called with (images done, images) while activations are computed.
-    progress : callable
-        Called with (batches done, batches of all epochs) while the network trains.
-    told : callable
-        Called with each epoch's row of the history.
-    report_path : Path or None
-        Where what was done goes as JSON.
-    """
-
-    importing: Callable[[], contextlib.AbstractContextManager[None]] = contextlib.nullcontext
-    extracting: Progress = lambda done, total: None
-    progress: Progress = lambda done, total: None
-    told: Callable[[Row], object] = lambda row: None
-    report_path: Path | None = None
 
 
 def finetune(
@@ -192,7 +165,7 @@ def _made(
     settings: FinetuneSettings,
     callbacks: Callbacks | None = None,
 ) -> FinetuneResult:
-    job = _job(features_path, head_dir, settings, callbacks or Callbacks())
+    job = Job(features_path, head_dir, settings, callbacks or Callbacks())
     if not settings.tuning.epochs:
         outcome = Outcome([], 0, 0, 0.0)
         job.save(model_dir, outcome)
@@ -240,7 +213,7 @@ def find_learning_rate(
     settings.tuning.check()
     require_own(out_dir, MODEL_FILE)
     _require_kind(head_dir, settings.head)
-    job = _job(features_path, head_dir, settings, callbacks)
+    job = Job(features_path, head_dir, settings, callbacks)
     table = manifest.read(manifest_path)
     _require_same_classes(table, job.classes, manifest_path, head_dir)
     with checkpoints.folder(settings.cache, job.matters(table) | {"range": rate_range.STEPS}) as folder:
@@ -249,19 +222,6 @@ def find_learning_rate(
             found = rate_range.sweep(job.tuner, train, job.settings, path, callbacks.progress)
         rate_range.write(found, out_dir)
     return found
-
-
-def _job(features_path: Path, head_dir: Path, settings: FinetuneSettings, callbacks: Callbacks) -> Job:
-    run = Run(
-        weights=settings.weights,
-        engine=settings.engine,
-        cache=settings.cache,
-        importing=callbacks.importing,
-        extracting=callbacks.extracting,
-        progress=callbacks.progress,
-        told=callbacks.told,
-    )
-    return Job(features_path, head_dir, settings.tuning, run)
 
 
 def _require_kind(head_dir: Path, kind: str | None) -> None:

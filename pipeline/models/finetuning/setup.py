@@ -32,7 +32,7 @@ from pipeline.models import assemble, store, training_history
 from pipeline.models.finetuning import checkpoints, devices, epochs, input_pipeline
 from pipeline.models.finetuning.checkpoints import Row
 from pipeline.models.finetuning.epochs import Outcome, Split
-from pipeline.models.finetuning.settings import TuningSettings
+from pipeline.models.finetuning.settings import FinetuneSettings
 from pipeline.models.finetuning.trainer import Tuner, distances, layer_states
 from pipeline.models.store import LayerState
 from pipeline.photos import manifest
@@ -44,28 +44,28 @@ from pipeline.types import Progress
 
 
 @dataclass(frozen=True, kw_only=True)
-class Run:
-    """How a run is done, none of which changes its result by more than rounding.
+class Callbacks:
+    """Where a run tells how it goes.
 
     Attributes
     ----------
-    weights : str or None
-        The base's weights, as in `FeatureSettings`, checked by digest. None: those that the head was trained on.
-    engine : {"auto", "tensorflow", "openvino"}
-        What runs the network below the cut.
-    cache : Path
-        The cache folder.
-    importing, extracting, progress, told : callable
-        As in `pipeline.models.finetuning.finetune.Callbacks`.
+    importing : callable
+        Returns the context within which TensorFlow is imported; the command line keeps its greetings from the terminal.
+    extracting : callable
+        Called with (images done, images) while activations are computed.
+    progress : callable
+        Called with (batches done, batches of all epochs) while the network trains.
+    told : callable
+        Called with each epoch's row of the history.
+    report_path : Path or None
+        Where what was done goes as JSON.
     """
 
-    weights: str | None
-    engine: str
-    cache: Path
-    importing: Callable[[], contextlib.AbstractContextManager[None]]
-    extracting: Progress
-    progress: Progress
-    told: Callable[[Row], object]
+    importing: Callable[[], contextlib.AbstractContextManager[None]] = contextlib.nullcontext
+    extracting: Progress = lambda done, total: None
+    progress: Progress = lambda done, total: None
+    told: Callable[[Row], object] = lambda row: None
+    report_path: Path | None = None
 
 
 class Job:
@@ -75,8 +75,8 @@ class Job:
     ----------
     features_path, head_dir : Path
         What the head was trained on, and the head.
-    settings : TuningSettings
-    run : Run
+    settings : FinetuneSettings
+    callbacks : Callbacks
 
     Attributes
     ----------
@@ -88,12 +88,12 @@ class Job:
         Spent on activations below the cut.
     """
 
-    def __init__(self, features_path: Path, head_dir: Path, settings: TuningSettings, run: Run) -> None:
-        self.settings, self.run = settings, run
+    def __init__(self, features_path: Path, head_dir: Path, settings: FinetuneSettings, callbacks: Callbacks) -> None:
+        self.settings, self.callbacks, self._cache = settings.tuning, callbacks, settings.cache
         head, record = load_head(head_dir)
         self.classes: list[str] = record["classes"]
         self._head_made = (
-            {} if settings.starts_new else training_history.recorded(head, training_history.views_of(record))
+            {} if self.settings.starts_new else training_history.recorded(head, training_history.views_of(record))
         )
         self.threshold = thresholds.of_record(record, head_dir)
         calibrate.of_record(record, head_dir)
@@ -103,16 +103,16 @@ class Job:
             self.warnings = spec.require_compatible(record["spec"], kept.spec, head=head_dir, features=features_path)
             self.views, self.n_views = kept.views, kept.count
         # Networks train in float32, whatever the features were computed in.
-        how = resolve.Again(run.weights, run.engine, "float32", run.cache)
+        how = resolve.Again(settings.weights, settings.engine, "float32", settings.cache)
         self.plan, differing = resolve.plan_again(record["spec"], head_dir, how)
-        if settings.cut.isdecimal():
-            self.settings = replace(settings, cut=resolve_cut(self.plan.backbone, settings.cut))
+        if self.settings.cut.isdecimal():
+            self.settings = replace(self.settings, cut=resolve_cut(self.plan.backbone, self.settings.cut))
         self.warnings += [line for line in differing if line not in self.warnings]
         self.extraction_seconds = 0.0
-        if not settings.epochs:  # nothing trains, so TensorFlow is not asked how
+        if not self.settings.epochs:  # nothing trains, so TensorFlow is not asked how
             self._build(head.stack())
             return
-        with run.importing():
+        with callbacks.importing():
             devices.import_tensorflow()
         with computing_in("float32"), devices.strategy().scope():
             self._build(head.stack())
@@ -178,8 +178,8 @@ class Job:
                 self.settings,
                 folder / checkpoints.CHECKPOINT,
                 keeps_start=may_stop,
-                progress=self.run.progress,
-                told=self.run.told,
+                progress=self.callbacks.progress,
+                told=self.callbacks.told,
             )
             if outcome.best_epoch and (self.calibration or self.threshold):
                 self._settle(held)
@@ -284,10 +284,10 @@ class Job:
             views=self.n_views,
             policy=Policy(**self.views["policy"]) if self.views else Policy(),
             batch_size=self.settings.batch_size,
-            cache=self.run.cache,
+            cache=self._cache,
         )
         paths = (folder / "manifest.csv", folder / "activations.h5")
-        extract.extract(root, *paths, below, progress=self.run.extracting)
+        extract.extract(root, *paths, below, progress=self.callbacks.extracting)
         self.extraction_seconds = time.monotonic() - started
         with Features(folder / "activations.h5") as features:
             learned = input_pipeline.CachedRows(features, train.digests, varied=True)

@@ -376,7 +376,7 @@ def test_below_float32_a_gpu_shows_in_the_spec(monkeypatch: pytest.MonkeyPatch) 
 def test_a_process_with_a_share_of_the_cores_keeps_to_it_and_pins_no_thread_to_one(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("pipeline.backbones.engines.openvino._cores", lambda: 2)
+    monkeypatch.setattr("pipeline.backbones.engines.openvino.cores", lambda: 2)
     for limit, expected in (
         ("", {}),
         ("1", {"INFERENCE_NUM_THREADS": 1, "ENABLE_CPU_PINNING": False}),
