@@ -2,7 +2,7 @@
 
 import contextlib
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from pipeline.backbones import builder, layer_graph
 from pipeline.backbones.backbone import Backbone
 from pipeline.backbones.network import Layer, Network
 from pipeline.backbones.table import BACKBONES
@@ -182,3 +183,27 @@ def without_weights() -> Iterator[None]:
     with StatelessScope(initialize_variables=False):
         yield
     global_state.set_global_attribute("uninitialized_variables", [])  # or Keras would do it at the next such scope
+
+
+def quickly_drawn(build: Callable[[], Any]) -> Any:
+    """A network of Keras with weights that let it compute; its own initialisers take longer than all the rest."""
+    draw = np.random.default_rng(0)
+
+    def drawn(name: str, shape: tuple[int, ...]) -> NDArray[np.float32]:
+        if len(shape) > 1:
+            entering = np.prod(
+                shape[:-1] if shape[-1] > 1 else shape[:-2]
+            )  # a kernel of one channel has its depth first
+            return draw.standard_normal(shape, np.float32) * np.float32((2 / entering) ** 0.5)
+        return np.full(shape, name.endswith(("gamma", "variance")), np.float32)
+
+    return filled(build, drawn)
+
+
+def filled(build: Callable[[], Any], values: Callable[[str, tuple[int, ...]], NDArray[Any]]) -> Any:
+    """A network of Keras with such values in its weights, told by their names and shapes."""
+    with builder.undrawn():
+        network = build()
+        for layer in layer_graph.leaves(network):
+            builder.begin_with(layer, [values(one.name, tuple(one.shape)) for one in layer.weights])
+    return network

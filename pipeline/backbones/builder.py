@@ -1,10 +1,15 @@
 """Build a base whose layers' names and random weights depend on nothing that the process built before."""
 
+import contextlib
 import logging
 import random
 import re
 from collections import defaultdict
+from collections.abc import Sequence
+from functools import partial
 from typing import Any, Final
+
+from numpy.typing import NDArray
 
 from pipeline.backbones import layer_graph
 from pipeline.backbones.backbone import Backbone
@@ -62,6 +67,28 @@ def build(backbone: Backbone, *, size: int, alpha: float, seed: int, top: bool =
         random.setstate(state)
     name_layers(base)
     return base
+
+
+def undrawn() -> contextlib.AbstractContextManager[Any]:
+    """Let networks of Keras be built without weights, which they get at the end: random ones, or as in `begin_with`.
+
+    To draw numbers that a file replaces takes as long as to build all else.
+    """
+    import keras
+
+    return keras.StatelessScope()  # type: ignore[no-any-return]
+
+
+def begin_with(layer: Any, values: Sequence[NDArray[Any]]) -> None:
+    """Choose the weights that a layer of Keras, built within `undrawn`, has after it."""
+    for variable, value in zip(layer.weights, values, strict=True):
+        variable._initializer = partial(_constant, value)
+
+
+def _constant(value: NDArray[Any], shape: Sequence[int], dtype: str) -> Any:
+    from keras import ops
+
+    return ops.convert_to_tensor(value, dtype)
 
 
 def layer_at(backbone: Backbone, index: int) -> str:

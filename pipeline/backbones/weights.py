@@ -1,11 +1,13 @@
 """Which weights a base gets: find their file, tell its identity, and load them."""
 
+import contextlib
 import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pipeline.backbones import builder, efficientnet_lite, keras_weights, weights_file
 from pipeline.backbones.backbone import Backbone
@@ -121,21 +123,30 @@ def load(backbone: Backbone, *, size: int, alpha: float, weights: Weights, liste
     """
     if listed and weights.path and isinstance(backbone, OnnxBackbone):
         return backbone.open(weights.path)
-    listed = listed and weights.path is not None
-    base = builder.build(backbone, size=size, alpha=alpha, seed=weights.seed or 0, listed=listed)
     if weights.path is None:
-        return base
-    lite = efficientnet_lite.LITES.get(backbone.name)
-    if lite and (weights.path.name == lite.file or weights.sha256 == lite.sha256):
-        arrays = efficientnet_lite.read_checkpoint(weights.path, lite)
-        pairs = [(layer, arrays[layer.name]) for layer in base.layers if layer.weights]
-    else:
-        pairs = keras_weights.read(weights.path, base)
-    for layer, values in pairs:
-        layer.set_weights(values)
+        return builder.build(backbone, size=size, alpha=alpha, seed=weights.seed or 0)
+    listed = listed and bool(backbone.layers)
+    with contextlib.nullcontext() if listed else builder.undrawn():
+        base = builder.build(backbone, size=size, alpha=alpha, seed=0, listed=listed)
+        pairs = _read(backbone, weights.path, weights.sha256, base)
+        for layer, values in pairs:
+            if listed:
+                layer.set_weights(values)
+            else:
+                builder.begin_with(layer, values)
+    for layer, _ in pairs:
         if type(layer).__name__ == "Normalization":
             _finish_normalisation(layer)
     return base
+
+
+def _read(backbone: Backbone, path: Path, sha256: str | None, base: Any) -> list[tuple[Any, list[NDArray[Any]]]]:
+    """Return the layers of a base that have weights with their arrays in a file; see `keras_weights.read`."""
+    lite = efficientnet_lite.LITES.get(backbone.name)
+    if lite and (path.name == lite.file or sha256 == lite.sha256):
+        arrays = efficientnet_lite.read_checkpoint(path, lite)
+        return [(layer, arrays[layer.name]) for layer in base.layers if layer.weights]
+    return keras_weights.read(path, base)
 
 
 def _finish_normalisation(layer: Any) -> None:
