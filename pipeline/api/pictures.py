@@ -4,13 +4,7 @@ from pathlib import Path
 
 
 class Picture:
-    """A picture that a step has drawn: a notebook shows it, elsewhere its path is printed.
-
-    Attributes
-    ----------
-    path : Path
-        A PNG file.
-    """
+    """The PNG file of a picture that a step has drawn: a notebook shows it, elsewhere its path is printed."""
 
     def __init__(self, path: Path) -> None:
         self.path = path

@@ -17,13 +17,8 @@ LANCZOS: Final = {"lanczos3": "lanczos"}  # Pillow's has three lobes
 class Notes:
     """How photos become what a graph takes; None for what it does not say.
 
-    Attributes
-    ----------
-    scaling : Scaling or None
-    resize : {"squash", "crop", "pad"} or None
-        How a rectangle becomes a square, as in `pipeline.photos.settings`.
-    interpolation : {"bilinear", "bicubic", "lanczos"} or None
-        Of the resize; it is always antialiased.
+    `resize` is how a rectangle becomes a square, and `interpolation` that of the resize, always antialiased, as in
+    `pipeline.photos.settings`.
     """
 
     scaling: Scaling | None

@@ -17,13 +17,7 @@ Shape = tuple[int | None, ...]
 class Variable:
     """One array of a layer, float32, yet to be given.
 
-    Attributes
-    ----------
-    name : str
-        As Keras names it: ``kernel``, ``bias``, ``gamma``, ….
-    shape : tuple of int
-    trainable : bool
-        Moving statistics are not.
+    `name` is as Keras has it: ``kernel``, ``bias``, ``gamma``, …. Moving statistics are not trainable.
     """
 
     dtype = "float32"
@@ -47,18 +41,8 @@ class Variable:
 class Layer:
     """One layer, which stands for what leaves it.
 
-    Attributes
-    ----------
-    name, kind : str
-        Its name and Keras' class.
-    options : mapping
-        What Keras' class takes, but for the name.
-    inputs : tuple of Layer
-    shape : tuple of (int or None)
-        Of its output, channels last, the batch (None) first.
-    weights : list of Variable
-        In Keras' order.
-    trainable : bool
+    `kind` is Keras' class and `options` what that takes, but for the name; `shape` is that of its output, channels
+    last, the batch (None) first; `weights` are in Keras' order.
     """
 
     def __init__(self, name: str, kind: str, options: Mapping[str, Any], inputs: tuple["Layer", ...]) -> None:
@@ -80,13 +64,7 @@ class Layer:
 
 
 class Network:
-    """Layers, each after those it depends on: the first is the input, the last the output.
-
-    Parameters
-    ----------
-    name : str
-    layers : sequence of Layer
-    """
+    """Layers, each after those it depends on: the first is the input, the last the output."""
 
     def __init__(self, name: str, layers: Sequence[Layer]) -> None:
         self.name, self.layers = name, list(layers)

@@ -20,17 +20,10 @@ from pipeline.types import Progress
 
 
 class Probabilities(NamedTuple):
-    """What a classifier gives for n images.
+    """What a classifier gives for n images, (n, K) float64.
 
-    Attributes
-    ----------
-    calibrated : ndarray of float64, shape (n, K)
-        If the classifier is.
-    uncalibrated : ndarray of float64, shape (n, K)
-        At a temperature of 1; the same numbers if there is no other.
-    forwarded, reused : int
-        Views of the images that ran through a base, and that were rows.
-    warnings : list of str
+    `calibrated` is so if the classifier is; `uncalibrated` is at a temperature of 1: the same numbers if there is no
+    other. `forwarded` counts views of the images that ran through a base, `reused` those that were rows.
     """
 
     calibrated: NDArray[np.float64]

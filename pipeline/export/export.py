@@ -50,14 +50,7 @@ def rows_of(settings: ExportSettings) -> list[Format]:
 
 @dataclass(frozen=True)
 class Data:
-    """Images to compare on and to calibrate on.
-
-    Attributes
-    ----------
-    images : Path or Address
-        The image root.
-    manifest : Path
-    """
+    """Images, below their root, and their manifest, to compare on and to calibrate on."""
 
     images: Root
     manifest: Path
@@ -65,15 +58,7 @@ class Data:
 
 @dataclass(frozen=True)
 class ExportResult:
-    """What was exported.
-
-    Attributes
-    ----------
-    files : dict of str to str
-        The file, or folder, of each format.
-    parity : list of ParityRow
-        Empty without data.
-    """
+    """What was exported: the file, or folder, of each format, and its parity, which is empty without data."""
 
     files: dict[str, str]
     parity: list[ParityRow]

@@ -73,15 +73,9 @@ class ParityRow:
 
 @dataclass(frozen=True)
 class Reference:
-    """Test images, with what the model makes of them.
+    """Test images, with what the model makes of them, (n, K).
 
-    Attributes
-    ----------
-    table : Manifest
-        The images.
-    probabilities : ndarray of shape (n, K)
-    work : Path
-        A folder with ``pixels`` and ``squares``, an array an image, and ``files``, their bytes.
+    `work` is a folder with ``pixels`` and ``squares``, an array an image, and ``files``, their bytes.
     """
 
     table: Manifest

@@ -28,13 +28,7 @@ def is_meant(path: Path) -> bool:
 
 
 class ImageNetClassifier(HeadClassifier):
-    """The packaged base with the classifier that it was trained with.
-
-    Raises
-    ------
-    WeightsError
-        The package that holds both is not installed.
-    """
+    """The packaged base with the classifier that it was trained with; WeightsError without the package of both."""
 
     def __init__(self, runtime: Runtime | None) -> None:
         Classifier.__init__(self, runtime)

@@ -40,14 +40,9 @@ SCALE_PHOTOS: Final = 2000  # training photos that make the scale: more would mo
 
 
 class Neighbours(NamedTuple):
-    """The training photos most like each of n images, the nearest first.
+    """The training photos most like each of n images, the nearest first, (n, k).
 
-    Attributes
-    ----------
-    places : ndarray of shape (n, k), int
-        In `TrainingPhotos.paths`.
-    similarities : ndarray of shape (n, k), float32
-        Cosines of features, from -1 to 1.
+    `places` are those in `TrainingPhotos.paths`, `similarities` cosines of features, from -1 to 1.
     """
 
     places: NDArray[np.intp]
@@ -66,14 +61,9 @@ Kind = Literal["familiar", "uncertain", "unlike"]
 
 
 class Familiarity(NamedTuple):
-    """How an image stands among the training photos.
+    """How an image stands among the training photos that were looked at.
 
-    Attributes
-    ----------
-    farther : int
-        Of the photos, those that lie at least as far from the others as the image does.
-    photos : int
-        That were looked at.
+    `farther` counts those that lie at least as far from the others as the image does.
     """
 
     farther: int
@@ -173,18 +163,8 @@ class TrainingPhotos:
         """Count the training photos that lie at least as far from their own k-th nearest as an image does.
 
         A training photo is not its own neighbour; an image that is one of them finds itself, and is more familiar.
-
-        Parameters
-        ----------
-        found : Neighbours
-            At least `k` of them, or all that there are.
-        k : int
-            From `rank`. Of no more than `SCALE_PHOTOS` training photos, drawn evenly, the distances make the scale.
-
-        Returns
-        -------
-        list of Familiarity
-            One an image.
+        `found` are at least k neighbours, or all that there are; k is from `rank`. Of no more than `SCALE_PHOTOS`
+        training photos, drawn evenly, the distances make the scale.
         """
         if k not in self._scales:
             self._scales[k] = self._scale(k)

@@ -16,20 +16,10 @@ Singles = NDArray[np.float32]
 
 
 class Readout:
-    """Pooling and head of one network.
+    """Pooling, one of `pipeline.backbones.cutting.POOLINGS`, and head of one network.
 
-    Parameters
-    ----------
-    stack : Stack
-        The head.
-    pooling : str
-        One of `pipeline.backbones.cutting.POOLINGS`: how activations become features.
-
-    Attributes
-    ----------
-    linear : bool
-        Whether every logit is an affine function of the activations: a head without hidden layers, and any pooling but
-        the maximum.
+    `linear`: every logit is an affine function of the activations, as of a head without hidden layers, and any pooling
+    but the maximum.
     """
 
     def __init__(self, stack: Stack, pooling: str) -> None:

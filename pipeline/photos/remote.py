@@ -38,10 +38,7 @@ class Entry(NamedTuple):
 class Address:
     """A place that is not a path of this machine.
 
-    Attributes
-    ----------
-    url : str
-        With its protocol and without a slash at the end; names of a web server are percent-encoded.
+    `url` has its protocol and no slash at the end; names of a web server are percent-encoded.
     """
 
     url: str

@@ -29,14 +29,7 @@ SPARE_EACH: Final = 4  # bytes for each thumbnail: width and height of up to thr
 class ReportResult:
     """What was written.
 
-    Attributes
-    ----------
-    bytes : int
-        Size of the page.
-    pictures, mapped : int
-        Images with a thumbnail, and on the map.
-    warnings : list of str
-        What the user should know, one line each.
+    `bytes` is the size of the page; `pictures` and `mapped` are the images with a thumbnail, and on the map.
     """
 
     bytes: int

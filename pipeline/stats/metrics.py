@@ -150,14 +150,7 @@ def roc_auc(actual: Codes, probabilities: Floats) -> dict[str, Any]:
 class _Bootstrap:
     """The statistics of a sample, of its resamples and of its jackknife, computed once for all metrics.
 
-    Parameters
-    ----------
-    columns : ndarray, shape (n, c)
-        What each image adds to the sums.
-    statistics : callable
-        From sums of shape (…, c) to statistics of shape (…, s).
-    seed, resamples : int
-        Of the bootstrap.
+    `columns` (n, c) are what each image adds to the sums; `statistics` makes of sums (…, c) statistics (…, s).
     """
 
     def __init__(self, columns: Floats, statistics: Callable[[Floats], Floats], *, seed: int, resamples: int) -> None:

@@ -35,15 +35,8 @@ class Finding:
 class Contender:
     """A base among several, cut as recommended.
 
-    Attributes
-    ----------
-    finding : Finding
-    images_per_second : float
-        On this machine, decoding included, start-up not.
-    images : int
-        Distinct images of the whole manifest.
-    difference : Difference
-        To the first base, counting every candidate of every other base.
+    `images_per_second` is on this machine, decoding included, start-up not; `images` are the distinct ones of the whole
+    manifest. `difference` is to the first base, counting every candidate of every other base.
     """
 
     finding: Finding
