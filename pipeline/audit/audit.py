@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 from pipeline.audit import confusable, contact_sheets, label_issues, out_of_fold, outliers, tables
 from pipeline.audit.findings import Duplicates, Findings
 from pipeline.audit.settings import AuditSettings
-from pipeline.errors import ArtefactError, ImageError, InputError
+from pipeline.errors import ArtefactError, InputError
 from pipeline.features import spec
 from pipeline.features.features_file import Features
 from pipeline.heads import standardise
@@ -38,11 +38,11 @@ from pipeline.heads.head import Head
 from pipeline.heads.resolve import unfitted
 from pipeline.heads.selection.cross_validation import assign_groups
 from pipeline.heads.settings import TrainSettings
-from pipeline.photos import decode, decode_pool, manifest
+from pipeline.photos import decode_pool, inspection, manifest
 from pipeline.photos.duplicates import near_duplicates, perceptual_hash
 from pipeline.photos.duplicates.perceptual_hash import Signature, Signatures
 from pipeline.photos.manifest import Manifest
-from pipeline.photos.remote import Root, located
+from pipeline.photos.remote import Root
 from pipeline.setting import check
 from pipeline.stats.nearest_neighbours import Vectors, close_pairs, directions, unit
 from pipeline.storage.atomic import published
@@ -142,18 +142,6 @@ def warnings_of(features_path: Path) -> list[str]:
         return spec.random_base(features.spec)
 
 
-def sign(job: tuple[str, bytes]) -> Signature | str:
-    """Return the signature of a file with this digest, or the reason why there is none."""
-    path, digest = job
-    try:
-        data = decode.read_bytes(located(path))
-        if decode.digest(data) != digest:
-            return "it changed since"
-        return perceptual_hash.sign(decode.decode(data)[0])
-    except ImageError as error:
-        return str(error)
-
-
 def _distinct(everything: Manifest) -> tuple[Manifest, list[tuple[str, int]]]:
     """Return one row for each digest, sorted by digest, and the other paths with the row that has their bytes."""
     first: dict[bytes, int] = {}
@@ -171,7 +159,7 @@ def _signatures(root: Root, distinct: Manifest, workers: int | None, progress: P
     jobs = [(str(top / path), one.tobytes()) for path, one in zip(distinct.paths, distinct.digests, strict=True)]
     signed: list[Signature] = []
     failed: list[str] = []
-    found = decode_pool.each(sign, jobs, workers=workers, progress=progress)
+    found = decode_pool.each(inspection.sign, jobs, workers=workers, progress=progress)
     for path, result in zip(distinct.paths, found, strict=True):
         if isinstance(result, Signature):
             signed.append(result)

@@ -50,6 +50,18 @@ def inspect_and_sign(path: str) -> tuple[Inspected, Signature] | str:
     return inspected, perceptual_hash.sign(pixels)
 
 
+def sign(job: tuple[str, bytes]) -> Signature | str:
+    """Return the signature of a file with this digest, or the reason why there is none."""
+    path, digest = job
+    try:
+        data = decode.read_bytes(located(path))
+        if decode.digest(data) != digest:
+            return "it changed since"
+        return perceptual_hash.sign(decode.decode(data)[0])
+    except ImageError as error:
+        return str(error)
+
+
 def _decode(data: bytes) -> tuple[NDArray[np.uint8], str]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of odd metadata, from a worker, without the file's name: of no use to anyone

@@ -31,14 +31,18 @@ SLOW = ("sklearn", "pandas", "requests", "dask")
 CACHE = ("--cache", "cache")
 LOADS_NONE_OF = (
     ("prepare photos m.csv", (*NETWORKS, *SLOW, "openvino", "scipy", "h5py")),
-    ("probe photos m.csv cut.json --size 64", (*NETWORKS, *SLOW)),
+    ("digits digits", (*NETWORKS, *SLOW, "openvino", "scipy", "h5py", "matplotlib")),
+    ("probe photos m.csv cut.json --size 64", (*NETWORKS, *SLOW, "scipy.stats")),
     ("extract photos m.csv f.h5 --size 64", (*NETWORKS, *SLOW, "scipy", "matplotlib", "openvino.tools.ovc")),
     ("train m.csv f.h5 heads/logistic", (*NETWORKS, *SLOW, "openvino", "matplotlib")),
     ("train m.csv f.h5 heads/dense --head dense --epochs 3", (*NETWORKS, *SLOW, "openvino", "matplotlib")),
     ("train m.csv f.h5 heads/searched --head dense --search --epochs 2 --trials 3", (*NETWORKS, "dask", "openvino")),
     ("growth m.csv f.h5 growth --parts 3 --seeds 2", NETWORKS),
     ("finetune photos m.csv f.h5 heads/logistic model", (*NETWORKS, *SLOW, "openvino", "matplotlib")),
+    ("audit photos m.csv f.h5 audit", (*NETWORKS, *SLOW, "scipy.stats", "openvino")),
     ("evaluate photos m.csv f.h5 heads/logistic e/head", (*NETWORKS, *SLOW, "openvino")),
+    ("evaluate photos m.csv f.h5 heads/dense e/dense", (*NETWORKS, *SLOW, "openvino")),
+    ("compare e comparison", (*NETWORKS, *SLOW, "scipy.stats", "openvino")),
     ("finetune photos m.csv f.h5 heads/dense joined", (*NETWORKS, *SLOW, "openvino", "matplotlib")),
     ("predict heads/dense photos/a", (*NETWORKS, *SLOW, "matplotlib", "openvino.tools.ovc")),
     ("evaluate photos m.csv f.h5 model e/model", (*NETWORKS, *SLOW)),
@@ -51,7 +55,7 @@ LOADS_NONE_OF = (
     ("backbones efficientnet_lite0 --cut 100", (*NETWORKS, *SLOW, "scipy", "matplotlib", "openvino")),
     ("cache list", (*NETWORKS, *SLOW, "scipy", "matplotlib", "openvino")),
 )
-WITHOUT_CACHE = ("prepare", "train", "growth", "backbones")
+WITHOUT_CACHE = ("digits", "prepare", "train", "growth", "audit", "compare", "backbones")
 
 
 def test_no_command_loads_what_it_does_not_need(tmp_path: Path) -> None:
