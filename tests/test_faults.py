@@ -146,8 +146,15 @@ def wide_features(path: Path) -> None:
 
 def in_process(function: Callable[..., object], *arguments: object) -> "subprocess.CompletedProcess[str]":
     """Run a function of this module in a fresh process: forking is safe there."""
-    program = f"from tests import test_faults; test_faults.{function.__name__}(*{arguments!r})"
-    return subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=120)
+    return subprocess.run(
+        [sys.executable, "-c", program(function, *arguments)], cwd=ROOT, capture_output=True, text=True, timeout=120
+    )
+
+
+def program(function: Callable[..., object], *arguments: object) -> str:
+    """Write the program that runs a function of this module; as its forks end, they leave alone what it imported."""
+    frozen = "import gc; gc.collect(); gc.freeze()"
+    return f"from tests import test_faults; {frozen}; test_faults.{function.__name__}(*{arguments!r})"
 
 
 STEPS = [
@@ -293,8 +300,7 @@ def mounted(place: Path, mounts: Sequence[str], function: Callable[..., object],
     unshare = [shutil.which("unshare") or "true", "--mount", *([] if os.geteuid() == 0 else ["--map-root-user"])]
     if unshare[0] == "true" or subprocess.run([*unshare, "sh", "-c", commands], capture_output=True).returncode:
         pytest.skip("this system lets the test mount nothing: no `unshare`, or no right to")
-    program = f"from tests import test_faults; test_faults.{function.__name__}(*{arguments!r})"
-    script = f'{commands} && exec "{sys.executable}" -c "{program}" 2>&1'
+    script = f'{commands} && exec "{sys.executable}" -c "{program(function, *arguments)}" 2>&1'
     result = subprocess.run([*unshare, "sh", "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=120)
     assert result.returncode == 0, result.stdout
     return result.stdout.splitlines()
@@ -426,7 +432,8 @@ def test_a_stage_orphaned_by_a_killed_dvc_repro_is_named_to_the_next_and_its_row
     site.fresh()
     (tmp_path / "dvc.yaml").write_text(DVC_YAML.format(python=sys.executable, root=ROOT, place=tmp_path))
     dvc = [sys.executable, "-m", "dvc"]
-    subprocess.run([*dvc, "init", "--no-scm", "--quiet"], cwd=tmp_path, check=True)
+    (tmp_path / ".dvc").mkdir()
+    (tmp_path / ".dvc/config").write_text("[core]\n    no_scm = True\n")  # as `dvc init --no-scm` leaves it
     repro = subprocess.Popen([*dvc, "repro"], cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     orphan = int(awaited(site.trial / "working"))
     repro.kill()
