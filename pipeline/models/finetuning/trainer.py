@@ -91,9 +91,10 @@ class Tuner:
             tf.TensorSpec((None,), tf.int64),
             tf.TensorSpec((None,), tf.float32),
         ]
-        self._train = tf.function(partial(self._on_all, self._step), input_signature=signature)
-        self._judge = tf.function(partial(self._on_all, self._forward), input_signature=signature)
-        self._infer = tf.function(lambda rows: self._logits(rows, training=False), input_signature=signature[:1])
+        compiled = partial(tf.function, autograph=False)  # no branch depends on a tensor: no source is to be rewritten
+        self._train = compiled(partial(self._on_all, self._step), input_signature=signature)
+        self._judge = compiled(partial(self._on_all, self._forward), input_signature=signature)
+        self._infer = compiled(lambda rows: self._logits(rows, training=False), input_signature=signature[:1])
 
     def begin(self, epoch: int) -> None:
         """Seed all that is random in an epoch by its number, so that a resumed run draws what another would."""

@@ -163,6 +163,44 @@ def project(made: Path, tmp_path: Path) -> Iterator[Project]:
     yield copy
 
 
+# What must have TensorFlow to itself runs in a fork of a process that has imported it with oneDNN's kernels, as the
+# command does, and has not started it. The import takes longer than what is run.
+SERVER = """
+import json, os, sys
+from pipeline.models.finetuning import devices
+devices.import_tensorflow()
+import keras, sklearn.model_selection, stages.finetune, tests.models.finetuning.test_finetune
+for line in sys.stdin:
+    program, folder, out, *arguments = json.loads(line)
+    child = os.fork()
+    if not child:
+        for stream in (1, 2):
+            os.dup2(os.open(out, os.O_WRONLY | os.O_CREAT | os.O_APPEND), stream)
+        os.chdir(folder)
+        sys.argv = ["-c", *arguments]
+        exec(program, {"__name__": "__main__"})
+        sys.exit()
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+"""
+Forked = Callable[..., tuple[int, str]]
+
+
+@pytest.fixture(scope="module")
+def forked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Forked]:
+    """Run a program in a folder with arguments; return its exit status and what it wrote."""
+    command, pipe = [sys.executable, "-c", SERVER], subprocess.PIPE
+    with subprocess.Popen(command, cwd=ROOT, stdin=pipe, stdout=pipe, text=True) as server:
+        assert server.stdin
+        assert server.stdout
+
+        def run(program: str, folder: Path, *arguments: str) -> tuple[int, str]:
+            out = tmp_path_factory.mktemp("forked") / "out"
+            print(json.dumps([program, str(folder), str(out), *arguments]), file=server.stdin, flush=True)
+            return int(server.stdout.readline()), out.read_text()
+
+        yield run
+
+
 # --- the same function
 
 
@@ -210,8 +248,8 @@ def test_cached_and_ordinary_training_give_the_same_losses_and_weights(tmp_path:
 
     cut, rate = "block-2", 0.05
     project = Project(tmp_path, backbone="efficientnet_lite0", dtype="float32")
-    summary = project.finetune(cut=cut, learning_rate=rate)
-    names, before, losses, expected = ordinary(project, cut, keras.optimizers.SGD(rate), 2, CHOSEN.batch_size)
+    summary = project.finetune(cut=cut, learning_rate=rate, batch_size=8)
+    names, before, losses, expected = ordinary(project, cut, keras.optimizers.SGD(rate), 2, batch_size=8)
     np.testing.assert_allclose([row["loss"] for row in summary.history], losses, rtol=1e-5)
     stored = project.weights()
     moved = 0
@@ -428,15 +466,14 @@ def test_layers_below_move_less_under_layer_decay(project: Project) -> None:
         assert decayed[name] == pytest.approx(plain[name] * 0.1**blocks, rel=1e-3)
 
 
-def test_two_devices_train_as_one_does(tmp_path: Path) -> None:
-    """Run in a process of its own, since a processor is divided into devices before TensorFlow starts."""
-    program = """
+# Two devices must be told of before TensorFlow starts.
+ON_TWO_DEVICES = """
 import sys
 from pathlib import Path
+import numpy as np
 import tensorflow as tf
 (cpu,) = tf.config.list_physical_devices("CPU")
 tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
-import numpy as np
 from pipeline.models.finetuning import devices
 from tests.models.finetuning.test_finetune import Project, dense
 project = Project(Path(sys.argv[1]), {"dark": 9, "grey": 10, "light": 12})
@@ -444,23 +481,22 @@ project.train(dense(l2=0.01))
 alone = devices.strategy()
 assert alone.num_replicas_in_sync == 1
 several = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
-for chosen in (
-    {"layer_decay": 0.5, "weight_decay": 0.1, "class_weight": "balanced", "label_smoothing": 0.1},
-    {"cut": "image", "batch_size": 3, "learning_rate": 1e-4},
-):
-    found = []
-    for strategy in (alone, several):
-        devices.strategy = lambda: strategy
-        found.append((project.finetune(**chosen), project.weights()))
-    (one, one_weights), (two, two_weights) = found
-    for row, other in zip(one.history, two.history, strict=True):
-        np.testing.assert_allclose([*other.values()], [*row.values()], rtol=1e-5)
-    moved = {name: np.abs(one_weights[name]).max() for name in one_weights}
-    for name, weights in one_weights.items():
-        np.testing.assert_allclose(two_weights[name], weights, rtol=1e-4, atol=1e-4 * moved[name], err_msg=name)
+chosen = {"cut": "image", "batch_size": 3, "learning_rate": 1e-4, "layer_decay": 0.5, "weight_decay": 0.1}
+found = []
+for strategy in (alone, several):
+    devices.strategy = lambda: strategy
+    found.append((project.finetune(**chosen, class_weight="balanced", label_smoothing=0.1), project.weights()))
+(one, one_weights), (two, two_weights) = found
+for row, other in zip(one.history, two.history, strict=True):
+    np.testing.assert_allclose([*other.values()], [*row.values()], rtol=1e-5)
+moved = {name: np.abs(one_weights[name]).max() for name in one_weights}
+for name, weights in one_weights.items():
+    np.testing.assert_allclose(two_weights[name], weights, rtol=1e-4, atol=1e-4 * moved[name], err_msg=name)
 """
-    run = subprocess.run([sys.executable, "-c", program, tmp_path / "p"], capture_output=True, text=True, cwd=ROOT)
-    assert run.returncode == 0, run.stderr
+
+
+def test_two_devices_train_as_one_does(tmp_path: Path, forked: Forked) -> None:
+    assert forked(ON_TWO_DEVICES, tmp_path, "p") == (0, "")
 
 
 def test_tensorflow_is_imported_with_onednn_and_the_environment_is_as_it_was(
@@ -691,17 +727,14 @@ def test_a_second_run_of_the_same_model_says_who_is_at_it(project: Project) -> N
         project.finetune(meanwhile, epochs=1)
 
 
-# Three runs, each forked off a process that has imported what they need, which takes longer than they do.
+# Trains models one after the other, and is killed in the step that is named.
 KILLABLE = """
-import glob, json, os, signal, sys, time
-from pipeline.models.finetuning import devices
-devices.import_tensorflow()  # as the command does, which is run in a fork
-import keras, sklearn.model_selection
+import glob, os, signal, sys, time
 from tests.fakes import register_tiny
 register_tiny()
 from pipeline.models.finetuning import trainer
 from stages.finetune import finetune
-steps, kill_at, take = 0, 0, trainer.Tuner.train
+steps, kill_at, take = 0, int(sys.argv[1]), trainer.Tuner.train
 def counted(self, *given, **named):
     global steps
     steps += 1
@@ -711,26 +744,25 @@ def counted(self, *given, **named):
         os.kill(os.getpid(), signal.SIGKILL)
     return take(self, *given, **named)
 trainer.Tuner.train = counted
-*inputs, = sys.argv[2:]
-for model, kill_at in json.loads(sys.argv[1]):
-    child = os.fork()
-    if not child:
-        finetune([*inputs[:4], model, *inputs[4:]])
-    print("ended with", os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+*inputs, = sys.argv[3:]
+for model in sys.argv[2].split():
+    finetune([*inputs[:4], model, *inputs[4:]], standalone_mode=False)
 """
 
 
-def test_a_run_killed_within_an_epoch_ends_with_the_bits_of_an_undisturbed_one(project: Project) -> None:
+def test_a_run_killed_within_an_epoch_ends_with_the_bits_of_an_undisturbed_one(
+    project: Project, forked: Forked
+) -> None:
     project.train(dense(dropout=0.4))
-    runs = [("undisturbed", 0), ("resumed", 7), ("resumed", 0)]  # four steps an epoch: killed within the second
     paths = [str(path) for path in (project.images, project.manifest, project.features, project.head)]
-    options = "--epochs 3 --deterministic --batch-size 4 --optimizer adam --learning-rate 1e-3 --engine tensorflow"
-    command = [sys.executable, "-c", KILLABLE, json.dumps(runs), *paths, *options.split(), "--cache", project.cache]
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    ran = subprocess.run(command, cwd=project.root, env=environment, capture_output=True, text=True)
-    undisturbed, killed, again, rest = re.split(r"^ended with .*\n", ran.stdout, flags=re.MULTILINE)
-    assert re.findall("^ended with (.*)$", ran.stdout, re.MULTILINE) == ["0", f"-{signal.SIGKILL}", "0"], ran.stderr
-    assert (" -> resumed" in killed, rest) == (False, "")
+    options = "--epochs 2 --deterministic --batch-size 4 --optimizer adam --learning-rate 1e-3 --engine tensorflow"
+    given = [*paths, *options.split(), "--cache", str(project.cache)]
+    # Four steps an epoch: killed within the second.
+    status, killed = forked(KILLABLE, project.root, "7", "resumed", *given)
+    assert (status, " -> resumed" in killed) == (-signal.SIGKILL, False), killed
+    status, told = forked(KILLABLE, project.root, "0", "resumed undisturbed", *given)
+    assert status == 0, told
+    again, undisturbed = re.findall(r"^2 epochs .* -> (?:resumed|undisturbed)", told, re.MULTILINE)
     assert "resumed after epoch 1;" in again
     assert "resumed after" not in undisturbed
     for name in ("weights.h5", "history.csv", "model.json"):
