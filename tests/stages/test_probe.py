@@ -10,7 +10,7 @@ from click.testing import CliRunner, Result
 
 from pipeline.features.probe import cut_file
 from stages.__main__ import main
-from tests.fakes import write_classes
+from tests.fakes import register_tiny, write_classes
 
 
 def run(*arguments: object) -> Result:
@@ -114,14 +114,16 @@ def test_extract_takes_cut_and_pooling_from_the_file_and_explain_finds_the_rows(
     assert "8 of 8 rows cached" in named.stdout
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_probe_of_a_real_base_finds_a_cut_that_extract_takes(tmp_path: Path) -> None:
+    register_tiny()
     write_classes(tmp_path / "photos", {"dark": 8, "grey": 8, "bright": 8})
     manifest = tmp_path / "manifest.csv"
     assert run("prepare", tmp_path / "photos", manifest, "--workers", 1, "--stratify").exit_code == 0
-    options = (*NETWORK, "--sample", 12, "--compare", "mobilenet@32=none", "--cache", tmp_path / "cache")
+    options = (*NETWORK, "--sample", 12, "--compare", "tiny@32=none", "--cache", tmp_path / "cache")
     result = run("probe", tmp_path / "photos", manifest, tmp_path / "cut.json", *options)
     assert result.exit_code == 0, result.output
     assert "72 candidates: " in result.stdout
-    assert "mobilenet at 32 px: " in result.stdout
+    assert "tiny at 32 px: " in result.stdout
     assert json.loads((tmp_path / "cut.json").read_text())["figures"]["images"] == 12
     assert extract(tmp_path, *NETWORK, "--cut-file", tmp_path / "cut.json").exit_code == 0

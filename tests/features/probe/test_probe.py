@@ -26,7 +26,7 @@ from pipeline.photos import decode, manifest, prepare
 from pipeline.photos.manifest import Manifest
 from pipeline.photos.settings import PrepareSettings
 from pipeline.stats import intervals
-from tests.fakes import settings, write_classes, write_photo
+from tests.fakes import register_tiny, settings, write_classes, write_photo
 
 pytestmark = pytest.mark.usefixtures("undrawn")
 
@@ -320,7 +320,8 @@ def test_a_word_that_the_backbone_does_not_know_is_not_echoed(tmp_path: Path) ->
 
 
 def test_a_real_bench_gives_in_one_row_what_each_trunk_gives(tmp_path: Path) -> None:
-    chosen = settings(backbone="mobilenet", alpha=0.25, size=32, engine="openvino")
+    register_tiny()
+    chosen = settings(backbone="tiny", size=32, engine="openvino")
     plan = resolve.plan(chosen)
     opened = bench.bench(plan, poolings=("avg", "grid2"), batch_size=4)
     photo = write_photo(tmp_path / "photo.png", 0)
