@@ -54,6 +54,7 @@ def choose(name: str, precision: Precision = "float32") -> EngineName:
     return cast(EngineName, name)
 
 
+@functools.cache
 def version_of(name: str) -> str:
     """Return the version of an installed engine, without loading it; empty if it is not installed."""
     for distribution in (name, f"{name}-cpu"):
