@@ -34,15 +34,20 @@ def library_that_speaks() -> None:
     logging.getLogger("pipeline").setLevel(logging.NOTSET)
 
 
-@pytest.fixture
-def decoded_here(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Photos are decoded in this process, as others take a second to start."""
+def decode_here(patch: pytest.MonkeyPatch) -> None:
+    """Let photos be decoded in this process, as others take a second to start."""
 
     def each(function: Any, items: Sequence[Any], *, workers: int | None, progress: Progress) -> list[Any]:
         progress(len(items), len(items))
         return [function(item) for item in items]
 
-    monkeypatch.setattr("pipeline.photos.decode_pool.each", each)
+    patch.setattr("pipeline.photos.decode_pool.each", each)
+
+
+@pytest.fixture
+def decoded_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As `decode_here`, for a test."""
+    decode_here(monkeypatch)
 
 
 @pytest.fixture

@@ -14,6 +14,8 @@ from pipeline.evaluation.compare_settings import CompareSettings
 from pipeline.heads import training_time
 from pipeline.stats import metrics
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 N = 200
 
 
@@ -95,7 +97,7 @@ def test_the_verdict_is_one_sentence_about_the_first(three, tmp_path):
     )
 
 
-def test_the_folder_holds_tables_verdict_and_a_picture(three, tmp_path):
+def test_the_folder_holds_tables_verdict_and_a_picture(three, tmp_path, drawn):
     result = tmp_path / "result"
     summary = compared(three, result)
     assert {path.name for path in result.iterdir()} == {
@@ -114,7 +116,7 @@ def test_the_folder_holds_tables_verdict_and_a_picture(three, tmp_path):
         assert picture.size[0] > 600
 
 
-def test_neither_the_order_of_the_folders_nor_that_of_the_images_changes_a_byte(three, tmp_path):
+def test_neither_the_order_of_the_folders_nor_that_of_the_images_changes_a_byte(three, tmp_path, drawn):
     compared(three, tmp_path / "a")
     evaluated(tmp_path / "dense", range(4), order=np.random.default_rng(0).permutation(N))
     compared(three[:2][::-1] + three[2:], tmp_path / "b")

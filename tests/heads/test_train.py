@@ -21,6 +21,8 @@ from pipeline.photos import manifest
 from pipeline.storage.digests import as_keys
 from tests import fakes
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 SPEC = {"size": 8, "weights": {"sha256": "0"}}
 SPLITS = ("train", "train", "train", "val", "test")
 

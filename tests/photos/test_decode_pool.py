@@ -1,53 +1,24 @@
 import importlib
 import os
-import signal
-import sys
-import time
 
 import joblib
 import pytest
 
 from pipeline.errors import StorageError
 from pipeline.photos.decode_pool import each
+from tests.photos.pooled import (
+    disk_fails_on_seven,
+    exit_on_three,
+    hears_ctrl_c,
+    killed_by_thirteens,
+    loaded_modules,
+    process_id,
+    square,
+)
 
 
 def run(function, items, *, workers=2, progress=lambda *_: None):
     return each(function, items, workers=workers, progress=progress)
-
-
-def square(number: int) -> int:
-    time.sleep(0.002 * (number % 3))  # so that chunks end out of order
-    return number * number
-
-
-def killed_by_thirteens(number: int) -> int:
-    if number % 13 == 12:
-        os.kill(os.getpid(), signal.SIGKILL)
-    return number
-
-
-def exit_on_three(number: int) -> int:
-    if number == 3:
-        os._exit(1)
-    return number
-
-
-def disk_fails_on_seven(number: int) -> int:
-    if number == 7:
-        raise StorageError("seven: the disk fails")
-    return number
-
-
-def hears_ctrl_c(_: int) -> bool:
-    return signal.getsignal(signal.SIGINT) != signal.SIG_IGN
-
-
-def loaded_modules(_: int) -> list[str]:
-    return sorted(sys.modules)
-
-
-def process_id(_: int) -> int:
-    return os.getpid()
 
 
 def test_only_the_calling_process_hears_ctrl_c() -> None:
@@ -72,8 +43,13 @@ def test_without_semaphores_all_is_run_here_and_that_is_said(
     assert f"no semaphores ({error.strerror}: on Linux they need a writable /dev/shm)" in caplog.text
 
 
-def test_results_are_in_the_order_of_the_items():
-    assert run(square, range(200)) == [number * number for number in range(200)]
+def test_results_are_in_the_order_of_the_items_and_progress_ends_at_the_total():
+    seen = []
+    assert run(square, range(200), progress=lambda done, total: seen.append((done, total))) == [
+        number * number for number in range(200)
+    ]
+    assert seen[-1] == (200, 200)
+    assert sorted(seen) == seen
 
 
 def test_no_items_give_no_results():
@@ -83,13 +59,6 @@ def test_no_items_give_no_results():
 def test_the_caller_s_process_runs_nothing_and_few_items_need_one_other():
     (other,) = set(run(process_id, range(30), workers=None))
     assert other != os.getpid()
-
-
-def test_progress_ends_at_the_total():
-    seen = []
-    run(square, range(100), progress=lambda done, total: seen.append((done, total)))
-    assert seen[-1] == (100, 100)
-    assert sorted(seen) == seen
 
 
 def test_an_item_that_kills_its_process_costs_that_item_only():

@@ -1,4 +1,3 @@
-import errno
 import hashlib
 import io
 import os
@@ -18,6 +17,7 @@ from pipeline.photos.manifest import Manifest, read
 from pipeline.photos.prepare import prepare
 from pipeline.photos.sample_sheet import _samples
 from pipeline.photos.settings import PrepareSettings
+from tests.photos.pooled import crash_on_marked, fail_on_marked
 
 COLOURS = [(i % 256, i // 256, 90) for i in range(400)]  # distinct
 
@@ -184,21 +184,17 @@ def test_prepare_writes_manifest_quarantine_and_pictures(tmp_path, drawn):
     assert len(list((tmp_path / "out").iterdir())) == 7
 
 
-def test_prepare_twice_writes_the_same_bytes(tmp_path, drawn, processes):
+def test_prepare_twice_writes_the_same_bytes_and_progress_counts_every_candidate(tmp_path, drawn, processes):
     root = photos(tmp_path / "in")
     put(root, "cats/bad.jpg", b"")
-    run(root, tmp_path / "one", workers=2)
+    seen = []
+    run(root, tmp_path / "one", workers=2, progress=lambda *pair: seen.append(pair))
+    assert seen[-1] == (61, 61)
     run(root, tmp_path / "two", workers=1)
     names = sorted(path.name for path in (tmp_path / "one").iterdir())
     assert len(names) == 7
     for name in names:
         assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes(), name
-
-
-def test_progress_counts_every_candidate(tmp_path, processes):
-    seen = []
-    run(photos(tmp_path / "in"), tmp_path / "out", progress=lambda *pair: seen.append(pair))
-    assert seen[-1] == (60, 60)
 
 
 def test_adding_renaming_and_removing_images_moves_no_other(tmp_path):
@@ -415,33 +411,19 @@ def test_odd_names_survive(tmp_path):
     )
 
 
-def crash_on_marked(path):
-    if path.endswith("crash.png"):
-        os._exit(139)
-    return inspect(path)
-
-
 def test_a_decoder_that_crashes_costs_one_file(tmp_path, monkeypatch, processes):
     root = photos(tmp_path / "in")
     put(root, "cats/crash.png", encoded(COLOURS[100]))
     monkeypatch.setattr("pipeline.photos.inspection.inspect", crash_on_marked)
-    assert run(root, tmp_path / "out").images() == 60
+    assert run(root, tmp_path / "out", workers=1).images() == 60
     assert quarantine(tmp_path / "out") == ["path,reason", "cats/crash.png,the decoder crashed on it"]
-
-
-def fail_on_marked(path):
-    if path.endswith("007.png"):
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(Path, "read_bytes", lambda _: (_ for _ in ()).throw(OSError(errno.EIO, "Input/output error")))
-            return inspect(path)
-    return inspect(path)
 
 
 def test_an_input_output_error_of_the_disk_stops_the_run_and_names_the_file(tmp_path, monkeypatch, processes):
     root = photos(tmp_path / "in")
     monkeypatch.setattr("pipeline.photos.inspection.inspect", fail_on_marked)
     with pytest.raises(StorageError, match=r"007\.png: the disk fails: Input/output error"):
-        run(root, tmp_path / "out")
+        run(root, tmp_path / "out", workers=1)
     assert not (tmp_path / "out").exists()
 
 

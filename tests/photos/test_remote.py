@@ -2,6 +2,7 @@
 
 import functools
 import http.server
+import shutil
 import sys
 import threading
 from collections.abc import Iterator
@@ -21,6 +22,7 @@ from pipeline.photos.duplicates import perceptual_hash
 from pipeline.photos.prepare import PrepareResult
 from pipeline.photos.remote import Address, Entry, Root, _files, located
 from pipeline.photos.settings import PrepareSettings
+from tests.conftest import decode_here
 from tests.fakes import CountingEngine, settings, write_classes
 
 COUNTS = {"a cat & co": 6, "dog%20#1": 5}
@@ -48,6 +50,17 @@ class Quiet(http.server.SimpleHTTPRequestHandler):
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_classes(tmp_path_factory.mktemp("photos"), COUNTS)
+
+
+@pytest.fixture(scope="module")
+def here(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What is made of the folder itself."""
+    out = tmp_path_factory.mktemp("here")
+    with pytest.MonkeyPatch.context() as patch:
+        decode_here(patch)
+        prepared(photos, out)
+    assert extracted(photos, out).computed == 11
+    return out
 
 
 @pytest.fixture(scope="module")
@@ -94,9 +107,15 @@ def prepared(root: Root, out: Path) -> PrepareResult:
     return prepare.prepare(
         root,
         out / "manifest.csv",
-        PrepareSettings(stratify=True, max_quarantined=0.0, workers=2),
+        PrepareSettings(stratify=True, max_quarantined=0.0, workers=1),
         progress=lambda *_: None,
     )
+
+
+def listed(here: Path, out: Path) -> None:
+    """Put the manifest of the photos into a folder without preparing them anew."""
+    for name in ("manifest.csv", "manifest.json"):
+        shutil.copy(here / name, out)
 
 
 def extracted(root: Root, out: Path, **changes: Any) -> ExtractResult:
@@ -115,18 +134,16 @@ def fake(_: object) -> CountingEngine:
 
 
 def test_an_address_gives_the_manifest_and_the_features_of_the_folder(
-    photos: Path, remote: Address, tmp_path: Path
+    here: Path, remote: Address, tmp_path: Path
 ) -> None:
-    for place, root in (("here", photos), ("there", remote)):
-        (tmp_path / place).mkdir()
-        prepared(root, tmp_path / place)
-        assert extracted(root, tmp_path / place).computed == 11
+    prepared(remote, tmp_path)
+    assert extracted(remote, tmp_path).computed == 11
     for name in ("manifest.csv", "quarantine.csv", "features.h5", "samples.png"):
-        assert (tmp_path / "there" / name).read_bytes() == (tmp_path / "here" / name).read_bytes(), name
+        assert (tmp_path / name).read_bytes() == (here / name).read_bytes(), name
 
 
-def test_worker_processes_read_from_an_address(photos: Path, bucket: Address, tmp_path: Path) -> None:
-    prepared(photos, tmp_path)
+def test_worker_processes_read_from_an_address(here: Path, bucket: Address, tmp_path: Path) -> None:
+    listed(here, tmp_path)
     with open_executor(ExecutorSettings(executor="dask", workers=2, task_timeout=60.0)) as crew:
         assert extracted(bucket, tmp_path, executor=crew).computed == 11
 
@@ -165,16 +182,16 @@ def test_a_server_that_is_out_of_order_for_a_moment_is_asked_again(
 
 
 def test_a_server_that_does_not_answer_stops_the_run(
-    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    here: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("pipeline.photos.remote.PAUSES", (0.01,))
-    prepared(photos, tmp_path)
+    listed(here, tmp_path)
     with pytest.raises(StorageError, match=r"^http://127\.0\.0\.1:9/.*: cannot be read"):
         extracted(Address("http://127.0.0.1:9"), tmp_path)
 
 
-def test_an_image_that_changed_there_is_named(photos: Path, bucket: Address, tmp_path: Path) -> None:
-    prepared(photos, tmp_path)
+def test_an_image_that_changed_there_is_named(here: Path, bucket: Address, tmp_path: Path) -> None:
+    listed(here, tmp_path)
     files, key = _files("s3"), "photos/some/dog%20#1/001.png"
     before = files.cat_file(key)
     files.pipe_file(key, before + b"x")
