@@ -1,6 +1,8 @@
 """What an epoch of fine-tuning is fed: batches of cached activations, or of pixels read anew, in a seeded order."""
 
-from collections.abc import Callable, Iterator
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final, Protocol
 
 import numpy as np
@@ -134,27 +136,20 @@ def count_batches(order: list[Places], batch_size: int) -> int:
     return sum(-(-len(group) // batch_size) for group in order)
 
 
-def prefetched(source: Source, order: list[Places], *, batch_size: int, epoch: int) -> Iterator[tuple[Places, Any]]:
-    """Yield (row numbers, rows as a tensor), the next batches being made while the device computes.
+def prefetched(source: Source, order: list[Places], *, batch_size: int, epoch: int) -> Batches:
+    """Yield (row numbers, rows), the next batches being made in a thread while the device computes.
 
     Whatever the source raises is raised here.
     """
-    import tensorflow as tf
-
-    failures: list[Exception] = []
-
-    def guarded() -> Batches:
-        try:
-            yield from source.batches(order, batch_size=batch_size, epoch=epoch)
-        except Exception as error:  # noqa: BLE001  (TensorFlow would make an error of its own of it)
-            failures.append(error)
-
-    signature = (tf.TensorSpec((None,), tf.int64), tf.TensorSpec((None, *source.row_shape), source.dtype))
-    made: Callable[..., Any] = tf.data.Dataset.from_generator
-    for places, rows in made(guarded, output_signature=signature).prefetch(BATCHES_AHEAD):
-        yield places.numpy(), rows
-    if failures:
-        raise failures[0]
+    stream = source.batches(order, batch_size=batch_size, epoch=epoch)
+    behind = ThreadPoolExecutor(1)
+    try:
+        window = deque(behind.submit(next, stream, None) for _ in range(BATCHES_AHEAD))
+        while (batch := window.popleft().result()) is not None:
+            window.append(behind.submit(next, stream, None))
+            yield batch
+    finally:
+        behind.shutdown(cancel_futures=True)
 
 
 def _chunks(numbers: NDArray[Any], length: int) -> Iterator[NDArray[Any]]:
