@@ -112,7 +112,7 @@ def prepare(root: Root, manifest_path: Path, settings: PrepareSettings, *, progr
     ]
     notes += coverage.check(manifest, standing_in, wanted, stratify=settings.stratify)
 
-    draw(root, manifest, manifest_path.parent, settings.workers)
+    draw(root, manifest, manifest_path.parent)
     write(manifest, manifest_path)
     return PrepareResult(manifest.counts(), len(quarantine), source.skipped, notes)
 

@@ -1,39 +1,29 @@
 """The pictures that show what was prepared: samples, the classes and the sizes."""
 
+import warnings
 from pathlib import Path
 from typing import Final
 
-import numpy as np
-from numpy.typing import NDArray
-
 from pipeline.errors import ImageError
-from pipeline.photos import decode, decode_pool
-from pipeline.photos.inspection import _decode, full
+from pipeline.photos.batches import of_manifest, previews
 from pipeline.photos.manifest import Manifest
-from pipeline.photos.remote import Root, located
+from pipeline.photos.remote import Root
 from pipeline.plots import dataset, image_grid
 
 SAMPLES: Final = 40  # pictures in the grid
-
-
 SAMPLE_SIDE: Final = 200  # px, a little more than a cell of the grid has
 
 
-def thumbnail(photo: tuple[str, bytes]) -> NDArray[np.uint8] | None:
-    """Return a small picture of a file, of shape (height, width, 3); None if it is no longer what its digest says."""
-    path, digest = photo
-    try:
-        data = decode.read_bytes(located(path))
-        return decode.thumbnail(_decode(data)[0], SAMPLE_SIDE) if decode.digest(data) == digest else None
-    except ImageError:
-        return None
+def draw(root: Root, manifest: Manifest, folder: Path) -> None:
+    """Draw samples, the number of images of each class, and their sizes into a folder.
 
-
-def draw(root: Root, manifest: Manifest, folder: Path, workers: int | None) -> None:
-    """Draw samples, the number of images of each class, and their sizes into a folder."""
+    Files that are what their digests say have been decoded before, and crash no decoder: none needs a process.
+    """
     shown, title = _samples(manifest)
-    photos = list(zip(full(root, shown.paths), map(bytes, shown.digests), strict=True))
-    thumbnails = decode_pool.each(thumbnail, photos, workers=workers, progress=lambda *_: None)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of odd metadata, without the file's name
+        found = list(previews(of_manifest(root, shown), SAMPLE_SIDE, range(len(shown))))
+    thumbnails = [None if isinstance(one, ImageError) else one for one in found]
     captions = [f"{label}\n{path.rpartition('/')[2]}" for label, path in zip(shown.labels, shown.paths, strict=True)]
     image_grid.sample_grid(thumbnails, captions, folder / "samples.png", title)
     dataset.class_counts(manifest.counts(), folder / "class_counts.png")
