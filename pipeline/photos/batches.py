@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Final, NamedTuple, NoReturn, TypeVar
 
-import joblib
 import numpy as np
 from numpy.typing import NDArray
 
@@ -122,6 +121,7 @@ def batches(
 
 def previews(photos: Photos, side: int, order: Sequence[int]) -> Iterator[Pixels | ImageError]:
     """Yield photos small enough to be looked at, (height, width, 3), or why there is none, in that order."""
+    import joblib
 
     def load(number: int) -> Pixels:
         return decode.preview(photos.read(order[number]), side=side)
@@ -134,6 +134,8 @@ def read_ahead(count: int, load: Callable[[int], Read], *, ahead: int) -> Iterat
 
     Of numbers in [0, count) at most `ahead` are in memory. Any other error of `load` is raised here.
     """
+    import joblib
+
     window: deque[Future[Read]] = deque()
     pool = ThreadPoolExecutor(joblib.cpu_count())
     try:
