@@ -60,10 +60,10 @@ def undrawn(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
     """Pictures have one pixel, as to lay one out takes longer than all the rest; who wants them asks for `drawn`."""
     if "drawn" not in request.fixturenames:
 
-        def save(figure: Any, path: Path, **_: Any) -> None:
+        def print_png(canvas: Any, path: Path, **_: Any) -> None:
             Image.new("L", (1, 1)).save(path, "PNG")
 
-        monkeypatch.setattr("matplotlib.figure.Figure.savefig", save)
+        monkeypatch.setattr("matplotlib.backends.backend_agg.FigureCanvasAgg.print_png", print_png)
 
 
 # Slow files go first, the slowest before the others, so that no process is left with one of them when the rest is done.
