@@ -11,10 +11,15 @@ from tests.terminal import COLUMNS, NEXT, screens
 
 RUN_ALL = f"""
 import json, sys
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from PIL import Image
+from pipeline.photos import decode_pool
 from stages.__main__ import main
 from tests.fakes import register_tiny
 
 register_tiny()
+FigureCanvasAgg.print_png = lambda canvas, path, **_: Image.new("L", (1, 1)).save(path, "PNG")
+decode_pool.each = lambda function, items, **_: [function(item) for item in items]
 for arguments in json.loads(sys.argv[1]):
     try:
         main(arguments, "headstart")
@@ -38,7 +43,7 @@ def seen(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[str]]:
     commands = {
         "prepare": ("prepare", photos, manifest, "--workers", 1),
         "probe": ("probe", photos, manifest, root / "cut.json", *BASE, *cache),
-        "extract": ("extract", photos, manifest, features, *BASE, "--dtype", "float32", *cache),
+        "extract": ("extract", photos, manifest, features, *BASE, *cache),
         "audit": ("audit", photos, manifest, features, root / "audit", "--folds", 2, "--workers", 1),
         "train": (
             "train",
