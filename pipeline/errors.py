@@ -59,7 +59,10 @@ class HeadstartError(Exception):
 class InputError(HeadstartError):
     """Something the user gave is not what was expected.
 
-    Where one setting was refused, `expected` and `received` say what was expected of it, and what was received.
+    Attributes
+    ----------
+    expected, received : str or None
+        Where one setting was refused: what was expected of it, and what was received.
     """
 
     expected: str | None = None

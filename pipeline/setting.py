@@ -31,8 +31,13 @@ Kind = TypeVar("Kind")
 class Need:
     """What another setting must be for one to have an effect.
 
-    It must be one of `values`, or hold one; None stands for not set. Without any it must be on, set, or `least` at
-    least.
+    Attributes
+    ----------
+    name : str
+        The other one.
+    values : tuple
+        It must be one of these, or hold one; None stands for not set. Empty: it must be on, set, or `least` at least.
+    least : int
     """
 
     name: str
@@ -116,7 +121,17 @@ def group(kind: Callable[[], Any], *, needs: tuple[Need, ...] = ()) -> Any:
 class Described:
     """A setting as a user sees it: where it belongs, its type without None, and all that its field says.
 
-    `optional` says whether it may be None; `default` is MISSING if `factory` makes it.
+    Attributes
+    ----------
+    name : str
+    type : type
+        Without None, if that is allowed.
+    optional : bool
+        Whether it may be None.
+    default : object
+        MISSING if `factory` makes it.
+    factory : callable or None
+    about : Setting
     """
 
     name: str

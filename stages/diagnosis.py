@@ -37,8 +37,14 @@ EXTRAS: Final = {
 class Finding(NamedTuple):
     """One thing that was looked at.
 
-    State ``wrong`` is what would stop a run, ``note`` what one may want to know or to have. `advice` is what would mend
-    it; empty if nothing needs mending.
+    Attributes
+    ----------
+    name : str
+    state : {"ok", "note", "wrong"}
+        ``wrong`` is what would stop a run, ``note`` what one may want to know or to have.
+    found : str
+    advice : str
+        What would mend it; empty if nothing needs mending.
     """
 
     name: str
@@ -48,7 +54,17 @@ class Finding(NamedTuple):
 
 
 def diagnose(cache: Path) -> Iterator[Finding]:
-    """Look at this machine and at the cache folder, one thing after another."""
+    """Look at this machine, one thing after another.
+
+    Parameters
+    ----------
+    cache : Path
+        The cache folder.
+
+    Yields
+    ------
+    Finding
+    """
     yield _python()
     yield Finding("machine", "ok", f"{platform.platform()}, {cores()} cores")
     yield _packages()

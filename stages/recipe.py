@@ -39,11 +39,18 @@ _OWN_GROUP: Final[dict[str, Any]] = {"process_group": 0} if hasattr(os, "killpg"
 
 @dataclass(frozen=True)
 class Recipe:
-    """A file of `stages/recipes/`, or of the project's own ``recipes/``, by its name without ending.
+    """A file of `stages/recipes/`, or of the project's own ``recipes/``.
 
-    `sentence`, its first line, says what it is; `about`, the lines of comment below that, where it comes from, what to
-    expect and how long it takes. `sections` are options by section of params.yaml, a section of each head as
-    ``train.dense``; each stands for its whole section.
+    Attributes
+    ----------
+    name : str
+        The file's name without its ending.
+    sentence : str
+        What it is, from the file's first line.
+    about : str
+        Where it comes from, what to expect and how long it takes, from the lines of comment below that.
+    sections : dict of str to dict
+        Options by section of params.yaml, a section of each head as ``train.dense``. Each stands for its whole section.
     """
 
     name: str

@@ -38,11 +38,23 @@ def takes(kind: type) -> Callable[[Function], Function]:
 
 
 def chosen_settings(kind: type[Kind], function: str, chosen: Mapping[str, Any]) -> Kind:
-    """Return the settings that keywords of a function mean.
+    """Return the settings that keywords mean.
 
-    A path may be text, and what holds several values a list, or a single one. TypeError, which names the nearest, if
-    there is no such keyword; SettingError if a value is not of its type, out of its range, or without effect beside the
-    others.
+    Parameters
+    ----------
+    kind : type
+        A dataclass of settings.
+    function : str
+        Whose keywords they are, for the message.
+    chosen : mapping of str to object
+        A path may be text, and what holds several values a list, or a single one.
+
+    Raises
+    ------
+    TypeError
+        There is no such keyword; the message names the nearest.
+    SettingError
+        A value is not of its type, out of its range, or without effect beside the others.
     """
     known = described(cast(Any, kind))
     for name in chosen:

@@ -4,7 +4,13 @@ from pathlib import Path
 
 
 class Picture:
-    """The PNG file of a picture that a step has drawn: a notebook shows it, elsewhere its path is printed."""
+    """A picture that a step has drawn: a notebook shows it, elsewhere its path is printed.
+
+    Attributes
+    ----------
+    path : Path
+        A PNG file.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path

@@ -11,7 +11,16 @@ from pipeline.wording import aligned, printable_lines
 class Table:
     """Rows under titles, with a sentence before and lines after.
 
-    A row has as many cells as `header` has titles. The columns in `right` are aligned to the right, as numbers are.
+    Attributes
+    ----------
+    title : str
+    header : sequence of str
+        A title a column.
+    rows : sequence of sequence of str
+        As many cells as there are titles.
+    right : collection of int
+        Places of the columns that are aligned to the right, as numbers are.
+    notes : sequence of str
     """
 
     title: str

@@ -18,10 +18,18 @@ CHANCE: Final = 0.5
 
 @dataclass(frozen=True)
 class Confusable:
-    """Two classes, by their codes, and how well they are told apart.
+    """Two classes, and how well they are told apart.
 
-    `images` are of both, `confused` those of either that were taken for the other one, among all classes; `share` is
-    the fraction told apart, with its 95 % interval.
+    Attributes
+    ----------
+    first, second : int
+        Codes of the classes.
+    images : int
+        Of both.
+    confused : int
+        Images of either that were taken for the other one, among all classes.
+    share, low, high : float
+        Fraction told apart, with its 95 % interval.
     """
 
     first: int

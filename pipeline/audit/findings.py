@@ -19,10 +19,20 @@ LEARNED_FROM: Final = ("train", "val")
 class Duplicates:
     """Pairs among N images whose bytes differ.
 
-    `same` are the same picture, the nearest first, within `limit` bits; `identical` says which of these have the same
-    pixels. `alike` are not the same, but close in their features, the closest first. `cosines` of features, centred,
-    float32, are first those of `same`, then of `alike`. Images that are the same picture share a number in `groups`,
-    (N,).
+    Attributes
+    ----------
+    same : Pairs
+        The same picture; the nearest first.
+    identical : ndarray of shape (len(same),), bool
+        Which of these have the same pixels.
+    alike : Pairs
+        Not the same, but close in their features; the closest first.
+    cosines : ndarray of shape (len(same) + len(alike),), float32
+        Of the features, centred; first those of `same`.
+    groups : ndarray of shape (N,), int
+        Images that are the same picture share a number.
+    limit : int
+        The largest distance of the same picture, in bits.
     """
 
     same: Pairs
@@ -35,10 +45,22 @@ class Duplicates:
 
 @dataclass(frozen=True)
 class Findings:
-    """All that an audit found in N images, one for each digest.
+    """All that an audit found.
 
-    `copies` (path, row) are further files with the bytes of one of these images. `probabilities` (N, K) are out of
-    fold; `judged` (N,) says whether they tell anything of the image's own class.
+    Attributes
+    ----------
+    images : Manifest
+        The N images, one for each digest.
+    copies : list of (path, row)
+        Further files with the bytes of one of these images.
+    duplicates : Duplicates
+    issues : Issues
+    probabilities : ndarray of shape (N, K), float64
+        Out of fold.
+    judged : ndarray of shape (N,), bool
+        Whether they say anything of the image's own class.
+    distances : Distances
+    confusable : list of Confusable
     """
 
     images: Manifest

@@ -30,10 +30,15 @@ MEAN_OF_NORMAL: Final = 0.7979  # mean absolute deviation of a normal distributi
 
 @dataclass(frozen=True)
 class Distances:
-    """How far N images lie from others, (N,) each.
+    """How far N images lie from others.
 
-    `overall` is to the k-th nearest image, `own_class` to the k-th nearest of the same class: from 0 to 2, infinite
-    where there is no other. `scores` are of `overall`, in standard deviations above the median, see `_upper_z`.
+    Attributes
+    ----------
+    overall, own_class : ndarray of shape (N,), float64
+        To the k-th nearest image, and to the k-th nearest of the same class: from 0 to 2, infinite where there is no
+        other.
+    scores : ndarray of shape (N,), float64
+        Of `overall`, in standard deviations above the median, see `_upper_z`.
     """
 
     overall: NDArray[np.float64]

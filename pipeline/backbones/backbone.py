@@ -102,9 +102,20 @@ class Backbone:
     def build(self, *, size: int, alpha: float, weights: str | None, top: bool = False) -> Any:
         """Call the builder: the base, with ImageNet's classifier of 1,000 classes and its pooling only if `top`.
 
-        Weights ``imagenet`` let Keras fetch its file; None gives random ones. A builder without width multiplier
-        ignores `alpha`. The keras.Model goes from (B, size, size, 3), preprocessed, to (B, H, W, C), or (B, 1000) if
-        `top`.
+        Parameters
+        ----------
+        size : int
+            Height and width of the images, px.
+        alpha : float
+            Width multiplier; ignored by a builder that has none.
+        weights : {'imagenet', None}
+            ``imagenet`` lets Keras fetch its file; None gives random weights.
+        top : bool
+
+        Returns
+        -------
+        keras.Model
+            From (B, size, size, 3), preprocessed, to (B, H, W, C), or (B, 1000) if `top`.
         """
         options = {"alpha": alpha} if self.alphas else {}
         return _function(self.builder)(include_top=top, weights=weights, input_shape=(size, size, 3), **options)

@@ -173,10 +173,23 @@ def checkpoint_path(lite: Lite = LITES["efficientnet_lite0"]) -> Path | None:
 
 
 def read_checkpoint(path: Path, lite: Lite = LITES["efficientnet_lite0"]) -> dict[str, list[NDArray[np.float32]]]:
-    """Read the ImageNet weights of the package's checkpoint, classifier included.
+    """Read the ImageNet weights, classifier included.
 
-    Layers' names, as of `EfficientNetLite0`, lead to their arrays, float32, in Keras' order and layout. WeightsError if
-    the file has not the known sha256: nothing else is unpickled.
+    Parameters
+    ----------
+    path : Path
+        The package's checkpoint. Its sha256 must be the known one: nothing else is unpickled.
+    lite : Lite
+
+    Returns
+    -------
+    dict of str to list of ndarray
+        Layer name of `EfficientNetLite0` to its arrays, float32, in Keras' order and layout.
+
+    Raises
+    ------
+    WeightsError
+        If the file is not the known one.
     """
     received = hashlib.sha256(path.read_bytes()).hexdigest()
     if received != lite.sha256:

@@ -17,8 +17,13 @@ LANCZOS: Final = {"lanczos3": "lanczos"}  # Pillow's has three lobes
 class Notes:
     """How photos become what a graph takes; None for what it does not say.
 
-    `resize` is how a rectangle becomes a square, and `interpolation` that of the resize, always antialiased, as in
-    `pipeline.photos.settings`.
+    Attributes
+    ----------
+    scaling : Scaling or None
+    resize : {"squash", "crop", "pad"} or None
+        How a rectangle becomes a square, as in `pipeline.photos.settings`.
+    interpolation : {"bilinear", "bicubic", "lanczos"} or None
+        Of the resize; it is always antialiased.
     """
 
     scaling: Scaling | None

@@ -41,8 +41,17 @@ NEEDED: Final = (
 class Converted:
     """What was written.
 
-    `backbone` is the class of the network, `size` the side of its images, px, `shapes` are the tensors to cut at, from
-    below, with the shape of one image's part; `notes` say what the file says of its pixels.
+    Attributes
+    ----------
+    backbone : str
+        The class of the network.
+    size : int
+        Height and width of its images, px.
+    shapes : dict of str to tuple of int
+        The tensors to cut at, from below, with the shape of one image's part.
+    notes : Notes
+        What the file says of its pixels.
+    warnings : list of str
     """
 
     backbone: str

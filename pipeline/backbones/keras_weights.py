@@ -46,11 +46,25 @@ Pairs = list[tuple[Any, list[h5py.Dataset]]]
 
 
 def read(path: Path, base: Any) -> list[tuple[Any, list[NDArray[Any]]]]:
-    """Find a base in a weights file and read its arrays: its layers with weights, and values for ``layer.weights``.
+    """Find a base in a weights file and read its arrays.
 
-    The file is ``…_notop.h5`` of Keras, ``.weights.h5``, or a whole model as ``.h5`` or ``.keras``; nested layers are
-    included. WeightsError if it is damaged, refers to other files, or does not hold this network; then the message
-    names the first layer that does not fit, with the expected and the received shapes.
+    Parameters
+    ----------
+    path : Path
+        ``…_notop.h5`` of Keras, ``.weights.h5``, or a whole model as ``.h5`` or ``.keras``.
+    base : keras.Model or Network
+        With weights of the right shapes.
+
+    Returns
+    -------
+    list of (layer, list of ndarray)
+        The layers with weights, nested ones included, and the values for ``layer.weights``.
+
+    Raises
+    ------
+    WeightsError
+        If the file is damaged, refers to other files, or does not hold this network; then the message names the
+        first layer that does not fit, with the expected and the received shapes.
     """
     try:
         with weights_file.opened(path) as file:

@@ -11,8 +11,14 @@ from pipeline.backbones.network import Layer, Network
 class Step:
     """One operation of the network, in topological order.
 
-    `operation` is a layer, or bare, such as an addition written with ``+``; `parents` are the positions of the steps
-    whose outputs it takes. `shape` is that of its output, the batch first; empty if it has several.
+    Attributes
+    ----------
+    operation : keras.Operation or Layer
+        The layer (or bare operation, such as an addition written with ``+``).
+    parents : tuple of int
+        Positions of the steps whose outputs it takes.
+    shape : tuple of (int or None)
+        Shape of its output, the batch first; empty if it has several outputs.
     """
 
     operation: Any

@@ -91,8 +91,20 @@ def layer_table(base: Any) -> list[LayerRow]:
 def freeze(base: Any, *, up_to: str | None, names: Sequence[str]) -> None:
     """Let training change neither the layers up to a cut nor those of some names, as fine-tuning does.
 
-    `up_to` is the layer of the cut, itself included; None freezes none of them. CutError if the network cannot be cut
-    there; InputError, which names the nearest, if there is no such layer with weights.
+    Parameters
+    ----------
+    base : keras.Model or Network
+    up_to : str or None
+        The layer at which the network is cut, itself included; None freezes none of them.
+    names : sequence of str
+        Layers with weights.
+
+    Raises
+    ------
+    CutError
+        The network cannot be cut there.
+    InputError
+        There is no such layer with weights; the message names the nearest.
     """
     steps = layer_graph.steps(base)
     weighted = [step.name for step in steps if getattr(step.operation, "weights", [])]
@@ -106,10 +118,23 @@ def freeze(base: Any, *, up_to: str | None, names: Sequence[str]) -> None:
 def rungs(table: Sequence[LayerRow], *, blocks: Iterable[str], most: int) -> list[LayerRow]:
     """Choose the cuts worth comparing, from below: the image is none of them, the topmost cut always one.
 
-    They are the ends of the `blocks`, if there are enough of these for a picture of the whole depth. Otherwise any cut
+    They are the ends of the blocks, if there are enough of these for a picture of the whole depth. Otherwise any cut
     counts, but of those that cost the same multiply-adds only the topmost: after a convolution come its normalisation
-    and activation, for nothing. They are maps, and of a graph tokens and rows; beyond `most` of them, evenly spread
-    ones are taken.
+    and activation, for nothing.
+
+    Parameters
+    ----------
+    table : sequence of LayerRow
+        From `layer_table`.
+    blocks : iterable of str
+        The layers at which blocks end, as ``backbone.cuts.values()`` lists them.
+    most : int
+        Beyond so many, evenly spread ones are taken.
+
+    Returns
+    -------
+    list of LayerRow
+        Maps, and of a graph tokens and rows; `most` of them at most.
     """
     layers = any(row.index is not None for row in table)  # of Keras; the operations of a graph have no index
     maps = [row for row in table if row.can_cut and row.multiply_adds_below]

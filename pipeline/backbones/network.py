@@ -17,7 +17,13 @@ Shape = tuple[int | None, ...]
 class Variable:
     """One array of a layer, float32, yet to be given.
 
-    `name` is as Keras has it: ``kernel``, ``bias``, ``gamma``, …. Moving statistics are not trainable.
+    Attributes
+    ----------
+    name : str
+        As Keras names it: ``kernel``, ``bias``, ``gamma``, ….
+    shape : tuple of int
+    trainable : bool
+        Moving statistics are not.
     """
 
     dtype = "float32"
@@ -41,8 +47,18 @@ class Variable:
 class Layer:
     """One layer, which stands for what leaves it.
 
-    `kind` is Keras' class and `options` what that takes, but for the name; `shape` is that of its output, channels
-    last, the batch (None) first; `weights` are in Keras' order.
+    Attributes
+    ----------
+    name, kind : str
+        Its name and Keras' class.
+    options : mapping
+        What Keras' class takes, but for the name.
+    inputs : tuple of Layer
+    shape : tuple of (int or None)
+        Of its output, channels last, the batch (None) first.
+    weights : list of Variable
+        In Keras' order.
+    trainable : bool
     """
 
     def __init__(self, name: str, kind: str, options: Mapping[str, Any], inputs: tuple["Layer", ...]) -> None:
@@ -64,7 +80,13 @@ class Layer:
 
 
 class Network:
-    """Layers, each after those it depends on: the first is the input, the last the output."""
+    """Layers, each after those it depends on: the first is the input, the last the output.
+
+    Parameters
+    ----------
+    name : str
+    layers : sequence of Layer
+    """
 
     def __init__(self, name: str, layers: Sequence[Layer]) -> None:
         self.name, self.layers = name, list(layers)

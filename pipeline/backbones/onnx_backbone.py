@@ -20,7 +20,13 @@ IMAGENET = "imagenet"  # what a user who names no weights gets
 
 @dataclass(frozen=True)
 class OnnxBackbone(Backbone):
-    """The row of all graphs; `settled` makes it the one of a file, whose graph then has the names `outputs`."""
+    """The row of all graphs; `settled` makes it the one of a file.
+
+    Attributes
+    ----------
+    outputs : tuple of str
+        Names of the graph's outputs, once its file was read.
+    """
 
     outputs: tuple[str, ...] = ()
 

@@ -28,10 +28,19 @@ ONE_FILE: Final = "write it as one file: torch.onnx.export(..., external_data=Fa
 
 @dataclass(frozen=True)
 class Described:
-    """What a file says of itself: the names of its input and outputs, and how photos enter, None if it does not say.
+    """What a file says of itself.
 
-    `size` is the side of the images, px, None if the file leaves it open. The scaling may be in its metadata, in our
-    words or ONNX's, and a graph of bytes takes pixels as they are.
+    Attributes
+    ----------
+    input, outputs : str, tuple of str
+        Names of tensors.
+    size : int or None
+        Height and width of the images, px; None if the file leaves them open.
+    scaling : Scaling or None
+        How pixels enter: a file may say it in its metadata, in our words or ONNX's, and a graph of bytes takes them as
+        they are.
+    resize, interpolation : str or None
+        How photos become squares; None if the file does not say it.
     """
 
     input: str

@@ -19,9 +19,14 @@ IMAGENET: Final = (
 
 @dataclass(frozen=True)
 class Scaling:
-    """Pixels of RGB in 0…255, times `scale`, plus `offset`, then in the order in which the network takes `channels`.
+    """Pixels of RGB in 0…255, times `scale`, plus `offset`, then in the order of `channels`.
 
-    Scale and offset are one number for all channels, or one each, red first.
+    Attributes
+    ----------
+    scale, offset : tuple of float
+        One for all channels, or one each, red first.
+    channels : {"rgb", "bgr"}
+        The order in which the network takes them.
     """
 
     scale: tuple[float, ...]
@@ -45,10 +50,21 @@ class Scaling:
     def chosen(
         cls, scale: Sequence[float], offset: Sequence[float], channels: str | None, own: "Scaling | None", why: str
     ) -> Self:
-        """Put what a user gave, empty or None if nothing, in the place of what a network says of itself, `own`.
+        """Put what a user gave in the place of what a network says of itself.
 
-        Channels that are not given are those of `own`, else ``rgb``. `why` says why a scale and an offset are needed
-        without `own`: InputError if one of the two is missing, or a SettingError as for `of`.
+        Parameters
+        ----------
+        scale, offset, channels
+            Empty or None if not given; channels are then those of `own`, else ``rgb``.
+        own : Scaling or None
+            What the network says.
+        why : str
+            Why a scale and an offset are needed without `own`.
+
+        Raises
+        ------
+        InputError
+            One of the two is missing, or a SettingError as for `of`.
         """
         for name, given in (("input_scale", scale), ("input_offset", offset)):
             if not given and not own:

@@ -25,7 +25,14 @@ IMAGENET_STDDEV = np.array([0.229, 0.224, 0.225], np.float32)
 class Weights:
     """Weights that are known before anything is built.
 
-    `path` and the `sha256` of its bytes, lower-case hex, are None for random weights, of which there is the `seed`.
+    Attributes
+    ----------
+    path : Path or None
+        The file; None for random weights.
+    sha256 : str or None
+        Of the file's bytes, lower-case hex.
+    seed : int or None
+        Of random weights.
     """
 
     path: Path | None

@@ -52,11 +52,22 @@ ALPHA: Final = 0.05  # of the corrected test
 
 @dataclass(frozen=True)
 class CompareResult:
-    """What a comparison found on so many test images.
+    """What a comparison found.
 
-    `ranking` has the most accurate first, of equals that of lower log loss; `pairs` are in its order. `verdict` is one
-    sentence, as is each of `fine_tuning`, for a fine-tuned model whose head stands beside it. `joined` has the models
-    that are left out, since each is a head, joined to its base, that stands in the ranking.
+    Attributes
+    ----------
+    images : int
+        Test images.
+    ranking : list of Place
+        The most accurate first; of equals that of lower log loss.
+    pairs : list of Pair
+        In the order of the ranking.
+    verdict : str
+        One sentence.
+    fine_tuning : list of str
+        One sentence for each fine-tuned model whose head stands beside it.
+    joined : dict of str to str
+        Models that are left out, since each is a head, joined to its base, that stands in the ranking.
     """
 
     images: int

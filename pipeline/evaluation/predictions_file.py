@@ -48,11 +48,20 @@ SUM_TOLERANCE: Final = 1e-3
 
 @dataclass(frozen=True)
 class Predictions:
-    """Test images with what was said of them, in n entries each.
+    """Test images with what was said of them.
 
-    `paths` are POSIX, relative to the image root; `digests` the sha256 of each file's bytes, in hexadecimal, no two of
-    them equal; `predicted` is the most probable class, or the one that the head's threshold decides for;
-    `probabilities` are (n, K).
+    Attributes
+    ----------
+    paths : list of str, n
+        POSIX, relative to the image root.
+    digests : list of str, n
+        sha256 of each file's bytes, in hexadecimal; no two are equal.
+    labels : list of str, n
+        The truth.
+    predicted : list of str, n
+        The most probable class, or the one that the head's threshold decides for.
+    classes : list of str, K
+    probabilities : ndarray of float64, shape (n, K)
     """
 
     paths: list[str]
@@ -87,9 +96,14 @@ def read_metrics(out_dir: Path) -> dict[str, float]:
 class Subject:
     """What was evaluated.
 
-    `identity` is the sha256 of ``head.json`` or ``model.json``; `head` that of the ``head.json`` of which it is, joined
-    to its base or not; None for a model that training changed, of which `started_from` is that of the head that its
-    training began with.
+    Attributes
+    ----------
+    identity : str
+        sha256 of ``head.json`` or ``model.json``.
+    head : str or None
+        sha256 of the ``head.json`` of which it is, joined to its base or not; None for a model that training changed.
+    started_from : str or None
+        Then, of the head that its training began with.
     """
 
     identity: str

@@ -20,10 +20,17 @@ from pipeline.types import Progress
 
 
 class Probabilities(NamedTuple):
-    """What a classifier gives for n images, (n, K) float64.
+    """What a classifier gives for n images.
 
-    `calibrated` is so if the classifier is; `uncalibrated` is at a temperature of 1: the same numbers if there is no
-    other. `forwarded` counts views of the images that ran through a base, `reused` those that were rows.
+    Attributes
+    ----------
+    calibrated : ndarray of float64, shape (n, K)
+        If the classifier is.
+    uncalibrated : ndarray of float64, shape (n, K)
+        At a temperature of 1; the same numbers if there is no other.
+    forwarded, reused : int
+        Views of the images that ran through a base, and that were rows.
+    warnings : list of str
     """
 
     calibrated: NDArray[np.float64]

@@ -15,10 +15,20 @@ NAMED: Final = 3  # pairs that a verdict spells out
 class Pair:
     """Two models on the same test images; differences are the first's number less the second's.
 
-    The first has the higher accuracy; `first_alone` and `second_alone` count the images that one gets right and the
-    other wrong. `accuracy` is the difference as a fraction, `log_loss` in nats, below 0 if the first is better, each
-    with its 95 % interval, corrected for the number of pairs. `p` is of McNemar's test, mid-p, `p_holm` corrected for
-    the number of pairs. `better` is the name of the better one, or ``no difference shown``.
+    Attributes
+    ----------
+    first, second : str
+        Names; the first has the higher accuracy.
+    first_alone, second_alone : int
+        Images that one gets right and the other wrong.
+    accuracy, accuracy_low, accuracy_high : float
+        Difference of accuracy, a fraction, and its 95 % interval, corrected for the number of pairs.
+    log_loss, log_loss_low, log_loss_high : float
+        Difference of log loss, in nats, and its interval, corrected likewise: below 0 the first is better.
+    p, p_holm : float
+        Of McNemar's test, mid-p; corrected for the number of pairs.
+    better : str
+        The name of the better one, or ``no difference shown``.
     """
 
     first: str
@@ -38,10 +48,17 @@ class Pair:
 
 @dataclass(frozen=True)
 class Place:
-    """One model in the ranking, with the numbers of its evaluation.
+    """One model in the ranking.
 
-    `rank` is one more than the number of models that are shown to be better; `seconds` is what its training took, if a
-    report says so.
+    Attributes
+    ----------
+    rank : int
+        One more than the number of models that are shown to be better.
+    name : str
+    accuracy, accuracy_low, accuracy_high, log_loss, log_loss_low, log_loss_high : float
+        As its evaluation gives them.
+    seconds : float or None
+        What its training took, if a report says so.
     """
 
     rank: int

@@ -21,8 +21,18 @@ PROBABILITIES: Final = "probabilities"
 class Graph:
     """A model's network with its resize in front, and what exporters make of it.
 
-    `policy` is how an image becomes the square that the network sees; `is_listed` says whether `onnx` can write it,
-    without Keras and TensorFlow.
+    Parameters
+    ----------
+    model : Model
+        Read already.
+
+    Attributes
+    ----------
+    model : Model
+    policy : resizing.Policy
+        How an image becomes the square that the network sees.
+    is_listed : bool
+        Whether `onnx` can write it; else Keras and TensorFlow do.
     """
 
     def __init__(self, model: Model) -> None:

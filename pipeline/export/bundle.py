@@ -51,11 +51,21 @@ CARDS: Final[dict[Card, str]] = {"markdown": "MODEL_CARD.md", "hugging-face": "R
 
 @dataclass(frozen=True)
 class Exported:
-    """An export in a folder that was read and checked.
+    """An export that was read and checked.
 
-    `classes` are in the order of the probabilities; `threshold` is for `pipeline.heads.calibration.thresholds.decide`;
-    `square` is what the network sees and how an image becomes it: ``size``, ``resize``, ``decoder``, ``interpolation``,
-    as in a spec; `formats` are those that it is there in.
+    Attributes
+    ----------
+    directory : Path
+        Where it lies.
+    classes : list of str
+        In the order of the probabilities.
+    threshold : dict or None
+        For `pipeline.heads.calibration.thresholds.decide`.
+    square : dict
+        What the network sees and how an image becomes it: ``size``, ``resize``, ``decoder``, ``interpolation``, as in a
+        spec.
+    formats : dict of str to Format
+        What it is there in.
     """
 
     directory: Path

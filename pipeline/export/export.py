@@ -50,7 +50,14 @@ def rows_of(settings: ExportSettings) -> list[Format]:
 
 @dataclass(frozen=True)
 class Data:
-    """Images, below their root, and their manifest, to compare on and to calibrate on."""
+    """Images to compare on and to calibrate on.
+
+    Attributes
+    ----------
+    images : Path or Address
+        The image root.
+    manifest : Path
+    """
 
     images: Root
     manifest: Path
@@ -58,7 +65,15 @@ class Data:
 
 @dataclass(frozen=True)
 class ExportResult:
-    """What was exported: the file, or folder, of each format, and its parity, which is empty without data."""
+    """What was exported.
+
+    Attributes
+    ----------
+    files : dict of str to str
+        The file, or folder, of each format.
+    parity : list of ParityRow
+        Empty without data.
+    """
 
     files: dict[str, str]
     parity: list[ParityRow]

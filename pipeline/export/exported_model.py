@@ -49,7 +49,19 @@ def chosen(path: Path) -> tuple[Exported, Format]:
 
 
 class ExportedEngine:
-    """A file of an export, run over squares of the model's size as `pipeline.backbones.engines` runs a network."""
+    """A file of an export, run over squares of the model's size as `pipeline.backbones.engines` runs a network.
+
+    Parameters
+    ----------
+    exported : Exported
+    row : Format
+        One of its formats.
+
+    Attributes
+    ----------
+    row_shape : tuple of int
+        (K,): the probabilities of one image.
+    """
 
     def __init__(self, exported: Exported, row: Format) -> None:
         self.row_shape: tuple[int, ...] = (len(exported.classes),)

@@ -32,8 +32,12 @@ Samples = Callable[[], Iterator[NDArray[np.uint8]]]
 class Materials:
     """What some formats are made of, besides the graph.
 
-    For int8, `samples` yields the images (1, size, size, 3) to calibrate on; for web, `runtime` is of
-    `pipeline.export.web_page.package`.
+    Attributes
+    ----------
+    samples : callable or None
+        For int8: yields the images (1, size, size, 3) to calibrate on.
+    runtime : Path or None
+        For web: of `pipeline.export.web_page.package`.
     """
 
     samples: Samples | None = None

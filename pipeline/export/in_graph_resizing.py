@@ -49,10 +49,19 @@ Choose = Callable[[Any, Any, "Order", "Order"], Any]
 
 @dataclass(frozen=True)
 class Policy:
-    """How an image becomes a square of `size` px; `pipeline.photos.decode.fit` explains its geometry.
+    """How an image becomes a square.
 
-    `rows_first`: rows are resized first where there are many. `turbo`: the weights are turbo's, and rows are resized
-    first always.
+    Attributes
+    ----------
+    size : int
+        Side of the square, px.
+    geometry : {"squash", "crop", "pad"}
+        As `pipeline.photos.decode.fit` explains them.
+    rows_first : bool
+        Whether rows are resized first where there are many.
+    turbo : bool
+        Whether the weights are turbo's, and rows are resized first always.
+    interpolation : {"bilinear", "bicubic", "lanczos"}
     """
 
     size: int
@@ -96,9 +105,19 @@ class _Side:
 class Order:
     """Both passes in one order.
 
-    `sides` are height and width of the images, int32 (1, 1); `columns` and `rows` the weights, (W, 2 size) and (2 size,
-    H), float32; `units` what the last bit of the upper digits is worth in grey levels, of columns and of rows.
-    `overshoots`: some weights are negative.
+    Attributes
+    ----------
+    ops : module or OnnxOperations
+    sides : tuple of (tensor, tensor)
+        Height and width of the images, int32 (1, 1).
+    columns, rows : tensor
+        Weights: (W, 2 size) and (2 size, H), float32.
+    units : tuple of (tensor or float, tensor or float)
+        What the last bit of the upper digits is worth in grey levels, of columns and of rows.
+    size : int
+    rows_first : bool
+    overshoots : bool
+        Whether some weights are negative.
     """
 
     ops: Any

@@ -71,9 +71,17 @@ CALLS: Final = {
 class Facts:
     """What a card is to tell besides the model itself.
 
-    `manifest_path` is of the data, whose images are counted, `evaluation` a folder of
-    `pipeline.evaluation.evaluate.evaluate`. `parity` is empty if nothing was compared. `calibrated_on` are the images
-    that int8 was calibrated on: ``images`` and ``sha256`` of their digests.
+    Attributes
+    ----------
+    manifest_path : Path or None
+        Of the data; its images are counted.
+    evaluation : Path or None
+        A folder of `pipeline.evaluation.evaluate.evaluate`.
+    formats : sequence of Format
+    parity : sequence of ParityRow
+        Empty if nothing was compared.
+    calibrated_on : dict or None
+        The images that int8 was calibrated on: ``images`` and ``sha256`` of their digests.
     """
 
     manifest_path: Path | None

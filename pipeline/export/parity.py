@@ -73,9 +73,15 @@ class ParityRow:
 
 @dataclass(frozen=True)
 class Reference:
-    """Test images, with what the model makes of them, (n, K).
+    """Test images, with what the model makes of them.
 
-    `work` is a folder with ``pixels`` and ``squares``, an array an image, and ``files``, their bytes.
+    Attributes
+    ----------
+    table : Manifest
+        The images.
+    probabilities : ndarray of shape (n, K)
+    work : Path
+        A folder with ``pixels`` and ``squares``, an array an image, and ``files``, their bytes.
     """
 
     table: Manifest

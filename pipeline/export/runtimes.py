@@ -40,10 +40,23 @@ def runtime_of(path: Path) -> str | None:
 
 
 def opened(path: Path) -> Run:
-    """Return what runs an exported file, or the folder of a SavedModel, whose runtime `runtime_of` knows.
+    """Open an exported file, or the folder of a SavedModel.
 
-    It goes from uint8 (n, height, width, 3), RGB, to probabilities, float32 (n, K). Any size will do, but for a TFLite
-    file that was quantised to int8. ImportError if the runtime is not installed.
+    Parameters
+    ----------
+    path : Path
+        Whose runtime `runtime_of` knows.
+
+    Returns
+    -------
+    callable
+        From uint8 (n, height, width, 3), RGB, to probabilities, float32 (n, K). Any size will do, but for a TFLite file
+        that was quantised to int8.
+
+    Raises
+    ------
+    ImportError
+        The runtime is not installed.
     """
     runtime = runtime_of(path)
     if runtime is None:

@@ -78,8 +78,12 @@ class ExtractResult:
 class By(NamedTuple):
     """Who computes.
 
-    An `executor` is open already and stays open; None opens the one of the settings. `open_engine` makes the engine,
-    once in each process that computes, and only if a row is missing; None is `open_engine`.
+    Attributes
+    ----------
+    executor : Executor or None
+        One that is open already and stays open; None opens the one of the settings.
+    open_engine : callable or None
+        Makes the engine, once in each process that computes, and only if a row is missing; None is `open_engine`.
     """
 
     executor: Executor | None = None

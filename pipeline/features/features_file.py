@@ -200,9 +200,21 @@ class Features:
         return len(self.digests)
 
     def gather(self, digests: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Return the rows, (n, …) float32, of the given digests, in their order, which may be any.
+        """Return the rows of the given digests, in their order.
 
-        ArtefactError if a digest has no row here, or the bytes read are damaged.
+        Parameters
+        ----------
+        digests : ndarray of shape (n, 32), uint8
+            In any order.
+
+        Returns
+        -------
+        ndarray of shape (n, *row_shape), float32
+
+        Raises
+        ------
+        ArtefactError
+            A digest has no row here, or the bytes read are damaged.
         """
         rows = np.empty((len(digests), *self.row_shape), np.float32)
         _gather(self._features, self.places(digests), rows)

@@ -25,9 +25,14 @@ VIEWS: Final = "views"  # an attribute, and the group of what there is of the vi
 class Views(NamedTuple):
     """The views of some images, beside the images themselves.
 
-    `described` is their count, with the image itself, and their policy, as canonical JSON; `digests` (M, 32) are those
-    of the images that have them, sorted and distinct; `blocks` (m, count - 1, …) hold the rows in this order, and the m
-    add up to M.
+    Attributes
+    ----------
+    described : str
+        Their count, with the image itself, and their policy, as canonical JSON.
+    digests : ndarray of shape (M, 32), uint8
+        Of the images that have them, sorted and distinct.
+    blocks : iterable of ndarray of shape (m, count - 1, *row_shape)
+        The rows in the order of `digests`; the m add up to M.
     """
 
     described: str

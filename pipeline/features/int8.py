@@ -45,9 +45,22 @@ LOG: Final = logging.getLogger(__name__)
 def settled(plan: Plan, root: Root, table: Manifest, cache: Path) -> Plan:
     """Return the plan with the graph that computes its features, which is made if there is none; in int8 only.
 
-    Calibrated is on the first of the distinct training photos, in the order of their digests. Another process that
-    makes the same graph is waited for. InputError if NNCF is not installed, or no training photo can be read;
-    StorageError if the cache cannot be written.
+    Parameters
+    ----------
+    plan : Plan
+    root : Path or Address
+        The image root.
+    table : Manifest
+        Calibrated is on the first of its distinct training photos, in the order of their digests.
+    cache : Path
+        The cache folder. Another process that makes the same graph is waited for.
+
+    Raises
+    ------
+    InputError
+        NNCF is not installed, or no training photo can be read.
+    StorageError
+        The cache cannot be written.
     """
     if (found := known(plan, table, cache)) is not plan or plan.spec["precision"] != "int8":
         return found

@@ -16,9 +16,16 @@ READ_BYTES: Final = 2**26
 class Selection:
     """A table of rows that stay on disk: consecutive rows are read by slicing it, (n, d) float32.
 
-    `features` is open for as long as rows are read, `places` (N,) are those of the images in the file, ascending:
-    `Features.places` of their digests. `names` are what an error calls the images; `views` are the rows of an image:
-    `Features.count`, or 1 for the image itself.
+    Parameters
+    ----------
+    features : Features
+        Open for as long as rows are read.
+    places : ndarray of shape (N,), int
+        Where the images stand in the file, ascending: `Features.places` of their digests.
+    names : sequence of str, N
+        What an error calls the images.
+    views : int
+        Rows of an image: `Features.count`, or 1 for the image itself.
     """
 
     dtype: Final = np.dtype("float32")

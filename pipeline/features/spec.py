@@ -67,8 +67,24 @@ def require_compatible(
 ) -> list[str]:
     """Refuse features that mean something else than those a head was trained on.
 
-    `head` and `features` are where the specs lie, for the message. Returned are warnings of fields that differ but only
-    up to rounding (`TOLERATED`); SpecError, which names each, if another field differs.
+    Parameters
+    ----------
+    trained : mapping
+        The spec that the head keeps.
+    offered : mapping
+        The spec of the features it is handed.
+    head, features : Path, optional
+        Where the two lie, for the message.
+
+    Returns
+    -------
+    list of str
+        Warnings: fields that differ but only up to rounding (`TOLERATED`).
+
+    Raises
+    ------
+    SpecError
+        Another field differs; the message names each.
     """
     tolerated: list[str] = []
     refused: list[str] = []

@@ -27,10 +27,18 @@ _PREFIX: Final = "speed-"
 
 @dataclass(frozen=True)
 class Speed:
-    """What a machine, by its name, did in the last run that computed something.
+    """What a machine did in the last run that computed something.
 
-    `workers` are the processes that computed there, `images` the rows that they computed, all of them together so many
-    a second.
+    Attributes
+    ----------
+    host : str
+        Its name.
+    workers : int
+        Processes that computed there.
+    images : int
+        Rows that they computed.
+    images_per_second : float
+        All of them together.
     """
 
     host: str
@@ -65,12 +73,22 @@ def kept(folder: Path) -> list[Speed]:
 
 @dataclass(frozen=True)
 class Forecast:
-    """What is to be done for some distinct images, and how long that takes.
+    """What is to be done, and how long that takes.
 
-    `rows` are one a view that an image gets, `missing` those still to be computed, `row_bytes` of one row as stored, 0
-    while nothing is known of it; `cached_bytes` lie in the cache under this spec. `images_per_second` are the rows that
-    one machine computes, 0 if nothing is missing and nothing was ever measured; `source` says where that number comes
-    from.
+    Attributes
+    ----------
+    images : int
+        Distinct images.
+    rows, missing : int
+        One a view that an image gets; and those of them that are still to be computed.
+    row_bytes : int
+        Of one row, as stored; 0 while nothing is known of it.
+    cached_bytes : int
+        What lies in the cache under this spec.
+    images_per_second : float
+        Rows that one machine computes in a second; 0 if nothing is missing and nothing was ever measured.
+    source : str
+        Where that number comes from, in words.
     """
 
     images: int
@@ -100,7 +118,20 @@ def forecast(job: Job, manifest_path: Path, *, part: Part) -> Forecast:
     """Say what a run would do. Nothing is computed that is kept.
 
     The speed is that of the last run under this spec on this machine; else on another machine; else it is measured:
-    some missing images go forward, for some seconds. Errors are those of `pipeline.features.extract.extract`.
+    some missing images go forward, for some seconds.
+
+    Parameters
+    ----------
+    job : Job
+        From `worker.job_of`.
+    manifest_path : Path
+    part : Part
+        Of the images.
+
+    Raises
+    ------
+    ArtefactError, InputError, StorageError
+        As for `pipeline.features.extract.extract`.
     """
     run = Completion(job, manifest.read(manifest_path), part=part, executor=Local(), progress=lambda *_: None)
     missing = run.missing()

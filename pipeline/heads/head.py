@@ -17,8 +17,14 @@ from pipeline.types import Codes, Floats, Progress, Told
 class Head(ABC):
     """A classifier of feature rows. Fields are parameters; what a fit learns ends in ``_``.
 
-    `arrays_` is all that `predict_proba` needs, by name; `history_` has a row an epoch, and is empty for a head that
-    has none; `warnings_` is what a user should know of the fit.
+    Attributes
+    ----------
+    arrays_ : dict
+        All that `predict_proba` needs, by name.
+    history_ : list of dict
+        A row an epoch; empty for a head that has none.
+    warnings_ : list of str
+        What a user should know of the fit.
     """
 
     arrays_: dict[str, NDArray[Any]] = field(init=False, repr=False)
@@ -96,10 +102,24 @@ class Head(ABC):
         jobs: int,
         progress: Progress | None,
     ) -> list[list[Self]]:
-        """Fit each candidate on the rows of each fold; return a list a fold of a fitted head a candidate.
+        """Fit each candidate on the rows of each fold.
 
-        Candidates are parameters to replace. A head with epochs watches the rows held out. `jobs` parts are fitted at a
-        time. `progress` is called with (fits done, fits), or with epochs.
+        Parameters
+        ----------
+        X, y
+            As for `fit`.
+        folds : sequence of Fold
+            A head with epochs watches the rows held out.
+        candidates : sequence of dict
+            Parameters to replace.
+        jobs : int
+            Parts that are fitted at a time.
+        progress : callable or None
+            Called with (fits done, fits), or with epochs.
+
+        Returns
+        -------
+        list (a fold) of list (a candidate) of fitted heads
         """
         return each_fold(
             lambda fold: self._fit_each(take(X, fold.rows), y[fold.rows], candidates),

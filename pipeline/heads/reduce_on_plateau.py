@@ -12,7 +12,18 @@ from pipeline.heads.settings import PlateauSettings
 
 
 class Plateau:
-    """The rate of the next epoch; `rate` is given that of the first."""
+    """The rate of the next epoch.
+
+    Parameters
+    ----------
+    settings : PlateauSettings
+    rate : float
+        Of the first epoch.
+
+    Attributes
+    ----------
+    rate : float
+    """
 
     def __init__(self, settings: PlateauSettings, rate: float) -> None:
         self.settings, self.rate = settings, rate

@@ -100,9 +100,16 @@ class RidgeHead(AffineHead):
 class _Normal(NamedTuple):
     """The normal equations of centred rows, in the directions where they fall apart.
 
-    `centre` (d,) and `target` (1 or K,) are weighted means of rows and targets, `basis` (d, r) orthonormal directions,
-    `spread` (r,) the sums of weighted squares along them, and `moments` (r, 1 or K) of weighted products with the
-    targets.
+    Attributes
+    ----------
+    centre, target : ndarrays of shape (d,) and (1 or K,)
+        Weighted means of rows and targets.
+    basis : ndarray of shape (d, r)
+        Orthonormal directions.
+    spread : ndarray of shape (r,)
+        Sums of weighted squares along them.
+    moments : ndarray of shape (r, 1 or K)
+        Sums of weighted products with the targets along them.
     """
 
     centre: Floats

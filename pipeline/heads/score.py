@@ -12,11 +12,17 @@ from pipeline.types import Codes
 
 @dataclass(frozen=True)
 class Score:
-    """How a fitted head does on the rows of one split, one a distinct image.
+    """How a fitted head does on the rows of one split.
 
-    `accuracy` is the fraction of rows whose most probable class is their label. `loss` is the mean of -ln(probability
-    of the label), in nats: unweighted, without the penalties of the fit, and before calibration, which is fitted on
-    some of these rows.
+    Attributes
+    ----------
+    rows : int
+        Distinct images.
+    accuracy : float
+        Fraction of rows whose most probable class is their label.
+    loss : float
+        Mean of -ln(probability of the label), in nats: unweighted, without the penalties of the fit, and before
+        calibration, which is fitted on some of these rows.
     """
 
     rows: int

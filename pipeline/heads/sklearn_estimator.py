@@ -15,8 +15,17 @@ from pipeline.types import Floats
 class HeadClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     """A head that takes labels of any kind and follows scikit-learn's rules for estimators.
 
-    `head`, with its parameters, is not fitted and stays so; a copy, `head_`, learns. Learned are also `classes_` (K,)
-    and `n_features_in_`.
+    Parameters
+    ----------
+    head : Head
+        With its parameters, not fitted; it stays so, and a copy learns.
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (K,)
+    head_ : Head
+        Fitted.
+    n_features_in_ : int
     """
 
     def __init__(self, head: Head) -> None:

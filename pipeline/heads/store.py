@@ -127,9 +127,22 @@ def save(head: Head, directory: Path, record: Mapping[str, Any]) -> None:
 def load(directory: Path) -> tuple[Head, dict[str, Any]]:
     """Read a head back. Nothing in the files is executed, and nothing is used before it was checked.
 
-    The head gives the same probabilities, bit for bit, as the one that was saved. The record is all of ``head.json``:
-    that given to `save`, and ``head``, ``params``, ``n_features``, ``n_parameters``. ArtefactError, which names it,
-    expected and received, if a file is missing, damaged, of another format, or does not fit the others.
+    Parameters
+    ----------
+    directory : Path
+        As written by `save`.
+
+    Returns
+    -------
+    head : Head
+        Gives the same probabilities, bit for bit, as the head that was saved.
+    record : dict
+        All of ``head.json``: the record given to `save`, and ``head``, ``params``, ``n_features``, ``n_parameters``.
+
+    Raises
+    ------
+    ArtefactError
+        A file is missing, damaged, of another format, or does not fit the others; names it, expected and received.
     """
     path = directory / HEAD_FILE
     document = HEAD.read(path)

@@ -19,9 +19,14 @@ RATE: Final = "learning_rate"  # of the epoch's last step, in the rows that are 
 class Log:
     """One kind of log.
 
-    `module` is the package that writes it, which comes with the extra of the log's name; `folder` is where it goes
-    unless one is named, empty if one must be; `open` takes the folder, and is a context of what takes a step and its
-    values by name.
+    Attributes
+    ----------
+    module : str
+        The package that writes it, which comes with the extra of the log's name.
+    folder : str
+        Where it goes unless a folder is named; empty if one must be.
+    open : callable
+        Takes the folder; a context of what takes a step and its values by name.
     """
 
     module: str

@@ -11,9 +11,14 @@ from pipeline.storage.json_files import Document, fields_of, publish
 class Cost:
     """The price of a head or a model.
 
-    `stage` is what was paid for: ``train``, ``finetune``, or ``join`` for a model whose layers are those of its head
-    and base. `seconds` are by the wall clock, from reading the inputs to the stored result, the loading of libraries
-    included. `head` is that which a model is joined or fine-tuned from; None for a head.
+    Attributes
+    ----------
+    stage : str
+        What was paid for: ``train``, ``finetune``, or ``join`` for a model whose layers are those of its head and base.
+    seconds : float
+        Wall clock, from reading the inputs to the stored result, the loading of libraries included.
+    head : str or None
+        Name of the head that a model is joined or fine-tuned from; None for a head.
     """
 
     stage: str

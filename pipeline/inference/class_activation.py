@@ -72,9 +72,26 @@ def heat(readout: Readout, maps: NDArray[np.float32], codes: NDArray[np.int64]) 
 class Explainer:
     """A head with its trunk, or a model, asked where it sees a class.
 
-    `fit` makes the square that it takes of a photo's bytes, by its `geometry`; `exact` says whether maps are exact
-    shares, below zero too, and not Grad-CAM's. InputError if the head is no map of the features, as `knn` is none, or
-    its features come from no map of places.
+    Parameters
+    ----------
+    trained_dir : Path
+    runtime : Runtime
+
+    Attributes
+    ----------
+    classes : list of str
+        In the order of the codes.
+    geometry : {"squash", "crop", "pad"}
+        How a photo becomes a square.
+    fit : callable
+        Makes that square of a photo's bytes.
+    exact : bool
+        Whether maps are exact shares, below zero too; else they are Grad-CAM's.
+
+    Raises
+    ------
+    InputError
+        The head is no map of the features, as `knn` is none, or its features come from no map of places.
     """
 
     def __init__(self, trained_dir: Path, runtime: Runtime) -> None:
@@ -143,9 +160,21 @@ def overlay(pixels: Pixels, heat: Heat) -> Pixels:
 
 
 def shown(pixels: Pixels, heat: Heat, *, geometry: Geometry) -> Pixels:
-    """Return a photo, (H, W, 3), with a map over it, (h, w) of the square that the network took, to look at.
+    """Return a photo with a map over it, of a size to look at.
 
-    `geometry` is how the photo became that square. The longer side has from `SHOWN_SIDES[0]` to `SHOWN_SIDES[1]` px.
+    Parameters
+    ----------
+    pixels : ndarray of shape (H, W, 3), uint8
+        The whole photo.
+    heat : ndarray of shape (h, w), float32
+        Of the square that the network took.
+    geometry : {"squash", "crop", "pad"}
+        How the photo became that square.
+
+    Returns
+    -------
+    ndarray of shape (height, width, 3), uint8
+        The longer side has from `SHOWN_SIDES[0]` to `SHOWN_SIDES[1]` px.
     """
     least, most = SHOWN_SIDES
     small = decode.thumbnail(pixels, most)
@@ -159,8 +188,21 @@ def shown(pixels: Pixels, heat: Heat, *, geometry: Geometry) -> Pixels:
 def draw(photo: Path, digest: bytes, heat: Heat, path: Path, *, geometry: Geometry) -> None:
     """Write a photo with a map over it as PNG; see `shown`.
 
-    ImageError if the file cannot be read any more, or has another sha256 than `digest`, that of when the heat was
-    computed.
+    Parameters
+    ----------
+    photo : Path
+        An image file.
+    digest : bytes
+        Its sha256 when the heat was computed.
+    heat : ndarray of shape (h, w), float32
+    path : Path
+        The name to publish under.
+    geometry : {"squash", "crop", "pad"}
+
+    Raises
+    ------
+    ImageError
+        The file cannot be read any more, or is another.
     """
     data = decode.read_bytes(photo)
     if decode.digest(data) != digest:

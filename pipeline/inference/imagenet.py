@@ -28,7 +28,13 @@ def is_meant(path: Path) -> bool:
 
 
 class ImageNetClassifier(HeadClassifier):
-    """The packaged base with the classifier that it was trained with; WeightsError without the package of both."""
+    """The packaged base with the classifier that it was trained with.
+
+    Raises
+    ------
+    WeightsError
+        The package that holds both is not installed.
+    """
 
     def __init__(self, runtime: Runtime | None) -> None:
         Classifier.__init__(self, runtime)

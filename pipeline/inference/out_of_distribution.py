@@ -40,9 +40,14 @@ SCALE_PHOTOS: Final = 2000  # training photos that make the scale: more would mo
 
 
 class Neighbours(NamedTuple):
-    """The training photos most like each of n images, the nearest first, (n, k).
+    """The training photos most like each of n images, the nearest first.
 
-    `places` are those in `TrainingPhotos.paths`, `similarities` cosines of features, from -1 to 1.
+    Attributes
+    ----------
+    places : ndarray of shape (n, k), int
+        In `TrainingPhotos.paths`.
+    similarities : ndarray of shape (n, k), float32
+        Cosines of features, from -1 to 1.
     """
 
     places: NDArray[np.intp]
@@ -61,9 +66,14 @@ Kind = Literal["familiar", "uncertain", "unlike"]
 
 
 class Familiarity(NamedTuple):
-    """How an image stands among the training photos that were looked at.
+    """How an image stands among the training photos.
 
-    `farther` counts those that lie at least as far from the others as the image does.
+    Attributes
+    ----------
+    farther : int
+        Of the photos, those that lie at least as far from the others as the image does.
+    photos : int
+        That were looked at.
     """
 
     farther: int
@@ -163,8 +173,18 @@ class TrainingPhotos:
         """Count the training photos that lie at least as far from their own k-th nearest as an image does.
 
         A training photo is not its own neighbour; an image that is one of them finds itself, and is more familiar.
-        `found` are at least k neighbours, or all that there are; k is from `rank`. Of no more than `SCALE_PHOTOS`
-        training photos, drawn evenly, the distances make the scale.
+
+        Parameters
+        ----------
+        found : Neighbours
+            At least `k` of them, or all that there are.
+        k : int
+            From `rank`. Of no more than `SCALE_PHOTOS` training photos, drawn evenly, the distances make the scale.
+
+        Returns
+        -------
+        list of Familiarity
+            One an image.
         """
         if k not in self._scales:
             self._scales[k] = self._scale(k)

@@ -32,10 +32,16 @@ from pipeline.types import Progress
 
 
 class Found(NamedTuple):
-    """What a classifier gives for views of n photos: calibrated probabilities (n, views, K).
+    """What a classifier gives for views of n photos.
 
-    `forwarded` counts the views that ran through the base: the others were rows of the cache. `warnings` say why rows
-    could not be used, if they could not.
+    Attributes
+    ----------
+    probabilities : ndarray of shape (n, views, K)
+        Calibrated.
+    forwarded : int
+        Views that ran through the base: the others were rows of the cache.
+    warnings : list of str
+        Why rows could not be used, if they could not.
     """
 
     probabilities: Probabilities

@@ -22,10 +22,23 @@ def rows(
     batch_size: int,
     finish: Callable[[NDArray[np.float32]], Iterable[Finished]],
 ) -> Iterator[Finished | ImageError]:
-    """Yield what a network makes of each photo, in order: an item of what `finish` returns, or the ImageError.
+    """Yield what a network makes of each photo, in order.
 
-    `fit` makes of a file's bytes the square that the network takes, as for `batches`. `finish` takes what the engine
-    gives for a batch, (n, …), and returns what is wanted of it, one item an image: the rows of an array, if it is one.
+    Parameters
+    ----------
+    engine : Engine
+    photos : Photos
+    fit : callable
+        Makes of a file's bytes the square that the network takes, as for `batches`.
+    batch_size : int
+        Images a batch.
+    finish : callable
+        Takes what the engine gives for a batch, (n, …), and returns what is wanted of it, one item an image: the rows
+        of an array, if it is one.
+
+    Yields
+    ------
+    an item of what `finish` returned, or the ImageError
     """
     failures: dict[int, ImageError] = {}  # of photos that have not been yielded
     in_flight: deque[NDArray[np.int64]] = deque()

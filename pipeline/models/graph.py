@@ -18,10 +18,22 @@ def joined(entering: Any, features: Any, stack: Stack, *, temperature: float) ->
 
 
 def probabilities(ops: Any, features: Any, stack: Stack, *, temperature: float) -> Any:
-    """Put a head on features, as `pipeline.models.assemble.join` does with Keras: probabilities, float32 (B, K).
+    """Put a head on features, as `pipeline.models.assemble.join` does with Keras.
 
-    `ops` are as for `pipeline.backbones.engines.operations`; `features` are of any shape (B, …), float32. The logits
-    are divided by the temperature last.
+    Parameters
+    ----------
+    ops : module or OnnxOperations
+        As for `pipeline.backbones.engines.operations`.
+    features : node
+        Of any shape (B, …), float32.
+    stack : Stack
+    temperature : float
+        What the logits are divided by last.
+
+    Returns
+    -------
+    node
+        Probabilities, float32 (B, K).
     """
     shift = (-stack.mean / stack.scale).astype(np.float32)
     x = ops.add(ops.multiply(operations.row(ops, [features]), (1.0 / stack.scale).astype(np.float32)), shift)

@@ -26,7 +26,13 @@ from pipeline.storage.digests import of_file
 class JoinedHead(Model):
     """A head that was read, and its base, which was found again and is built when it is asked for.
 
-    `identity` is the sha256 of ``head.json``, `plan` how its features are made here.
+    Attributes
+    ----------
+    identity : str
+        sha256 of ``head.json``.
+    head : Head
+    plan : Plan
+        How its features are made here.
     """
 
     head: Head

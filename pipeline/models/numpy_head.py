@@ -16,10 +16,20 @@ Singles = NDArray[np.float32]
 
 
 class Readout:
-    """Pooling, one of `pipeline.backbones.cutting.POOLINGS`, and head of one network.
+    """Pooling and head of one network.
 
-    `linear`: every logit is an affine function of the activations, as of a head without hidden layers, and any pooling
-    but the maximum.
+    Parameters
+    ----------
+    stack : Stack
+        The head.
+    pooling : str
+        One of `pipeline.backbones.cutting.POOLINGS`: how activations become features.
+
+    Attributes
+    ----------
+    linear : bool
+        Whether every logit is an affine function of the activations: a head without hidden layers, and any pooling but
+        the maximum.
     """
 
     def __init__(self, stack: Stack, pooling: str) -> None:

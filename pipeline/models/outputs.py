@@ -15,8 +15,14 @@ Probabilities = NDArray[np.float64]
 class Outputs(NamedTuple):
     """What is known of n images.
 
-    `probabilities` (n, K) are calibrated, and rows sum to 1; `features` (n, d) are there if the depth is ``features``
-    or ``maps``, `maps` (n, h, w, C) if it is ``maps``.
+    Attributes
+    ----------
+    probabilities : ndarray of shape (n, K), float64
+        Calibrated; rows sum to 1.
+    features : ndarray of shape (n, d), float32, or None
+        If the depth is ``features`` or ``maps``.
+    maps : ndarray of shape (n, h, w, C), float32, or None
+        If the depth is ``maps``.
     """
 
     probabilities: Probabilities

@@ -35,10 +35,18 @@ MOST_LAYERS: Final = 100  # of a head, or of fresh convolutions: each is built b
 
 @dataclass(frozen=True)
 class LayerState:
-    """One layer with weights, by its name and class.
+    """One layer with weights.
 
-    `place` is below the cut of fine-tuning (trunk), above it (tail), or in the head; `parameters` are the numbers in
-    its weights, moving statistics among them, `trained` those that training was free to change; the rest is frozen.
+    Attributes
+    ----------
+    name, kind : str
+        The layer's name and its class.
+    place : {"trunk", "tail", "head"}
+        Below the cut of fine-tuning, above it, or in the head.
+    parameters : int
+        Numbers in its weights, moving statistics among them.
+    trained : int
+        How many of them training was free to change; the rest is frozen.
     """
 
     name: str

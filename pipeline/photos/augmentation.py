@@ -31,9 +31,21 @@ def check_views(count: int, policy: Policy) -> None:
 
 
 def apply(pixels: NDArray[np.uint8], *, digest: bytes, view: int, policy: Policy) -> NDArray[np.uint8]:
-    """Return one view of an image, (size, size, 3) as `pipeline.photos.decode.fit` gives it; that is not modified.
+    """Return one view of an image.
 
-    `digest` is the sha256 of the image file; view 0 is the image itself.
+    Parameters
+    ----------
+    pixels : ndarray of shape (size, size, 3), uint8
+        As `pipeline.photos.decode.fit` gives them. Not modified.
+    digest : bytes
+        sha256 of the image file.
+    view : int
+        0 is the image itself.
+    policy : Policy
+
+    Returns
+    -------
+    ndarray of shape (size, size, 3), uint8
     """
     if view == 0:
         return pixels

@@ -25,10 +25,17 @@ Read = TypeVar("Read")
 
 @dataclass(frozen=True)
 class Photos:
-    """Photos, wherever they lie, by their paths relative to `root`.
+    """Photos, wherever they lie.
 
-    `digests` (n, 32) are the sha256 that the files must have; None takes them as they are. `policy` is what may happen
-    to a photo in a view other than the first; None is nothing.
+    Attributes
+    ----------
+    root : Path or Address
+        To which the paths are relative.
+    paths : sequence of str, n
+    digests : ndarray of shape (n, 32), uint8, or None
+        What the files must be, sha256; None takes them as they are.
+    policy : Policy or None
+        What may happen to a photo in a view other than the first; None is nothing.
     """
 
     root: Root
@@ -60,7 +67,16 @@ class Photos:
 
 
 class Batch(NamedTuple):
-    """Some squares, (b, size, size, 3), and which photo and which view of it each is, (b,)."""
+    """Some squares.
+
+    Attributes
+    ----------
+    places : ndarray of shape (b,), int64
+        Which photo each is of.
+    views : ndarray of shape (b,), int64
+        Which view of it.
+    pixels : ndarray of shape (b, size, size, 3), uint8
+    """
 
     places: NDArray[np.int64]
     views: NDArray[np.int64]
@@ -130,9 +146,21 @@ def previews(photos: Photos, side: int, order: Sequence[int]) -> Iterator[Pixels
 
 
 def read_ahead(count: int, load: Callable[[int], Read], *, ahead: int) -> Iterator[tuple[int, Read | ImageError]]:
-    """Yield (number, what `load` returned for it or its ImageError), in order, read in threads ahead of the taker.
+    """Read photos in threads, ahead of whoever takes them.
 
-    Of numbers in [0, count) at most `ahead` are in memory. Any other error of `load` is raised here.
+    Parameters
+    ----------
+    count : int
+        How many photos there are.
+    load : callable
+        Takes a number in [0, count) and returns what was read there, or raises ImageError.
+    ahead : int
+        At most this many are in memory.
+
+    Yields
+    ------
+    (number, what was read or the ImageError)
+        In order. Any other error of `load` is raised here.
     """
     import joblib
 

@@ -50,10 +50,26 @@ _FAILING_DISK = {errno.EIO, errno.ESTALE, errno.ENXIO, errno.ENODEV, errno.ETIME
 def policy(
     *, size: int, geometry: Geometry, decoder: Decoder = "pillow", interpolation: Interpolation = "bilinear"
 ) -> dict[str, object]:
-    """Describe all that this module does to an image, for the spec, as JSON; InputError without the decoder's packages.
+    """Describe all that this module does to an image, for the spec.
 
-    `size` is the side of the square that is handed to the network, px; how a rectangle becomes it, see `fit`. Two equal
-    descriptions give equal pixels for equal bytes.
+    Parameters
+    ----------
+    size : int
+        Side of the square that is handed to the network, in px.
+    geometry : {"squash", "crop", "pad"}
+        How a rectangle becomes that square; see `fit`.
+    decoder : {"pillow", "turbo"}
+    interpolation : {"bilinear", "bicubic", "lanczos"}
+
+    Returns
+    -------
+    dict
+        JSON-able. Two equal descriptions give equal pixels for equal bytes.
+
+    Raises
+    ------
+    InputError
+        The decoder's packages are not installed.
     """
     pillow = {"version": PIL.__version__, "jpeg": features.version("jpg") or "none"}
     return {
@@ -190,7 +206,21 @@ def thumbnail(pixels: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
 def preview(data: bytes, *, side: int, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]:
     """Decode an image no larger than it is to be shown; as `decode` and `thumbnail`, but a large JPEG costs less.
 
-    It fits a square of `side` px; a smaller image keeps its size. ImageError gives the reason why it cannot be decoded.
+    Parameters
+    ----------
+    data : bytes
+        A whole image file.
+    side : int
+        Of the square that the picture has to fit, px; a smaller image keeps its size.
+
+    Returns
+    -------
+    ndarray of shape (height, width, 3), uint8
+
+    Raises
+    ------
+    ImageError
+        With the reason.
     """
     image, _ = _upright_rgb(data, max_pixels, least=JPEG_SCALING * side)
     return thumbnail(np.asarray(image), side)

@@ -146,9 +146,12 @@ def digests_of(path: Path) -> Path:
 
 
 def _tell_edited(path: Path) -> None:
-    """Warn, by EditedWarning, if a manifest is not as it was written, or if nobody can tell.
+    """Warn if a manifest is not as it was written, or if nobody can tell.
 
-    People edit a manifest by hand, and then know it; nobody knows of a flipped bit.
+    Warns
+    -----
+    EditedWarning
+        People edit a manifest by hand, and then know it; nobody knows of a flipped bit.
     """
     digests = digests_of(path)
     try:
@@ -166,9 +169,17 @@ def _tell_edited(path: Path) -> None:
 
 
 def read(path: Path) -> Manifest:
-    """Read a manifest and verify each of its rows; EditedWarning if it is not as `hs.prepare` wrote it.
+    """Read a manifest and verify each of its rows.
 
-    ArtefactError if it is missing, or a row, whose line it names, is not what a manifest's rows are.
+    Raises
+    ------
+    ArtefactError
+        The file is missing, or a row is not what a manifest's rows are; the message names the line.
+
+    Warns
+    -----
+    EditedWarning
+        It is not as `hs.prepare` wrote it.
     """
     rows: list[Row] = []
     known: dict[str, int] = {}

@@ -31,8 +31,16 @@ QUARANTINE_COLUMNS: Final = ("path", "reason")
 class PrepareResult:
     """What `prepare` made of an image root.
 
-    `counts` are images by label and split; `quarantined` files were not accepted, the excluded ones among them;
-    `skipped` are hidden files, system files, and files beside the class folders that are no images by name.
+    Attributes
+    ----------
+    counts : dict of label to dict of split to int
+        Images of each class in each split.
+    quarantined : int
+        Files that were not accepted, the excluded ones among them.
+    skipped : int
+        Hidden files, system files, and files beside the class folders that are no images by name.
+    warnings : list of str
+        What the user should know, one sentence each.
     """
 
     counts: dict[str, dict[str, int]]

@@ -38,7 +38,10 @@ class Entry(NamedTuple):
 class Address:
     """A place that is not a path of this machine.
 
-    `url` has its protocol and no slash at the end; names of a web server are percent-encoded.
+    Attributes
+    ----------
+    url : str
+        With its protocol and without a slash at the end; names of a web server are percent-encoded.
     """
 
     url: str

@@ -39,9 +39,16 @@ class Rejected(NamedTuple):
 class Source:
     """What was found below an image root.
 
-    `candidates` are sorted by path: either none of them has a split, or all have: train and test, or train, val and
-    test. `rejected`, sorted by path, have names that cannot be used. `skipped` counts hidden and system files and
-    folders, and other files beside the class folders that are no images by name.
+    Attributes
+    ----------
+    candidates : list of Candidate
+        Sorted by path. Either none of them has a split, or all have: train and test, or train, val and test.
+    rejected : list of Rejected
+        Names that cannot be used; sorted by path.
+    skipped : int
+        Hidden and system files and folders, and other files beside the class folders that are no images by name.
+    warnings : list of str
+        What the user should know about the source.
     """
 
     candidates: list[Candidate]

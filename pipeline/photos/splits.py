@@ -72,8 +72,19 @@ def filled(
     """Return the splits that `assign` drew, mended where they leave nothing to learn from or nothing to test on.
 
     A class without a training image gets its image of the highest digest. If a test split was to be drawn and is empty,
-    each class of two images or more gives it the one of the lowest digest. What the source gave stays. Arguments are as
-    for `assign`, which returned `chosen`.
+    each class of two images or more gives it the one of the lowest digest. What the source gave stays.
+
+    Parameters
+    ----------
+    digests, labels, given, test_fraction
+        As for `assign`.
+    chosen : sequence of {"train", "val", "test"}, N
+        What it returned.
+
+    Returns
+    -------
+    list of {"train", "val", "test"}
+        `chosen` itself, but in the two cases above.
     """
     moved: dict[bytes, str] = {}
     movable: dict[str, set[bytes]] = defaultdict(set)

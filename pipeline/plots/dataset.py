@@ -80,8 +80,11 @@ def class_counts(counts: Mapping[str, Mapping[str, int]], path: Path) -> None:
 class Sizes:
     """Heights of images over their widths.
 
-    `scale` is that of both axes, px; logarithmic where the longest side is over eight times the shortest. `dots` are
-    (width, height, images of that size, share of the largest dot's area, words).
+    Attributes
+    ----------
+    scale : Scale
+        Of both axes, px; logarithmic where the longest side is over eight times the shortest.
+    dots : list of (width, height, images of that size, share of the largest dot's area, words)
     """
 
     scale: Scale

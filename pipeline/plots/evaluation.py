@@ -117,7 +117,12 @@ class Bin(NamedTuple):
 class Reliability:
     """How often a model is right over how sure it is, both from 0 to 1: a model that is nearly right looks so.
 
-    `bins` are by rising confidence, `counts` are images by tenths of confidence.
+    Attributes
+    ----------
+    bins : sequence of Bin
+        By rising confidence.
+    counts : list of int
+        Images by tenths of confidence.
     """
 
     bins: Sequence[Bin]

@@ -14,9 +14,17 @@ from pipeline.wording import duration, interval
 
 
 class Rung(NamedTuple):
-    """A cut with one pooling, at a place from below.
+    """A cut with one pooling.
 
-    Accuracy and interval are of a quick head, `multiply_adds` of an image, up to the cut.
+    Attributes
+    ----------
+    depth : int
+        Place from below.
+    cut, pooling : str
+    accuracy, low, high : float
+        Of a quick head, with its interval.
+    multiply_adds : float
+        Of an image, up to the cut.
     """
 
     depth: int
@@ -32,8 +40,18 @@ class Rung(NamedTuple):
 class LayerScores:
     """Accuracy over depth.
 
-    `accuracy` is a scale of odds; `cuts` say what stands at each depth, from below, and `work` the multiply-adds of an
-    image up to there; `lines` are one a pooling, from below; `chosen` is the one to mark and to name.
+    Attributes
+    ----------
+    accuracy : Scale
+        Of odds.
+    cuts : dict of int to str
+        What stands at each depth, from below.
+    work : dict of int to float
+        Multiply-adds of an image up to each depth.
+    lines : dict of str to list of Rung
+        One a pooling, from below.
+    chosen : Rung or None
+        The one to mark and to name.
     """
 
     accuracy: Scale

@@ -22,10 +22,16 @@ _FEWEST_TICKS = 3
 
 @dataclass(frozen=True)
 class Scale:
-    """Which numbers an axis shows, from `low` to `high`, and how.
+    """Which numbers an axis shows, and how.
 
-    `kind` is what is even along the axis: the number, its logarithm, or the logarithm of p / (1 - p), the odds. `zero`
-    and `one` are where 0 and 1, which have no place on a scale of odds, are drawn instead.
+    Attributes
+    ----------
+    low, high : float
+        The numbers at both ends.
+    kind : {"linear", "log", "odds"}
+        What is even along the axis: the number, its logarithm, or the logarithm of p / (1 - p).
+    zero, one : float or None
+        Where 0 and 1, which have no place on a scale of odds, are drawn instead.
     """
 
     low: float

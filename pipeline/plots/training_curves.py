@@ -34,13 +34,23 @@ STEEP_SEARCH = 6  # losses of candidates that differ by more than that, too
 
 @dataclass(frozen=True)
 class Curves:
-    """Loss or accuracy over the epochs, as `name` says.
+    """Loss or accuracy over the epochs.
 
-    `scale` is that of the values: of logarithms where the loss falls far. `x` is where each epoch stands on the
-    abscissa: epochs, or passes over the photos where an epoch of the head takes several. `series` are ``training`` and,
-    where there is one, ``validation``; NaN where there is no value. `kept` is the place of the epoch whose weights are
-    used, if known; `start` where fine-tuning starts on the abscissa, between two epochs; None if the epochs are all of
-    one training.
+    Attributes
+    ----------
+    name : str
+    scale : Scale
+        Of the values: of logarithms where the loss falls far.
+    epochs, x : list of float
+        The epochs, and where each stands on the abscissa.
+    x_title : str
+        Epochs, or passes over the photos where an epoch of the head takes several.
+    series : dict of str to list of float
+        ``training`` and, where there is one, ``validation``; NaN where there is no value.
+    kept : int or None
+        The place of the epoch whose weights are used; None if it is not known.
+    start : float or None
+        Where fine-tuning starts on the abscissa, between two epochs; None if the epochs are all of one training.
     """
 
     name: str
@@ -123,10 +133,16 @@ def learning_curves(history: Epochs, path: Path) -> None:
 class SearchPath:
     """The losses of a search.
 
-    `strength` is the parameter that is the abscissa: the first that is a number and has more than two values. None
-    where there is none, or where more than six curves would lie over it: the candidates stand in a row, from the
-    simplest. `places` are those of the candidates on the abscissa; `curves` join candidates that differ in the strength
-    only, by the others in words, each by rising strength.
+    Attributes
+    ----------
+    strength : str or None
+        The parameter that is the abscissa: the first that is a number and has more than two values. None where there is
+        none, or where more than six curves would lie over it: the candidates stand in a row, from the simplest.
+    x, y : Scale
+    places : list of float
+        Of the candidates on the abscissa.
+    curves : dict of str to list of int
+        Candidates that differ in the strength only, by the others in words, each by rising strength.
     """
 
     strength: str | None

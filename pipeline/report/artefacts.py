@@ -96,11 +96,25 @@ class Audited:
 
 
 def rows(path: Path, columns: Sequence[str], step: str, *, optional: bool = False, listed: bool = True) -> list[Row]:
-    """Read a table in CSV that has these columns at least.
+    """Read a table.
 
-    `step`, for the message, is who writes it; if `optional`, a missing file is a table without rows; `listed` says
-    whether its digest stands in the ``digests.json`` beside it. ArtefactError if it is missing, is no CSV, lacks a
-    column, or is not as it was written.
+    Parameters
+    ----------
+    path : Path
+        UTF-8 CSV with a header.
+    columns : sequence of str
+        Those it must have.
+    step : str
+        Who writes it, for the message.
+    optional : bool
+        Whether a missing file is a table without rows.
+    listed : bool
+        Whether its digest stands in the ``digests.json`` beside it.
+
+    Raises
+    ------
+    ArtefactError
+        It is missing, is no CSV, lacks a column, or is not as it was written.
     """
     if optional and not path.exists():
         return []
@@ -158,10 +172,22 @@ def audited(folder: Path) -> Audited:
 def evaluated(folders: Sequence[Path], trained: Sequence[Path], reports: Path | None) -> list[Evaluated]:
     """Read evaluations, each with the head or model that it is of and with its cost, where these are given.
 
-    `folders` were written by `evaluate`, or hold such; `trained` are heads, models, or folders of such. What was
-    evaluated is found by its digest, whatever it is named; by its name only where the evaluation tells no digest.
-    `reports` is a folder of ``NAME.json``. ArtefactError if a file is missing or damaged, InputError if two have the
-    same name.
+    Parameters
+    ----------
+    folders : sequence of Path
+        Written by `evaluate`, or folders of such folders.
+    trained : sequence of Path
+        Heads, models, or folders of such. What was evaluated is found by its digest, whatever it is named; by its name
+        only where the evaluation tells no digest.
+    reports : Path or None
+        Folder of ``NAME.json``.
+
+    Raises
+    ------
+    ArtefactError
+        A file is missing or damaged.
+    InputError
+        Two evaluations have the same name.
     """
     found, _ = compare.once_each(compare.expand(folders))
     names = [folder.name for folder in found]

@@ -31,12 +31,30 @@ GROWTH: Final = json_files.Document("a learning curve", "`hs.growth`", {"gain": 
 
 @dataclass(frozen=True)
 class Inputs:
-    """What is read, below the image root `images`.
+    """What is read.
 
-    ``quarantine.csv`` lies beside the manifest. `evaluations` were written by `evaluate`, or are folders of such
-    folders; which of them is of which of the heads and models in `trained` follows from their digests. `comparison` is
-    of these evaluations. `probe` is ``cut.json``, `extraction` the report of `extract`; `audit`, `comparison` and
-    `growth` are folders that these wrote; `reports` is one of ``NAME.json``: what each training took.
+    Attributes
+    ----------
+    images : Path or Address
+        Image root.
+    manifest, features : Path
+        ``quarantine.csv`` lies beside the manifest.
+    evaluations : sequence of Path
+        Written by `evaluate`, or folders of such folders.
+    probe : Path or None
+        ``cut.json``.
+    extraction : Path or None
+        The report of `extract`.
+    audit : Path or None
+        Folder written by `audit`.
+    trained : sequence of Path
+        Heads and models, or folders of such; which evaluation is of which follows from their digests.
+    comparison : Path or None
+        Folder written by `compare`, of these evaluations.
+    reports : Path or None
+        Folder of ``NAME.json``: what each training took.
+    growth : Path or None
+        Folder written by `growth`.
     """
 
     images: Root
@@ -62,10 +80,26 @@ class Inputs:
 
 @dataclass(frozen=True)
 class Read:
-    """The artefacts as they were read, None where there is none.
+    """The artefacts as they were read.
 
-    `distinct` has a row for each digest, in their order; `models` go from the best to the worst. `compared` is
-    ``comparison.json``, `extraction` the report of `extract`, `growth` ``growth.json``.
+    Attributes
+    ----------
+    everything : Manifest
+    distinct : Manifest
+        A row for each digest, in their order.
+    digests : dict of path to digest
+    quarantine : list of Row or None
+        None if there is no such file.
+    models : list of Evaluated
+        From the best to the worst.
+    probed : Probed or None
+    audited : Audited or None
+    compared : dict or None
+        ``comparison.json``.
+    extraction : dict or None
+        The report of `extract`.
+    growth : dict or None
+        ``growth.json``.
     """
 
     everything: Manifest

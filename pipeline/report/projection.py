@@ -24,8 +24,12 @@ ROWS: Final = 512  # compared with all others at a time
 class Plane:
     """Images in two dimensions.
 
-    `places` (n, 2) are across, from 0 to 1, and down, on the same scale: they are turned such that they extend the most
-    across. `method` is how they came there, in words.
+    Attributes
+    ----------
+    places : ndarray of shape (n, 2), float64
+        Across, from 0 to 1, and down, on the same scale: they are turned such that they extend the most across.
+    method : str
+        How they came there, in words.
     """
 
     places: NDArray[np.float64]

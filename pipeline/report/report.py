@@ -29,7 +29,14 @@ SPARE_EACH: Final = 4  # bytes for each thumbnail: width and height of up to thr
 class ReportResult:
     """What was written.
 
-    `bytes` is the size of the page; `pictures` and `mapped` are the images with a thumbnail, and on the map.
+    Attributes
+    ----------
+    bytes : int
+        Size of the page.
+    pictures, mapped : int
+        Images with a thumbnail, and on the map.
+    warnings : list of str
+        What the user should know, one line each.
     """
 
     bytes: int

@@ -13,7 +13,14 @@ from pipeline.plots.scales import Scale
 
 @dataclass(frozen=True)
 class Axis:
-    """From a number to its place along one axis, whose ends are at `start` and `end`, in units of the chart."""
+    """From a number to its place along one axis.
+
+    Attributes
+    ----------
+    scale : Scale
+    start, end : float
+        Places of its ends, in units of the chart.
+    """
 
     scale: Scale
     start: float

@@ -35,11 +35,20 @@ MARGIN: Final = 1  # px around a thumbnail: its own edge once more, since a brow
 
 @dataclass(frozen=True)
 class Atlas:
-    """Thumbnails in sheets, which are WebP files.
+    """Thumbnails in sheets.
 
-    `cell` is the side of a cell, px, its margin included; `columns` are the cells in a row of a sheet, and the rows in
-    a full one; `shapes` (n, 2) are width and height of each thumbnail, px, 0 where there is none. `pixelated` pictures
-    are so small that they are drawn as squares.
+    Attributes
+    ----------
+    sheets : list of bytes
+        WebP files.
+    cell : int
+        Side of a cell, px, its margin included.
+    columns : int
+        Cells in a row of a sheet, and rows in a full sheet.
+    shapes : ndarray of shape (n, 2), int64
+        Width and height of each thumbnail, px; 0 where there is none.
+    pixelated : bool
+        Whether the pictures are so small that they are drawn as squares.
     """
 
     sheets: list[bytes]
@@ -66,10 +75,25 @@ def first_side(count: int, budget: int) -> int:
 
 
 def load(root: Root, wanted: Manifest, *, side: int, progress: Progress) -> tuple[list[Pixels | None], list[str]]:
-    """Decode images by threads, each shrunk to fit a square of `side` px.
+    """Decode images by threads, each shrunk to fit a square.
 
-    A picture is None for an image that cannot be read, or is no longer the one of the manifest; the failures are the
-    paths of these, each with the reason. `progress` is called with (images done, images in all).
+    Parameters
+    ----------
+    root : Path or Address
+        Image root.
+    wanted : Manifest
+        The images.
+    side : int
+        Of the square, px.
+    progress : callable
+        Called with (images done, images in all).
+
+    Returns
+    -------
+    pictures : list of ndarray of shape (height, width, 3), or None
+        None for an image that cannot be read, or is no longer the one of the manifest.
+    failures : list of str
+        The paths of these, each with the reason.
     """
     pictures: list[Pixels | None] = []
     failures = []

@@ -41,8 +41,15 @@ FEWEST_IN_BIN: Final = 20  # images; of fewer there are fewer bins
 class Bin:
     """Images of about the same confidence.
 
-    The confidence goes from `least` to `most`, and `confidence` is its mean; `accuracy` is the share of the images that
-    were given their class, with its 95 % interval.
+    Attributes
+    ----------
+    images : int
+    least, most : float
+        Confidence, from and to.
+    confidence : float
+        Its mean.
+    accuracy, low, high : float
+        Share of the images that were given their class, with its 95 % interval.
     """
 
     images: int

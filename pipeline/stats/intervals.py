@@ -50,8 +50,19 @@ def proportion(hits: int, n: int) -> tuple[float, float]:
     """Return Wilson's interval of a proportion [1]_ as modified for few mistakes, or few hits [4]_, at 95 %.
 
     With one to three mistakes (one or two among 50 and less) the end towards 1 is that of a Poisson number of mistakes:
-    Wilson's lies too far within, so that a proportion close to 1 was held too seldom. With few hits likewise. Of n, at
-    least 1, there are `hits`; both ends are within 0 to 1.
+    Wilson's lies too far within, so that a proportion close to 1 was held too seldom. With few hits likewise.
+
+    Parameters
+    ----------
+    hits : int
+        From 0 to n.
+    n : int
+        At least 1.
+
+    Returns
+    -------
+    (float, float)
+        Both ends, within 0 to 1.
     """
     low, high = wilson(hits / n, n)
     few = 2 if n <= 50 else 3
@@ -63,11 +74,21 @@ def proportion(hits: int, n: int) -> tuple[float, float]:
 
 
 def bca(value: float, resampled: Floats, jackknife: Floats) -> tuple[float, float]:
-    """Return the bias-corrected and accelerated bootstrap interval, at 95 % [2]_; its ends are equal if resamples are.
+    """Return the bias-corrected and accelerated bootstrap interval, at 95 % [2]_.
 
-    `value` is the statistic of the sample itself, `resampled` (resamples,) those of each resample: those that are not
-    defined (NaN) are left out; one at least must be defined. `jackknife` (n,) are those of the sample without its i-th
-    image; NaN are left out.
+    Parameters
+    ----------
+    value : float
+        The statistic of the sample itself.
+    resampled : ndarray, shape (resamples,)
+        The statistic of each resample. Those that are not defined (NaN) are left out; one at least must be defined.
+    jackknife : ndarray, shape (n,)
+        The statistic of the sample without its i-th image. NaN are left out.
+
+    Returns
+    -------
+    (float, float)
+        Both ends; equal if the resamples do not differ.
     """
     resampled, jackknife = resampled[np.isfinite(resampled)], jackknife[np.isfinite(jackknife)]
     below = (np.count_nonzero(resampled < value) + np.count_nonzero(resampled <= value)) / (2 * len(resampled))
@@ -85,9 +106,20 @@ def bca(value: float, resampled: Floats, jackknife: Floats) -> tuple[float, floa
 
 
 def weights(n: int, *, seed: int, resamples: int) -> Iterator[Floats]:
-    """Yield how often each bootstrap resample holds each image of n, at least 1, in blocks that fit into memory.
+    """Yield how often each bootstrap resample holds each image, in blocks that fit into memory.
 
-    A block (b, n) holds whole numbers in float64; each row adds up to n. All blocks together have `resamples` rows.
+    Parameters
+    ----------
+    n : int
+        Images, at least 1.
+    seed : int
+    resamples : int
+        Rows in all blocks together.
+
+    Yields
+    ------
+    ndarray of float64, shape (b, n)
+        Whole numbers; each row adds up to n.
     """
     rng = np.random.default_rng(seed)
     block = max(1, _WEIGHTS_AT_ONCE // n)

@@ -30,8 +30,19 @@ def left_out(X: NDArray[np.floating[Any]], y: Codes) -> tuple[Codes, Floats]:
     not chosen by the very accuracy that the result is used for. Means and scales of the columns, in which there is no
     label, are those of all rows.
 
-    `X` (n, d) is finite, n at least 2; `y` (n,) are codes, 0 to K - 1. Returned are the code that each row is given,
-    and by how much the K numbers that it is given miss its one-hot target, squared and summed: 0 is perfect.
+    Parameters
+    ----------
+    X : ndarray of shape (n, d), floating, finite
+        n is at least 2.
+    y : ndarray of shape (n,), int
+        Codes of the classes, 0 to K - 1.
+
+    Returns
+    -------
+    given : ndarray of shape (n,), int
+        The code each row is given.
+    errors : ndarray of shape (n,)
+        By how much the K numbers that a row is given miss its one-hot target, squared and summed: 0 is perfect.
     """
     targets = np.eye(int(y.max()) + 1)[y]
     mean = targets.mean(axis=0)

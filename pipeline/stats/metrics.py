@@ -150,7 +150,14 @@ def roc_auc(actual: Codes, probabilities: Floats) -> dict[str, Any]:
 class _Bootstrap:
     """The statistics of a sample, of its resamples and of its jackknife, computed once for all metrics.
 
-    `columns` (n, c) are what each image adds to the sums; `statistics` makes of sums (…, c) statistics (…, s).
+    Parameters
+    ----------
+    columns : ndarray, shape (n, c)
+        What each image adds to the sums.
+    statistics : callable
+        From sums of shape (…, c) to statistics of shape (…, s).
+    seed, resamples : int
+        Of the bootstrap.
     """
 
     def __init__(self, columns: Floats, statistics: Callable[[Floats], Floats], *, seed: int, resamples: int) -> None:

@@ -26,8 +26,22 @@ def close_pairs(left: Vectors, right: Vectors, *, least: float, progress: Progre
     """Find the pairs i < j whose dot product ``left[i] @ right[j]`` is at least `least`.
 
     A vector with very many partners keeps the closest 20 of each tile of 8,192. Whatever is connected through pairs
-    stays connected. `left` and `right` (N, d) are two forms of the same N things, or one and the same array. `progress`
-    is called with (tiles done, tiles in all). Returned are i, j and the products, (P,), in order of i, then j.
+    stays connected.
+
+    Parameters
+    ----------
+    left, right : ndarray of shape (N, d), float32
+        Two forms of the same N things, or one and the same array.
+    least : float
+        The smallest product of a pair.
+    progress : callable
+        Called with (tiles done, tiles in all).
+
+    Returns
+    -------
+    i, j : ndarray of shape (P,), int
+        In order of i, then j.
+    products : ndarray of shape (P,), float32
     """
     found = []
     tiles = [(rows, columns) for rows in _slices(len(left), TILE_ROWS) for columns in _slices(len(left), TILE_COLUMNS)]
@@ -70,9 +84,19 @@ def nearest(vectors: Vectors, k: int) -> Vectors:
 def closest(queries: Vectors, blocks: Iterable[Vectors], k: int) -> tuple[Indices, Vectors]:
     """Find the k largest dot products of each query with vectors that are handed over block by block, in one pass.
 
-    There are a few thousand queries (n, d) at most: with a block (m, d) they take n · m numbers. k is at least 1; where
-    there are fewer vectors, there are as many as there are. Places, counted from 0 over all blocks, and products are
-    (n, k), the largest product first, and of equal ones the lower place.
+    Parameters
+    ----------
+    queries : ndarray of shape (n, d), float32
+        A few thousand at most: with a block of m vectors it takes n · m numbers.
+    blocks : iterable of ndarray of shape (m, d), float32
+    k : int
+        At least 1; where there are fewer vectors, as many as there are.
+
+    Returns
+    -------
+    places : ndarray of shape (n, k), int
+        Of the vectors, counted from 0 over all blocks, the largest product first, and of equal ones the lower place.
+    products : ndarray of shape (n, k), float32
     """
     places, products = np.empty((len(queries), 0), np.intp), np.empty((len(queries), 0), np.float32)
     start = 0

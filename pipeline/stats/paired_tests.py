@@ -42,8 +42,19 @@ from pipeline.types import Floats
 def accuracy_difference(first_alone: int, second_alone: int, n: int, *, z: float = Z) -> tuple[float, float, float]:
     """Return the first model's accuracy less the second's, and both ends of Tango's score interval [1]_.
 
-    `first_alone` and `second_alone` count the images, of n, that one model gets right and the other wrong. The interval
-    reaches z standard errors: the normal quantile of its confidence, 1.96 for 95 %. All are fractions from -1 to 1.
+    Parameters
+    ----------
+    first_alone, second_alone : int
+        Images that one model gets right and the other wrong.
+    n : int
+        All images, at least 1.
+    z : float
+        How many standard errors the interval reaches: the normal quantile of its confidence, 1.96 for 95 %.
+
+    Returns
+    -------
+    (float, float, float)
+        Difference, low, high: fractions from -1 to 1.
     """
     b, c = first_alone, second_alone
     value = (b - c) / n

@@ -28,7 +28,11 @@ EXPONENTS: Final = np.linspace(0.05, 2.0, 40)
 class PowerLaws:
     """R fitted curves.
 
-    Sizes are divided by `unit` images, so that `a` is the error at that size above the floor.
+    Attributes
+    ----------
+    unit : float
+        Images; sizes are divided by it, so that `a` is the error at that size above the floor.
+    a, b, c : ndarray of shape (R,), float64
     """
 
     unit: float

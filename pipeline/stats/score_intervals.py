@@ -102,9 +102,15 @@ def auc_interval(areas: Floats, actual: Codes, placements: Floats) -> tuple[floa
     AUC is drawn towards 1/2 by half a pair of images. Where every AUC is 1, or a class is rare (`RARE`), the images do
     not tell how far the AUC can vary, and the interval is Newcombe's (`score_auc`), which is long there.
 
-    `areas` (K,) are the AUC of each class against the rest, NaN where it does not count; `actual` (n,) are codes of the
-    true classes, each with an image. `placements` (n, K) are of an image of class k the share of the others that it
-    outranks; of another image the share of class k that outranks it.
+    Parameters
+    ----------
+    areas : ndarray of shape (K,)
+        AUC of each class against the rest; NaN where it does not count.
+    actual : ndarray of shape (n,)
+        Codes of the true classes; each has an image.
+    placements : ndarray of shape (n, K)
+        Of an image of class k the share of the others that it outranks; of another image the share of class k that
+        outranks it.
     """
     n, here = len(actual), np.isfinite(areas)
     value, support = float(areas[here].mean()), np.bincount(actual, minlength=len(areas))

@@ -37,9 +37,21 @@ _CHECKSUM_FILTER: Final = 3  # H5Z_FILTER_FLETCHER32; any other would let a file
 
 
 def open_to_read(path: Path, what: str) -> h5py.File:
-    """Open a file that the pipeline wrote; `what` it should be, ``features``, is for the message.
+    """Open a file that the pipeline wrote.
 
-    ArtefactError if there is none, or it is no HDF5 file; BusyError if another program writes it.
+    Parameters
+    ----------
+    path : Path
+        The file.
+    what : str
+        What it should be, for the message: ``features``.
+
+    Raises
+    ------
+    ArtefactError
+        There is none, or it is no HDF5 file.
+    BusyError
+        Another program writes it.
     """
     try:
         require_regular(path)

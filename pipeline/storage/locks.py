@@ -182,8 +182,19 @@ def alone(folder: Path, busy: Callable[[Writer], str]) -> Iterator[None]:
 def entered(folder: Path, low: float, high: float, run: str = "") -> Iterator[None]:
     """Be a writer of [low, high) while the block runs; enter within `mutex`, and leave whenever you like.
 
-    `run` is shared by the writers of one run, and empty for a writer that has no others beside it. OSError if the
-    folder cannot be written.
+    Parameters
+    ----------
+    folder : Path
+        Of the locks.
+    low, high : float
+        From 0 to 1.
+    run : str
+        Shared by the writers of one run; empty for a writer that has no others beside it.
+
+    Raises
+    ------
+    OSError
+        The folder cannot be written.
     """
     path = folder / f"{uuid.uuid4().hex}.json"
     with path.open("x") as file:

@@ -25,7 +25,13 @@ NAMES: Final = ("tensorflow", "openvino")
 
 
 class Engine(Protocol):
-    """What runs a trunk; `row_shape` is the shape of one image's features."""
+    """What runs a trunk.
+
+    Attributes
+    ----------
+    row_shape : tuple of int
+        Shape of one image's features.
+    """
 
     row_shape: tuple[int, ...]
 

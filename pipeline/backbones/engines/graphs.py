@@ -27,9 +27,19 @@ GRAPH_IMAGES: Final = 4
 def graph(build: Callable[[], Any], *, kept: Path | None) -> Any:
     """Return a trunk as an OpenVINO model: the one that was kept, or a new one, which is then kept.
 
-    Converting what Keras built takes seconds and TensorFlow; reading takes neither. `build` makes the trunk: a
-    keras.Model from (n, size, size, 3) uint8 to (n, …) float32, or an openvino.Model that takes `GRAPH_IMAGES` images,
-    or one. The name of the folder `kept` stands for everything that shapes the graph; None keeps nothing.
+    Converting what Keras built takes seconds and TensorFlow; reading takes neither.
+
+    Parameters
+    ----------
+    build : callable
+        Makes the trunk: a keras.Model from (n, size, size, 3) uint8 to (n, …) float32, or an openvino.Model that takes
+        `GRAPH_IMAGES` images, or one.
+    kept : Path or None
+        A folder whose name stands for everything that shapes the graph; None keeps nothing.
+
+    Returns
+    -------
+    openvino.Model
     """
     model = _read(kept) if kept else None
     if model is None:

@@ -22,8 +22,12 @@ PER_TOKEN: Final = (*ALONG, "Add", "Subtract", "Multiply", "Divide", "Negative",
 class LastBlocks(NamedTuple):
     """Where the last blocks end.
 
-    `ends` are the tensors that leave them, (n, N, C) each, the class token first; `normed` is the one that the norm
-    above them makes of the last, None if no norm takes in all tokens.
+    Attributes
+    ----------
+    ends : tuple of str
+        The tensors that leave them, (n, N, C) each, the class token first.
+    normed : str or None
+        The tensor that the norm above them makes of the last; None if no norm takes in all tokens.
     """
 
     ends: tuple[str, ...]

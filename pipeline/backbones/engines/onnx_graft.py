@@ -12,9 +12,19 @@ from pipeline.wording import one_line
 class Graft:
     """A file's graph on tensors of another.
 
-    `ops` gets the opset of the file, if that is later; `data` was looked through. `entering` stands in the place of its
-    tensors, by their names; more may be put there between calls. WeightsError if the file is for an opset before
-    `OPSET`, and ONNX cannot bring it up to that.
+    Parameters
+    ----------
+    ops : OnnxOperations
+        Which gets the opset of the file, if that is later.
+    data : bytes
+        Of a file that was looked through.
+    entering : mapping of str to Tensor
+        What stands in the place of its tensors, by their names; more may be put there between calls.
+
+    Raises
+    ------
+    WeightsError
+        The file is for an opset before `OPSET`, and ONNX cannot bring it up to that.
     """
 
     def __init__(self, ops: OnnxOperations, data: bytes, entering: Mapping[str, Tensor]) -> None:

@@ -30,10 +30,27 @@ KINDS: Final = ("f32", "f16", "u8")
 
 
 class OnnxGraph:
-    """The graph of a file, `name`, for images of one size; `images` is how many it takes at once.
+    """The graph of a file, for images of one size.
 
-    `scaling` is how pixels enter. WeightsError if the file does more than compute, OpenVINO cannot take it, or not at
-    that size, or it takes other than images.
+    Parameters
+    ----------
+    path : Path
+    size : int
+        Height and width of the images, px.
+    scaling : Scaling
+        How pixels enter.
+
+    Attributes
+    ----------
+    images : int
+        How many it takes at once.
+    name : str
+        Of the file.
+
+    Raises
+    ------
+    WeightsError
+        The file does more than compute, OpenVINO cannot take it, or not at that size, or it takes other than images.
     """
 
     def __init__(self, path: Path, *, size: int, scaling: Scaling) -> None:
@@ -189,8 +206,23 @@ class OnnxGraph:
     def in_onnx(self, ops: OnnxOperations, planes: Any, cut: str, pooling: str) -> Any:
         """Write what lies below the head in ONNX's operators: the file's own nodes up to the cut, and the pooling.
 
-        `planes` are float32 (n, 3, size, size), 0…255, the features float32 (n, …); cut, pooling and errors are as for
-        `trunk`; WeightsError also if the file takes one image at a time, or is too old.
+        Parameters
+        ----------
+        ops : OnnxOperations
+        planes : Tensor
+            Float32 (n, 3, size, size), 0…255.
+        cut, pooling : str
+            As for `trunk`.
+
+        Returns
+        -------
+        Tensor
+            Features, float32 (n, …).
+
+        Raises
+        ------
+        CutError, WeightsError
+            As for `trunk`; or the file takes one image at a time, or is too old.
         """
         if self.images == 1:
             raise WeightsError(

@@ -43,7 +43,13 @@ def _operator(kind: str) -> Callable[["Tensor", Any], "Tensor"]:
 
 
 class Tensor:
-    """What leaves a node; with Python's operators, further nodes leave from it."""
+    """What leaves a node; with Python's operators, further nodes leave from it.
+
+    Attributes
+    ----------
+    name : str
+    dtype : np.dtype
+    """
 
     __array_ufunc__ = None  # an array on the left leaves the work to the methods here
 
@@ -81,9 +87,19 @@ class Tensor:
 
 
 class OnnxOperations:
-    """A graph that grows by a node or some with each call; ONNX's `opset` is 13 or later.
+    """A graph that grows by a node or some with each call.
 
-    `nodes` are in the order of the calls; `constants` are the arrays that they take, by name.
+    Parameters
+    ----------
+    opset : int
+        Of ONNX, from 13 on.
+
+    Attributes
+    ----------
+    nodes : list of onnx.NodeProto
+        In the order of the calls.
+    constants : dict of str to ndarray
+        Arrays that they take.
     """
 
     def __init__(self, opset: int = OPSET) -> None:

@@ -16,9 +16,22 @@ from pipeline.errors import CutError
 
 
 def pooled(ops: Any, tensor: Any, shape: Sequence[int], channels_first: bool, cut: str, pooling: str) -> Any:
-    """Pool a tensor of this shape, (n, …) float32, to one row an image, or to what it is, channels last.
+    """Pool a tensor to one row an image, or to what it is, channels last.
 
-    `channels_first` is that of a map whose sides do not tell. CutError if it cannot be pooled so.
+    Parameters
+    ----------
+    ops : module or OnnxOperations
+    tensor : node
+        Float32, of `shape`, (n, …).
+    shape : sequence of int
+    channels_first : bool
+        Of a map whose sides do not tell.
+    cut, pooling : str
+
+    Raises
+    ------
+    CutError
+        It cannot be pooled so.
     """
     if pooling not in POOLINGS:
         raise CutError.of("pooling", f"one of {', '.join(POOLINGS)}", repr(pooling))

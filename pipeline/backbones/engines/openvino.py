@@ -23,9 +23,16 @@ LIMIT: Final = "LOKY_MAX_CPU_COUNT"
 class OpenVINOEngine:
     """A graph compiled for this processor, fed through asynchronous requests.
 
-    `model` is of `pipeline.backbones.engines.graphs.graph`, for int8 of `pipeline.backbones.engines.int8`. One run
-    takes `images` at most: `GRAPH_IMAGES` for many images, 1 for one image soon; lacking ones are computed, too. A
-    graph that was made for one image takes no more.
+    Parameters
+    ----------
+    model : openvino.Model
+        From `pipeline.backbones.engines.graphs.graph`.
+    precision : {"float32", "bfloat16", "float16", "int8"}
+        Of the arithmetic; int8 is for a graph from `pipeline.backbones.engines.int8`.
+    images : int
+        In one run of the graph, at most: `GRAPH_IMAGES` for many images, 1 for one image soon; lacking ones are
+        computed, too. A graph that was made for one image takes no more.
+
     """
 
     def __init__(self, model: Any, *, precision: str, images: int = GRAPH_IMAGES) -> None:
@@ -43,9 +50,16 @@ class OpenVINOEngine:
         self._requests = [compiled.create_infer_request() for _ in range(count)]
 
     def run(self, batches: Iterable[NDArray[np.uint8]]) -> Iterator[NDArray[np.float32]]:
-        """Yield the features, (n, …) float32, of each batch (n, size, size, 3) of RGB, in order.
+        """Yield the features of each batch, in order, while the next ones are under way.
 
-        Meanwhile the next ones are under way.
+        Parameters
+        ----------
+        batches : iterable of ndarray of shape (n, size, size, 3), uint8
+            RGB.
+
+        Yields
+        ------
+        ndarray of shape (n, …), float32
         """
         lengths: deque[int] = deque()
 

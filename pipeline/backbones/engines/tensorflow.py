@@ -47,10 +47,17 @@ def devices() -> list[str]:
 class TensorFlowEngine:
     """A trunk compiled for batches of one size, once for each device; batches are dealt out in turn.
 
-    On a GPU the trunk is compiled by XLA, and the next batch is copied there while one is computed. `build` makes it, a
-    keras.Model from (batch_size, size, size, 3) uint8 to (batch_size, …) float32. Every batch is brought to
-    `batch_size` images, or to `LEAST_BATCH`, since a batch of one takes another path through the kernels and rounds
-    differently (5e-7 of the largest value). `devices` are as from `devices`.
+    On a GPU the trunk is compiled by XLA, and the next batch is copied there while one is computed.
+
+    Parameters
+    ----------
+    build : callable
+        Makes the trunk, a keras.Model that takes (batch_size, size, size, 3) uint8 and gives (batch_size, …) float32.
+    batch_size : int
+        The most images of a batch. Every batch is brought to this many, or to `LEAST_BATCH`, since a batch of one takes
+        another path through the kernels and rounds differently (5e-7 of the largest value).
+    devices : sequence of str
+        As from `devices`.
     """
 
     def __init__(self, build: Callable[[], Any], *, batch_size: int, devices: Sequence[str]) -> None:
@@ -62,9 +69,16 @@ class TensorFlowEngine:
         self.row_shape: tuple[int, ...] = tuple(self._trunks[0].output_shape[1:])
 
     def run(self, batches: Iterable[NDArray[np.uint8]]) -> Iterator[NDArray[np.float32]]:
-        """Yield the features, (n, …) float32, of each batch (n, size, size, 3) of RGB, in order.
+        """Yield the features of each batch, in order.
 
-        A batch has `batch_size` images at most.
+        Parameters
+        ----------
+        batches : iterable of ndarray of shape (n, size, size, 3), uint8
+            RGB; n is at most `batch_size`.
+
+        Yields
+        ------
+        ndarray of shape (n, …), float32
         """
         ahead = [2 if _is_gpu(device) else 1 for device in self._devices]
         under_way: deque[Future[NDArray[np.float32]]] = deque()

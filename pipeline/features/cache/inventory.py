@@ -30,11 +30,22 @@ _KEPT: Final = (kept_graphs, kept_weights)
 
 @dataclass(frozen=True)
 class Cached:
-    """The rows of one spec; the name of their folder is its sha256.
+    """The rows of one spec.
 
-    `spec` is None where the description beside the rows is lost or damaged; the rows can be used all the same. `rows`
-    and `shards` are of all views together, `bytes` of all files, damaged and half-written ones among them. `damaged`
-    are files that were set aside, and shards whose header is none; `writers` the processes that are adding rows.
+    Attributes
+    ----------
+    folder : Path
+        Where they lie; its name is the sha256 of the spec.
+    spec : dict or None
+        None where the description beside the rows is lost or damaged; the rows can be used all the same.
+    rows, shards : int
+        Of all views together.
+    bytes : int
+        Of all files, damaged and half-written ones among them.
+    damaged : list of Path
+        Files that were set aside, and shards whose header is none.
+    writers : list of Writer
+        The processes that are adding rows.
     """
 
     folder: Path
@@ -188,7 +199,20 @@ def _renamed(folder: Path) -> Path:
 def count(root: Path, asked: spec.Spec, digests: NDArray[np.uint8], views: Sequence[str]) -> tuple[int, int]:
     """Count the rows that are cached under a spec, and the rows wanted: one for each distinct digest and view.
 
-    `views` are the keys of views; ``0`` is the image itself. StorageError if the disk fails, or a file may not be read.
+    Parameters
+    ----------
+    root : Path
+        The cache folder.
+    asked : mapping
+        The spec.
+    digests : ndarray of shape (n, 32), uint8
+    views : sequence of str
+        Their keys; ``0`` is the image itself.
+
+    Raises
+    ------
+    StorageError
+        The disk fails, or a file may not be read.
     """
     distinct = np.unique(as_keys(digests)).view(np.uint8).reshape(-1, 32)
     caches = [RowCache(root, spec=spec.canonical(asked), dtype=asked["dtype"], view=view) for view in views]

@@ -82,8 +82,21 @@ def find(root: Path, sha256: str) -> Path | None:
 def graph_of(described: Spec, source: Path, root: Path | None) -> Weights | None:
     """Return the graph that a spec in int8 names, which its folder carries or the cache keeps; None for another spec.
 
-    `source` has the spec, `root` is the cache folder. ArtefactError if the spec names none, or the graph beside it is
-    not its own; WeightsError if it is nowhere.
+    Parameters
+    ----------
+    described : mapping
+        The spec.
+    source : Path
+        What has it.
+    root : Path or None
+        The cache folder.
+
+    Raises
+    ------
+    ArtefactError
+        The spec names none, or the graph beside it is not its own.
+    WeightsError
+        The graph is nowhere.
     """
     if described.get("precision") != "int8":
         return None

@@ -47,8 +47,16 @@ LOG: Final = logging.getLogger(__name__)
 class Index:
     """Where each stored row lies.
 
-    `keys` (M,) are the digests, sorted and distinct; `shard` and `row` (M,) are a place in `shards`, those that could
-    be opened, and the row within it. `row_shape` is None while nothing is stored.
+    Attributes
+    ----------
+    keys : ndarray of shape (M,), S32
+        Digests, sorted and distinct.
+    shards : list of Shard
+        The shards that could be opened.
+    shard, row : ndarray of shape (M,), int32
+        The shard, as a place in `shards`, and the row within it.
+    row_shape : tuple of int or None
+        Shape of one row; None while nothing is stored.
     """
 
     keys: NDArray[np.bytes_]
@@ -64,9 +72,18 @@ class Index:
 
 
 class RowCache:
-    """The rows of one spec, canonical JSON, and one view, by its key: ``0`` for the image itself.
+    """The rows of one spec and one view.
 
-    The cache folder `root` is made when the first shard is written; `dtype` is that of the stored rows.
+    Parameters
+    ----------
+    root : Path
+        The cache folder; made when the first shard is written.
+    spec : str
+        Canonical JSON.
+    dtype : {"float16", "float32"}
+        As stored.
+    view : str
+        Key of the view: ``0`` for the image itself.
     """
 
     def __init__(self, root: Path, *, spec: str, dtype: str, view: str) -> None:
@@ -131,11 +148,22 @@ class RowCache:
     def blocks(self, index: Index, digests: NDArray[np.uint8]) -> Iterator[NDArray[Any]]:
         """Yield the rows of the given digests, in their order, in blocks of about 32 MB.
 
-        The digests are best sorted, as rows were computed in that order. Each shard is read whole and verified once.
-        Where a shard reaches into several blocks, the later ones read of it what they need, so that thousands of shards
-        scattered over the digests cost no more memory than one. DamagedShardError if a shard's bytes are not those its
-        name stands for, and it is set aside, or a row is not there; StorageError if the disk fails, or a shard may not
-        be read.
+        Each shard is read whole and verified once. Where a shard reaches into several blocks, the later ones read of
+        it what they need, so that thousands of shards scattered over the digests cost no more memory than one.
+
+        Parameters
+        ----------
+        index : Index
+            From `index`.
+        digests : ndarray of shape (n, 32), uint8
+            Best sorted: rows were computed in that order.
+
+        Raises
+        ------
+        DamagedShardError
+            A shard's bytes are not those its name stands for, and it is set aside; or a row is not there.
+        StorageError
+            The disk fails, or a shard may not be read.
         """
         if index.row_shape is None:
             return
@@ -173,9 +201,21 @@ class RowCache:
     def writer(self, low: float, high: float, run: str = "") -> Iterator[None]:
         """Hold the rows whose digest, read as a fraction of its range, lies in [low, high).
 
-        A writer that is alone removes the half-written files of those that were killed before it. Writers of the same
-        `run` do not bar one another; it is empty for a writer that has no others beside it. BusyError, which says who,
-        if another process holds some of them; StorageError if the cache cannot be written.
+        A writer that is alone removes the half-written files of those that were killed before it.
+
+        Parameters
+        ----------
+        low, high : float
+            From 0 to 1.
+        run : str
+            Writers of the same run do not bar one another; empty for a writer that has no others beside it.
+
+        Raises
+        ------
+        BusyError
+            Another process holds some of them; the message says who.
+        StorageError
+            The cache cannot be written.
         """
         folder = self.folder / "locks"
         with contextlib.ExitStack() as stack:

@@ -77,8 +77,22 @@ def name_of(data: bytes) -> str:
 class Shard:
     """What the header of a shard says.
 
-    `spec` is the sha256 of the spec that made its rows; `start` is where the digests begin, the length of the header in
-    bytes; `view` is the key of the view, None where an earlier version did not say.
+    Attributes
+    ----------
+    path : Path
+        Its file.
+    spec : str
+        sha256 of the spec that made its rows.
+    dtype : str
+        ``float16`` or ``float32``.
+    row_shape : tuple of int
+        Shape of one row.
+    rows : int
+        How many.
+    start : int
+        Where the digests begin: the length of the header in bytes.
+    view : str or None
+        Key of the view; None where an earlier version did not say.
     """
 
     path: Path

@@ -18,8 +18,15 @@ SECONDS_A_SHARD: Final = 30.0
 class ShardWriter:
     """Rows of one view on their way: one shard is written behind, in a thread, while the next one fills.
 
-    They go to `rows`, whose lock whoever opens a writer holds. `shards` are those that were written; complete once the
-    writer is left.
+    Parameters
+    ----------
+    rows : RowCache
+        Where they go; whoever opens a writer holds its lock.
+
+    Attributes
+    ----------
+    shards : list of Path
+        Those that were written; complete once the writer is left.
     """
 
     def __init__(self, rows: RowCache) -> None:

@@ -22,9 +22,14 @@ MOST_AT_ONCE: Final = 8  # candidates that are judged side by side: each takes u
 
 @dataclass(frozen=True)
 class Bench:
-    """A base cut in many places at once: candidates from below, those of one cut side by side.
+    """A base cut in many places at once.
 
-    The engine's rows are the features of all candidates, one after the other.
+    Attributes
+    ----------
+    candidates : list of Candidate
+        From below; those of one cut side by side.
+    engine : Engine
+        Its rows are the features of all candidates, one after the other.
     """
 
     candidates: list[Candidate]

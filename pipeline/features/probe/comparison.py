@@ -31,10 +31,22 @@ def bound_quantile(proof: Proof, comparisons: int) -> float:
 
 @dataclass(frozen=True)
 class Candidate:
-    """One cut with one pooling of `pipeline.backbones.cutting.POOLINGS`.
+    """One cut with one pooling.
 
-    `cut` is the portable word of the backbone's table, or else the layer's name; `depth` the place among the cuts that
-    are compared, 1 being the lowest; `features` are the numbers an image, `multiply_adds` those of the trunk for one.
+    Attributes
+    ----------
+    cut : str
+        The portable word of the backbone's table, or else the layer's name.
+    layer : str
+        The layer's name.
+    depth : int
+        Place among the cuts that are compared, 1 being the lowest.
+    pooling : str
+        One of `pipeline.backbones.cutting.POOLINGS`.
+    features : int
+        Numbers an image.
+    multiply_adds : int
+        Of the trunk, for one image.
     """
 
     cut: str
@@ -59,7 +71,13 @@ class Candidate:
 class Judged:
     """A candidate, and how its head did on the sample, each image judged by a head that had not seen it.
 
-    `right` (n,) says which images were given their class; `errors` (n,) are their squared errors.
+    Attributes
+    ----------
+    candidate : Candidate
+    right : ndarray of shape (n,), bool
+        Which images were given their class.
+    errors : ndarray of shape (n,)
+        Squared error of each image.
     """
 
     candidate: Candidate
@@ -86,9 +104,16 @@ class Judged:
 class Difference:
     """How a candidate did beside a reference, on the same images.
 
-    `accuracy` is its own less the reference's, `accuracy_low` the lower confidence bound of that, corrected for the
-    comparisons. By `standard_errors` of them its mean squared error is smaller than the reference's; `needed` is by how
-    many it would have to be to be shown to be better, infinite with too few images. `shown` better implies not worse.
+    Attributes
+    ----------
+    accuracy, accuracy_low : float
+        Its accuracy less the reference's, and the lower confidence bound of that, corrected for the comparisons.
+    standard_errors : float
+        By how many of them its mean squared error is smaller than the reference's.
+    needed : float
+        By how many it would have to be smaller to be shown to be better; infinite with too few images.
+    shown : {"better", "not worse", "nothing"}
+        Better implies not worse.
     """
 
     accuracy: float

@@ -18,9 +18,21 @@ CUT: Final = Document(
 
 
 def write(path: Path, *, backbone: str, cut: str, pooling: str, why: str, figures: Mapping[str, Any] | None) -> None:
-    """Publish a choice for a base. The same arguments give the same bytes.
+    """Publish a choice. The same arguments give the same bytes.
 
-    `why` is one sentence, `figures` are the numbers behind it, as JSON; None if nothing was measured.
+    Parameters
+    ----------
+    path : Path
+    backbone : str
+        The base that the choice is for.
+    cut : str
+        A layer's name.
+    pooling : str
+        One of `pipeline.backbones.cutting.POOLINGS`.
+    why : str
+        One sentence.
+    figures : mapping or None
+        JSON-able: the numbers behind the sentence; None if nothing was measured.
     """
     chosen = {
         "format": CUT.version,
@@ -34,9 +46,25 @@ def write(path: Path, *, backbone: str, cut: str, pooling: str, why: str, figure
 
 
 def read(path: Path, *, backbone: str) -> tuple[str, str]:
-    """Return cut and pooling of a file that `write` left, for the base that is going to be cut.
+    """Return cut and pooling.
 
-    ArtefactError if it is missing or is none of this kind; InputError if the choice was made for another backbone.
+    Parameters
+    ----------
+    path : Path
+        As `write` leaves it.
+    backbone : str
+        The base that is going to be cut.
+
+    Returns
+    -------
+    cut, pooling : str
+
+    Raises
+    ------
+    ArtefactError
+        The file is missing or is none of this kind.
+    InputError
+        The choice was made for another backbone.
     """
     chosen = CUT.read(path)
     its_backbone = chosen["backbone"]

@@ -50,12 +50,26 @@ OpenEngine = Callable[[Plan], Engine]
 
 
 def echo(cut_path: Path, settings: ProbeSettings) -> tuple[str, str]:
-    """Write the cut that the user gave, with a table and pictures which say that nothing was probed; return it.
+    """Write the cut that the user gave, with a table and pictures which say that nothing was probed.
 
-    No image is read and no network is built: whether the base can be cut there, `extract` will see. The cut is a word
-    of the backbone's table or a layer's name; the pooling ``auto`` stands for ``avg``. Beside ``cut.json`` lies what
-    `probe` says. InputError if there is no such backbone, or (CutError) no such word in its table; or bases are to be
-    compared.
+    No image is read and no network is built: whether the base can be cut there, `extract` will see.
+
+    Parameters
+    ----------
+    cut_path : Path
+        ``cut.json``; see `probe` for what lies beside it.
+    settings : ProbeSettings
+        The cut is a word of the backbone's table or a layer's name; the pooling ``auto`` stands for ``avg``.
+
+    Returns
+    -------
+    layer, pooling : str
+        As written.
+
+    Raises
+    ------
+    InputError
+        There is no such backbone, or (CutError) no such word in its table; or bases are to be compared.
     """
     require_effect(settings)
     backbone, cut = settings.base.backbone, settings.cut

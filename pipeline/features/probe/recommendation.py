@@ -77,7 +77,16 @@ def recommend(judged: Sequence[Judged], labels: Sequence[str], *, top: Judged, p
     The reference is, of those shown to be better than the top, the one with the least squared error; the top itself if
     there is none. Cheaper candidates that are shown to be no worse than the reference, and no worse than the top, are
     preferred to it: the one with the fewest multiply-adds is taken, and of several such the one with the fewest bytes.
-    All were judged on the same images, of which these are the labels; `top` is one of them.
+
+    Parameters
+    ----------
+    judged : sequence of Judged
+        All on the same images.
+    labels : sequence of str
+        Of these images.
+    top : Judged
+        One of them: what is taken unless another is shown to deserve it.
+    proof : Proof
     """
     others, by_chance = len(judged) - 1, chance(labels)
     differences = {id(one): compare(one, top, by_chance, proof, others) for one in judged}

@@ -35,8 +35,15 @@ class Finding:
 class Contender:
     """A base among several, cut as recommended.
 
-    `images_per_second` is on this machine, decoding included, start-up not; `images` are the distinct ones of the whole
-    manifest. `difference` is to the first base, counting every candidate of every other base.
+    Attributes
+    ----------
+    finding : Finding
+    images_per_second : float
+        On this machine, decoding included, start-up not.
+    images : int
+        Distinct images of the whole manifest.
+    difference : Difference
+        To the first base, counting every candidate of every other base.
     """
 
     finding: Finding

@@ -22,8 +22,15 @@ SHARES_A_WORKER: Final = 2
 class Task:
     """Some images of which rows are missing, in the order of their digests.
 
-    `places` (n,) say which images of the run they are, `paths` are POSIX, relative to the image root, `missing` (n,
-    views) are the rows to compute: one a view of an image.
+    Attributes
+    ----------
+    places : ndarray of shape (n,), int
+        Which images of the run they are.
+    digests : ndarray of shape (n, 32), uint8
+    paths : list of str, n
+        POSIX, relative to the image root.
+    missing : ndarray of shape (n, views), bool
+        The rows to compute: one a view of an image.
     """
 
     places: NDArray[np.intp]
@@ -52,11 +59,22 @@ class Task:
 
 @dataclass(frozen=True)
 class Done:
-    """What became of a task: who did it, with which engine and version, and the rows computed.
+    """What became of a task.
 
-    `seconds` count from the first image decoded to the last row stored; start-up is not in it. `shards` are the files
-    that hold the rows, relative to the folder of the spec; `failures` are (place, reason) of images that could not be
-    read.
+    Attributes
+    ----------
+    host, pid : str, int
+        Who did it.
+    engine : str
+        Its name and version.
+    computed : int
+        Rows.
+    seconds : float
+        From the first image decoded to the last row stored; start-up is not in it.
+    shards : list of str
+        The files that hold the rows, relative to the folder of the spec.
+    failures : list of (place, reason)
+        Images that could not be read.
     """
 
     host: str
@@ -70,9 +88,16 @@ class Done:
 
 @dataclass(frozen=True)
 class Worker:
-    """What one process did: the rows that it computed, one a view of an image, and how many a second.
+    """What one process did.
 
-    That is while it was at them; start-up is not in it.
+    Attributes
+    ----------
+    host, pid : str, int
+        Which one.
+    images : int
+        Rows that it computed: one a view of an image.
+    images_per_second : float
+        While it was at them; start-up is not in it.
     """
 
     host: str
@@ -131,8 +156,16 @@ def cut(
     when the others are done: a task is a fixed share of what remains (guided self-scheduling; Polychronopoulos and
     Kuck, IEEE Transactions on Computers 36, 1987).
 
-    `digests` (N, 32) are sorted, `missing` is (N, views). A task has from `smallest` to `largest` images, the last one
-    perhaps fewer; `workers` share them.
+    Parameters
+    ----------
+    digests : ndarray of shape (N, 32), uint8
+        Sorted.
+    paths : sequence of str, N
+    missing : ndarray of shape (N, views), bool
+    smallest, largest : int
+        Images a task. The last one may be smaller.
+    workers : int
+        How many share the tasks.
     """
     wanted = np.flatnonzero(missing.any(axis=1))
     start = 0

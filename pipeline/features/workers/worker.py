@@ -112,9 +112,23 @@ def job_of(root: Root, settings: ExtractSettings, *, open_engine: Callable[[Plan
 def compute(job: Job, engine: Engine, task: Task, advance: Advance) -> Done:
     """Compute and keep the rows of a task, holding their range.
 
-    This call alone uses the engine; `advance` is called with the rows of each batch. BusyError if somebody of another
-    run computes some of these rows; InputError if a feature does not fit the dtype; StorageError if the disk is full or
-    fails: what was stored stays stored.
+    Parameters
+    ----------
+    job : Job
+    engine : Engine
+        What runs the trunk; this call alone uses it.
+    task : Task
+    advance : callable
+        Called with the rows of each batch.
+
+    Raises
+    ------
+    BusyError
+        Somebody of another run computes some of these rows.
+    InputError
+        A feature does not fit the dtype.
+    StorageError
+        The disk is full or fails. What was stored stays stored.
     """
     started = time.monotonic()
     computed = 0

@@ -21,10 +21,20 @@ def fit_temperature(logits: Floats, y: Codes, *, centre: float = CENTRE, deviati
     """Return the temperature T under which the labels and T itself are most likely: softmax(logits / T).
 
     The labels count as certain. Where every row is given its class, ever lower temperatures would be ever more likely;
-    the prior on ln T, normal with this centre and deviation, keeps it finite, and with few rows keeps a head that was
-    right nearly as it is. It lies from 1 / `LARGEST` to `LARGEST`.
+    the prior on ln T keeps it finite, and with few rows keeps a head that was right nearly as it is.
 
-    `logits` (n, K) are natural logarithms of odds, of rows that had no part in the fit of what gives them.
+    Parameters
+    ----------
+    logits : ndarray of shape (n, K)
+        Of rows that had no part in the fit of what gives them, as natural logarithms of odds.
+    y : ndarray of shape (n,)
+    centre, deviation : float
+        Of the normal prior on ln T.
+
+    Returns
+    -------
+    float
+        From 1 / `LARGEST` to `LARGEST`.
     """
     from scipy.optimize import minimize_scalar
     from scipy.special import logsumexp

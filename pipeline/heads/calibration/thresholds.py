@@ -19,9 +19,16 @@ from pipeline.stats import intervals
 
 @dataclass(frozen=True)
 class Wish:
-    """What the threshold is to reach on the images held out: a precision or recall of the positive class.
+    """What the threshold is to reach on the images held out.
 
-    `at_least` is above 0 and at most 1. None as `positive` is the second class in the order of the labels.
+    Parameters
+    ----------
+    metric : "precision" or "recall"
+        Of the positive class.
+    at_least : float
+        The fraction wished, above 0 and at most 1.
+    positive : str or None
+        Label of the positive class; None is the second in the order of the labels.
     """
 
     metric: Literal["precision", "recall"]

@@ -23,8 +23,14 @@ LISTED: Final = 10  # names in a message
 class Fold(NamedTuple):
     """One division of the training rows, on which candidates of a search are compared.
 
-    `rows`, ascending, are those to fit on, `held` those to judge on, with their codes; heads that stop early watch
-    them. `places` says which of the training rows these are; None if they are none of them.
+    Attributes
+    ----------
+    rows : ndarray of intp, ascending
+        The rows to fit on.
+    held : (Table, ndarray of int64)
+        The rows to judge on, with their codes. Heads that stop early watch them.
+    places : ndarray of intp, or None
+        Which of the training rows these are; None if they are none of them.
     """
 
     rows: NDArray[np.intp]

@@ -38,10 +38,18 @@ Kind = TypeVar("Kind", bound=Head)
 class Search:
     """How to search.
 
-    With 0 `folds`, fit on the training split and compare on the validation split; from 2 on, so many folds of the
-    training split. `trials` are the candidates at most: of a larger grid so many are drawn. Parameters in `fixed` keep
-    their value, whatever the grid says. `jobs` folds are fitted at a time, where the head does not share the work by
-    itself. `seed` is that of the folds, and of the candidates that are drawn.
+    Parameters
+    ----------
+    folds : int
+        0: fit on the training split, compare on the validation split. From 2: so many folds of the training split.
+    trials : int
+        Candidates at most; of a larger grid so many are drawn.
+    fixed : frozenset of str
+        Parameters that keep their value, whatever the grid says.
+    jobs : int
+        Folds at a time, where the head does not share the work by itself.
+    seed : int
+        Of the folds, and of the candidates that are drawn.
     """
 
     folds: int
@@ -54,8 +62,14 @@ class Search:
 class Trial(NamedTuple):
     """One candidate and how it did on the rows held out.
 
-    `params` is what it replaces in the head; `loss` and `error` are the mean loss in nats and its standard error,
-    `accuracy` is the fraction of rows whose most probable class is theirs.
+    Attributes
+    ----------
+    params : dict
+        What it replaces in the head.
+    loss, error : float
+        Mean loss in nats, and the standard error of this mean.
+    accuracy : float
+        Fraction of rows whose most probable class is theirs.
     """
 
     params: dict[str, Any]

@@ -71,8 +71,19 @@ def judge(
     """Return a head to fit on everything, and what heads like it, fitted on each fold, say of what that holds out.
 
     Where early stopping has no validation images to watch, the folds choose for how many epochs the head is trained;
-    without folds, it is for all of them. `jobs` folds are fitted at a time, where the head does not share the work by
-    itself. `progress` is called with (done, total).
+    without folds, it is for all of them.
+
+    Parameters
+    ----------
+    head : Head
+        Not fitted.
+    fit : SplitRows
+    folds : sequence of Fold
+        Of these rows; may be empty.
+    jobs : int
+        Folds at a time, where the head does not share the work by itself.
+    progress : callable or None
+        Called with (done, total).
     """
     stops = isinstance(head, DenseHead) and head.patience > 0
     if not folds:

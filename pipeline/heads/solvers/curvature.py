@@ -51,7 +51,13 @@ def spectrum(rows: Points) -> Spectrum:
 class LowRank:
     """The curvature of an output is about its mean p (1 - p) times the rows' covariance, plus the penalty.
 
-    `spread` (P, 1 or K) is the weighted mean of p (1 - p) for each problem and output, `l2` is (P,).
+    Parameters
+    ----------
+    found : Spectrum
+    spread : ndarray of shape (P, 1 or K)
+        Weighted mean of p (1 - p) for each problem and output.
+    l2 : ndarray of shape (P,)
+    dtype : float32 or float64
     """
 
     def __init__(self, found: Spectrum, spread: Floats, l2: Floats, dtype: Any) -> None:

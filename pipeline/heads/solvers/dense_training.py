@@ -114,10 +114,24 @@ def train_together(
 ) -> tuple[int, list[Run]]:
     """Train a network on each fold, all side by side, and go back to the epoch whose mean loss is the lowest.
 
-    Folds that stopped each by itself would leave as many answers as there are folds, each from a few rows. `parts` are
-    rows to train on, and rows held out; the head has no patience of its own: training stops after `patience` epochs
-    without a lower mean over all rows held out. `progress` is called with (epochs done, epochs at most). Returned are
-    that number of epochs and a run for each part, with its weights after so many.
+    Folds that stopped each by itself would leave as many answers as there are folds, each from a few rows.
+
+    Parameters
+    ----------
+    head : Trainable
+        Without a patience of its own.
+    parts : iterable of (X, y, (X, y))
+        Rows to train on, and rows held out.
+    patience : int
+        Stop after so many epochs without a lower mean over all rows held out.
+    progress : callable or None
+        Called with (epochs done, epochs at most).
+
+    Returns
+    -------
+    epochs : int
+    runs : list of Run
+        One a part, with its weights after so many epochs.
     """
     lowest, chosen = math.inf, 0
     with one_blas_thread(), Workers() as workers:

@@ -20,12 +20,19 @@ class _Waiting(NamedTuple, Generic[Asked, Answered]):
 class Batcher(Generic[Asked, Answered]):
     """A queue before a function that answers several at once.
 
-    While one batch runs, others queue, and make the next one: under load batches form by themselves. `wait` seconds,
-    for which a batch that is not full waits for more, make them larger at the price of that much time where there is
-    little to do.
+    While one batch runs, others queue, and make the next one: under load batches form by themselves. `wait` makes them
+    larger at the price of that much time where there is little to do.
 
-    `answer` makes of `most` asks at most as many answers, in order; only the batcher's own thread calls it. `taken` is
-    called with the size of each batch before it runs.
+    Parameters
+    ----------
+    answer : callable
+        From at most `most` asks to as many answers, in order. Only the batcher's own thread calls it.
+    most : int
+        Asks a batch.
+    wait : float
+        Seconds that a batch which is not full waits for more.
+    taken : callable
+        Called with the size of each batch before it runs.
     """
 
     def __init__(

@@ -15,8 +15,13 @@ SAFE_BYTES: Final = [(name.lower().encode(), value.encode()) for name, value in 
 class Headers:
     """Refuses requests that could be taken in two ways or call the server by another name, and marks every answer.
 
-    A page from elsewhere could reach a server on its reader's machine by letting its own name lead there. `hosts` are
-    names without ports, an IPv6 address without brackets; None is any.
+    A page from elsewhere could reach a server on its reader's machine by letting its own name lead there.
+
+    Parameters
+    ----------
+    app : ASGI application
+    hosts : collection of str or None
+        Names without ports; an IPv6 address without brackets. None is any.
     """
 
     def __init__(self, app: App, hosts: Collection[str] | None) -> None:

@@ -18,10 +18,18 @@ RETRY_SECONDS: Final = 1  # after which one of those at once has mostly ended
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """What a request that is answered by the network may take: of bytes in its body, and of images.
+    """What a request that is answered by the network may take.
 
-    Further requests than `at_once` under way are sent away with status 429. From its first byte to its answer it may
-    take `seconds`: a body that takes longer ends with 408, an answer with 504.
+    Attributes
+    ----------
+    body_bytes : int
+        Of its body.
+    instances : int
+        Images of one request.
+    at_once : int
+        Requests under way; further ones are sent away with status 429.
+    seconds : float
+        From its first byte to its answer: a body that takes longer ends with 408, an answer with 504.
     """
 
     body_bytes: int
@@ -31,7 +39,13 @@ class Limits:
 
 
 class Guard:
-    """Holds POST requests to the limits, whatever route they are for."""
+    """Holds POST requests to the limits, whatever route they are for.
+
+    Parameters
+    ----------
+    app : ASGI application
+    limits : Limits
+    """
 
     def __init__(self, app: App, limits: Limits) -> None:
         self._app, self._limits = app, limits

@@ -31,8 +31,18 @@ JPEG_QUALITY: Final = 85
 class Ask(NamedTuple):
     """One image, and what is wanted of it besides label and probabilities.
 
-    `pixels` (size, size, 3) are from `Service.fit`. `explain`: where the evidence lies, for the class `about`, None
-    being that of its label; `nearest`: so many of the most similar training photos; `compare`: how familiar it is.
+    Attributes
+    ----------
+    pixels : ndarray of shape (size, size, 3), uint8
+        From `Service.fit`.
+    explain : bool
+        Where the evidence lies.
+    about : int or None
+        For which class; None is the one of its label.
+    nearest : int
+        So many of the most similar training photos.
+    compare : bool
+        How familiar it is.
     """
 
     pixels: Pixels
@@ -46,8 +56,16 @@ class Ask(NamedTuple):
 class Answer:
     """What was found.
 
-    `code` is that of the label in `Service.classes`; `probabilities`, one a class, add up to 1; `heat` (h, w) is as of
-    `pipeline.inference.class_activation.heat`.
+    Attributes
+    ----------
+    code : int
+        Of the label in `Service.classes`.
+    probabilities : list of float
+        One a class, adding up to 1.
+    heat : ndarray of shape (h, w), float32, or None
+        As of `pipeline.inference.class_activation.heat`.
+    nearest : tuple of Neighbour
+    familiarity : Familiarity or None
     """
 
     code: int
@@ -60,8 +78,13 @@ class Answer:
 class Answering(Protocol):
     """What an app serves: `Service`, or a stand-in for it.
 
-    `explains`, `compares`, `shows`: there are heat maps, training photos to compare with, and their files to show.
-    `exact`: a heat map is exact, and not Grad-CAM's.
+    Attributes
+    ----------
+    classes : list of str
+    explains, compares, shows : bool
+        Whether there are heat maps, training photos to compare with, and their files to show.
+    exact : bool
+        Whether a heat map is exact, and not Grad-CAM's.
     """
 
     classes: list[str]

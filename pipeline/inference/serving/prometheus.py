@@ -41,7 +41,12 @@ class Measures:
 class Measured:
     """Counts the requests of an application.
 
-    `routes` are beginnings of the paths that are told apart; all others count as ``other``, whatever a client makes up.
+    Parameters
+    ----------
+    app : ASGI application
+    measures : Measures
+    routes : collection of str
+        Beginnings of the paths that are told apart; all others count as ``other``, whatever a client makes up.
     """
 
     def __init__(self, app: App, measures: Measures, routes: Collection[str]) -> None:

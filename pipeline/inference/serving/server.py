@@ -122,8 +122,15 @@ def _ended_by_signals(server: uvicorn.Server) -> Iterator[None]:
 class Server(uvicorn.Server):
     """A server that never holds more than so many connections: where all are taken, further ones wait to be accepted.
 
-    Uvicorn accepts whatever comes, and when the process runs out of descriptors, asyncio says so without end. The
-    socket `listening` is in non-blocking mode.
+    Uvicorn accepts whatever comes, and when the process runs out of descriptors, asyncio says so without end.
+
+    Parameters
+    ----------
+    config : uvicorn.Config
+    listening : socket
+        In non-blocking mode.
+    most : int
+        Connections.
     """
 
     def __init__(self, config: uvicorn.Config, listening: socket.socket, most: int) -> None:
@@ -188,7 +195,10 @@ def impatient(seconds: float) -> type[H11Protocol]:
     class Impatient(H11Protocol):
         """One connection.
 
-        `idle_since` is the loop's time at which it began to ask for nothing; infinite while a request is under way.
+        Attributes
+        ----------
+        idle_since : float
+            The loop's time at which it began to ask for nothing; infinite while a request is under way.
         """
 
         _patience: asyncio.TimerHandle | None = None

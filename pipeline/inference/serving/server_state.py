@@ -21,8 +21,20 @@ Done = TypeVar("Done")
 class ServerState:
     """Where requests meet the service: decoding in threads, answers in batches.
 
-    At most `batch_size` images run at once; a batch that is not full waits `batch_wait` seconds for more. `ready` says
-    whether requests are answered: not before the start, and not once the server stops.
+    Parameters
+    ----------
+    service : Answering
+    limits : Limits
+    batch_size : int
+        The most images that run at once.
+    batch_wait : float
+        Seconds that a batch which is not full waits for more.
+
+    Attributes
+    ----------
+    measures : Measures
+    ready : bool
+        Whether requests are answered: not before the start, and not once the server stops.
     """
 
     def __init__(self, service: Answering, limits: Limits, *, batch_size: int, batch_wait: float) -> None:

@@ -46,8 +46,16 @@ Row = dict[str, float]
 class State:
     """All that a killed run needs to go on as if nothing had happened, besides its settings.
 
-    `weights` and `optimizer` are of tail and head after the last epoch, `best` the weights that the run would end with
-    now, those of `best_epoch`, which is 0 before the first. `history` has a row an epoch.
+    Attributes
+    ----------
+    weights, optimizer : list of ndarray
+        Of tail and head after the last epoch.
+    best : list of ndarray
+        The weights that the run would end with now.
+    best_epoch : int
+        Whose they are; 0 before the first.
+    history : list of dict
+        A row an epoch.
     """
 
     weights: list[NDArray[Any]]
@@ -66,8 +74,19 @@ class State:
 def folder(cache: Path, matters: dict[str, Any]) -> Iterator[Path]:
     """Hold the folder of one run; remove it when the block ends, but leave it if the run fails or is killed.
 
-    `matters` is all that decides how the run goes, as JSON: the same run finds the same folder. BusyError if another
-    process is at the same run; StorageError if the cache cannot be written.
+    Parameters
+    ----------
+    cache : Path
+        The cache folder.
+    matters : dict
+        All that decides how the run goes, as JSON: the same run finds the same folder.
+
+    Raises
+    ------
+    BusyError
+        Another process is at the same run.
+    StorageError
+        The cache cannot be written.
     """
     place = cache / "finetuning" / spec.identity({"version": VERSION} | matters)
 

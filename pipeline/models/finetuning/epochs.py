@@ -30,7 +30,17 @@ class FrozenWeightsError(HeadstartError):
 
 @dataclass(frozen=True)
 class Split:
-    """Rows of one split, their classes (n,), and the weight of each row in the loss (n,)."""
+    """Rows of one split.
+
+    Attributes
+    ----------
+    source : Source
+        The rows.
+    codes : ndarray of shape (n,), int64
+        Their classes.
+    weights : ndarray of shape (n,), float32
+        Of each row in the loss.
+    """
 
     source: input_pipeline.Source
     codes: NDArray[np.int64]
@@ -60,10 +70,18 @@ def labelled(
 class Outcome:
     """What became of a training.
 
-    `history` has a row an epoch; `best_epoch` is whose weights the network has now, 0 if they are those that it started
-    with; `resumed_after` the epoch whose checkpoint the run went on from, 0 if it started afresh; `seconds` those of
-    the epochs computed now. `start` is loss and accuracy before the first epoch, where that start may be kept: on the
-    validation images, if any.
+    Attributes
+    ----------
+    history : list of dict
+        A row an epoch.
+    best_epoch : int
+        Whose weights the network has now; 0 if they are those that it started with.
+    resumed_after : int
+        The epoch whose checkpoint the run went on from; 0 if it started afresh.
+    seconds : float
+        Of the epochs computed now.
+    start : dict or None
+        Loss and accuracy before the first epoch, where that start may be kept: on the validation images, if any.
     """
 
     history: list[Row]

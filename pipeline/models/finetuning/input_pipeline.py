@@ -24,7 +24,16 @@ BATCHES_AHEAD: Final = 2
 
 
 class Source(Protocol):
-    """Rows of one split, `count` of them, float32 or uint8, numbered from 0 in the order of their digests."""
+    """Rows of one split, numbered from 0 in the order of their digests.
+
+    Attributes
+    ----------
+    count : int
+        Rows.
+    row_shape : tuple of int
+    dtype : str
+        ``float32`` or ``uint8``.
+    """
 
     count: int
     row_shape: tuple[int, ...]
@@ -41,9 +50,16 @@ class Source(Protocol):
 
 
 class CachedRows:
-    """Activations from an open features file, of sorted digests; of several views each epoch takes the next one.
+    """Activations from a features file; of several views each epoch takes the next one.
 
-    `varied` takes all views of an image that the file holds, and not the image itself alone.
+    Parameters
+    ----------
+    features : Features
+        Open.
+    digests : ndarray of shape (n, 32), uint8
+        Of the split, sorted.
+    varied : bool
+        Whether to take all views of an image that the file holds, or the image itself.
     """
 
     dtype = "float32"
@@ -79,8 +95,18 @@ class CachedRows:
 class LivePixels:
     """Pixels, decoded anew in each epoch and changed at random: view number `epoch` of each image, which is never kept.
 
-    `table` is the split, one row an image, in the order of the digests; `fit` makes the square of a file's bytes;
-    `policy` is what may happen to an image, None being nothing.
+    Parameters
+    ----------
+    root : Path or Address
+        The image root.
+    table : Manifest
+        The split, one row an image, in the order of the digests.
+    size : int
+        Side of the input square, px.
+    fit : callable
+        Makes that square of a file's bytes.
+    policy : Policy or None
+        What may happen to an image; None is nothing.
     """
 
     dtype = "uint8"

@@ -34,9 +34,14 @@ TABLE, PICTURE = "learning_rates.csv", "learning_rates.png"
 class RateRange:
     """What a range test found.
 
-    A row a step has step, from 1, rate, loss, and ``smoothed``, its running mean. `suggested` is a tenth of the rate at
-    which the smoothed loss is the least, with two digits. `resumed_after` is the step whose checkpoint the run went on
-    from, 0 if it started afresh.
+    Attributes
+    ----------
+    rows : list of dict
+        A row a step: step, from 1, rate, loss, and ``smoothed``, its running mean.
+    suggested : float
+        A tenth of the rate at which the smoothed loss is the least, with two digits.
+    resumed_after : int
+        The step whose checkpoint the run went on from; 0 if it started afresh.
     """
 
     rows: list[Row]
@@ -50,10 +55,23 @@ def rate_of(step: int) -> float:
 
 
 def sweep(tuner: Tuner, train: Split, settings: TuningSettings, checkpoint: Path, progress: Progress) -> RateRange:
-    """Take the steps, from the checkpoint if there is one, which is replaced every `CHUNK` steps.
+    """Take the steps, from the checkpoint if there is one.
 
-    What the tuner, as it was made, learns here is of no use. `progress` is called with (steps done, `STEPS`).
-    StorageError if a checkpoint cannot be written.
+    Parameters
+    ----------
+    tuner : Tuner
+        As it was made; what it learns here is of no use.
+    train : Split
+    settings : TuningSettings
+    checkpoint : Path
+        The file that is read, and replaced every `CHUNK` steps.
+    progress : callable
+        Called with (steps done, `STEPS`).
+
+    Raises
+    ------
+    StorageError
+        A checkpoint cannot be written.
     """
     epochs.let_bits_repeat(settings)
     start = State(tuner.weights(), tuner.optimizer_state(), tuner.weights())

@@ -36,11 +36,18 @@ SAMPLE: Final = 2048  # pictures from which the distance between unrelated ones 
 
 @dataclass(frozen=True)
 class Pairs:
-    """P pairs of pictures, (P,) each; ``first < second``.
+    """P pairs of pictures.
 
-    `distances` are the bits in which the hashes differ, in the orientation of the second that is nearest to the first:
-    `orientations` says which of `perceptual_hash.ORIENTATIONS`, 0 being as it is. `likeness` is the correlation of the
-    thumbnails in that orientation, from -1 to 1.
+    Attributes
+    ----------
+    first, second : ndarray of shape (P,), int
+        Which pictures; ``first < second``.
+    distances : ndarray of shape (P,), int
+        Bits in which the hashes differ, in the orientation of the second that is nearest to the first.
+    likeness : ndarray of shape (P,), float32
+        Correlation of the thumbnails in that orientation, from -1 to 1.
+    orientations : ndarray of shape (P,), int
+        Which of `perceptual_hash.ORIENTATIONS` that is; 0 is as it is.
     """
 
     first: Indices
@@ -77,14 +84,26 @@ def compare(signatures: Signatures, first: Indices, second: Indices) -> Pairs:
 def same_pictures(
     signatures: Signatures, labels: Sequence[str], *, hash_distance: int, progress: Progress
 ) -> tuple[Pairs, int]:
-    """Find the pictures that are the same, by the rules of this module; return their pairs and the distance asked for.
+    """Find the pictures that are the same, by the rules of this module.
 
-    There is a signature for each file whose bytes differ from all others. `labels` tell pictures that are certainly
-    unrelated; they have no other effect. `hash_distance` is the largest of a pair, in bits, from 0 to 256; the one
-    asked for in the end is returned. `progress` is called with (tiles compared, tiles in all).
+    Parameters
+    ----------
+    signatures : Signatures
+        Of N pictures; one for each file whose bytes differ from all others.
+    labels : sequence of str, N
+        Tell pictures that are certainly unrelated; they have no other effect.
+    hash_distance : int
+        The largest distance of a pair, in bits, from 0 to 256.
+    progress : callable
+        Called with (tiles compared, tiles in all).
 
-    Pairs are ordered by distance, the nearest first. Of pictures with the same pixels the first is paired with each of
-    the others.
+    Returns
+    -------
+    pairs : Pairs
+        Ordered by distance, the nearest first. Of pictures with the same pixels the first is paired with each of the
+        others.
+    limit : int
+        The distance that was asked for in the end, in bits.
     """
     identical, kept = _identical(signatures.pixels)
     distinct = signatures.take(kept)

@@ -36,9 +36,14 @@ ORIENTATIONS: Final = tuple((up, left, across) for across in (0, 1) for up in (0
 class Signature(NamedTuple):
     """What one picture looks like.
 
-    `pixels` is the sha256 of size and upright RGB: the same for pictures that differ in their metadata or lossless
-    coding only. `bits` (8 of 32 bytes) is the perceptual hash in each of the orientations that `oriented` names; the
-    first is as it is. `thumbnail` (768 bytes) is RGB, 16 by 16, whatever the aspect ratio was.
+    Attributes
+    ----------
+    pixels : bytes, 32
+        sha256 of size and upright RGB: the same for pictures that differ in their metadata or lossless coding only.
+    bits : bytes, 8 of 32
+        The perceptual hash in each of the orientations that `oriented` names; the first is as it is.
+    thumbnail : bytes, 768
+        RGB, 16 by 16, whatever the aspect ratio was.
     """
 
     pixels: bytes
@@ -48,7 +53,14 @@ class Signature(NamedTuple):
 
 @dataclass(frozen=True)
 class Signatures:
-    """The signatures of N pictures as columns: `bits` (N, 8, 32), `thumbnails` (N, 16, 16, 3)."""
+    """The signatures of N pictures as columns.
+
+    Attributes
+    ----------
+    pixels : list of bytes, N
+    bits : ndarray of shape (N, 8, 32), uint8
+    thumbnails : ndarray of shape (N, 16, 16, 3), uint8
+    """
 
     pixels: list[bytes]
     bits: NDArray[np.uint8]

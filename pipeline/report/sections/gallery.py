@@ -12,9 +12,14 @@ from pipeline.photos.manifest import Manifest
 
 @dataclass(frozen=True)
 class Gallery:
-    """The images that have a picture, in the order of their digests; an image's place is its number.
+    """The images that have a picture.
 
-    `mapped` (m,) are the numbers of those on the map: the first m of all images by digest, which is a fair sample.
+    Attributes
+    ----------
+    images : Manifest
+        In the order of their digests; an image's place is its number.
+    mapped : ndarray of shape (m,), int
+        Numbers of those on the map: the first m of all images by digest, which is a fair sample.
     """
 
     images: Manifest

@@ -23,8 +23,17 @@ BATCH_SIZE: Final = 4  # a few pictures, once
 class HeatMaps:
     """What `pipeline.report.report.report` takes as `explain`: a network is built when it is first asked.
 
-    `weights` are those of the base, as in `pipeline.features.settings.FeatureSettings`; None for those of the training.
-    In the cache compiled networks are kept. `warnings` say why there are no heat maps of some, one line each.
+    Parameters
+    ----------
+    weights : str or None
+        Of the base, as in `pipeline.features.settings.FeatureSettings`; None for those of the training.
+    cache : Path or None
+        Where compiled networks are kept.
+
+    Attributes
+    ----------
+    warnings : list of str
+        Why there are no heat maps of some, one line each.
     """
 
     def __init__(self, *, weights: str | None, cache: Path | None) -> None:

@@ -50,9 +50,14 @@ class _Flight:
 class Dask:
     """Workers of Dask.
 
-    `workers` are the processes of the cluster that is made here, without a scheduler's address; None is one a core. A
-    `scheduler`, as ``tcp://host:8786``, and its workers stay when the executor is closed. After `patience` seconds a
-    worker that stored no row is given up.
+    Parameters
+    ----------
+    workers : int or None
+        Processes of the cluster that is made here, without a scheduler's address; None is one a core.
+    scheduler : str or None
+        Address of a scheduler, as ``tcp://host:8786``. It and its workers stay when the executor is closed.
+    patience : float
+        Seconds after which a worker that stored no row is given up.
     """
 
     in_process = False

@@ -19,7 +19,13 @@ NAMES: Final = ("local", "dask")
 
 
 class Executor(Protocol):
-    """What runs tasks; `in_process` says whether here, one after the other."""
+    """What runs tasks.
+
+    Attributes
+    ----------
+    in_process : bool
+        Whether tasks run here, one after the other.
+    """
 
     in_process: bool
 
