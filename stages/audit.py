@@ -66,3 +66,7 @@ def audit(images: Root, manifest: Path, features: Path, out_dir: Path, fail_on: 
             f"--fail-on: expected none, received {'; '.join(found)}: see {out_dir / 'duplicates.csv'}, and exclude the "
             "wrong ones with `headstart prepare --exclude`"
         )
+
+
+if __name__ == "__main__":
+    audit()

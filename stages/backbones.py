@@ -111,3 +111,7 @@ def _totals(table: Sequence[LayerRow]) -> list[str]:
 def _cut(row: LayerRow, word: str) -> Sequence[str]:
     """Word for the cut, multiply-adds below it, bytes of an image there; nothing where the network cannot be cut."""
     return (word, f"{row.multiply_adds_below:,}", f"{row.bytes:,}") if row.can_cut else ("", "", "")
+
+
+if __name__ == "__main__":
+    backbones()

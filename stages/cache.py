@@ -178,3 +178,7 @@ def _size(count: int) -> str:
         if count >= factor:
             return f"{count / factor:.1f} {unit}"
     return f"{count / 1e3:.1f} kB"
+
+
+if __name__ == "__main__":
+    cache()

@@ -76,3 +76,7 @@ def _looks(folders: list[Path]) -> str:
     if not in_git:
         return f"{told}; no Git history is here to count more."
     return f"{told}, in Git's and DVC's history; each choice made by them flatters the best."
+
+
+if __name__ == "__main__":
+    compare()

@@ -20,3 +20,7 @@ def completion(shell: str) -> None:
     from stages.__main__ import main
 
     click.echo(SHELLS[shell](main, {}, "headstart", "_HEADSTART_COMPLETE").source())
+
+
+if __name__ == "__main__":
+    completion()

@@ -28,3 +28,7 @@ def convert(preset: str, graph: Path, size: int | None) -> None:
     show_table(("cut", "output"), [(name, "x".join(map(str, shape))) for name, shape in done.shapes.items()], right={1})
     say()
     say(f"{done.backbone}, images of {done.size} px -> {graph}")
+
+
+if __name__ == "__main__":
+    convert()

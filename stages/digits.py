@@ -15,3 +15,7 @@ def digits(folder: Path) -> None:
     from pipeline.photos.example_digits import write
 
     say(f"{write(folder):,} images of handwritten digits -> {folder}")
+
+
+if __name__ == "__main__":
+    digits()

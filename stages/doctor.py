@@ -27,3 +27,7 @@ def doctor(cache: Path) -> None:
             say(f"       {finding.advice}")
     if wrong:
         raise click.ClickException(f"{wrong} of the above would stop a run")
+
+
+if __name__ == "__main__":
+    doctor()

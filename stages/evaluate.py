@@ -99,3 +99,7 @@ def _value(estimate: dict[str, Any]) -> str:
 
 def _estimate(estimate: dict[str, Any]) -> str:
     return interval(estimate["value"], estimate["low"], estimate["high"])
+
+
+if __name__ == "__main__":
+    evaluate()

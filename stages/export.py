@@ -54,3 +54,7 @@ def _row(row: "ParityRow") -> tuple[str, ...]:
         f"{row.milliseconds:.1f}",
         f"{row.megabytes:.1f}",
     )
+
+
+if __name__ == "__main__":
+    export()

@@ -93,3 +93,7 @@ def _forecast(images: Root, manifest: Path, settings: ExtractSettings) -> None:
         time, rate = duration(3600 * found.hours(machines)), found.images_per_second * machines
         say(f"{name}: {time} at {rate:,.0f} images a second")
     say(f"speed of one machine: {found.source}")
+
+
+if __name__ == "__main__":
+    extract()

@@ -108,3 +108,7 @@ def _outcome(summary: "FinetuneResult") -> str:
         f"{epochs} in {summary.training_seconds:,.1f} s{resumed}; {summary.kept}: "
         f"{score}loss {loss:.5f}, accuracy {accuracy:.3f}"
     )
+
+
+if __name__ == "__main__":
+    finetune()

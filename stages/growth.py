@@ -47,3 +47,7 @@ def growth(manifest: Path, features: Path, out_dir: Path, **chosen: Any) -> None
 
 def _written(one: "Estimate") -> str:
     return interval(one.value, one.low, one.high)
+
+
+if __name__ == "__main__":
+    growth()

@@ -146,3 +146,7 @@ def _require(name: str, folder: Path, *command: str) -> None:
 
 def _call(folder: Path, *command: str) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)  # noqa: S603
+
+
+if __name__ == "__main__":
+    init()

@@ -173,3 +173,7 @@ def _table(
 def _name(path: Path) -> str:
     r"""Return the path as text that any output takes; bytes that are no UTF-8 become ``\xNN``."""
     return str(path).encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
+if __name__ == "__main__":
+    predict()

@@ -35,3 +35,7 @@ def prepare(images: Root, manifest: Path, **chosen: Any) -> None:
         f"{counted(summary.images(), 'image')} of {counted(len(summary.counts), 'class', 'classes')} ({splits}), "
         f"{summary.quarantined:,} quarantined{skipped} -> {manifest}"
     )
+
+
+if __name__ == "__main__":
+    prepare()

@@ -45,3 +45,7 @@ def probe(images: Root, manifest: Path, cut_json: Path, **chosen: Any) -> None:
     if contenders:
         say(results.preferred(contenders, settings.proof)[1])
     say(f"{counted(len(finding.judged), 'candidate')}: {finding.recommendation.why} -> {cut_json}")
+
+
+if __name__ == "__main__":
+    probe()

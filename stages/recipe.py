@@ -289,3 +289,7 @@ def _mapping(path: Path) -> dict[str, Any]:
 def _require_options(path: Path, section: str, options: object) -> None:
     if not isinstance(options, dict):
         raise ArtefactError(f"{path}: expected options under {section}, received {options!r}")
+
+
+if __name__ == "__main__":
+    recipe()

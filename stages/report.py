@@ -89,3 +89,7 @@ def _looks(folders: list[Path]) -> "Looks":
     from pipeline.report.sections.overview import Looks
 
     return Looks(*history.results(folders, Path.cwd()))
+
+
+if __name__ == "__main__":
+    report()

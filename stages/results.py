@@ -55,3 +55,7 @@ def _where_to_go_on(measured: Mapping[Path, Mapping[str, float]]) -> Iterator[st
         if trained.is_dir():
             yield f"To label photos: headstart predict {shlex.quote(str(trained))} PHOTOS"
             return
+
+
+if __name__ == "__main__":
+    results()

@@ -217,3 +217,7 @@ def _show(ctx: click.Context, steps: Sequence[Step]) -> None:
     for folder in into["compare"]:
         for sentence in COMPARED.read(folder / SUMMARY)["fine_tuning"]:
             say(f"Verdict: {sentence}")
+
+
+if __name__ == "__main__":
+    run()

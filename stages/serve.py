@@ -51,3 +51,7 @@ def serve(trained: Path, **chosen: Any) -> None:
         seconds=settings.timeout,
         told=lambda address: tell(f"serving {called} at {address}"),
     )
+
+
+if __name__ == "__main__":
+    serve()

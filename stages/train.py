@@ -111,3 +111,7 @@ def _threshold(summary: TrainResult) -> list[str]:
         f"{found['positive']} from a probability of {found['value']:.4f} on: on the images held out, which chose it, "
         f"precision {found['precision']:.3f}, recall {found['recall']:.3f}"
     ]
+
+
+if __name__ == "__main__":
+    train()
