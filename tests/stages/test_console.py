@@ -2,6 +2,7 @@ import io
 import logging
 import os
 import re
+import runpy
 import subprocess
 import sys
 
@@ -67,11 +68,17 @@ def test_a_defect_keeps_its_trace() -> None:
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_each_command_is_also_a_module_and_answers_help(name: str) -> None:
+def test_each_command_is_also_a_module_and_answers_help(
+    name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     result = CliRunner().invoke(main, [name, "--help"])
     assert result.exit_code == 0
     assert result.stdout.startswith(f"Usage: main {name} ")
-    assert (ROOT / "stages" / f"{name}.py").exists()
+    monkeypatch.setattr(sys, "argv", [name, "--help"])
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_path(str(ROOT / "stages" / f"{name}.py"), run_name="__main__")
+    assert ended.value.code == 0
+    assert capsys.readouterr().out.startswith(f"Usage: {name}.py ")
 
 
 @pytest.mark.parametrize("name", COMMANDS)
