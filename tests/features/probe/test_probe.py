@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -71,13 +72,6 @@ class Photos:
     def __init__(self, root: Path) -> None:
         self.root, self.manifest, self.cut = root / "photos", root / "manifest.csv", root / "probe" / "cut.json"
         self.cache = root / "cache"
-        write_classes(self.root, {"dark": 20, "grey": 20, "bright": 20})
-        prepare.prepare(
-            self.root,
-            self.manifest,
-            PrepareSettings(max_quarantined=0.0, test_fraction=0.25, stratify=True, workers=1),
-            progress=lambda done, total: None,
-        )
         self.table = manifest.read(self.manifest)
         self.bench = FakeBench()
         self.seen: list[tuple[int, int]] = []
@@ -113,8 +107,22 @@ class Photos:
             return list(csv.DictReader(file))
 
 
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("prepared")
+    write_classes(root / "photos", {"dark": 20, "grey": 20, "bright": 20})
+    prepare.prepare(
+        root / "photos",
+        root / "manifest.csv",
+        PrepareSettings(max_quarantined=0.0, test_fraction=0.25, stratify=True, workers=1),
+        progress=lambda done, total: None,
+    )
+    return root
+
+
 @pytest.fixture
-def photos(tmp_path: Path) -> Photos:
+def photos(prepared: Path, tmp_path: Path) -> Photos:
+    shutil.copytree(prepared, tmp_path, dirs_exist_ok=True)
     return Photos(tmp_path)
 
 
