@@ -6,11 +6,12 @@ import importlib
 import json
 import os
 import pkgutil
+import signal
 import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from tests import ROOT
@@ -22,6 +23,7 @@ LOADED = (
     *("dvc_data.hashfile.db.local", "dvc_render", "matplotlib.figure", "matplotlib.backends.backend_agg", "openvino"),
     *("scipy.optimize", "scipy.stats", "sklearn.linear_model", "sklearn.model_selection"),
 )
+NOTHING: Mapping[Path, str] = {}
 # Hand arguments, folder, variables and streams over, and end as the fork does. A shell starts it, as the interpreter's
 # path may have a space.
 SHIM = """#!/bin/sh
@@ -37,32 +39,49 @@ with socket.socket(socket.AF_UNIX) as server:
 
 
 @contextlib.contextmanager
-def forking(folder: Path, environment: dict[str, str]) -> Iterator[None]:
-    """Put the commands into a folder while the process that they are forked off runs in such an environment."""
+def forking(
+    folder: Path, environment: dict[str, str], *, tracer: Sequence[str] = (), more: Mapping[Path, str] = NOTHING
+) -> Iterator[None]:
+    """Put the commands into a folder while the process that they are forked off runs in such an environment.
+
+    It runs under another program, if one is given. The commands of a folder in `more` find a module imported, too.
+    """
     with tempfile.TemporaryDirectory() as short:  # a socket's path has at most a hundred characters
-        path = f"{short}/socket"
-        command = [sys.executable, "-m", "tests.forks", path]
-        with subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE) as server:
+        folders = {folder: "pipeline", **more}
+        paths = {f"{short}/{place}": module for place, module in enumerate(folders.values())}
+        command = [*tracer, sys.executable, "-m", "tests.forks", json.dumps(paths)]
+        with subprocess.Popen(
+            command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, start_new_session=True
+        ) as server:
             assert server.stdout
-            assert server.stdout.readline() == b"ready\n"
-            for name in MAINS:
-                (folder / name).write_text(SHIM.format(python=sys.executable, path=path))
-                (folder / name).chmod(0o755)
+            for each, path in zip(folders, paths, strict=True):
+                assert server.stdout.readline() == b"ready\n"
+                for name in MAINS:
+                    (each / name).write_text(SHIM.format(python=sys.executable, path=path))
+                    (each / name).chmod(0o755)
             try:
                 yield
             finally:
-                server.terminate()
+                os.killpg(server.pid, signal.SIGTERM)
 
 
-def serve(path: str) -> None:
-    """Import all modules; run what each client asks for in a fork of its own."""
+def serve(paths: dict[str, str]) -> None:
+    """Import all modules; run what each client asks for in a fork of its own, and a server with more imported, too."""
     for package in ("pipeline", "stages"):
         for module in pkgutil.walk_packages([str(ROOT / package)], f"{package}."):
             importlib.import_module(module.name)
     for name in LOADED:
         importlib.import_module(name)
-    gc.collect()
-    gc.freeze()
+    for path, module_name in paths.items():
+        importlib.import_module(module_name)
+        gc.collect()
+        gc.freeze()
+        if not os.fork():
+            _serve(path)
+    signal.pause()
+
+
+def _serve(path: str) -> None:
     with socket.socket(socket.AF_UNIX) as server:
         server.bind(path)
         server.listen()
@@ -94,4 +113,4 @@ def serve(path: str) -> None:
 
 
 if __name__ == "__main__":
-    serve(sys.argv[1])
+    serve(json.loads(sys.argv[1]))

@@ -32,11 +32,11 @@ def traced(log: Path, command: Sequence[str]) -> list[str]:
     return ["strace", "-f", "--seccomp-bpf", "-qq", "-s", "400", "-o", str(log), "-e", calls, *command]
 
 
-def strangers(log: Path, home: Path, *, local: bool) -> list[str]:
+def strangers(log: str, home: Path, *, local: bool) -> list[str]:
     """Return the calls that write below a home folder or are made to a network, but to this machine if `local`."""
     homes = (f'"{home}/', f'"{pwd.getpwuid(os.getuid()).pw_dir}/.')
     found = []
-    for line in log.read_text(errors="replace").splitlines():
+    for line in log.splitlines():
         reads = "execve(" in line or ("open" in line and not re.search(r"O_WRONLY|O_RDWR|O_CREAT", line))
         ours = local and (" socket(" in line or any(f'"{one}"' in line for one in LOOPBACK))
         if (not reads and any(place in line for place in homes)) or ("AF_INET" in line and not ours):
@@ -44,12 +44,12 @@ def strangers(log: Path, home: Path, *, local: bool) -> list[str]:
     return found
 
 
-def commands(log: Path) -> dict[str, bool]:
-    """Return the commands of `headstart` in the order of their start, and whether one loads TensorFlow, or a child."""
-    found: dict[str, bool] = {}
-    for line in log.read_text(errors="replace").splitlines():
-        if started := re.search(r'execve\("[^"]*/headstart", \["headstart", (.*)\], ', line):
-            found[" ".join(re.findall(r'"([^"]*)"', started[1]))] = False
-        elif found and "/tensorflow/__init__." in line:
-            found[list(found)[-1]] = True
-    return found
+def commands(log: str) -> list[str]:
+    """Return the commands of `headstart` in the order of their start."""
+    started = re.findall(r'execve\("[^"]*/headstart", \["headstart", (.*)\], ', log)
+    return [" ".join(re.findall(r'"([^"]*)"', arguments)) for arguments in started]
+
+
+def loads_tensorflow(log: str) -> bool:
+    """Whether one of the commands, or a child, loads TensorFlow."""
+    return "/tensorflow/__init__." in log

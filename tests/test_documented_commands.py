@@ -4,16 +4,20 @@ It sees what children do, too. So the next dependency that writes below the home
 the next import that costs everybody seconds.
 """
 
+import contextlib
+import os
 import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from stages.__main__ import COMMANDS
 from tests import strace
+from tests.forks import forking
 from tests.pages import TEXTS, TUTORIALS, blocks, clone, of_the_pipeline, run_shell
 
 # What exports answer with, each by its own runtime; the pages write two formats of them.
@@ -25,10 +29,16 @@ NO_TENSORFLOW = (
     r"digits|prepare|audit|growth|compare|results|cache|doctor|completion|recipe|train "
     r"|predict out/export/model\.(onnx|xml) "
 )
+# Blocks whose commands are forks of a process with TensorFlow, and those with real processes.
+TENSORFLOW = r"^headstart (backbones [a-z]|probe|finetune|evaluate|export|run|report)|out/(model|tuned|rest)\b"
+REAL = r"activate|^headstart (serve|init|completion|convert|digits)|--executor"
 
 
 class Traced:
-    """A clone whose commands run under strace, for a user without settings; what they should not do, by command."""
+    """A clone whose commands run under strace, for a user without settings; what they should not do, by command.
+
+    The commands are forks of a process that runs under strace, too, unless a block asks for real ones.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.home = folder, folder / "home"
@@ -37,10 +47,32 @@ class Traced:
         self.project.environment = strace.environment_of_a_new_user(self.home)
         self.commands: dict[str, bool] = {}
         self.found: dict[str, list[str]] = {}
+        self.forks, self.of_tensorflow = folder / "forks", folder / "forks with TensorFlow"
+        for each in (self.forks, self.of_tensorflow):
+            each.mkdir()
+
+    @contextlib.contextmanager
+    def forking(self) -> Iterator[None]:
+        log = self.folder / "forks.trace"
+        tracer = strace.traced(log, []) if strace.STRACE else []
+        log.touch()
+        with (
+            forking(self.forks, self.project.environment, tracer=tracer, more={self.of_tensorflow: "keras"}),
+            log.open(errors="replace") as self.told,
+        ):
+            self.found["the imports of all"] = strace.strangers(self.told.read(), self.home, local=False)
+            yield
 
     def shell(self, block: str) -> None:
         log = self.folder / f"{len(self.found)}.trace"
-        run_shell(self.project, block, strace.traced(log, []) if strace.STRACE else [])
+        environment = self.project.environment
+        path, heavy = environment["PATH"], re.search(TENSORFLOW, block, re.MULTILINE)
+        if not re.search(REAL, block, re.MULTILINE):
+            environment["PATH"] = os.pathsep.join([str(self.of_tensorflow if heavy else self.forks), path])
+        try:
+            run_shell(self.project, block, strace.traced(log, []) if strace.STRACE else [])
+        finally:
+            environment["PATH"] = path
         self._read(block, log, local="headstart serve" in block or "dask" in block)
 
     def python(self, name: str, code: str, folder: Path) -> None:
@@ -50,18 +82,21 @@ class Traced:
         self._read(f"the card's lines for {name}", log, local=False)
 
     def _read(self, name: str, log: Path, *, local: bool) -> None:
-        self.found[name] = strace.strangers(log, self.home, local=local) if strace.STRACE else []
-        self.commands |= strace.commands(log) if strace.STRACE else {}
+        text = (log.read_text(errors="replace") if strace.STRACE else "") + self.told.read()
+        self.found[name] = strace.strangers(text, self.home, local=local)
+        loads = strace.loads_tensorflow(text) or re.search(TENSORFLOW, name, re.MULTILINE) is not None
+        self.commands |= dict.fromkeys(strace.commands(text), loads)
 
 
 @pytest.fixture(scope="module")
-def traced(tmp_path_factory: pytest.TempPathFactory) -> Traced:
+def traced(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Traced]:
     """The clone after every block of shell that does not need the pipeline."""
     traced = Traced(tmp_path_factory.mktemp("commands"))
-    for block in blocks("sh"):
-        if not of_the_pipeline(block):
-            traced.shell(block)
-    return traced
+    with traced.forking():
+        for block in blocks("sh"):
+            if not of_the_pipeline(block):
+                traced.shell(block)
+        yield traced
 
 
 def test_every_shell_command_without_the_pipeline_runs(traced: Traced) -> None:
