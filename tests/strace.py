@@ -52,4 +52,4 @@ def commands(log: str) -> list[str]:
 
 def loads_tensorflow(log: str) -> bool:
     """Whether one of the commands, or a child, loads TensorFlow."""
-    return "/tensorflow/__init__." in log
+    return re.search(r"-packages/tensorflow/(__pycache__/)?__init__\.", log) is not None

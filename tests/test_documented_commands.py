@@ -60,7 +60,9 @@ class Traced:
             forking(self.forks, self.project.environment, tracer=tracer, more={self.of_tensorflow: "keras"}),
             log.open(errors="replace") as self.told,
         ):
-            self.found["the imports of all"] = strace.strangers(self.told.read(), self.home, local=False)
+            text = self.told.read()
+            self.found["the imports of all"] = strace.strangers(text, self.home, local=False)
+            assert strace.loads_tensorflow(text) or not strace.STRACE
             yield
 
     def shell(self, block: str) -> None:
