@@ -61,7 +61,8 @@ def backbones(
             raise SettingError(f"`{idle[0]}`: expected with a base of the table, received it with {name}")
         backbone, base = backbone.listed(backbone.file(name.partition(":")[2]), size=size)
     else:
-        base = builder.build(backbone, size=size or backbone.size, alpha=alpha, seed=0, top=top, listed=True)
+        side = size or backbone.size
+        base = builder.build(backbone, size=side, alpha=alpha, seed=0, top=top, listed=True, empty=True)
         layer_table.freeze(base, up_to=resolve_cut(backbone, cut) if cut else None, names=freeze)
     table = layer_table.layer_table(base)
     words = {layer: word for word, layer in backbone.cuts.items()}

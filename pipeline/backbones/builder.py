@@ -5,7 +5,7 @@ import logging
 import random
 import re
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any, Final
 
@@ -19,7 +19,16 @@ from pipeline.wording import one_line
 LOG: Final = logging.getLogger(__name__)
 
 
-def build(backbone: Backbone, *, size: int, alpha: float, seed: int, top: bool = False, listed: bool = False) -> Any:
+def build(
+    backbone: Backbone,
+    *,
+    size: int,
+    alpha: float,
+    seed: int,
+    top: bool = False,
+    listed: bool = False,
+    empty: bool = False,
+) -> Any:
     """Build a base with random weights, or list its layers.
 
     Parameters
@@ -35,6 +44,8 @@ def build(backbone: Backbone, *, size: int, alpha: float, seed: int, top: bool =
         Whether ImageNet's classifier stands on it.
     listed : bool
         Whether a list of its layers will do, without weights.
+    empty : bool
+        Whether weights with names and shapes will do, without numbers. To draw these takes most of time and memory.
 
     Returns
     -------
@@ -58,7 +69,8 @@ def build(backbone: Backbone, *, size: int, alpha: float, seed: int, top: bool =
     state = random.getstate()
     random.seed(seed)
     try:
-        base = backbone.build(size=size, alpha=alpha, weights=None, top=top)
+        with _without_numbers() if empty else contextlib.nullcontext():
+            base = backbone.build(size=size, alpha=alpha, weights=None, top=top)
     except ValueError as error:
         raise InputError(
             f"{backbone.name}: cannot be built at size={size}, alpha={alpha:g}: {one_line(error)}"
@@ -91,12 +103,22 @@ def _constant(value: NDArray[Any], shape: Sequence[int], dtype: str) -> Any:
     return ops.convert_to_tensor(value, dtype)
 
 
+@contextlib.contextmanager
+def _without_numbers() -> Iterator[None]:
+    from keras import StatelessScope
+    from keras.src.backend.common import global_state
+
+    with StatelessScope(initialize_variables=False):
+        yield
+    global_state.set_global_attribute("uninitialized_variables", [])  # or Keras would draw them at the next such scope
+
+
 def layer_at(backbone: Backbone, index: int) -> str:
     """Name the layer at a place of Keras' ``base.layers``, from 0; CutError if there is none.
 
     Of a nested model it is its last one's name.
     """
-    layers = build(backbone, size=backbone.size, alpha=1.0, seed=0, listed=True).layers
+    layers = build(backbone, size=backbone.size, alpha=1.0, seed=0, listed=True, empty=True).layers
     if index >= len(layers):
         raise CutError.of("cut", f"an index from 0 to {len(layers) - 1}, as `hs.backbones` lists them", index)
     layer = layers[index]

@@ -49,6 +49,16 @@ def test_rows_by_hand():
     ]
 
 
+def test_a_base_whose_weights_may_be_empty_draws_no_number_and_leaves_none_to_draw():
+    asked = {"size": 32, "alpha": 1.0, "seed": 0}
+    full, empty = (builder.build(find("mobilenet"), **asked, empty=empty) for empty in (False, True))
+    with keras.StatelessScope():
+        pass  # when it ends, Keras draws what was left to draw
+    assert {variable._value is None for variable in empty.weights} == {True}
+    assert {variable._value is None for variable in full.weights} == {False}
+    assert layer_table(empty) == layer_table(full)
+
+
 def test_parameters_add_up_over_nested_models():
     with without_weights():
         base = builder.build(find("convnext_tiny"), size=32, alpha=1.0, seed=0)

@@ -1,19 +1,10 @@
 """``headstart backbones``: the list without TensorFlow, and the layers of one backbone."""
 
-from collections.abc import Iterator
-
 import pytest
 from click.testing import CliRunner
 
 from pipeline.backbones.table import BACKBONES
 from stages.backbones import backbones
-from tests.fakes import without_weights
-
-
-@pytest.fixture(autouse=True)
-def of_layers_only() -> Iterator[None]:
-    with without_weights():
-        yield
 
 
 def run(*arguments):
