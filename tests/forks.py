@@ -36,6 +36,11 @@ with socket.socket(socket.AF_UNIX) as server:
     server.sendall(told[socket.send_fds(server, [told], [0, 1, 2]):])
     sys.exit(server.recv(1)[0])
 """
+# As `python` beside the commands, where they find it, it is what they call as this Python: DVC is a fork there, too.
+PYTHON = f"""#!/bin/sh
+test "$1 $2" = "-m dvc" && shift 2 && exec "${{0%/*}}/dvc" "$@"
+exec '{sys.executable}' "$@"
+"""
 
 
 @contextlib.contextmanager
@@ -106,6 +111,8 @@ def _serve(path: str) -> None:
         os.close(stream)
     vars(sys.modules["__main__"]).update(__spec__=None, __package__=None)  # by which click would name the program
     sys.argv, folder, variables = json.loads(told)
+    if (python := Path(sys.argv[0]).with_name("python")).is_file():
+        sys.executable = str(python)
     os.chdir(folder)
     os.environ.clear()
     os.environ.update(variables)

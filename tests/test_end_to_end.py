@@ -25,7 +25,7 @@ from pipeline.photos import decode
 from stages.__main__ import main
 from tests import ROOT
 from tests.fakes import write_classes, write_photo
-from tests.forks import forking
+from tests.forks import PYTHON, forking
 from tests.pages import blocks, clone, of_the_pipeline, run_shell
 from tests.project import Project
 
@@ -71,6 +71,8 @@ def first_run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
     environment.unlink()
     (environment / "bin").mkdir(parents=True)
     (environment / "bin/activate").symlink_to(Path(sys.prefix) / "bin/activate")
+    (environment / "bin/python").write_text(PYTHON)
+    (environment / "bin/python").chmod(0o755)
     project.environment["PATH"] = os.pathsep.join([str(environment / "bin"), project.environment["PATH"]])
     with forking(environment / "bin", project.environment):
         yield run_as_the_readme_says(project)
