@@ -69,16 +69,21 @@ def undrawn(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
 # Slow files go first, the slowest before the others, so that no process is left with one of them when the rest is done.
 SLOW = (
     "test_documented_commands",
-    "test_finetune",
     "test_end_to_end",
+    "test_finetune",
+    "test_table",
+    "test_site",
+    "test_export",
+    "test_recipe",
     "test_engine",
     "test_weights",
-    "test_recipe",
-    "test_table",
-    "test_export",
     "test_executor",
-    "test_audit",
     "test_faults",
+    "test_page",
+    "test_terminal",
+    "test_modules",
+    "test_audit",
+    "test_plots",
 )
 
 

@@ -1,6 +1,5 @@
 """A deterministic stand-in for the forward pass that counts what it is asked, and photos to ask it about."""
 
-import contextlib
 import json
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -172,17 +171,6 @@ def shrinking_base(*, include_top: bool, weights: None, input_shape: tuple[int, 
 
     base = tiny_base(include_top=include_top, weights=weights, input_shape=input_shape)
     return Model(base.input, layers.Resizing(1, 1, antialias=True, name="shrink")(base.output), name="shrinking")
-
-
-@contextlib.contextmanager
-def without_weights() -> Iterator[None]:
-    """Networks that are built here get no number into their weights, which takes most of the time and memory."""
-    from keras import StatelessScope
-    from keras.src.backend.common import global_state
-
-    with StatelessScope(initialize_variables=False):
-        yield
-    global_state.set_global_attribute("uninitialized_variables", [])  # or Keras would do it at the next such scope
 
 
 def quickly_drawn(build: Callable[[], Any]) -> Any:

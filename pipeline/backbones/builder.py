@@ -69,7 +69,7 @@ def build(
     state = random.getstate()
     random.seed(seed)
     try:
-        with _without_numbers() if empty else contextlib.nullcontext():
+        with without_weights() if empty else contextlib.nullcontext():
             base = backbone.build(size=size, alpha=alpha, weights=None, top=top)
     except ValueError as error:
         raise InputError(
@@ -104,7 +104,8 @@ def _constant(value: NDArray[Any], shape: Sequence[int], dtype: str) -> Any:
 
 
 @contextlib.contextmanager
-def _without_numbers() -> Iterator[None]:
+def without_weights() -> Iterator[None]:
+    """Networks of Keras that are built here have layers, shapes and names, and no number in their weights."""
     from keras import StatelessScope
     from keras.src.backend.common import global_state
 

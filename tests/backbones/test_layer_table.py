@@ -7,9 +7,9 @@ import pytest
 from keras import layers
 
 from pipeline.backbones import builder
+from pipeline.backbones.builder import without_weights
 from pipeline.backbones.layer_table import LayerRow, layer_table, rungs
 from pipeline.backbones.table import find
-from tests.fakes import without_weights
 
 PUBLISHED = {  # multiply-adds of one image without the classifier, in 10^9
     ("vgg16", 224): 15.35,

@@ -15,13 +15,14 @@ import pytest
 
 from pipeline.backbones import backbone, builder, cutting, table
 from pipeline.backbones.backbone import Backbone
+from pipeline.backbones.builder import without_weights
 from pipeline.backbones.efficientnet_lite import LITES
 from pipeline.backbones.table import BACKBONES
 from pipeline.backbones.weights import find_weights, load
 from pipeline.errors import CutError, InputError
 from pipeline.export import allowed_operations
 from tests import ROOT
-from tests.fakes import quickly_drawn, without_weights
+from tests.fakes import quickly_drawn
 
 SMALL = {"xception": 75, "inception_v3": 75, "inception_resnet_v2": 75, "nasnet_mobile": 224, "nasnet_large": 331}
 # The least of each family has weights and runs. Of the others, with more of the same layers, the graph is built, in

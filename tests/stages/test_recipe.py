@@ -21,6 +21,7 @@ import yaml
 from click.testing import CliRunner, Result
 
 from pipeline.backbones import builder, cutting, table, tails
+from pipeline.backbones.builder import without_weights
 from pipeline.errors import InputError
 from pipeline.evaluation.compare import CompareResult
 from pipeline.evaluation.verdict import NO_DIFFERENCE, Pair, Place
@@ -34,7 +35,7 @@ from stages import recipe
 from stages.__main__ import main
 from stages.options.param_types import names, widths
 from tests import ROOT
-from tests.fakes import without_weights, write_classes
+from tests.fakes import write_classes
 
 # Each recipe beside the step of the tutorial that it comes from: its base, side in px and pooling; its head: widths,
 # dropout, optimizer, learning rate, epochs; what it trains on: the cut, optimizer, learning rate, epochs; and how the
