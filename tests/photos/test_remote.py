@@ -11,13 +11,12 @@ from typing import Any, ClassVar
 
 import pytest
 
-from pipeline.audit import audit
 from pipeline.errors import ImageError, InputError, StorageError
 from pipeline.features import extract
 from pipeline.features.extract import ExtractResult
 from pipeline.features.settings import ExecutorSettings
 from pipeline.features.workers.executors.executor import open_executor
-from pipeline.photos import decode, layouts, prepare
+from pipeline.photos import decode, inspection, layouts, prepare
 from pipeline.photos.duplicates import perceptual_hash
 from pipeline.photos.prepare import PrepareResult
 from pipeline.photos.remote import Address, Entry, Root, _files, located
@@ -150,8 +149,8 @@ def test_worker_processes_read_from_an_address(here: Path, bucket: Address, tmp_
 
 def test_what_looks_at_pictures_reads_them_from_an_address(photos: Path, remote: Address) -> None:
     data = (photos / "dog%20#1" / "001.png").read_bytes()
-    there = audit.sign((str(remote / "dog%20#1/001.png"), decode.digest(data)))
-    assert there == audit.sign((str(photos / "dog%20#1" / "001.png"), decode.digest(data)))
+    there = inspection.sign((str(remote / "dog%20#1/001.png"), decode.digest(data)))
+    assert there == inspection.sign((str(photos / "dog%20#1" / "001.png"), decode.digest(data)))
     assert isinstance(there, perceptual_hash.Signature)
 
 

@@ -45,4 +45,4 @@ def keep(plan: Plan, cache: Path, digests: NDArray[np.uint8], features: NDArray[
                     some = lacking[start : start + SHARD_ROWS]
                     writer.put(digests[some], features[some])
     except (BusyError, StorageError) as error:
-        LOG.warning("the features of the sample are not kept, `extract` computes them again: %s", error)
+        LOG.warning("the features of the sample are not kept, and will be computed again: %s", error)

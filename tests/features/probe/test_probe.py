@@ -372,4 +372,4 @@ def test_rows_that_somebody_else_computes_are_not_kept(photos: Photos, caplog: p
     with rows.writer(0.0, 1.0, "another run"):
         photos.probe()
     assert rows.index().row_shape is None
-    assert "are not kept, `extract` computes them again: " in caplog.text
+    assert "are not kept, and will be computed again: " in caplog.text

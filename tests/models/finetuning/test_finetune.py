@@ -246,11 +246,13 @@ def ordinary(
 def test_cached_and_ordinary_training_give_the_same_losses_and_weights(tmp_path: Path) -> None:
     import keras
 
-    cut, rate = "block-2", 0.05
-    project = Project(tmp_path, backbone="efficientnet_lite0", dtype="float32")
+    cut, rate = "block-2", 0.01
+    project = Project(tmp_path, backbone="efficientnet_lite0", weights="imagenet", dtype="float32")
+    project.train(dense(standardize="none"))  # the scales of so few images would make the smallest step a leap
     summary = project.finetune(cut=cut, learning_rate=rate, batch_size=8)
     names, before, losses, expected = ordinary(project, cut, keras.optimizers.SGD(rate), 2, batch_size=8)
     np.testing.assert_allclose([row["loss"] for row in summary.history], losses, rtol=1e-5)
+    assert max(losses) < 10, "where training diverges, rounding grows"
     stored = project.weights()
     moved = 0
     for name, old, new in zip(names, before, expected, strict=True):
@@ -371,6 +373,7 @@ def test_joining_to_listed_layers_gives_the_bytes_of_those_that_keras_builds(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     project = Project(tmp_path, backbone="efficientnet_lite0", weights="imagenet", dtype="float32")
+    project.train(dense(standardize="none"))  # the scales of so few images would make the smallest step a leap
     monkeypatch.setattr(keras_process, "call", None)  # in this process
     project.finetune(epochs=0, engine="openvino")
     listed = {path.name: path.read_bytes() for path in project.model.iterdir()}
