@@ -78,7 +78,7 @@ def _directions(X: NDArray[np.float32]) -> tuple[Floats, Floats]:
     """
     n, d = X.shape
     eigenvalues, vectors = np.linalg.eigh(X.T @ X if d < n else X @ X.T)
-    kept = eigenvalues > SMALLEST * max(float(eigenvalues[-1]), np.finfo(np.float32).tiny)
+    kept = eigenvalues > SMALLEST * max(float(eigenvalues[-1]), float(np.finfo(np.float32).tiny))
     eigenvalues, vectors = eigenvalues[kept], vectors[:, kept]
     directions = X @ vectors / np.sqrt(eigenvalues) if d < n else vectors
     return directions.astype(np.float64), eigenvalues.astype(np.float64)
