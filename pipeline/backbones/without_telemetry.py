@@ -20,11 +20,14 @@ def openvino() -> Any:
 
 
 def converter() -> Any:
-    """Import OpenVINO's converter and return the function: the command line leaves it out of OpenVINO's own import."""
+    """Import OpenVINO's converter and return the function: the command line leaves it out of OpenVINO's own import.
+
+    Where it fails it would leave Python's root logger at errors only, for the whole process: that is put back.
+    """
     with _absent("openvino_telemetry"):
         from openvino.tools.ovc import convert_model
 
-    return convert_model
+    return _root_logger_kept()(convert_model)
 
 
 def quantiser() -> Any:
@@ -40,6 +43,17 @@ def quantiser() -> Any:
         logging.setLoggerClass(of_loggers)  # it would make all loggers from now on ones of its own
     nncf.set_log_level(logging.ERROR)
     return nncf
+
+
+@contextlib.contextmanager
+def _root_logger_kept() -> Iterator[None]:
+    root = logging.getLogger()
+    level, filters, handlers = root.level, root.filters[:], root.handlers[:]
+    try:
+        yield
+    finally:
+        root.setLevel(level)
+        root.filters[:], root.handlers[:] = filters, handlers
 
 
 @contextlib.contextmanager
