@@ -15,10 +15,9 @@ from pipeline.stats.nearest_neighbours import directions
 
 COMPONENTS: Final = 50  # before t-SNE: van der Maaten and Hinton (2008), section 4.2, took 30
 PERPLEXITY: Final = 30.0
-STEPS: Final = 500  # at `RATE` they keep as many neighbours as 1,000 at scikit-learn's own rate, in half the time
-RATE: Final = 200.0  # at least; scikit-learn takes n / 48, or 50, which is slow for few images
+STEPS: Final = 500  # at `_rate` they keep as many neighbours as 1,000 at scikit-learn's own rate, in half the time
 FEWEST: Final = 10  # images; of fewer t-SNE says nothing
-TSNE_MOST: Final = 5000  # images; one core takes half a minute for these
+TSNE_MOST: Final = 5000  # images; one core takes half a minute at most for these
 ROWS: Final = 512  # compared with all others at a time
 
 
@@ -64,14 +63,18 @@ def plane(rows: NDArray[np.float32], *, method: Method, seed: int) -> Plane:
         if curved:
             perplexity = min(PERPLEXITY, (n - 1) / 3)
             words = f"t-SNE (perplexity {perplexity:g}, seed {seed}) of {count} principal components"
-            rate = max(RATE, n / 48)
             tsne = TSNE(
-                perplexity=perplexity, init="pca", learning_rate=rate, max_iter=STEPS, random_state=seed, n_jobs=1
+                perplexity=perplexity, init="pca", learning_rate=_rate(n), max_iter=STEPS, random_state=seed, n_jobs=1
             )
             found = tsne.fit_transform(found)
         else:
             words = f"the first {count} principal components"
     return Plane(_framed(found), f"{words}, which hold {100 * kept:.0f}\u00a0% of the variance")
+
+
+def _rate(n: int) -> float:
+    """Return the learning rate: scikit-learn's own, n / 48 or 50, is slow for hundreds of images and some thousands."""
+    return max(50.0, min(200.0, n / 9), n / 48)
 
 
 def _framed(found: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
