@@ -8,6 +8,7 @@ what comes into the picture from outside is its reflection.
 
 import hashlib
 import math
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,10 +16,12 @@ from numpy.typing import NDArray
 from pipeline.errors import InputError
 from pipeline.photos.settings import Policy
 
+UNCHANGED: Final = "0"  # the key of view 0, the image itself, which no policy changes
+
 
 def view_key(policy: Policy, view: int) -> str:
-    """Return the name under which rows of a view are kept; view 0 has no policy."""
-    return f"{view}-{policy.identity[:16]}" if view else "0"
+    """Return the name under which rows of a view are kept; that of view 0 is `UNCHANGED`."""
+    return f"{view}-{policy.identity[:16]}" if view else UNCHANGED
 
 
 def check_views(count: int, policy: Policy) -> None:

@@ -16,12 +16,13 @@ from pipeline.features import spec
 from pipeline.features.cache.row_cache import SHARD_ROWS, RowCache
 from pipeline.features.cache.shard_writer import ShardWriter
 from pipeline.features.resolve import Plan
+from pipeline.photos.augmentation import UNCHANGED
 
 LOG: Final = logging.getLogger(__name__)
 
 
 def keep(plan: Plan, cache: Path, digests: NDArray[np.uint8], features: NDArray[np.float16]) -> None:
-    """Keep the rows that the cache lacks. Where they cannot be kept, `extract` computes them, and is told why.
+    """Keep the rows that the cache lacks. Where they cannot be kept, a warning says why, and `extract` computes them.
 
     A row that float16 hardly tells from 0 is left to `extract`, which says what is wrong with it.
 
@@ -35,7 +36,7 @@ def keep(plan: Plan, cache: Path, digests: NDArray[np.uint8], features: NDArray[
     features : ndarray of shape (n, features), float16
         Finite.
     """
-    rows = RowCache(cache, spec=spec.canonical(plan.spec), dtype=plan.spec["dtype"], view="0")
+    rows = RowCache(cache, spec=spec.canonical(plan.spec), dtype=plan.spec["dtype"], view=UNCHANGED)
     told = np.abs(features).max(axis=1, initial=0) >= np.finfo(np.float16).smallest_normal
     try:
         with rows.writer(0.0, 1.0, uuid.uuid4().hex):

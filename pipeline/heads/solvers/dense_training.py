@@ -3,16 +3,19 @@
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.errors import InputError
 from pipeline.heads.reduce_on_plateau import Plateau
+from pipeline.heads.settings import ClassWeight, PlateauSettings
+from pipeline.heads.solvers.dense_network import Network
 from pipeline.heads.solvers.row_blocks import Workers, one_blas_thread
 from pipeline.heads.standardise import (
     Rows,
+    Slot,
     Standardised,
     Table,
     blocks,
@@ -24,18 +27,37 @@ from pipeline.heads.standardise import (
 from pipeline.heads.training_log import RATE
 from pipeline.types import Codes, Floats, Progress, Told
 
-if TYPE_CHECKING:
-    from pipeline.heads.dense import DenseHead
-
 Step = Callable[[Rows, Codes, Rows], tuple[float, float]]
 SHUFFLED_VALUES: Final = 2**25  # numbers that an epoch shuffles as a whole: 128 MB
 RUN_ROWS: Final = 512  # beyond that, rows that are read together
 
 
+class Trainable(Protocol):
+    """What is trained: a head's network, and the parameters that its training needs."""
+
+    learning_rate: float
+    batch_size: int
+    epochs: int
+    patience: int
+    plateau: PlateauSettings
+    class_weight: ClassWeight | None
+    standardize: Literal["standard", "none"]
+    seed: int
+
+    def check(self) -> None:
+        """Raise InputError for a parameter that is out of its range."""
+
+    def layout(self, n_features: int, n_classes: int) -> dict[str, Slot]:
+        """Return name, shape and dtype of each array that a fit learns."""
+
+    def network(self, n_features: int, n_classes: int) -> Network:
+        """Return the network as it is before the first step."""
+
+
 class Run:
     """A head's network in training, with its history and the weights that it will go back to."""
 
-    def __init__(self, head: "DenseHead", scale: tuple[Floats, Floats], n_classes: int) -> None:
+    def __init__(self, head: Trainable, scale: tuple[Floats, Floats], n_classes: int) -> None:
         self.head, self.scale = head, scale
         self._shape = len(scale[0]), n_classes
         self.network = head.network(*self._shape)
@@ -79,7 +101,7 @@ class Run:
 
 
 def train(
-    heads: Sequence["DenseHead"],
+    heads: Sequence[Trainable],
     X: Table,
     y: Codes,
     validation: tuple[Table, Codes] | None,
@@ -106,7 +128,7 @@ def train(
 
 
 def train_together(
-    head: "DenseHead",
+    head: Trainable,
     parts: Iterable[tuple[Table, Codes, tuple[Table, Codes]]],
     *,
     patience: int,
@@ -159,7 +181,7 @@ def train_together(
 
 
 def _begun(
-    heads: Sequence["DenseHead"], X: Table, y: Codes, validation: tuple[Table, Codes] | None, workers: Workers
+    heads: Sequence[Trainable], X: Table, y: Codes, validation: tuple[Table, Codes] | None, workers: Workers
 ) -> tuple[list[Run], Iterator[int]]:
     """Return networks with their initial weights, and what trains those that have not stopped, an epoch a step."""
     for head in heads:
