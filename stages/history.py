@@ -49,7 +49,7 @@ def results(out_dirs: Sequence[Path], root: Path) -> tuple[int, bool]:
     """
     given = {hashlib.md5(_metrics(folder), usedforsecurity=False).hexdigest() for folder in out_dirs}
     kept, in_git = _locks(root)
-    looked = {pair for lock in kept for pair in _evaluations(lock)}
+    looked = {pair for stage in {stage for lock in kept for stage in _stages(lock)} for pair in _evaluations(stage)}
     manifests = {manifest for manifest, metrics in looked if metrics in given}
     return len(given | {metrics for manifest, metrics in looked if manifest in manifests}), in_git
 
@@ -110,17 +110,21 @@ def _holds(path: Path, blob: str) -> bool:
     return any(hashlib.new(kind, b"blob %d\0" % len(one) + one).hexdigest() == blob for one in texts)
 
 
-def _evaluations(lock: str) -> Iterator[tuple[str, str]]:
-    """Yield (hash of the manifest, hash of the metrics) of each evaluation in a ``dvc.lock``."""
+def _stages(lock: str) -> list[str]:
+    """Return the part of a ``dvc.lock`` that each evaluation has: most commits share it, and YAML is slow to read."""
+    return [part for part in re.split(r"\n  (?=\S)", lock) if METRICS in part and MANIFEST in part]
+
+
+def _evaluations(stage: str) -> Iterator[tuple[str, str]]:
+    """Yield (hash of the manifest, hash of the metrics) of an evaluation in a ``dvc.lock``."""
     import yaml
 
     try:
-        document = yaml.safe_load(lock)
+        document = yaml.safe_load(stage)
     except (yaml.YAMLError, RecursionError):
         return  # a conflict that somebody committed
-    stages = document.get("stages") if isinstance(document, dict) else None
-    for stage in stages.values() if isinstance(stages, dict) else ():
-        read, wrote = _hashes(stage, "deps"), _hashes(stage, "outs")
+    for described in document.values() if isinstance(document, dict) else ():
+        read, wrote = _hashes(described, "deps"), _hashes(described, "outs")
         for metrics in (md5 for path, md5 in wrote if Path(path).name == METRICS):
             yield from ((md5, metrics) for path, md5 in read if Path(path).name == MANIFEST)
 

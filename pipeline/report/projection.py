@@ -1,7 +1,7 @@
 """Features in two dimensions, and which of them are nearest to one another.
 
-Everything here runs in one thread: the sums of several, in whatever order they come, differ in their last digits, and
-t-SNE makes another picture of that.
+BLAS runs in one thread here: sums of several differ in their last digits, and t-SNE makes another picture of that. Its
+own threads keep each image's sum to one of them, and the map is the same to the bit with any number of threads.
 """
 
 from dataclasses import dataclass
@@ -56,7 +56,7 @@ def plane(rows: NDArray[np.float32], *, method: Method, seed: int) -> Plane:
         return Plane(np.zeros((n, 2)), "nothing: all features are equal")
     curved = n >= FEWEST and (method == "tsne" or (method == "auto" and n <= TSNE_MOST))
     count = min(COMPONENTS if curved else 2, *unit.shape)
-    with threadpool_limits(1):
+    with threadpool_limits(1, user_api="blas"):
         pca = PCA(count, random_state=seed).fit(unit)
         found = pca.transform(unit)
         kept = float(pca.explained_variance_ratio_.sum())
@@ -102,7 +102,7 @@ def nearest(rows: NDArray[np.float32], k: int) -> tuple[NDArray[np.intp], NDArra
     k = min(k, len(unit) - 1)
     places = np.empty((len(unit), k), np.intp)
     cosines = np.empty((len(unit), k), np.float32)
-    with threadpool_limits(1):
+    with threadpool_limits(1, user_api="blas"):
         for start in range(0, len(unit) if k else 0, ROWS):
             products = unit[start : start + ROWS] @ unit.T
             own = np.arange(len(products))

@@ -58,14 +58,17 @@ def committed(root, *arguments):
     "text",
     [
         "[" * 5000,
-        "stages: [1]",
-        "stages: {a: [1], b: {deps: {path: x}}, c: {deps: [1, {path: x}], outs: [{md5: y}]}}",
-        "stages: {a: {deps: [{path: [1], md5: 2}]}}",
+        "[1]",
+        "a: [1]",
+        "b: {deps: {path: x}}",
+        "c: {deps: [1, {path: x}], outs: [{md5: y}]}",
+        "d: {deps: [{path: [1], md5: 2}]}",
         "\udcff",
     ],
 )
 def test_a_lock_that_is_none_counts_as_no_result(folders, tmp_path, text):
-    (tmp_path / "dvc.lock").write_bytes(text.encode("utf-8", "surrogateescape"))
+    written = f"stages:\n  {text} # metrics.json manifest.csv\n"
+    (tmp_path / "dvc.lock").write_bytes(written.encode("utf-8", "surrogateescape"))
     assert history.results(folders, tmp_path)[0] == 2
 
 
@@ -121,7 +124,7 @@ def test_without_git_those_given_and_the_present_lock_count(folders, tmp_path, m
 
 def test_a_lock_that_is_no_yaml_counts_for_nothing(folders, tmp_path, monkeypatch):
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
-    (tmp_path / "dvc.lock").write_text("<<<<<<< ours\n\t: [")
+    (tmp_path / "dvc.lock").write_text("<<<<<<< ours\n\t: [metrics.json, manifest.csv")
     assert history.results(folders, tmp_path) == (2, False)
 
 
