@@ -48,12 +48,13 @@ def left_out(X: NDArray[np.floating[Any]], y: Codes) -> tuple[Codes, Floats]:
     mean = targets.mean(axis=0)
     centred = targets - mean
     directions, eigenvalues = _directions(_standardised(X))
-    along, squares = directions.T @ centred, directions**2
+    along, average = directions.T @ centred, eigenvalues.sum() / max(1, len(eigenvalues))
+    shrunk = eigenvalues[:, None] / (eigenvalues[:, None] + average * np.array(STRENGTHS))
+    own = 1 / len(X) + directions**2 @ shrunk  # the diagonal of H, a column each; 1 / n is that of the intercept
     best, least = centred, np.inf
-    for strength in STRENGTHS:
-        shrunk = eigenvalues / (eigenvalues + strength * eigenvalues.mean()) if len(eigenvalues) else eigenvalues
-        own = 1 / len(X) + squares @ shrunk  # the diagonal of H; 1 / n is that of the intercept
-        missed = (centred - directions @ (shrunk[:, None] * along)) / np.maximum(1 - own, SMALLEST)[:, None]
+    for place in range(len(STRENGTHS)):
+        fitted = directions @ (shrunk[:, [place]] * along)
+        missed = (centred - fitted) / np.maximum(1 - own[:, [place]], SMALLEST)
         error = float(np.sum(missed**2))
         if error < least:
             best, least = centred - missed, error
@@ -74,11 +75,26 @@ def _directions(X: NDArray[np.float32]) -> tuple[Floats, Floats]:
     """Return the left singular vectors (n, r) and the squares (r,) of the singular values that are not zero.
 
     They are found in the smaller of the two Gram matrices: that of the columns, (d, d), or of the rows, (n, n). It is
-    in float32, and so is its decomposition, which takes half the time of one in float64, and is no less exact.
+    in float32, and so is its decomposition, in half the time that float64 takes: the squared error differs by less than
+    one part in ten thousand.
     """
     n, d = X.shape
-    eigenvalues, vectors = np.linalg.eigh(X.T @ X if d < n else X @ X.T)
+    eigenvalues, vectors = _eigh(X.T @ X if d < n else X @ X.T)
     kept = eigenvalues > SMALLEST * max(float(eigenvalues[-1]), float(np.finfo(np.float32).tiny))
     eigenvalues, vectors = eigenvalues[kept], vectors[:, kept]
     directions = X @ vectors / np.sqrt(eigenvalues) if d < n else vectors
     return directions.astype(np.float64), eigenvalues.astype(np.float64)
+
+
+def _eigh(matrix: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Decompose a symmetric matrix in float32: `np.linalg.eigh` computes in float64, whatever it is given.
+
+    What does it in float32 is a private part of NumPy; where that is gone, this is `np.linalg.eigh`. SciPy's function
+    holds Python's lock meanwhile, so that threads would wait for one another.
+    """
+    try:
+        from numpy.linalg._umath_linalg import eigh_lo
+    except ImportError:
+        return np.linalg.eigh(matrix)
+    found: tuple[NDArray[np.float32], NDArray[np.float32]] = eigh_lo(matrix, signature="f->ff")
+    return found
