@@ -35,7 +35,7 @@ export PYTHONDONTWRITEBYTECODE :=
 run: $(READY)
 	@$(BIN)/dvc repro
 	@echo
-	@$(BIN)/headstart results $$($(BIN)/dvc stage list --name-only | sed -n 's#^evaluate[@-]#data/evaluation/#p')
+	@$(BIN)/headstart results data/evaluation
 
 # As many processes run as there are cores: threads of BLAS and TensorFlow would wait for one another.
 test: export OMP_NUM_THREADS := 1

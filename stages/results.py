@@ -2,6 +2,7 @@
 
 import shlex
 from collections.abc import Iterator, Mapping
+from math import inf
 from pathlib import Path
 from typing import Final
 
@@ -45,9 +46,12 @@ def _cell(numbers: Mapping[str, float], metric: str) -> str:
 
 
 def _where_to_go_on(measured: Mapping[Path, Mapping[str, float]]) -> Iterator[str]:
-    """Name what lies beside the results, where it lies as in `dvc.yaml`: the page, and the best head or model."""
+    """Name what lies beside the results, where it lies as in `dvc.yaml`: the page, and the best head or model.
+
+    The best has the highest accuracy and, of several, the least log loss.
+    """
     yield f"Other metrics, predictions and pictures: {' '.join(map(str, measured))}"
-    best = max(measured, key=lambda path: measured[path].get("accuracy", 0.0))
+    best = min(measured, key=lambda path: (-measured[path].get("accuracy", 0.0), measured[path].get("log_loss", inf)))
     root = best.parent.parent
     if (root / "report.html").exists():
         yield f"All on one page: {root / 'report.html'}"

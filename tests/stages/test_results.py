@@ -8,10 +8,10 @@ from pipeline.storage.json_files import publish_digests
 from stages.results import results
 
 
-def evaluated(folder: Path, accuracy: float) -> Path:
+def evaluated(folder: Path, accuracy: float, log_loss: float = 0.25) -> Path:
     numbers = {"images": 1200} | {
         f"{name}{end}": value
-        for name, value in (("accuracy", accuracy), ("log_loss", 0.25))
+        for name, value in (("accuracy", accuracy), ("log_loss", log_loss))
         for end, value in (("", value), ("_low", value - 0.1), ("_high", value + 0.1))
     }
     folder.mkdir(parents=True)
@@ -38,6 +38,14 @@ def test_what_can_be_done_next_is_named_where_it_lies_beside_the_results(tmp_pat
         f"All on one page: {tmp_path / 'report.html'}",
         f"To label photos: headstart predict {tmp_path / 'model'} PHOTOS",
     ]
+
+
+def test_of_heads_that_are_as_often_right_the_one_of_less_log_loss_is_named(tmp_path: Path) -> None:
+    for name, loss in (("dense", 0.3), ("logistic", 0.2), ("ridge", 0.4)):
+        evaluated(tmp_path / "evaluation" / name, 0.7, loss)
+        (tmp_path / "heads" / name).mkdir(parents=True)
+    result = CliRunner().invoke(results, [str(tmp_path / "evaluation")])
+    assert result.stdout.endswith(f"headstart predict {tmp_path / 'heads' / 'logistic'} PHOTOS\n")
 
 
 def test_a_folder_of_evaluations_stands_for_those_in_it(tmp_path: Path) -> None:
