@@ -1,5 +1,6 @@
 """From scores to probabilities: one factor or temperature, by the likelihood of rows that had no part in the scores."""
 
+from collections.abc import Callable
 from typing import Final
 
 import numpy as np
@@ -14,6 +15,7 @@ CENTRE: Final = 0.1
 DEVIATION: Final = 0.5
 _STEPS: Final = 37  # of a first search: a head that is far from sure enough may have two minima
 _FARTHEST: Final = 20.0  # of a factor's logarithm, either way
+EXACT, MOST_STEPS = 1e-9, 200  # of the search for a logarithm
 NO_SPREAD: Final = 1e-100  # of scores that tell no class from another
 
 
@@ -36,22 +38,25 @@ def fit_temperature(logits: Floats, y: Codes, *, centre: float = CENTRE, deviati
     float
         From 1 / `LARGEST` to `LARGEST`.
     """
-    from scipy.optimize import minimize_scalar
-    from scipy.special import logsumexp
-
     own = np.arange(len(y)), y
 
     def loss(logarithm: float) -> float:
         cooled = logits * np.exp(-logarithm)
-        prior = (logarithm - centre) ** 2 / (2 * deviation**2)
-        return float(np.sum(logsumexp(cooled, axis=1) - cooled[own])) + prior
+        most = cooled.max(axis=1)
+        total = np.log(np.exp(cooled - most[:, None]).sum(axis=1)) + most
+        return float(np.sum(total - cooled[own])) + (logarithm - centre) ** 2 / (2 * deviation**2)
+
+    def derivatives(logarithm: float) -> tuple[float, float]:
+        cooled = logits * np.exp(-logarithm)
+        mean, variance = _moments(cooled, cooled)
+        slope = float(np.sum(cooled[own] - mean))
+        return slope + (logarithm - centre) / deviation**2, float(variance.sum()) - slope + 1 / deviation**2
 
     end = np.log(LARGEST)
     steps = np.linspace(-end, end, _STEPS)
     best = int(np.argmin([loss(step) for step in steps]))
-    around = steps[max(best - 1, 0)], steps[min(best + 1, _STEPS - 1)]
-    found = minimize_scalar(loss, bounds=around, method="bounded", options={"xatol": 1e-9, "maxiter": 200})
-    return float(np.clip(np.exp(found.x), 1 / LARGEST, LARGEST))
+    found = _least(derivatives, steps[max(best - 1, 0)], steps[min(best + 1, _STEPS - 1)])
+    return float(np.clip(np.exp(found), 1 / LARGEST, LARGEST))
 
 
 def fit_factor(scores: Floats, y: Codes, weights: NDArray[np.float64], offset: Floats) -> float:
@@ -78,9 +83,6 @@ def fit_factor(scores: Floats, y: Codes, weights: NDArray[np.float64], offset: F
     float
         1 where the scores tell no class from another: every factor then makes the codes as likely.
     """
-    from scipy.optimize import minimize_scalar
-    from scipy.special import logsumexp
-
     counted = scores[weights > 0]
     spread = float(np.abs(counted - counted.mean(axis=1, keepdims=True)).mean())
     if spread < NO_SPREAD:
@@ -89,15 +91,39 @@ def fit_factor(scores: Floats, y: Codes, weights: NDArray[np.float64], offset: F
     sure = (len(counted) + 1) / (len(counted) + 2)
     own = np.arange(n), y
 
-    def loss(logarithm: float) -> float:
-        logits = np.exp(logarithm) * scores + offset
-        true = logits[own]
-        others = (logits.sum(axis=1) - true) / (k - 1)
-        return float(weights @ (logsumexp(logits, axis=1) - sure * true - (1 - sure) * others))
+    def derivatives(logarithm: float) -> tuple[float, float]:
+        scaled = np.exp(logarithm) * scores
+        mean, variance = _moments(scaled + offset, scaled)
+        true = scaled[own]
+        others = (scaled.sum(axis=1) - true) / (k - 1)
+        slope = float(weights @ (mean - sure * true - (1 - sure) * others))
+        return slope, slope + float(weights @ variance)
 
     # In the logarithm of a factor the loss has one minimum; where it lies depends on the unit of the scores.
     unit = -np.log(spread)
-    found = minimize_scalar(
-        loss, bounds=(unit - _FARTHEST, unit + _FARTHEST), method="bounded", options={"xatol": 1e-9, "maxiter": 200}
-    )
-    return float(np.exp(found.x))
+    return float(np.exp(_least(derivatives, unit - _FARTHEST, unit + _FARTHEST)))
+
+
+def _moments(logits: Floats, values: Floats) -> tuple[Floats, Floats]:
+    """Return mean and variance (n,) of each row of values (n, K), whose probabilities are the softmax of its logits."""
+    odds = np.exp(logits - logits.max(axis=1, keepdims=True))
+    odds /= odds.sum(axis=1, keepdims=True)
+    mean = np.einsum("nk,nk->n", odds, values)
+    return mean, np.einsum("nk,nk->n", odds, (values - mean[:, None]) ** 2)
+
+
+def _least(derivatives: Callable[[float], tuple[float, float]], low: float, high: float) -> float:
+    """Return where a function with one minimum from `low` to `high` is least, given its first two derivatives.
+
+    These are Newton's steps; where one leads out of what is left of the range, that is halved. `scipy.optimize` would
+    take most of a second to load.
+    """
+    at = (low + high) / 2
+    for _ in range(MOST_STEPS):
+        slope, curvature = derivatives(at)
+        low, high = (low, at) if slope > 0 else (at, high)
+        step = at - slope / curvature if curvature > 0 else high
+        before, at = at, step if low < step < high else (low + high) / 2
+        if abs(at - before) <= EXACT:
+            break
+    return at
