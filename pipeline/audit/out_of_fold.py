@@ -1,5 +1,8 @@
 """What a head says of images that it was not fitted on: folds that keep near duplicates together."""
 
+import copy
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -23,7 +26,7 @@ def predict(
     Parameters
     ----------
     head : Head
-        Fitted once a fold; what it has learned before plays no part.
+        A copy is fitted for each fold, several at a time; what it has learned before plays no part.
     X : ndarray of shape (N, d), float32
     codes : ndarray of shape (N,), int
         Classes, 0 to `n_classes` - 1.
@@ -48,16 +51,26 @@ def predict(
     InputError
         That is so of no image.
     """
-    found, judged = np.zeros((len(X), n_classes)), np.zeros(len(X), np.bool_)
-    numbers = np.unique(fold)
-    for done, number in enumerate(numbers, 1):
-        held = fold == number
+    import joblib
+
+    def of_others(held: NDArray[np.bool_]) -> tuple[NDArray[np.int64], NDArray[np.float64] | None]:
         known, renumbered = np.unique(codes[~held & fitted_on], return_inverse=True)
-        if len(known) > 1:
-            head.fit(X[~held & fitted_on], renumbered.astype(np.int64), None)
-            found[np.ix_(held, known)] = head.predict_proba(X[held])
-            judged[held] = np.isin(codes[held], known)
-        progress(done, len(numbers))
+        if len(known) < 2:
+            return known, None
+        fitted = copy.deepcopy(head).fit(X[~held & fitted_on], renumbered.astype(np.int64), None)
+        return known, fitted.predict_proba(X[held])
+
+    found, judged = np.zeros((len(X), n_classes)), np.zeros(len(X), np.bool_)
+    folds = [fold == number for number in np.unique(fold)]
+    # A fit leaves processors idle between its products: so there is one more than there are processors.
+    with ThreadPoolExecutor(min(len(folds), joblib.cpu_count() + 1)) as threads:
+        for done, (held, (known, probabilities)) in enumerate(
+            zip(folds, threads.map(of_others, folds), strict=True), 1
+        ):
+            if probabilities is not None:
+                found[np.ix_(held, known)] = probabilities
+                judged[held] = np.isin(codes[held], known)
+            progress(done, len(folds))
     if not judged.any():
         raise InputError("expected images of two classes or more outside a fold: add images to train or val")
     return found, judged
