@@ -10,7 +10,6 @@ from pipeline.errors import InputError
 from pipeline.features import spec
 from pipeline.features.features_file import Features
 from pipeline.heads.calibration import calibrate
-from pipeline.models.cached_rows import Views, predict_views
 from pipeline.models.classifier import Classifier
 from pipeline.photos.manifest import Manifest
 from pipeline.photos.remote import Root
@@ -70,6 +69,8 @@ def predict(
         each = np.stack([classifier.predict_from_features(view, calibrated=False) for view in views])
         calibrated = calibrate.apply(each, classifier.temperature)
         return Probabilities(calibrated.mean(axis=0), each.mean(axis=0), 0, rows.shape[0] * rows.shape[1], warnings)
+    from pipeline.models.cached_rows import Views, predict_views  # with all that extracts rows
+
     shown = Views()
     if tta:
         with Features(features_path) as features:

@@ -5,7 +5,6 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from typing import Any, Final
 
-import joblib
 import numpy as np
 from numpy.typing import NDArray
 
@@ -127,6 +126,8 @@ def _threads() -> dict[str, object]:
     """
     if not os.environ.get(LIMIT):
         return {}
+    import joblib
+
     count = joblib.cpu_count()
     return {"INFERENCE_NUM_THREADS": count, "ENABLE_CPU_PINNING": count >= cores()}
 

@@ -14,8 +14,6 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Final, Self
 
-import joblib
-
 from pipeline.errors import InputError, WorkersError
 
 SECONDS_A_LOOK: Final = 0.5  # a worker may have joined, or another may hang
@@ -63,6 +61,8 @@ class Dask:
     in_process = False
 
     def __init__(self, workers: int | None, *, scheduler: str | None, patience: float) -> None:
+        import joblib
+
         self.patience = patience
         self._count, self._address = workers or joblib.cpu_count(), scheduler
         self._client: Any = None
@@ -229,6 +229,8 @@ def sharing(workers: int) -> dict[str, str]:
 
     TensorFlow obeys the variables of its own and not that of OpenMP; decoding and OpenVINO obey joblib's.
     """
+    import joblib
+
     threads = str(max(1, joblib.cpu_count() // workers))
     names = ("LOKY_MAX_CPU_COUNT", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS")
     return dict.fromkeys(names, threads)
