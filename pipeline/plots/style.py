@@ -27,6 +27,7 @@ SPLIT_COLOURS = {"train": BLUE, "val": ORANGE, "test": GREEN}
 CURVES = ((BLUE, "o"), (VERMILION, "s"), (GREEN, "^"), (ORANGE, "D"), (INK, "v"), (FAINT, "P"))
 ALONG: dict[str, Any] = {"color": FAINT, "backgroundcolor": "white", "zorder": 1}  # words upon a line
 DPI = 120
+PNG = {"compress_level": 3}  # of photos a third of the time that the usual 6 takes, and 5 % more bytes
 STYLE: dict[Any, Any] = {
     "axes.axisbelow": True,
     "axes.edgecolor": FAINT,
@@ -72,7 +73,7 @@ def drawing(path: Path, *, width: float, height: float) -> "Iterator[Figure]":
         with published(path) as temporary:
             # Without its own metadata, since these would name the version of the drawing library.
             # `savefig` would draw everything twice, once to lay it out.
-            canvas.print_png(temporary, metadata={"Software": None})  # type: ignore[no-untyped-call]
+            canvas.print_png(temporary, metadata={"Software": None}, pil_kwargs=PNG)  # type: ignore[no-untyped-call]
 
 
 @contextlib.contextmanager
