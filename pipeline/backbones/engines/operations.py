@@ -1,7 +1,8 @@
 """A `Network` as a graph of OpenVINO's own operations, or of ONNX's: neither Keras nor TensorFlow is loaded.
 
 Inside, channels come before height and width, as OpenVINO computes: photos are transposed as they enter, and maps as
-they leave, if they leave unpooled. Features are those of the same network in TensorFlow, to some 1e-5 of the largest.
+they leave, unless all of a map is pooled to one place. Features are those of the same network in TensorFlow, to some
+1e-5 of the largest.
 
 `ops` is what makes the operations: the module ``openvino.opset8``, or a `pipeline.backbones.engines.onnx_operations`
 that knows them by the same names.
@@ -108,16 +109,19 @@ def pooled(ops: Any, maps: Any, shape: Shape, pooling: str) -> Any:
         return ops.reduce_mean(maps, np.array([2, 3]))
     if pooling == "max":
         return ops.reduce_max(maps, np.array([2, 3]))
-    if pooling in GRIDS:
-        cells = GRIDS[pooling]
-        down, across = (cell_weights(side or 0, cells) for side in shape[1:3])
-        maps = ops.matmul(ops.matmul(down, maps, False, False), across.T.copy(), False, False)
     last = ops.transpose(maps, np.array(TO_CHANNELS_LAST))
     if pooling == "none":
         return last
     if pooling == "flatten":
         return row(ops, [last])
-    return ops.reshape(last, np.array([0, -1]), special_zero=True)
+    # Channels last, as OpenVINO keeps maps: with channels first it would lay each one out anew.
+    cells = GRIDS[pooling]
+    height, width, channels = (side or 0 for side in shape[1:])
+    cell = ops.reshape(last, np.array([0, height, width * channels]), special_zero=True)
+    cell = ops.matmul(cell_weights(height, cells), cell, False, False)
+    cell = ops.reshape(cell, np.array([0, cells, width, channels]), special_zero=True)
+    cell = ops.matmul(cell_weights(width, cells), cell, False, False)
+    return row(ops, [cell])
 
 
 def _convolution(ops: Any, layer: Layer, maps: Any) -> Any:
