@@ -49,7 +49,8 @@ def results(out_dirs: Sequence[Path], root: Path) -> tuple[int, bool]:
     """
     given = {hashlib.md5(_metrics(folder), usedforsecurity=False).hexdigest() for folder in out_dirs}
     kept, in_git = _locks(root)
-    looked = {pair for stage in {stage for lock in kept for stage in _stages(lock)} for pair in _evaluations(stage)}
+    stages = {stage for lock in kept for stage in _stages(lock)}  # most commits share them, and YAML is slow to read
+    looked = {pair for stage in stages for pair in _evaluations(stage)}
     manifests = {manifest for manifest, metrics in looked if metrics in given}
     return len(given | {metrics for manifest, metrics in looked if manifest in manifests}), in_git
 
@@ -111,7 +112,7 @@ def _holds(path: Path, blob: str) -> bool:
 
 
 def _stages(lock: str) -> list[str]:
-    """Return the part of a ``dvc.lock`` that each evaluation has: most commits share it, and YAML is slow to read."""
+    """Return the part of a ``dvc.lock`` that describes each evaluation, as text."""
     return [part for part in re.split(r"\n  (?=\S)", lock) if METRICS in part and MANIFEST in part]
 
 

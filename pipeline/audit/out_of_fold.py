@@ -62,7 +62,7 @@ def predict(
 
     found, judged = np.zeros((len(X), n_classes)), np.zeros(len(X), np.bool_)
     folds = [fold == number for number in np.unique(fold)]
-    # A fit leaves processors idle between its products: so there is one more than there are processors.
+    # A fit leaves processors idle between its products: so there is one thread more than there are processors.
     with ThreadPoolExecutor(min(len(folds), joblib.cpu_count() + 1)) as threads:
         for done, (held, (known, probabilities)) in enumerate(
             zip(folds, threads.map(of_others, folds), strict=True), 1

@@ -69,7 +69,7 @@ def predict(
         each = np.stack([classifier.predict_from_features(view, calibrated=False) for view in views])
         calibrated = calibrate.apply(each, classifier.temperature)
         return Probabilities(calibrated.mean(axis=0), each.mean(axis=0), 0, rows.shape[0] * rows.shape[1], warnings)
-    from pipeline.models.cached_rows import Views, predict_views  # with all that extracts rows
+    from pipeline.models.cached_rows import Views, predict_views  # brings all that extracts rows, which no head needs
 
     shown = Views()
     if tta:

@@ -1,7 +1,7 @@
 """Features in two dimensions, and which of them are nearest to one another.
 
-BLAS runs in one thread here: sums of several differ in their last digits, and t-SNE makes another picture of that. Its
-own threads keep each image's sum to one of them, and the map is the same to the bit with any number of threads.
+BLAS runs in one thread here: sums that several threads share differ in their last digits, and t-SNE makes another
+picture of that. t-SNE's own threads do not share the sum of an image, so the map has the same bits with any number.
 """
 
 from dataclasses import dataclass

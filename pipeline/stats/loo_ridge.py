@@ -48,13 +48,14 @@ def left_out(X: NDArray[np.floating[Any]], y: Codes) -> tuple[Codes, Floats]:
     mean = targets.mean(axis=0)
     centred = targets - mean
     directions, eigenvalues = _directions(_standardised(X))
-    along, average = directions.T @ centred, eigenvalues.sum() / max(1, len(eigenvalues))
+    along = directions.T @ centred
+    average = eigenvalues.sum() / max(1, len(eigenvalues))
     shrunk = eigenvalues[:, None] / (eigenvalues[:, None] + average * np.array(STRENGTHS))
-    own = 1 / len(X) + directions**2 @ shrunk  # the diagonal of H, a column each; 1 / n is that of the intercept
+    own = 1 / len(X) + directions**2 @ shrunk  # the diagonal of H, a column a strength; 1 / n is the intercept's
     best, least = centred, np.inf
-    for place in range(len(STRENGTHS)):
-        fitted = directions @ (shrunk[:, [place]] * along)
-        missed = (centred - fitted) / np.maximum(1 - own[:, [place]], SMALLEST)
+    for weights, leverages in zip(shrunk.T, own.T, strict=True):
+        fitted = directions @ (weights[:, None] * along)
+        missed = (centred - fitted) / np.maximum(1 - leverages, SMALLEST)[:, None]
         error = float(np.sum(missed**2))
         if error < least:
             best, least = centred - missed, error

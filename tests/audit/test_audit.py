@@ -5,7 +5,6 @@ import hashlib
 import io
 import json
 import warnings
-from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -350,9 +349,13 @@ def test_folds_are_those_of_scikit_learn(folds, images, groups, classes):
 
 
 class Remembering:
-    """A head that only knows which rows it was fitted on, and which any copy of it was."""
+    """A head that only knows which rows it was fitted on, and which it or any copy of it was."""
 
-    ever: ClassVar[set[float]] = set()
+    def __init__(self, ever):
+        self.ever = ever
+
+    def __deepcopy__(self, memo):
+        return Remembering(self.ever)
 
     def fit(self, X, y, validation, progress=None):
         self.seen = set(X[:, 0].tolist())
@@ -365,7 +368,7 @@ class Remembering:
 
 
 def test_no_image_is_judged_by_a_head_that_saw_it_and_the_test_split_is_never_fitted_on():
-    head = Remembering()
+    head = Remembering(set())
     X, codes = np.arange(20, dtype=np.float32)[:, None], np.arange(20) % 2
     allowed = np.arange(20) < 14
     found, judged = out_of_fold.predict(

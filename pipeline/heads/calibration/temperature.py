@@ -15,7 +15,8 @@ CENTRE: Final = 0.1
 DEVIATION: Final = 0.5
 _STEPS: Final = 37  # of a first search: a head that is far from sure enough may have two minima
 _FARTHEST: Final = 20.0  # of a factor's logarithm, either way
-EXACT, MOST_STEPS = 1e-9, 200  # of the search for a logarithm
+_EXACT: Final = 1e-9  # of a logarithm that is searched for
+_MOST_STEPS: Final = 200
 NO_SPREAD: Final = 1e-100  # of scores that tell no class from another
 
 
@@ -115,15 +116,15 @@ def _moments(logits: Floats, values: Floats) -> tuple[Floats, Floats]:
 def _least(derivatives: Callable[[float], tuple[float, float]], low: float, high: float) -> float:
     """Return where a function with one minimum from `low` to `high` is least, given its first two derivatives.
 
-    These are Newton's steps; where one leads out of what is left of the range, that is halved. `scipy.optimize` would
-    take most of a second to load.
+    It takes Newton's steps, and halves what is left of the range where one would leave it. `scipy.optimize` would take
+    most of a second to load.
     """
     at = (low + high) / 2
-    for _ in range(MOST_STEPS):
+    for _ in range(_MOST_STEPS):
         slope, curvature = derivatives(at)
         low, high = (low, at) if slope > 0 else (at, high)
         step = at - slope / curvature if curvature > 0 else high
         before, at = at, step if low < step < high else (low + high) / 2
-        if abs(at - before) <= EXACT:
+        if abs(at - before) <= _EXACT:
             break
     return at
