@@ -91,8 +91,7 @@ def evaluate(
     classes = trained.classes
     _require_same_classes(everything.classes, classes, manifest_path, trained_dir)
     given = probabilities.predict(trained, test, images_root, features_path, tta=settings.tta, progress=progress)
-    code_of = {label: code for code, label in enumerate(classes)}
-    actual = np.array([code_of[label] for label in test.labels], np.int64)
+    actual = test.codes(classes)
     predicted = thresholds.decide(given.calibrated, classes, trained.threshold)
     seed, resamples = settings.seed, settings.resamples
     measure = partial(metrics.measure, actual, classes=classes, seed=seed, resamples=resamples)

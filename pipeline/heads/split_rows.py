@@ -42,8 +42,7 @@ def learned_classes(images: Manifest, path: Path) -> list[str]:
 
 def read_split(images: Manifest, classes: list[str], features: Features, *, streamed: bool, varied: bool) -> SplitRows:
     """Return the rows of a split, in memory or on disk, and the codes of their labels; of all views, if `varied`."""
-    code_of = {label: code for code, label in enumerate(classes)}
-    codes = np.array([code_of[label] for label in images.labels], np.int64)
+    codes = images.codes(classes)
     views = features.count if varied else 1
     if streamed:
         places = features.places(images.digests)

@@ -73,6 +73,11 @@ class Manifest:
         """The distinct labels, sorted."""
         return sorted(set(self.labels))
 
+    def codes(self, classes: Sequence[str]) -> NDArray[np.int64]:
+        """Return where each image's label stands among some classes, (N,)."""
+        code_of = {label: code for code, label in enumerate(classes)}
+        return np.array([code_of[label] for label in self.labels], np.int64)
+
     def distinct(self, *splits: str) -> "Manifest":
         """Return the rows of some splits, one for each digest (that of the first path), in the order of the digests."""
         first: dict[bytes, int] = {}

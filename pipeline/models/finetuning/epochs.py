@@ -55,8 +55,7 @@ def labelled(
     like: Split | None = None,
 ) -> Split:
     """Add the images' codes and weights to rows; the weight of a class is that which it has in the split `like`."""
-    code_of = {label: code for code, label in enumerate(classes)}
-    codes = np.array([code_of[label] for label in images.labels], np.int64)
+    codes = images.codes(classes)
     counted = codes if like is None else like.codes
     if len(np.unique(counted)) < len(classes):
         raise InputError(
