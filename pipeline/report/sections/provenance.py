@@ -1,6 +1,5 @@
 """Where it all comes from: spec, versions, commit, seeds, times, and how many images were forwarded and reused."""
 
-import hashlib
 import platform
 from collections.abc import Mapping, Sequence
 from importlib import metadata
@@ -10,6 +9,7 @@ from typing import Any, Final, NamedTuple
 from pipeline.features import spec
 from pipeline.report.artefacts import Evaluated
 from pipeline.report.collect import Read
+from pipeline.storage.digests import of_file
 
 PACKAGES: Final = (
     *("headstart", "numpy", "scipy", "scikit-learn", "pillow", "h5py", "keras"),
@@ -44,7 +44,7 @@ def provenance(
         "commit": commit,
         "seeds": _seeds(described, found.models, seed),
         "costs": [(one.name, one.cost) for one in found.models if one.cost],
-        "files": [(name, _sha256(path)) for name, path in files.items()],
+        "files": [(name, of_file(path)) for name, path in files.items()],
     }
 
 
@@ -70,8 +70,3 @@ def _seeds(described: Mapping[str, Any], judged: Sequence[Evaluated], seed: int)
             if name.rpartition(".")[2] == "seed" and not name.startswith("spec.") and isinstance(value, int)
         ]
     return [*found, ("this report: map", seed)]
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
