@@ -74,8 +74,8 @@ class LogisticHead(AffineHead):
 
     def check(self) -> None:
         """Raise InputError for a parameter that is out of its range."""
-        require_number("C", self.C, least=0.0, open_ended=True)
-        require_number("l1_ratio", self.l1_ratio, least=0.0, most=1.0)
+        require_number("C", self.C, open_ended=True)
+        require_number("l1_ratio", self.l1_ratio, most=1.0)
         require_choice("class_weight", self.class_weight, (None, "balanced"))
         require_whole("max_iter", self.max_iter, least=1)
         require_whole("seed", self.seed, least=0)

@@ -9,12 +9,12 @@ from collections.abc import Collection
 from pipeline.errors import InputError
 
 
-def require_number(name: str, value: object, *, least: float, most: float = math.inf, open_ended: bool = False) -> None:
-    """Raise InputError unless `value` is a finite number in [`least`, `most`], or (`least`, `most`) if `open_ended`."""
+def require_number(name: str, value: object, *, most: float = math.inf, open_ended: bool = False) -> None:
+    """Raise InputError unless `value` is a finite number in [0, `most`], or (0, `most`) if `open_ended`."""
     number = float(value) if isinstance(value, int | float) and not isinstance(value, bool) else math.nan
-    inside = least < number < most if open_ended else least <= number <= most
+    inside = 0.0 < number < most if open_ended else 0.0 <= number <= most
     if not (inside and math.isfinite(number)):
-        interval = f"({least}, {most})" if open_ended else f"[{least}, {most}]"
+        interval = f"(0.0, {most})" if open_ended else f"[0.0, {most}]"
         raise InputError.of(name, f"a number in {interval}", repr(value))
 
 

@@ -59,7 +59,7 @@ class RidgeHead(AffineHead):
 
     def check(self) -> None:
         """Raise InputError for a parameter that is out of its range."""
-        require_number("alpha", self.alpha, least=0.0, open_ended=True)
+        require_number("alpha", self.alpha, open_ended=True)
         require_choice("class_weight", self.class_weight, (None, "balanced"))
 
     def _learn(self, X: Table, y: Codes, n_classes: int) -> None:
