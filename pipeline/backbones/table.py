@@ -77,14 +77,14 @@ def _keras(name: str, function: str, module: str, size: int, width: int, paramet
 _KERNELS = "_weights_tf_dim_ordering_tf_kernels_notop.h5"
 
 
-def _resnet(name: str, function: str, width: int, parameters: int, *repeats: int) -> Backbone:
+def _resnet(name: str, function: str, parameters: int, *repeats: int) -> Backbone:
     first_version = not name.endswith("v2")
     return _keras(
         name,
         function,
         "resnet" if first_version else "resnet_v2",
         224,
-        width,
+        2048,
         parameters,
         weights=name.replace("_", "") + _KERNELS,
         ends=block_ends.resnet(repeats) if first_version else block_ends.resnet_v2(repeats),
@@ -246,12 +246,12 @@ _ROWS = (
         weights="nasnet_mobile_no_top.h5",
         ends=block_ends.nasnet("activation_187"),
     ),
-    _resnet("resnet50", "ResNet50", 2048, 23_587_712, 3, 4, 6, 3),
-    _resnet("resnet101", "ResNet101", 2048, 42_658_176, 3, 4, 23, 3),
-    _resnet("resnet152", "ResNet152", 2048, 58_370_944, 3, 8, 36, 3),
-    _resnet("resnet50_v2", "ResNet50V2", 2048, 23_564_800, 3, 4, 6, 3),
-    _resnet("resnet101_v2", "ResNet101V2", 2048, 42_626_560, 3, 4, 23, 3),
-    _resnet("resnet152_v2", "ResNet152V2", 2048, 58_331_648, 3, 8, 36, 3),
+    _resnet("resnet50", "ResNet50", 23_587_712, 3, 4, 6, 3),
+    _resnet("resnet101", "ResNet101", 42_658_176, 3, 4, 23, 3),
+    _resnet("resnet152", "ResNet152", 58_370_944, 3, 8, 36, 3),
+    _resnet("resnet50_v2", "ResNet50V2", 23_564_800, 3, 4, 6, 3),
+    _resnet("resnet101_v2", "ResNet101V2", 42_626_560, 3, 4, 23, 3),
+    _resnet("resnet152_v2", "ResNet152V2", 58_331_648, 3, 8, 36, 3),
     _keras("vgg16", "VGG16", "vgg16", 224, 512, 14_714_688, weights="vgg16" + _KERNELS, ends=block_ends.vgg()),
     _keras("vgg19", "VGG19", "vgg19", 224, 512, 20_024_384, weights="vgg19" + _KERNELS, ends=block_ends.vgg()),
     _keras(
