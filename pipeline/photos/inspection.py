@@ -31,23 +31,14 @@ class Inspected(NamedTuple):
 
 def inspect(path: str) -> Inspected | str:
     """Read and decode one file in full; return what it is, or the reason why it cannot be used."""
-    try:
-        data = decode.read_bytes(located(path))
-        pixels, name = _decode(data)
-    except ImageError as error:
-        return str(error)
-    return Inspected(decode.digest(data), pixels.shape[1], pixels.shape[0], name)
+    seen = _seen(path)
+    return seen if isinstance(seen, str) else seen[0]
 
 
 def inspect_and_sign(path: str) -> tuple[Inspected, Signature] | str:
     """Do what `inspect` does, and return beside it what the picture looks like."""
-    try:
-        data = decode.read_bytes(located(path))
-        pixels, name = _decode(data)
-    except ImageError as error:
-        return str(error)
-    inspected = Inspected(decode.digest(data), pixels.shape[1], pixels.shape[0], name)
-    return inspected, perceptual_hash.sign(pixels)
+    seen = _seen(path)
+    return seen if isinstance(seen, str) else (seen[0], perceptual_hash.sign(seen[1]))
 
 
 def sign(job: tuple[str, bytes]) -> Signature | str:
@@ -62,10 +53,16 @@ def sign(job: tuple[str, bytes]) -> Signature | str:
         return str(error)
 
 
-def _decode(data: bytes) -> tuple[NDArray[np.uint8], str]:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of odd metadata, from a worker, without the file's name: of no use to anyone
-        return decode.decode(data, max_pixels=decode.MAX_PIXELS)
+def _seen(path: str) -> tuple[Inspected, NDArray[np.uint8]] | str:
+    """Return what a file is, and its pixels; or the reason why it cannot be used."""
+    try:
+        data = decode.read_bytes(located(path))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of odd metadata, from a worker, without the file's name: no use to anyone
+            pixels, name = decode.decode(data, max_pixels=decode.MAX_PIXELS)
+    except ImageError as error:
+        return str(error)
+    return Inspected(decode.digest(data), pixels.shape[1], pixels.shape[0], name), pixels
 
 
 def inspected(
