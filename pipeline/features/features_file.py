@@ -236,13 +236,6 @@ class Features:
             _gather(self._others, self.view_places(digests), rows[:, 1:])
         return rows
 
-    def stream(self) -> Iterator[NDArray[Any]]:
-        """Yield the rows of all images front to back, as stored, in blocks of shape (n, *row_shape) of about 32 MB.
-
-        A digest is random, so this is a shuffled pass over the images.
-        """
-        yield from (self.read(*ends) for ends in _ranges(self._features))
-
     def read(self, start: int, stop: int) -> NDArray[Any]:
         """Return the rows from one place to another as stored, (n, *row_shape)."""
         return hdf5.read(self._features, start, stop)
