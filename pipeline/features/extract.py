@@ -190,30 +190,26 @@ def finish(run: Completion, use: Callable[[], None]) -> None:
 
 def _assemble(run: Completion, path: Path) -> None:
     """Write the features, unless they are there already; StorageError if that cannot be."""
-    with storing(f"{path}: cannot be written"):
-        _write(run, path)
-
-
-def _write(run: Completion, path: Path) -> None:
     first, *others = run.rows
     views = None
-    if others:
-        described = spec.canonical({"count": len(run.rows), "policy": asdict(run.job.policy)})
-        digests = run.digests[run.varied]
-        parts = [rows.blocks(rows.index(), digests) for rows in others]
-        views = Views(described, digests, (np.stack(same, axis=1) for same in zip(*parts, strict=True)))
-    if features_file.holds(path, spec=first.spec, digests=run.digests, views=views):
-        return
-    index = first.index()
-    features_file.write(
-        path,
-        spec=first.spec,
-        digests=run.digests,
-        row_shape=index.row_shape or (),
-        dtype=first.dtype,
-        blocks=first.blocks(index, run.digests),
-        views=views,
-    )
+    with storing(f"{path}: cannot be written"):
+        if others:
+            described = spec.canonical({"count": len(run.rows), "policy": asdict(run.job.policy)})
+            digests = run.digests[run.varied]
+            parts = [rows.blocks(rows.index(), digests) for rows in others]
+            views = Views(described, digests, (np.stack(same, axis=1) for same in zip(*parts, strict=True)))
+        if features_file.holds(path, spec=first.spec, digests=run.digests, views=views):
+            return
+        index = first.index()
+        features_file.write(
+            path,
+            spec=first.spec,
+            digests=run.digests,
+            row_shape=index.row_shape or (),
+            dtype=first.dtype,
+            blocks=first.blocks(index, run.digests),
+            views=views,
+        )
 
 
 def _report(run: Completion, warnings: list[str]) -> ExtractResult:
