@@ -18,19 +18,19 @@ The same files, whatever was evaluated: a head, joined to its base or not, by it
 below its tail, which the cache keeps in float32 and of which what is missing is computed.
 """
 
-from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from pipeline.errors import ArtefactError, InputError
+from pipeline.errors import InputError
 from pipeline.evaluation import predictions_file, probabilities, results
 from pipeline.evaluation.results import Evaluated, EvaluateResult
 from pipeline.evaluation.settings import EvaluateSettings
 from pipeline.features import spec
 from pipeline.heads.calibration import thresholds
+from pipeline.heads.split_rows import require_same_classes
 from pipeline.models import classifier
 from pipeline.photos import manifest
 from pipeline.photos.remote import Root
@@ -89,7 +89,7 @@ def evaluate(
         )
     trained = classifier.load(trained_dir, settings.runtime)
     classes = trained.classes
-    _require_same_classes(everything.classes, classes, manifest_path, trained_dir)
+    require_same_classes(everything.classes, classes, manifest_path, trained_dir)
     given = probabilities.predict(trained, test, images_root, features_path, tta=settings.tta, progress=progress)
     actual = test.codes(classes)
     predicted = thresholds.decide(given.calibrated, classes, trained.threshold)
@@ -113,31 +113,10 @@ def evaluate(
     return summary
 
 
-def _require_same_classes(in_manifest: list[str], in_head: list[str], manifest_path: Path, trained_dir: Path) -> None:
-    if set(in_manifest) == set(in_head):
-        return
-    unknown = [label for label in in_manifest if label not in in_head]
-    gone = [label for label in in_head if label not in in_manifest]
-    differences = [
-        f"{source} alone has {_listed(labels)}"
-        for source, labels in (("the manifest", unknown), ("the head", gone))
-        if labels
-    ]
-    raise ArtefactError(
-        f"{trained_dir}: expected a head for the classes of {manifest_path}, received one for others: "
-        f"{'; '.join(differences)}; train the head again"
-    )
-
-
 def _unseen(images_root: Root) -> list[str]:
     if not isinstance(images_root, Path) or images_root.is_dir():
         return []
     return [f"{images_root}: expected the folder of the photos, found none: mistakes are drawn without them"]
-
-
-def _listed(labels: Sequence[str]) -> str:
-    more = f" and {len(labels) - 10:,} more" if len(labels) > 10 else ""
-    return ", ".join(map(repr, labels[:10])) + more
 
 
 def _undefined(measured: dict[str, Any]) -> list[str]:

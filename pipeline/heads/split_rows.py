@@ -1,12 +1,13 @@
 """The rows of a split with their codes, in memory or read in blocks."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.errors import InputError
+from pipeline.errors import ArtefactError, InputError
 from pipeline.features.features_file import Features
 from pipeline.features.lazy_rows import Selection, not_finite
 from pipeline.heads import standardise
@@ -38,6 +39,27 @@ def learned_classes(images: Manifest, path: Path) -> list[str]:
             "add images, or run `hs.prepare` with `stratify=True`"
         )
     return classes
+
+
+def require_same_classes(
+    in_manifest: Sequence[str], in_head: Sequence[str], manifest_path: Path, trained_dir: Path
+) -> None:
+    """Raise ArtefactError, which names the others, unless a head or a model knows the classes of the manifest alone."""
+    sides = {
+        "the manifest": sorted(set(in_manifest) - set(in_head)),
+        "the head": sorted(set(in_head) - set(in_manifest)),
+    }
+    differences = [f"{source} alone has {_listed(labels)}" for source, labels in sides.items() if labels]
+    if differences:
+        raise ArtefactError(
+            f"{trained_dir}: expected a head for the classes of {manifest_path}, received one for others: "
+            f"{'; '.join(differences)}; train the head again"
+        )
+
+
+def _listed(labels: Sequence[str]) -> str:
+    more = f" and {len(labels) - 10:,} more" if len(labels) > 10 else ""
+    return ", ".join(map(repr, labels[:10])) + more
 
 
 def read_split(images: Manifest, classes: list[str], features: Features, *, streamed: bool, varied: bool) -> SplitRows:

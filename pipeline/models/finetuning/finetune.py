@@ -17,8 +17,9 @@ from pipeline.backbones import table
 from pipeline.backbones.engines import keras_process
 from pipeline.backbones.engines.engine import choose
 from pipeline.backbones.engines.keras_process import CannotBuildError
-from pipeline.errors import ArtefactError, SettingError
+from pipeline.errors import SettingError
 from pipeline.heads import registry, store, training_log, training_time
+from pipeline.heads.split_rows import require_same_classes
 from pipeline.models.finetuning import checkpoints, rate_range
 from pipeline.models.finetuning.checkpoints import Row
 from pipeline.models.finetuning.epochs import FrozenWeightsError, Outcome
@@ -28,7 +29,6 @@ from pipeline.models.finetuning.setup import Callbacks, Job
 from pipeline.models.model import MODEL_FILE
 from pipeline.models.store import LayerState
 from pipeline.photos import manifest
-from pipeline.photos.manifest import Manifest
 from pipeline.photos.remote import Root
 from pipeline.storage.json_files import require_own
 
@@ -171,7 +171,7 @@ def _made(
         job.save(model_dir, outcome)
     else:
         table = manifest.read(manifest_path)
-        _require_same_classes(table, job.classes, manifest_path, head_dir)
+        require_same_classes(table.classes, job.classes, manifest_path, head_dir)
         with checkpoints.folder(settings.cache, job.matters(table)) as folder:
             outcome = job.train(images_root, table, folder)
             job.save(model_dir, outcome)
@@ -215,7 +215,7 @@ def find_learning_rate(
     _require_kind(head_dir, settings.head)
     job = Job(features_path, head_dir, settings, callbacks)
     table = manifest.read(manifest_path)
-    _require_same_classes(table, job.classes, manifest_path, head_dir)
+    require_same_classes(table.classes, job.classes, manifest_path, head_dir)
     with checkpoints.folder(settings.cache, job.matters(table) | {"range": rate_range.STEPS}) as folder:
         with job.labelled(images_root, table, folder) as (train, _):
             path = folder / checkpoints.CHECKPOINT
@@ -227,12 +227,3 @@ def find_learning_rate(
 def _require_kind(head_dir: Path, kind: str | None) -> None:
     if kind is not None and (found := registry.name_of(store.load(head_dir)[0])) != kind:
         raise SettingError.of("head", f"a head of kind {kind} in {head_dir}", found)
-
-
-def _require_same_classes(table: Manifest, classes: list[str], manifest_path: Path, head_dir: Path) -> None:
-    """Raise ArtefactError unless the head knows the classes of the manifest, and no others."""
-    if table.classes != sorted(classes):
-        raise ArtefactError(
-            f"{head_dir}: expected a head for the {len(table.classes)} classes of {manifest_path}, received one for "
-            f"{len(classes)}, of which {len(set(classes) & set(table.classes))} are among them; train the head again"
-        )
