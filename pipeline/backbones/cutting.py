@@ -3,7 +3,7 @@
 import difflib
 import math
 from collections.abc import Sequence
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from pipeline.backbones import layer_graph
 from pipeline.backbones.backbone import Backbone
 from pipeline.backbones.network import Network
+from pipeline.backbones.settings import Pooling
 from pipeline.errors import CutError, InputError
 
-Pooling = Literal["avg", "max", "grid2", "grid3", "flatten", "none", "cls", "cls+mean", "last4"]
 POOLINGS: tuple[str, ...] = get_args(Pooling)
 OF_TOKENS = ("cls", "cls+mean")
 LAST4 = "last4"

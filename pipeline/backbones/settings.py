@@ -7,6 +7,7 @@ from pipeline.setting import setting
 EngineName = Literal["auto", "tensorflow", "openvino"]
 Arithmetic = Literal["float32", "bfloat16", "float16"]
 Precision = Literal[Arithmetic, "int8"]
+Pooling = Literal["avg", "max", "grid2", "grid3", "flatten", "none", "cls", "cls+mean", "last4"]
 GRAPHS: Final = ("onnx",)
 
 

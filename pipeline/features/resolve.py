@@ -16,13 +16,13 @@ from pipeline.backbones.engines import engine, int8
 from pipeline.backbones.engines.engine import Engine, choose, described
 from pipeline.backbones.onnx_backbone import OnnxBackbone
 from pipeline.backbones.scaling import Scaling
-from pipeline.backbones.settings import EngineName, Precision
+from pipeline.backbones.settings import EngineName, Pooling, Precision
 from pipeline.backbones.weights import IMAGENET, NONE, Weights, find_weights, load
 from pipeline.errors import InputError, SpecError, WeightsError
 from pipeline.features import spec
 from pipeline.features.cache import kept_graphs, kept_weights
 from pipeline.features.probe import cut_file
-from pipeline.features.settings import LARGEST_SIDE, FeatureSettings, Pooling
+from pipeline.features.settings import LARGEST_SIDE, FeatureSettings
 from pipeline.photos import decode
 from pipeline.photos.settings import Decoder, Geometry, Interpolation
 from pipeline.photos.squares import square_of

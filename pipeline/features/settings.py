@@ -4,12 +4,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
 
-from pipeline.backbones.settings import EngineName, Precision, batch_size_setting, engine_setting, graph_file
+from pipeline.backbones.settings import EngineName, Pooling, Precision, batch_size_setting, engine_setting, graph_file
 from pipeline.photos.settings import Decoder, Geometry, Interpolation, Policy
 from pipeline.setting import Need, group, setting
 from pipeline.storage.cache_folder import default_cache
 
-Pooling = Literal["avg", "max", "grid2", "grid3", "flatten", "none", "cls", "cls+mean", "last4"]
 AUTO: Literal["auto"] = "auto"
 DASK: Final = (Need("executor", ("dask",)),)
 PROBED: Final = (Need("cut", (AUTO,)),)

@@ -19,7 +19,7 @@ from pipeline.backbones.cutting import OF_TOKENS
 from pipeline.backbones.engines import engine
 from pipeline.backbones.engines.engine import Engine
 from pipeline.backbones.engines.int8 import require_quantiser
-from pipeline.backbones.settings import Precision
+from pipeline.backbones.settings import Pooling, Precision
 from pipeline.backbones.table import GRAPHS, find, resolve_cut
 from pipeline.errors import InputError, SettingError
 from pipeline.features import int8, resolve
@@ -31,7 +31,7 @@ from pipeline.features.probe.recommendation import recommend
 from pipeline.features.probe.results import LAYERS, Contender, Finding, plot, write, write_contenders
 from pipeline.features.probe.sample import Sample, draw
 from pipeline.features.resolve import Plan
-from pipeline.features.settings import AUTO, BaseSettings, FeatureSettings, Pooling, ProbeSettings, Proof
+from pipeline.features.settings import AUTO, BaseSettings, FeatureSettings, ProbeSettings, Proof
 from pipeline.photos import manifest
 from pipeline.photos.remote import Root
 from pipeline.plots import style
