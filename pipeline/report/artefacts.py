@@ -30,7 +30,6 @@ Document = dict[str, Any]
 AUDIT: Final = json_files.Document(
     "an audit", "`hs.audit`", dict.fromkeys(("images", "leakage", "conflicts"), whole()), each=whole(), listed=True
 )
-ESTIMATES: Final = ("accuracy", "balanced_accuracy", "macro_f1", "log_loss", "roc_auc")
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from typing import Any, Final, NamedTuple
 from pipeline.evaluation.verdict import NO_DIFFERENCE
 from pipeline.plots.scales import odds
 from pipeline.report import charts
-from pipeline.report.artefacts import ESTIMATES, Audited, Document, Evaluated
+from pipeline.report.artefacts import Audited, Document, Evaluated
 from pipeline.wording import counted
 
 TITLES: Final = {
@@ -75,7 +75,7 @@ def estimate(metrics: Mapping[str, float], name: str) -> tuple[float, float, flo
 def ranking(judged: Sequence[Evaluated], compared: Document | None) -> dict[str, Any]:
     """Return the table of all models, the best first, and of the differences between them."""
     ranks = {place["name"]: place["rank"] for place in compared["ranking"]} if compared else {}
-    found = {one.name: {name: estimate(one.metrics, name) for name in ESTIMATES} for one in judged}
+    found = {one.name: {name: estimate(one.metrics, name) for name in TITLES} for one in judged}
     accuracies = [numbers["accuracy"] for numbers in found.values()]
     scale = odds(value for numbers in accuracies if numbers for value in numbers)
     rows = [
