@@ -135,7 +135,7 @@ def train(
     before = tuner.frozen_digest()
     untrained = tuner.weights()
     start = _judge(tuner, val, settings) if settings.patience and not settings.starts_new else None
-    state = _resumed(tuner, checkpoint)
+    state = resumed(tuner, checkpoint)
     resumed_after, started = state.epoch, time.monotonic()
     plateau = Plateau(settings.plateau, settings.learning_rate)
     for row in state.history:
@@ -185,7 +185,7 @@ def probabilities(tuner: Tuner, split: Split, settings: TuningSettings) -> NDArr
     return found
 
 
-def _resumed(tuner: Tuner, checkpoint: Path) -> State:
+def resumed(tuner: Tuner, checkpoint: Path) -> State:
     """Put the network and its optimizer where a checkpoint left them; without a sound one, leave them at the start."""
     start = State(tuner.weights(), tuner.optimizer_state(), tuner.weights())
     state = checkpoints.found(checkpoint, start)

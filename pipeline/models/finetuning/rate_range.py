@@ -74,10 +74,7 @@ def sweep(tuner: Tuner, train: Split, settings: TuningSettings, checkpoint: Path
         A checkpoint cannot be written.
     """
     epochs.let_bits_repeat(settings)
-    start = State(tuner.weights(), tuner.optimizer_state(), tuner.weights())
-    state = checkpoints.found(checkpoint, start) or start
-    tuner.set_weights(state.weights)
-    tuner.set_optimizer_state(state.optimizer)
+    state = epochs.resumed(tuner, checkpoint)
     resumed_after, rows = state.epoch, list(state.history)
     for places, values in itertools.islice(_batches(train, settings), resumed_after, None):
         if len(rows) == STEPS or _is_over(rows):
