@@ -31,7 +31,7 @@ from pipeline.storage.atomic import published_folder
 from pipeline.types import Progress
 from pipeline.wording import one_line
 
-__all__ = ["NAMES", "Data", "ExportResult", "ParityRow", "export"]
+__all__ = ["NAMES", "ExportResult", "ParityRow", "export"]
 
 NAMES: Final = tuple(name for name in FORMATS if "-" not in name)
 OPERATION: Final = re.compile(r"(?:tf\.|OpType: |operations?: |op \[\S+ )(\w+)")  # in what the converters complain of
@@ -46,21 +46,6 @@ def rows_of(settings: ExportSettings) -> list[Format]:
     if not wanted:
         raise InputError.of("format", "one format or more", None)
     return [row for name, row in FORMATS.items() if name in wanted]
-
-
-@dataclass(frozen=True)
-class Data:
-    """Images to compare on and to calibrate on.
-
-    Attributes
-    ----------
-    images : Path or Address
-        The image root.
-    manifest : Path
-    """
-
-    images: Root
-    manifest: Path
 
 
 @dataclass(frozen=True)
@@ -102,33 +87,32 @@ def export(model_dir: Path, out_dir: Path, settings: ExportSettings, *, progress
     StorageError
         The disk is full.
     """
-    rows, evaluation, cache = rows_of(settings), settings.evaluation, settings.cache
+    rows, evaluation = rows_of(settings), settings.evaluation
     if (settings.images is None) != (settings.manifest is None):
         raise SettingError("expected `images` and `manifest` together, received one of them")
-    data = Data(settings.images, settings.manifest) if settings.images and settings.manifest else None
     bundle.require_replaceable(out_dir)
-    model = joined_head.read(model_dir, weights=settings.weights, cache=cache)
+    model = joined_head.read(model_dir, weights=settings.weights, cache=settings.cache)
     _require_written_of(model, rows)
     _require_installed(model, rows)
     if evaluation is not None:
         model_card.require_its_evaluation(model, evaluation)
-    table = manifest.read(data.manifest) if data else None
-    calibration = _calibration(model, rows, settings, data, table)
+    table = manifest.read(settings.manifest) if settings.manifest else None
+    calibration = _calibration(model, rows, settings, table)
     in_browser = any(row.name == "web" for row in rows)
     materials = Materials(
         samples=calibration.samples if calibration else None,
-        runtime=web_page.package(settings.onnxruntime_web, cache) if in_browser else None,
+        runtime=web_page.package(settings.onnxruntime_web, settings.cache) if in_browser else None,
     )
-    steps = len(rows) * (2 if data else 1)
+    steps = len(rows) * (2 if settings.manifest else 1)
     with published_folder(out_dir) as new, _temporary_files_in(new.parent):
         graph = Graph(model)
         for done, row in enumerate(rows, start=1):
             _write(row, graph, new / row.path, materials)
             progress(done, steps)
         bundle.write_classes(new, model.classes)
-        found = _compared(model, new, rows, settings, data, table, cache, lambda n: progress(len(rows) + n, steps))
+        found = _compared(model, new, rows, settings, table, lambda n: progress(len(rows) + n, steps))
         used = {"images": len(calibration.table), "sha256": calibration.digest} if calibration else None
-        facts = model_card.Facts(data.manifest if data else None, evaluation, rows, found, used)
+        facts = model_card.Facts(settings.manifest, evaluation, rows, found, used)
         text = model_card.written(model, facts)
         if settings.card == "hugging-face":
             text = model_card.metadata(model, facts, settings.license) + text
@@ -174,16 +158,16 @@ class _Calibration:
 
 
 def _calibration(
-    model: Model, rows: Sequence[Format], settings: ExportSettings, data: Data | None, table: Manifest | None
+    model: Model, rows: Sequence[Format], settings: ExportSettings, table: Manifest | None
 ) -> _Calibration | None:
     if not any(row.name == "tflite-int8" for row in rows):
         return None
-    if data is None or table is None:
+    if settings.images is None or table is None:
         raise InputError("`quantize='int8'`: expected `images` and `manifest` to calibrate on, received none")
     chosen = parity.chosen(table, "train", settings.calibration_images)
     if not len(chosen):
-        raise InputError(f"{data.manifest}: expected training images to calibrate int8 on, received none")
-    return _Calibration(model, data.images, chosen)
+        raise InputError(f"{settings.manifest}: expected training images to calibrate int8 on, received none")
+    return _Calibration(model, settings.images, chosen)
 
 
 def _require_installed(model: Model, rows: Sequence[Format]) -> None:
@@ -233,16 +217,14 @@ def _compared(
     directory: Path,
     rows: Sequence[Format],
     settings: ExportSettings,
-    data: Data | None,
     table: Manifest | None,
-    cache: Path | None,
     advance: Callable[[int], object],
 ) -> list[ParityRow]:
-    if data is None or table is None:
+    if settings.images is None or table is None:
         return []
     found = []
     sample = parity.chosen(table, "test", settings.sample)
-    with parity.reference(model, data.images, sample, weights=settings.weights, cache=cache) as expected:
+    with parity.reference(model, settings.images, sample, weights=settings.weights, cache=settings.cache) as expected:
         for done, row in enumerate(rows, start=1):
             found.append(parity.compare(model, directory, row, expected))
             advance(done)

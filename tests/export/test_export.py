@@ -17,7 +17,7 @@ import zipfile
 from collections.abc import Callable
 from functools import partial, partialmethod
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, NamedTuple, get_args
 
 import numpy as np
 import pytest
@@ -39,7 +39,6 @@ from pipeline.export import (
     parity,
     runtimes,
 )
-from pipeline.export.export import Data
 from pipeline.export.settings import ExportSettings, FormatName
 from pipeline.inference.load import load
 from pipeline.models import assemble, model, store
@@ -68,6 +67,13 @@ def small_base(table_of_backbones: None) -> None:
 def photo(place: int, sides: tuple[int, int]) -> np.ndarray:
     coarse = np.random.default_rng(place).integers(0, 256, (5, 4, 3), dtype=np.uint8)
     return np.asarray(Image.fromarray(coarse).resize(sides, Image.Resampling.BICUBIC))
+
+
+class Data(NamedTuple):
+    """Images to compare on and to calibrate on."""
+
+    images: Path
+    manifest: Path
 
 
 @pytest.fixture(scope="module")
