@@ -18,15 +18,12 @@ def draw(table: Manifest, sample: int) -> Manifest:
     A digest is as good as a random number, so the first images of a class are a random draw from it, and the same one
     each time. Image r (from 0) of the c images of a class stands at (r + 1/2) / c; those that stand lowest are taken.
     """
-    first: dict[bytes, int] = {}
-    for place in sorted(range(len(table)), key=table.paths.__getitem__):
-        if table.splits[place] != "test":
-            first.setdefault(table.digests[place].tobytes(), place)
-    of_class: dict[str, list[bytes]] = {}
-    for digest in sorted(first):
-        of_class.setdefault(table.labels[first[digest]], []).append(digest)
-    stands = [((rank + 0.5) / len(its), digest) for its in of_class.values() for rank, digest in enumerate(its)]
-    return table.take([first[digest] for digest in sorted(digest for _, digest in sorted(stands)[:sample])])
+    distinct = table.distinct("train", "val")
+    of_class: dict[str, list[int]] = {}
+    for place, label in enumerate(distinct.labels):
+        of_class.setdefault(label, []).append(place)
+    stands = [((rank + 0.5) / len(its), place) for its in of_class.values() for rank, place in enumerate(its)]
+    return distinct.take(sorted(place for _, place in sorted(stands)[:sample]))
 
 
 class Sample:
