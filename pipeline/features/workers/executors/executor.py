@@ -7,15 +7,13 @@ at what the tasks left on the disk.
 
 from collections.abc import Callable, Iterator
 from types import TracebackType
-from typing import Any, Final, Protocol, Self
+from typing import Any, Protocol, Self
 
 from pipeline.errors import InputError
 from pipeline.features.settings import ExecutorSettings
 from pipeline.features.workers.executors.dask import Dask
 from pipeline.features.workers.executors.local import Local
-from pipeline.setting import require_effect
-
-NAMES: Final = ("local", "dask")
+from pipeline.setting import check, require_effect
 
 
 class Executor(Protocol):
@@ -76,12 +74,11 @@ def open_executor(settings: ExecutorSettings) -> Executor:
     Without a scheduler, workers are started on this machine. InputError if there is no such executor, or an option does
     not go with it.
     """
-    name, workers, scheduler = settings.executor, settings.workers, settings.scheduler
+    workers, scheduler = settings.workers, settings.scheduler
+    check(settings)
     require_effect(settings)
     if scheduler is not None and workers is not None:
         raise InputError.of("workers", "none with `scheduler`, whose workers are there already", workers)
-    if name == "local":
+    if settings.executor == "local":
         return Local()
-    if name == "dask":
-        return Dask(workers, scheduler=scheduler, patience=settings.task_timeout)
-    raise InputError.of("executor", f"one of {', '.join(NAMES)}", repr(name))
+    return Dask(workers, scheduler=scheduler, patience=settings.task_timeout)
