@@ -1,7 +1,7 @@
 """What a head says of images that it was not fitted on: folds that keep near duplicates together."""
 
-import copy
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -57,7 +57,7 @@ def predict(
         known, renumbered = np.unique(codes[~held & fitted_on], return_inverse=True)
         if len(known) < 2:
             return known, None
-        fitted = copy.deepcopy(head).fit(X[~held & fitted_on], renumbered.astype(np.int64), None)
+        fitted = replace(head).fit(X[~held & fitted_on], renumbered.astype(np.int64), None)
         return known, fitted.predict_proba(X[held])
 
     found, judged = np.zeros((len(X), n_classes)), np.zeros(len(X), np.bool_)

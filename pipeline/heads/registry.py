@@ -57,12 +57,6 @@ def unfitted(name: str, params: Mapping[str, Any]) -> Head | None:
     return HEADS[name](**given)
 
 
-def copied(head: Head) -> Head:
-    """Return a head with the same parameters that has not been fitted."""
-    name = name_of(head)
-    return HEADS[name](**{parameter: getattr(head, parameter) for parameter in parameters_of(name)})
-
-
 def predict(head: Head, X: Table) -> Floats:
     """Return probabilities (n, K) for the rows of a table, block by block."""
     return np.vstack([head.predict_proba(X[rows]) for rows in blocks(len(X))])

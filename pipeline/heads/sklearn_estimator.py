@@ -1,5 +1,6 @@
 """Any head as a scikit-learn classifier, for whoever wants its tools around it: pipelines, cross-validation, scores."""
 
+from dataclasses import replace
 from typing import Any, Self
 
 import numpy as np
@@ -7,7 +8,6 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from pipeline.heads import registry
 from pipeline.heads.head import Head
 from pipeline.types import Floats
 
@@ -41,7 +41,7 @@ class HeadClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.classes_, codes = np.unique(y, return_inverse=True)
         if len(self.classes_) < 2:
             raise ValueError(f"expected labels of two classes or more, received one class: {self.classes_[0]!r}")
-        self.head_ = registry.copied(self.head).fit(X, codes.astype(np.int64), None)
+        self.head_ = replace(self.head).fit(X, codes.astype(np.int64), None)
         return self
 
     def predict_proba(self, X: Any) -> Floats:
