@@ -7,7 +7,8 @@ from typing import Any, Final, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-Singles = NDArray[np.float32]
+from pipeline.types import Singles
+
 Floating = NDArray[np.floating[Any]]
 Precision = TypeVar("Precision", bound=np.floating[Any])
 # Klambauer et al., "Self-Normalizing Neural Networks" (2017), section 2: lambda and alpha.

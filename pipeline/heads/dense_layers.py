@@ -10,9 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.heads.activations import ACTIVATIONS
-from pipeline.types import Floats
-
-Singles = NDArray[np.float32]
+from pipeline.types import Floats, Singles
 
 
 def glorot(widths: Sequence[int], draw: np.random.Generator) -> list[Singles]:

@@ -28,8 +28,8 @@ from pipeline.models.settings import Runtime
 from pipeline.photos import decode
 from pipeline.photos.settings import Geometry
 from pipeline.storage.atomic import published
+from pipeline.types import Pixels
 
-Pixels = NDArray[np.uint8]
 Heat = NDArray[np.float32]
 
 # From no evidence to the most there is in a picture: where a place stands, what colour, and how much of it covers the

@@ -10,9 +10,7 @@ from pipeline.errors import ArtefactError, InputError
 from pipeline.heads.activations import ACTIVATIONS, DERIVATIVES
 from pipeline.heads.dense_layers import Stack
 from pipeline.heads.standardise import probabilities, standardise
-from pipeline.types import Floats
-
-Singles = NDArray[np.float32]
+from pipeline.types import Floats, Singles
 
 
 class Readout:

@@ -15,10 +15,10 @@ from pipeline.photos import augmentation, decode
 from pipeline.photos.manifest import Manifest
 from pipeline.photos.remote import Root
 from pipeline.photos.settings import Policy
+from pipeline.types import Pixels
 
 BATCHES_AHEAD: Final = 3
 
-Pixels = NDArray[np.uint8]
 Fit = Callable[[bytes], Pixels]
 Read = TypeVar("Read")
 

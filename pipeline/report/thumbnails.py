@@ -21,9 +21,7 @@ from pipeline.photos import decode
 from pipeline.photos.batches import of_manifest, previews
 from pipeline.photos.manifest import Manifest
 from pipeline.photos.remote import Root
-from pipeline.types import Progress
-
-Pixels = NDArray[np.uint8]
+from pipeline.types import Pixels, Progress
 
 SIDES: Final = (96, 80, 64, 48, 40, 32, 24, 16)  # px, of a thumbnail
 QUALITIES: Final = (80, 65, 50, 35)

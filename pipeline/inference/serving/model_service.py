@@ -21,8 +21,7 @@ from pipeline.models.classifier import Classifier
 from pipeline.models.outputs import Depth
 from pipeline.photos import decode
 from pipeline.photos.batches import Photos
-
-Pixels = NDArray[np.uint8]
+from pipeline.types import Pixels
 
 THUMBNAIL_SIDE: Final = 320  # px of a training photo
 JPEG_QUALITY: Final = 85

@@ -15,7 +15,8 @@ from pipeline.photos.remote import Root
 from pipeline.report.artefacts import Evaluated
 from pipeline.report.sections.models import ENLARGED_SIDE, PICTURE_SIDE
 from pipeline.report.settings import ReportSettings
-from pipeline.report.thumbnails import Pixels, enlarged
+from pipeline.report.thumbnails import enlarged
+from pipeline.types import Pixels
 
 BATCH_SIZE: Final = 4  # a few pictures, once
 
