@@ -212,6 +212,7 @@ def _tapped(tower: Any, blocks: str) -> Iterator[list[Any]]:
 
 def _as_onnx(tower: Any, blocks: str, side: int, count: int | None) -> Any:
     """Return an onnx.ModelProto from images, channels first, to ``top``; maps are channels first, too."""
+    import onnx
     import tensorflow as tf
     import tf2onnx
 
@@ -231,7 +232,9 @@ def _as_onnx(tower: Any, blocks: str, side: int, count: int | None) -> Any:
         kept = [end for end in ends if end.name == name]  # others lead nowhere
         del ends[:]
         ends.extend(kept)
-    if unknown := sorted({node.op_type for node in model.graph.node} - set(_operations())):
+    if unknown := sorted(
+        {node.op_type for node in model.graph.node} - {one.name for one in onnx.defs.get_all_schemas()}
+    ):
         raise WeightsError(f"expected operations of ONNX, received {', '.join(unknown)}")
     return model
 
@@ -246,12 +249,6 @@ def _require_grid(name: str, tokens: int, before: int) -> None:
     """Check that the patches are what is taken for them: the largest square of tokens at the end."""
     if math.isqrt(tokens) ** 2 != tokens - before:
         raise InputError(f"expected {before} tokens before a square of patches, received {tokens} tokens at {name}")
-
-
-def _operations() -> Iterator[str]:
-    import onnx
-
-    yield from (one.name for one in onnx.defs.get_all_schemas())
 
 
 def _gelu(tf: Any) -> Callable[..., Any]:

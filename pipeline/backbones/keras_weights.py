@@ -68,7 +68,7 @@ def read(path: Path, base: Any) -> list[tuple[Any, list[NDArray[Any]]]]:
     """
     try:
         with weights_file.opened(path) as file:
-            return [(layer, [_array(array) for array in arrays]) for layer, arrays in _match(file, base)]
+            return [(layer, [np.asarray(array[()]) for array in arrays]) for layer, arrays in _match(file, base)]
     except StorageError:
         raise
     except WeightsError as error:
@@ -79,11 +79,6 @@ def read(path: Path, base: Any) -> list[tuple[Any, list[NDArray[Any]]]]:
         raise WeightsError(
             f"{path}: expected a Keras weights file, received one that cannot be read: {reason}"
         ) from error
-
-
-def _array(dataset: h5py.Dataset) -> NDArray[Any]:
-    array: NDArray[Any] = np.asarray(dataset[()])
-    return array
 
 
 def _match(file: h5py.File, base: Any) -> Pairs:
