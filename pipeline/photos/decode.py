@@ -203,7 +203,7 @@ def thumbnail(pixels: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
     return np.asarray(image)
 
 
-def preview(data: bytes, *, side: int, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]:
+def preview(data: bytes, *, side: int) -> NDArray[np.uint8]:
     """Decode an image no larger than it is to be shown; as `decode` and `thumbnail`, but a large JPEG costs less.
 
     Parameters
@@ -222,7 +222,7 @@ def preview(data: bytes, *, side: int, max_pixels: int = MAX_PIXELS) -> NDArray[
     ImageError
         With the reason.
     """
-    image, _ = _upright_rgb(data, max_pixels, least=JPEG_SCALING * side)
+    image, _ = _upright_rgb(data, MAX_PIXELS, least=JPEG_SCALING * side)
     return thumbnail(np.asarray(image), side)
 
 

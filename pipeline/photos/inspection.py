@@ -59,7 +59,7 @@ def _seen(path: str) -> tuple[Inspected, NDArray[np.uint8]] | str:
         data = decode.read_bytes(located(path))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of odd metadata, from a worker, without the file's name: no use to anyone
-            pixels, name = decode.decode(data, max_pixels=decode.MAX_PIXELS)
+            pixels, name = decode.decode(data)
     except ImageError as error:
         return str(error)
     return Inspected(decode.digest(data), pixels.shape[1], pixels.shape[0], name), pixels
