@@ -9,9 +9,9 @@ from pipeline.errors import ArtefactError
 from pipeline.photos import manifest
 from pipeline.photos.manifest import QUARANTINE, Manifest
 from pipeline.photos.remote import Root
+from pipeline.photos.splits import SPLITS
 from pipeline.report import artefacts
 from pipeline.report.artefacts import Audited, Document, Evaluated, Probed, Row
-from pipeline.report.sections import gallery
 from pipeline.report.settings import ReportSettings
 from pipeline.storage import json_files
 from pipeline.storage.json_files import TEXT, number, whole
@@ -130,7 +130,7 @@ def read(inputs: Inputs) -> Read:
     quarantine = inputs.manifest.parent / QUARANTINE
     return Read(
         everything=everything,
-        distinct=gallery.distinct(everything),
+        distinct=everything.distinct(*SPLITS),
         digests=digests,
         quarantine=artefacts.rows(quarantine, ("path", "reason"), "prepare") if quarantine.exists() else None,
         models=models,

@@ -92,7 +92,7 @@ def known(read: Read, found: Mapped) -> dict[str, Any]:
         "splits": SPLITS,
         "images": {
             "path": [_short(path) for path in images.paths],
-            "label": [code_of[label] for label in images.labels],
+            "label": images.codes(classes).tolist(),
             "split": [SPLITS.index(split) for split in images.splits],
         },
         "near": found.near.tolist(),

@@ -612,7 +612,7 @@ def many(count):
         manifest.Row(f"{n}.png", digest, "ab"[n % 2], ("train", "test")[n % 5 == 0], 8, 8, "PNG")
         for n, digest in enumerate(digests)
     ]
-    return gallery.distinct(manifest.from_rows(rows))
+    return manifest.from_rows(rows).distinct("train", "test")
 
 
 def test_named_images_come_before_the_map_and_the_map_before_other_test_images():
@@ -625,14 +625,6 @@ def test_named_images_come_before_the_map_and_the_map_before_other_test_images()
     others = [chosen.images.splits[number] for number in range(50, 58)]
     assert others == ["test"] * 8
     assert chosen.number(everything.digests[297].tobytes()) is None
-
-
-def test_identical_files_have_one_picture():
-    row = many(1)
-    twice = manifest.from_rows(
-        [manifest.Row(name, row.digests[0].tobytes(), "a", "train", 8, 8, "PNG") for name in "ba"]
-    )
-    assert gallery.distinct(twice).paths == ["a"]
 
 
 def test_neighbours_are_the_nearest_by_direction_and_never_the_image_itself():

@@ -38,16 +38,8 @@ class Gallery:
         return self._numbers.get(digest)
 
 
-def distinct(everything: Manifest) -> Manifest:
-    """Return one row for each digest, that of the first path, in the order of the digests."""
-    first: dict[bytes, int] = {}
-    for row in sorted(range(len(everything)), key=everything.paths.__getitem__):
-        first.setdefault(everything.digests[row].tobytes(), row)
-    return everything.take([first[digest] for digest in sorted(first)])
-
-
 def choose(images: Manifest, first: Iterable[bytes], *, map_images: int, most: int) -> Gallery:
-    """Choose the images that have a picture, at most `most` of those that `distinct` returned.
+    """Choose the images that have a picture, at most `most` of distinct images.
 
     `first` are digests of images that the page names, the most wanted first; of these at most half of `most` are taken
     before the `map_images` on the map have their turn. After both come the other test images, then all others.
