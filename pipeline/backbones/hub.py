@@ -232,9 +232,8 @@ def _as_onnx(tower: Any, blocks: str, side: int, count: int | None) -> Any:
         kept = [end for end in ends if end.name == name]  # others lead nowhere
         del ends[:]
         ends.extend(kept)
-    if unknown := sorted(
-        {node.op_type for node in model.graph.node} - {one.name for one in onnx.defs.get_all_schemas()}
-    ):
+    known = {one.name for one in onnx.defs.get_all_schemas()}
+    if unknown := sorted({node.op_type for node in model.graph.node} - known):
         raise WeightsError(f"expected operations of ONNX, received {', '.join(unknown)}")
     return model
 
