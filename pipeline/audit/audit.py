@@ -19,7 +19,6 @@ of test images where a model disagrees, and only there, favours models like it: 
 """
 
 import json
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
@@ -43,6 +42,7 @@ from pipeline.photos.duplicates import near_duplicates, perceptual_hash
 from pipeline.photos.duplicates.perceptual_hash import Signature, Signatures
 from pipeline.photos.manifest import Manifest
 from pipeline.photos.remote import Root
+from pipeline.photos.splits import SPLITS
 from pipeline.setting import check
 from pipeline.stats.nearest_neighbours import Vectors, close_pairs, directions, unit
 from pipeline.storage.atomic import published
@@ -106,7 +106,7 @@ def audit(
     signatures = _signatures(images_root, distinct, settings.workers, progress)
     vectors = directions(rows)
     duplicates = _duplicates(distinct, signatures, vectors, settings)
-    codes = np.unique(np.array(distinct.labels, object), return_inverse=True)[1].astype(np.int64)
+    codes = distinct.codes(distinct.classes)
     probabilities, judged = out_of_fold.predict(
         head,
         rows,
@@ -144,14 +144,10 @@ def warnings_of(features_path: Path) -> list[str]:
 
 def _distinct(everything: Manifest) -> tuple[Manifest, list[tuple[str, int]]]:
     """Return one row for each digest, sorted by digest, and the other paths with the row that has their bytes."""
-    first: dict[bytes, int] = {}
-    further = []
-    for index in sorted(range(len(everything)), key=everything.paths.__getitem__):
-        digest = everything.digests[index].tobytes()
-        if first.setdefault(digest, index) != index:
-            further.append((everything.paths[index], digest))
-    place = {digest: row for row, digest in enumerate(sorted(first))}
-    return everything.take([first[digest] for digest in place]), [(path, place[digest]) for path, digest in further]
+    distinct = everything.distinct(*SPLITS)
+    kept, place = set(distinct.paths), {digest.tobytes(): row for row, digest in enumerate(distinct.digests)}
+    files = zip(everything.paths, everything.digests, strict=True)
+    return distinct, sorted((path, place[digest.tobytes()]) for path, digest in files if path not in kept)
 
 
 def _signatures(root: Root, distinct: Manifest, workers: int | None, progress: Progress) -> Signatures:
@@ -197,19 +193,15 @@ def _duplicates(distinct: Manifest, signatures: Signatures, vectors: Vectors, se
     n = len(distinct)
     merely = ~np.isin(i * n + j, same.first * n + same.second)
     order = np.flatnonzero(merely)[np.argsort(-cosines[merely], kind="stable")]
-    alike = near_duplicates.compare(signatures, i[order], j[order])
+    alike, pixels = near_duplicates.compare(signatures, i[order], j[order]), signatures.pixels
     return Duplicates(
         same=same,
-        identical=_equal(signatures.pixels, same.first, same.second),
+        identical=np.array([pixels[a] == pixels[b] for a, b in zip(same.first, same.second, strict=True)], np.bool_),
         alike=alike,
         cosines=np.concatenate([_cosines(vectors, same.first, same.second), cosines[order]]),
         groups=near_duplicates.groups(n, same),
         limit=limit,
     )
-
-
-def _equal(pixels: Sequence[bytes], first: NDArray[np.intp], second: NDArray[np.intp]) -> NDArray[np.bool_]:
-    return np.array([pixels[a] == pixels[b] for a, b in zip(first, second, strict=True)], np.bool_)
 
 
 def _cosines(vectors: Vectors, first: NDArray[np.intp], second: NDArray[np.intp]) -> NDArray[np.float32]:

@@ -87,7 +87,7 @@ class Findings:
         """Return how many there are of each finding."""
         groups, splits = self.duplicates.groups, np.array(self.images.splits)
         learned, trained = groups[np.isin(splits, LEARNED_FROM)], groups[splits == "train"]
-        _, codes = np.unique(np.array(self.images.labels), return_inverse=True)
+        codes = self.images.codes(self.images.classes)
         labels_of_groups = np.unique(np.stack([groups, codes]), axis=1)
         identical = int(self.duplicates.identical.sum())
         return {

@@ -69,13 +69,12 @@ def _pairs(images: Manifest, pairs: Pairs, cosines: np.ndarray) -> Iterator[Fiel
 
 def _issues(found: Findings) -> Iterator[Fields]:
     classes = found.images.classes
-    code_of = {label: code for code, label in enumerate(classes)}
-    issues = found.issues
+    codes, issues = found.images.codes(classes), found.issues
     for image, suggested, margin, sure in zip(
         issues.images, issues.suggested, issues.margins, issues.confident, strict=True
     ):
         row = found.probabilities[image]
-        own = row[code_of[found.images.labels[image]]]
+        own = row[codes[image]]
         yield [*_one(found.images, image), classes[suggested], *_rounded(own, row[suggested], margin), int(sure)]
 
 

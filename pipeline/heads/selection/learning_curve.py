@@ -150,7 +150,7 @@ def _codes(train: Manifest, val: Manifest, classes: list[str], path: Path, *, fo
             f"{path}: expected two classes or more, each with training images, received {len(classes)} classes, "
             f"{len(missing)} of them without"
         )
-    return np.searchsorted(np.array(classes), np.array([*train.labels, *val.labels])).astype(np.int64)
+    return np.concatenate([train.codes(classes), val.codes(classes)])
 
 
 def _trials(y: Codes, n_train: int, *, seeds: int, folds: int) -> list[Trial]:
