@@ -3,7 +3,7 @@
 A kind of which nothing was found has no picture.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
@@ -23,7 +23,6 @@ FOLDER: Final = "plots"
 THUMBNAIL_SIDE: Final = 240  # px
 
 Thumbnail = NDArray[np.uint8] | None
-Rows = Iterable[int]
 
 
 def draw(found: Findings, images_root: Root, out_dir: Path) -> None:

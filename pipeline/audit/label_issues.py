@@ -33,15 +33,12 @@ class Issues:
         Whether confident learning says so; these come first. The others are doubtful.
     margins : ndarray of shape (M,), float64
         Probability of the suggested class less that of the label.
-    joint : ndarray of shape (K, K), int
-        The confident joint: images by label (row) and by the class they are confidently of (column).
     """
 
     images: NDArray[np.intp]
     suggested: NDArray[np.int64]
     confident: NDArray[np.bool_]
     margins: NDArray[np.float64]
-    joint: NDArray[np.int64]
 
 
 def find(codes: NDArray[np.int64], probabilities: NDArray[np.float64]) -> Issues:
@@ -58,9 +55,7 @@ def find(codes: NDArray[np.int64], probabilities: NDArray[np.float64]) -> Issues
     reached = np.where(probabilities >= thresholds, probabilities, -1.0)
     sure = reached.max(axis=1) >= 0
     seems = np.where(sure, reached.argmax(axis=1), np.where(counts > 0, probabilities, -1).argmax(axis=1))
-    joint = np.zeros((k, k), np.int64)
-    np.add.at(joint, (codes[sure], seems[sure]), 1)
     images = np.flatnonzero(seems != codes)
     margins = probabilities[images, seems[images]] - own[images]
     order = np.lexsort((-margins, ~sure[images]))
-    return Issues(images[order], seems[images[order]], sure[images[order]], margins[order], joint)
+    return Issues(images[order], seems[images[order]], sure[images[order]], margins[order])

@@ -248,7 +248,7 @@ def _store(
     summary: TrainResult,
     search: grid_search.Search | None,
 ) -> None:
-    for name in (grid_search.TABLE_FILE, grid_search.PLOT_FILE):
+    for name in (store.SEARCH_FILE, grid_search.PLOT_FILE):
         (head_dir / name).unlink(missing_ok=True)  # of a head that stood here before
     if summary.out_of_fold:
         record["out_of_fold"] = asdict(summary.out_of_fold) | {"folds": summary.folds}

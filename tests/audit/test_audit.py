@@ -279,7 +279,6 @@ def test_confident_learning_counts_as_the_paper_does():
     assert found.suggested.tolist() == [1, 0]
     assert found.confident.tolist() == [True, False]
     assert found.margins == pytest.approx([0.4, 0.2])
-    assert found.joint.tolist() == [[2, 1], [0, 1]]
 
 
 def test_a_class_without_images_is_suggested_for_none():

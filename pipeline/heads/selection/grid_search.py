@@ -27,7 +27,6 @@ from pipeline.stats.score_intervals import log_losses
 from pipeline.storage.atomic import publish_csv
 from pipeline.types import Codes, Progress
 
-TABLE_FILE: Final = SEARCH_FILE
 PLOT_FILE: Final = "search.png"
 NOT_TRIED: Final = "not tried: losing"
 
@@ -187,7 +186,7 @@ def write(outcome: Outcome, directory: Path) -> None:
         numbers = [f"{number:.6g}" for number in (trial.loss, low, high, trial.accuracy)]
         rows.append([*(_text(trial.params[name]) for name in names), *numbers, " ".join(marks)])
     rows += [[*(_text(params[name]) for name in names), *[""] * 4, NOT_TRIED] for params in outcome.losing]
-    publish_csv(directory / TABLE_FILE, [*names, "loss", "loss_low", "loss_high", "accuracy", "choice"], rows)
+    publish_csv(directory / SEARCH_FILE, [*names, "loss", "loss_low", "loss_high", "accuracy", "choice"], rows)
     training_curves.search_path(
         [trial.params for trial in outcome.trials],
         np.array([[trial.loss, trial.error, trial.accuracy] for trial in outcome.trials]),
