@@ -27,12 +27,12 @@ from pipeline.wording import counted
 CLASSES_AS_BARS = 40  # more would not fit on a page; then the largest and the smallest half of that are drawn
 
 
-def largest_and_smallest(totals: Mapping[str, int], most: int = CLASSES_AS_BARS) -> list[str]:
-    """Return the classes that are shown: all, as they stand, or of many the largest and the smallest half of `most`."""
-    if len(totals) <= most:
+def largest_and_smallest(totals: Mapping[str, int]) -> list[str]:
+    """Return the classes that are shown: all, as they stand, or of more than `CLASSES_AS_BARS` those of either end."""
+    if len(totals) <= CLASSES_AS_BARS:
         return list(totals)
     ranked = sorted(totals, key=lambda label: (-totals[label], label))
-    return ranked[: most // 2] + ranked[-(most // 2) :]
+    return ranked[: CLASSES_AS_BARS // 2] + ranked[-(CLASSES_AS_BARS // 2) :]
 
 
 def class_counts(counts: Mapping[str, Mapping[str, int]], path: Path) -> None:

@@ -6,8 +6,8 @@ A door names the fields that it uses, each with what it may be::
     CUT.read(path)["cut"]
 
 A flipped bit is found, too. A document that `publish` wrote holds its own sha256, and a file that `publish_digests`
-listed has its in the ``digests.json`` beside it: whoever reads one with `sealed` or `listed` set, or with
-`listed_bytes`, gets it as it was written, or an error.
+listed has its in the ``digests.json`` beside it: whoever reads one with `sealed` or `listed` set, or asks
+`require_listed`, gets it as it was written, or an error.
 """
 
 import hashlib
