@@ -88,10 +88,10 @@ def _directions(X: NDArray[np.float32]) -> tuple[Floats, Floats]:
 
 
 def _eigh(matrix: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Decompose a symmetric matrix in float32: `np.linalg.eigh` computes in float64, whatever it is given.
+    """Decompose a symmetric matrix in float32: NumPy's ``eigh`` computes in float64, whatever it is given.
 
-    What does it in float32 is a private part of NumPy; where that is gone, this is `np.linalg.eigh`. SciPy's function
-    holds Python's lock meanwhile, so that threads would wait for one another.
+    What does it in float32 is a private part of NumPy; where that is gone, this is its ``eigh``. SciPy's function holds
+    Python's lock meanwhile, so that threads would wait for one another.
     """
     try:
         from numpy.linalg._umath_linalg import eigh_lo

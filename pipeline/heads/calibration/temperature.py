@@ -116,7 +116,7 @@ def _moments(logits: Floats, values: Floats) -> tuple[Floats, Floats]:
 def _least(derivatives: Callable[[float], tuple[float, float]], low: float, high: float) -> float:
     """Return where a function with one minimum from `low` to `high` is least, given its first two derivatives.
 
-    It takes Newton's steps, and halves what is left of the range where one would leave it. `scipy.optimize` would take
+    It takes Newton's steps, and halves what is left of the range where one would leave it. What SciPy has for it takes
     most of a second to load.
     """
     at = (low + high) / 2
