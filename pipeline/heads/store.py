@@ -71,11 +71,6 @@ HISTORY_COLUMNS: Final = (
 )
 
 
-def require_own(directory: Path) -> None:
-    """Raise InputError where a folder holds another kind of result than a head."""
-    json_files.require_own(directory, HEAD_FILE)
-
-
 def require_head(directory: Path) -> None:
     """Raise ArtefactError, before a file is looked for, where there is neither a head nor what could be one."""
     if (directory / HEAD_FILE).exists():

@@ -14,7 +14,6 @@ from pipeline.features.cache import kept_weights
 from pipeline.features.features_file import Features
 from pipeline.heads import registry, standardise, store, training_log
 from pipeline.heads.calibration import calibrate, thresholds
-from pipeline.heads.calibration.calibrate import apply
 from pipeline.heads.dense import DenseHead
 from pipeline.heads.head import Head
 from pipeline.heads.resolve import Training, resolve
@@ -25,6 +24,7 @@ from pipeline.heads.selection.out_of_fold import HeldOut
 from pipeline.heads.settings import PlateauSettings, TrainSettings
 from pipeline.heads.split_rows import learned_classes, read_split
 from pipeline.photos import manifest
+from pipeline.storage.json_files import require_own
 from pipeline.types import Codes, Progress, Told
 from pipeline.wording import counted
 
@@ -172,7 +172,7 @@ def fit(
         The files are damaged, or the features lack images of the manifest or hold NaN or infinity.
     """
     head, search, wish = training.head, training.search, training.wish
-    store.require_own(head_dir)
+    require_own(head_dir, store.HEAD_FILE)
     images = manifest.read(manifest_path)
     classes = learned_classes(images, manifest_path)
     with Features(features_path) as features:
@@ -210,7 +210,7 @@ def fit(
         warnings += learned_nothing(score, codes, classes, head) if score else []
         calibrated = _calibrated(probabilities, codes, warnings) if training.calibrate else None
         if calibrated:
-            probabilities = apply(probabilities, calibrated["temperature"])
+            probabilities = calibrate.apply(probabilities, calibrated["temperature"])
         threshold = _threshold(probabilities, codes, classes, wish) if wish else None
         warnings += thresholds.unshown(threshold) if threshold else []
         summary = TrainResult(
