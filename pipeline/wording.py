@@ -10,6 +10,14 @@ if TYPE_CHECKING:
 
 WIDEST: Final = 10_000  # characters of a line that no terminal breaks
 UNDEFINED = "not defined"
+METRICS: Final = {
+    "accuracy": "accuracy",
+    "balanced_accuracy": "balanced accuracy",
+    "macro_f1": "macro F1",
+    "log_loss": "log loss",
+    "roc_auc": "ROC AUC",
+    "ece": "calibration error",
+}
 ACTING: Final = frozenset(("Cc", "Cf", "Cs", "Zl", "Zp"))  # Unicode's categories of what is no letter but a command
 JOINERS: Final = "\N{ZERO WIDTH NON-JOINER}\N{ZERO WIDTH JOINER}"  # which Persian, Hindi and emoji are written with
 

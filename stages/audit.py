@@ -54,7 +54,7 @@ def audit(images: Root, manifest: Path, features: Path, out_dir: Path, fail_on: 
     told = f" ({unjudged:,} not judged, for want of others to learn from)" if unjudged else ""
     say(
         f"{counted(counts['images'], 'image')}: {counted(certain, 'copy', 'copies')}, "
-        f"{counts['leakage']:,} in test of what is learned from, "
+        f"{counts['leakage']:,} of them between test and another split, "
         f"{counted(counts['conflicts'], 'picture')} with different labels, "
         f"{counted(counts['label_issues'], 'label')} likely wrong{told}, {counted(counts['outliers'], 'outlier')}, "
         f"{counted(counts['inseparable_classes'], 'pair')} of classes not told apart "

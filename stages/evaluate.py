@@ -7,7 +7,7 @@ import click
 
 from pipeline.evaluation.settings import EvaluateSettings
 from pipeline.photos.remote import Root
-from pipeline.wording import UNDEFINED, counted, interval, number
+from pipeline.wording import METRICS, UNDEFINED, counted, interval, number
 from stages.console import Stage, progress, say, show_table, warn
 from stages.options.of_settings import options, settings_of
 from stages.options.paths import FILE, FOLDER, PLACE
@@ -15,14 +15,6 @@ from stages.options.paths import FILE, FOLDER, PLACE
 if TYPE_CHECKING:
     from pipeline.evaluation.results import EvaluateResult
 
-TITLES = {
-    "accuracy": "accuracy",
-    "balanced_accuracy": "balanced accuracy",
-    "macro_f1": "macro F1",
-    "log_loss": "log loss",
-    "roc_auc": "ROC AUC",
-    "ece": "calibration error",
-}
 CLASSES_PRINTED = 20
 
 
@@ -70,12 +62,12 @@ def evaluate(
 def _uncalibrated(summary: "EvaluateResult") -> list[str]:
     if summary.temperature == 1.0:
         return []
-    numbers = ", ".join(f"{TITLES[name]} {_estimate(summary.uncalibrated[name])}" for name in ("log_loss", "ece"))
+    numbers = ", ".join(f"{METRICS[name]} {_estimate(summary.uncalibrated[name])}" for name in ("log_loss", "ece"))
     return [f"without the temperature of {summary.temperature:.3f}: {numbers}"]
 
 
 def _overall(measured: dict[str, Any]) -> list[str]:
-    return [f"{title:18} {_estimate(measured[name])}" for name, title in TITLES.items()]
+    return [f"{title:18} {_estimate(measured[name])}" for name, title in METRICS.items()]
 
 
 def _show_classes(measured: dict[str, Any]) -> None:

@@ -88,6 +88,8 @@ def _forecast(images: Root, manifest: Path, settings: ExtractSettings) -> None:
         f"on disk: {found.cached_bytes / 1e6:,.1f} MB of rows, {found.missing_bytes / 1e6:,.1f} MB more to come, and "
         f"{found.features_bytes / 1e6:,.1f} MB of features"
     )
+    if not found.missing:
+        return  # no time to tell, and perhaps no speed is known
     for machines in sorted({1, settings.executing.workers or 1}):
         name = "1 machine" if machines == 1 else f"{machines:,} machines, at best"
         time, rate = duration(3600 * found.hours(machines)), found.images_per_second * machines

@@ -24,6 +24,7 @@ def prepare(images: Root, manifest: Path, **chosen: Any) -> None:
     MANIFEST is the CSV to write; quarantine.csv and three pictures appear beside it.
     """
     from pipeline.photos import prepare
+    from pipeline.photos.manifest import QUARANTINE
 
     with progress("images") as report:
         summary = prepare.prepare(images, manifest, settings_of(PrepareSettings, chosen), progress=report)
@@ -31,9 +32,10 @@ def prepare(images: Root, manifest: Path, **chosen: Any) -> None:
         warn(warning)
     splits = ", ".join(f"{split} {summary.images(split):,}" for split in ("train", "val", "test"))
     skipped = f", {summary.skipped:,} hidden or stray skipped" if summary.skipped else ""
+    reasons = f" (why: {manifest.parent / QUARANTINE})" if summary.quarantined else ""
     say(
         f"{counted(summary.images(), 'image')} of {counted(len(summary.counts), 'class', 'classes')} ({splits}), "
-        f"{summary.quarantined:,} quarantined{skipped} -> {manifest}"
+        f"{summary.quarantined:,} quarantined{reasons}{skipped} -> {manifest}"
     )
 
 

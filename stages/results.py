@@ -1,6 +1,7 @@
 """``headstart results``: the test results of several heads, side by side."""
 
 import shlex
+import sys
 from collections.abc import Iterator, Mapping
 from math import inf
 from pathlib import Path
@@ -57,8 +58,14 @@ def _where_to_go_on(measured: Mapping[Path, Mapping[str, float]]) -> Iterator[st
         yield f"All on one page: {root / 'report.html'}"
     for trained in (root / "heads" / best.name, root / "models" / best.name, root / best.name):
         if trained.is_dir():
-            yield f"To label photos: headstart predict {shlex.quote(str(trained))} PHOTOS"
+            yield f"To label photos: {_program()} predict {shlex.quote(str(trained))} PHOTOS"
             return
+
+
+def _program() -> str:
+    """Return what a shell is to be told: the path that was typed, as by ``make run``, or else the command's name."""
+    typed = Path(sys.argv[0])
+    return shlex.quote(sys.argv[0]) if typed.stem == "headstart" and not typed.is_absolute() else "headstart"
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from pipeline.api.pictures import Pictures
 from pipeline.api.table import Table
 from pipeline.photos.remote import Root, located
-from pipeline.wording import counted, interval
+from pipeline.wording import METRICS, counted, interval
 
 SHOWN = 20  # rows of a table that has one for each photo
 
@@ -153,7 +153,7 @@ class Evaluation(Drawn):
 
     def _table(self) -> Table:
         rows = [
-            (name.replace("_", " "), interval(one["value"], one["low"], one["high"]))
+            (METRICS.get(name, name.replace("_", " ")), interval(one["value"], one["low"], one["high"]))
             for name, one in self.metrics.items()
             if isinstance(one, dict) and "value" in one
         ]

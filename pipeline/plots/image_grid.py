@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from pipeline.plots.style import FAINT, PAPER, drawing, plain, short, undrawn
 
 PAIR_SIDE, PAIR_WIDTH = 204, 416  # px; 1.7 inches at the dots of an inch above, and 8 px between the two
+TINY = 3.0  # from this enlargement on, a picture shows its pixels, as matplotlib draws it
 
 
 def sample_grid(
@@ -103,11 +104,13 @@ def _side_by_side(left: NDArray[np.uint8] | None, right: NDArray[np.uint8] | Non
     """Return two pictures as one, on white, each fitted into a square and standing on its lower edge."""
     from PIL import Image
 
+    sharp = Image.Resampling.NEAREST  # of a tiny picture all pixels are to be seen, as where it stands alone
     canvas = Image.new("RGB", (PAIR_WIDTH, PAIR_SIDE), "white")
     for start, pixels in ((0, left), (PAIR_WIDTH - PAIR_SIDE, right)):
         picture = Image.new("RGB", (1, 1), PAPER) if pixels is None else Image.fromarray(pixels)
         scale = PAIR_SIDE / max(picture.size)
-        picture = picture.resize((max(1, round(picture.width * scale)), max(1, round(picture.height * scale))))
+        size = max(1, round(picture.width * scale)), max(1, round(picture.height * scale))
+        picture = picture.resize(size, sharp if scale >= TINY else Image.Resampling.BICUBIC)
         canvas.paste(picture, (start, PAIR_SIDE - picture.height))
     return np.asarray(canvas)
 

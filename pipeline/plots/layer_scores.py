@@ -142,7 +142,7 @@ def backbones(contenders: Sequence[Contender], path: Path, title: str) -> None:
     The contenders, at least one, are numbered in the order given, and the numbers explained beside.
     """
     with drawing(path, width=9.0, height=max(3.6, 1.4 + 0.45 * len(contenders))) as figure:
-        figure.suptitle(short(title, 110), x=0.01, ha="left", fontsize=10)
+        figure.suptitle(plain(textwrap.fill(title, 125)), x=0.01, ha="left", fontsize=10)
         axes, text = figure.subplots(1, 2, width_ratios=(5, 4))
         rates = np.array([one.images_per_second for one in contenders])
         accuracy = odds(share for one in contenders for share in one[1:4])

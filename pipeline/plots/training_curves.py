@@ -119,7 +119,8 @@ def learning_curves(history: Epochs, path: Path) -> None:
             if mark := found.mark:
                 at, words, what, value = mark
                 axes.plot(at, value, "D", color=INK, markersize=6, zorder=3, label=words)
-                axes.set_title(f"{name}: {value:.4f} on {what} at the epoch that is kept")
+                number = f"{value:.4f}" if value >= 0.001 or not value else f"{value:.1e}"
+                axes.set_title(f"{name}: {number} on {what} at the epoch that is kept")
             scaled(axes, "y", found.scale)
             if found.start is not None:
                 axes.axvline(found.start, color=GREEN, linewidth=1.2, label="fine-tuning starts")

@@ -224,7 +224,7 @@ def test_nothing_to_fail_on_is_success(clean, monkeypatch):
     words = [*map(str, clean.paths), "--workers", "1", "--fail-on", "leakage,conflicts"]
     result = CliRunner().invoke(command, words)
     assert result.exit_code == 0
-    assert result.stdout.startswith("81 images: 1 copy, 0 in test of what is learned from, 0 pictures with different")
+    assert result.stdout.startswith("81 images: 1 copy, 0 of them between test and another split, 0 pictures")
 
 
 def test_an_unknown_fault_is_a_usage_error(clean):

@@ -1,10 +1,13 @@
 """What next: which three things are said to help, in which order, with which command."""
 
 from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
-from pipeline.report.sections.next_steps import Facts, steps
+from pipeline.report.sections.next_steps import Facts, places, steps
 
 PLACES = {name: name.upper() for name in ("images", "manifest", "features", "cut", "head", "trained", "backbone")}
 SOUND = {"leakage": 0, "conflicts": 0, "label_issues": 0}
@@ -91,3 +94,16 @@ def test_mistakes_ask_for_the_audit_the_probe_fine_tuning_and_the_learning_curve
 @pytest.mark.parametrize("changes", [{"gain": 0.3}, {"gain": -2.0}, {"tuned": True}])
 def test_what_is_small_or_not_shown_is_not_said_to_help(changes: dict[str, object]) -> None:
     assert told(**changes) == told()
+
+
+@pytest.mark.parametrize(("best", "begins"), [("logistic", "logistic"), ("tuned", "dense"), (None, "dense")])
+def test_fine_tuning_begins_with_the_best_head(tmp_path: Path, best: str | None, begins: str) -> None:
+    for name in ("dense", "logistic"):
+        (tmp_path / "heads" / name).mkdir(parents=True)
+        (tmp_path / "heads" / name / "head.json").touch()
+    inputs: Any = SimpleNamespace(
+        images="photos", manifest="m.csv", features=Path("features.h5"), probe=None, trained=[tmp_path / "heads"]
+    )
+    read: Any = SimpleNamespace(models=[SimpleNamespace(trained=best and tmp_path / "heads" / best)])
+    found = places(inputs, read, {"backbone": {"name": "efficientnet_lite0"}})
+    assert found["head"] == str(tmp_path / "heads" / begins)

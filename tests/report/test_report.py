@@ -250,7 +250,7 @@ def test_every_part_is_there(made):
     assert "1 file was not accepted" in words
     assert "damaged: <i>cut</i> off" in words
     assert "top with avg: 0.900 of 30 images right" in words
-    assert "logistic: params.seed 3" in words
+    assert "logistic: seed 3" in words
     assert "spec: weights.seed 7" in words
     assert "40 forwarded" in re.sub(r"forwarded (\d+)", r"\1 forwarded", words)
     assert "Commit abc123 ." in words

@@ -43,6 +43,8 @@ def test_parts_are_computed_then_assembled_and_a_plan_says_what_is_left(project:
     assert run(project, "--shard", "1/2", "--executor", "dask", "--workers", "1").exit_code == 0
     assert ": 0 computed, 16 reused -> " in run(project).output
     assert (project / "features.h5").exists()
+    planned = run(project, "--plan")
+    assert [line.split(":")[0] for line in planned.output.splitlines()] == ["16 images", "on disk"]
 
 
 @pytest.mark.parametrize("text", ["3/3", "1", "a/b", "-1/3", "1/0", "1/2/3"])

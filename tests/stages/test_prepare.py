@@ -40,7 +40,9 @@ def test_warnings_are_on_stderr_and_skipped_files_are_counted(photos, tmp_path):
     (photos / "cats/broken.jpg").touch()
     result = run(photos, tmp_path / "m.csv", "--stratify")
     assert result.stderr.endswith(" Warning: class folder 'fish' is empty\n")
-    assert result.stdout.endswith(f", 1 quarantined, 1 hidden or stray skipped -> {tmp_path / 'm.csv'}\n")
+    assert result.stdout.endswith(
+        f", 1 quarantined (why: {tmp_path / 'quarantine.csv'}), 1 hidden or stray skipped -> {tmp_path / 'm.csv'}\n"
+    )
 
 
 def test_an_error_is_one_line_with_status_1(tmp_path):

@@ -1,6 +1,7 @@
 import json
 from pathlib import Path
 
+import pytest
 from click.testing import CliRunner
 
 from pipeline.evaluation import predictions_file
@@ -38,6 +39,25 @@ def test_what_can_be_done_next_is_named_where_it_lies_beside_the_results(tmp_pat
         f"All on one page: {tmp_path / 'report.html'}",
         f"To label photos: headstart predict {tmp_path / 'model'} PHOTOS",
     ]
+
+
+@pytest.mark.parametrize(
+    ("typed", "named"),
+    [
+        (".venv/bin/headstart", ".venv/bin/headstart"),
+        ("my env/bin/headstart", "'my env/bin/headstart'"),
+        ("/env/bin/headstart", "headstart"),  # so a program begins that a shell found by its name
+        ("stages/results.py", "headstart"),
+    ],
+)
+def test_the_program_is_named_as_it_was_typed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, typed: str, named: str
+) -> None:
+    folder = evaluated(tmp_path / "evaluation" / "model", 0.8)
+    (tmp_path / "model").mkdir()
+    monkeypatch.setattr("sys.argv", [typed, "results"])
+    result = CliRunner().invoke(results, [str(folder)])
+    assert result.stdout.splitlines()[-1] == f"To label photos: {named} predict {tmp_path / 'model'} PHOTOS"
 
 
 def test_of_heads_that_are_as_often_right_the_one_of_less_log_loss_is_named(tmp_path: Path) -> None:

@@ -263,6 +263,7 @@ def _reliability(one: Evaluated) -> dict[str, Any] | None:
         "temperature": float(temperature) if before else None,
         "error": estimate(one.metrics, "ece"),
         "before": estimate(one.metrics, "uncalibrated_ece") if before else None,
+        "dashed": bool(before) and len(before[0][1]) > 1,  # one bin makes no line
     }
 
 

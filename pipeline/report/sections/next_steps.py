@@ -156,7 +156,9 @@ def facts(read: Read, described: Mapping[str, Any]) -> Facts:
 
 def places(inputs: Inputs, read: Read, described: Mapping[str, Any]) -> dict[str, str]:
     """Return what stands in the commands: the inputs as they were given, quoted for a shell."""
+    best = read.models[0].trained
     heads = [path.parent for path in records(inputs.trained) if path.name == HEAD_FILE]
+    heads.sort(key=lambda head: head != best)  # fine-tuning begins with the best head, if the best is one
     found = {
         "images": inputs.images,
         "manifest": inputs.manifest,
@@ -164,7 +166,7 @@ def places(inputs: Inputs, read: Read, described: Mapping[str, Any]) -> dict[str
         "folder": inputs.features.parent,
         "cut": inputs.probe or "",
         "head": heads[0] if heads else "HEAD_DIR",
-        "trained": read.models[0].trained or "HEAD_DIR",
+        "trained": best or "HEAD_DIR",
         "backbone": described["backbone"]["name"],
     }
     return {name: shlex.quote(str(value)) for name, value in found.items()}

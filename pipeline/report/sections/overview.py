@@ -7,15 +7,9 @@ from pipeline.evaluation.verdict import NO_DIFFERENCE
 from pipeline.plots.scales import odds
 from pipeline.report import charts
 from pipeline.report.artefacts import Audited, Document, Evaluated
-from pipeline.wording import counted
+from pipeline.wording import METRICS, counted
 
-TITLES: Final = {
-    "accuracy": "accuracy",
-    "balanced_accuracy": "balanced accuracy",
-    "macro_f1": "macro F1",
-    "log_loss": "log loss",
-    "roc_auc": "ROC AUC",
-}
+TITLES: Final = {name: title for name, title in METRICS.items() if name != "ece"}  # which stands with its diagram
 PAIRS: Final = 30
 
 _MINDED: Final = {

@@ -65,7 +65,7 @@ def _seeds(described: Mapping[str, Any], judged: Sequence[Evaluated], seed: int)
     for one in judged:
         kept = spec.flat(one.record or {})
         found += [
-            (f"{one.name}: {name}", value)
+            (f"{one.name}: {name.removeprefix('params.')}", value)
             for name, value in kept
             if name.rpartition(".")[2] == "seed" and not name.startswith("spec.") and isinstance(value, int)
         ]
