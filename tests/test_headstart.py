@@ -14,6 +14,7 @@ from click.testing import CliRunner
 from PIL import Image
 
 import headstart as hs
+from pipeline.api.results import Evaluation
 from pipeline.audit.settings import AuditSettings
 from pipeline.evaluation.compare_settings import CompareSettings
 from pipeline.evaluation.settings import EvaluateSettings
@@ -273,3 +274,10 @@ def test_it_stands_on_the_packages_alone() -> None:
     }
     assert not any(name.startswith("stages") for name in imported)
     assert any(name.startswith("pipeline") for name in imported)
+
+
+def test_metrics_are_named_as_in_the_terminal() -> None:
+    estimates = {name: {"value": 0.5, "low": 0.25, "high": 0.75} for name in ("macro_f1", "roc_auc", "ece", "new_one")}
+    evaluation = Evaluation(Path("evaluation"), estimates | {"n": 8}, mistakes=4)
+    titles = [line.split("  ")[0] for line in str(evaluation).splitlines()[2:]]
+    assert titles == ["macro F1", "ROC AUC", "calibration error", "new one"]

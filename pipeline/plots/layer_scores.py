@@ -87,7 +87,7 @@ def layers(found: LayerScores, path: Path, base: str, why: str) -> None:
     width = max(7.5, 1.8 + 0.4 * len(found.cuts))
     clip = found.accuracy.clip
     seen = f"How well your photos can be told apart at each layer of {base}, from the first layers to the last"
-    words = textwrap.fill(seen, int(width * 11.5)), textwrap.fill(why, int(width * 15))
+    words = _filled(seen, int(width * 11.5)), _filled(why, int(width * 15))
     with drawing(path, width=width, height=6.0) as figure:
         figure.suptitle(plain(words[0]), x=0.01, ha="left", fontsize=12)
         upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(6, 1))
@@ -125,6 +125,12 @@ def layers(found: LayerScores, path: Path, base: str, why: str) -> None:
         lower.set_xlabel("layer where the base is cut")
 
 
+def _filled(text: str, letters: int) -> str:
+    """Return the text in lines of so many letters; a number and its per cent sign stay together."""
+    tied = "\N{NO-BREAK SPACE}%"
+    return textwrap.fill(text.replace(" %", tied), letters).replace(tied, " %")
+
+
 class Contender(NamedTuple):
     """A base: its name, accuracy with its interval, images a second, and seconds for all images."""
 
@@ -142,7 +148,7 @@ def backbones(contenders: Sequence[Contender], path: Path, title: str) -> None:
     The contenders, at least one, are numbered in the order given, and the numbers explained beside.
     """
     with drawing(path, width=9.0, height=max(3.6, 1.4 + 0.45 * len(contenders))) as figure:
-        figure.suptitle(plain(textwrap.fill(title, 125)), x=0.01, ha="left", fontsize=10)
+        figure.suptitle(plain(_filled(title, 125)), x=0.01, ha="left", fontsize=10)
         axes, text = figure.subplots(1, 2, width_ratios=(5, 4))
         rates = np.array([one.images_per_second for one in contenders])
         accuracy = odds(share for one in contenders for share in one[1:4])

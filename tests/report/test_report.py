@@ -327,10 +327,11 @@ def test_the_most_confident_mistake_is_chosen_at_first(world, made):
     assert data["images"]["path"][data["first"]] == surest["path"]
 
 
-def test_reliability_is_drawn_where_an_evaluation_left_it(world, tmp_path):
+@pytest.mark.parametrize(("bins", "line"), [(1, ""), (2, " (dashed)")])
+def test_reliability_is_drawn_where_an_evaluation_left_it(world, tmp_path, bins, line):
     names = ["temperature", "images", "least", "most", "confidence", "accuracy", "accuracy_low", "accuracy_high"]
     rows = [
-        [1.0, 12, 0.5, 1, 0.9, 0.7, 0.5, 0.9],
+        *([1.0, 12 // bins, 0.5, 1, 0.9, 0.7, 0.5, 0.9] for _ in range(bins)),
         [1.5, 6, 0.5, 0.7, 0.6, 0.6, 0.4, 0.8],
         [1.5, 6, 0.7, 1, 0.9, 0.9, 0.7, 1],
     ]
@@ -342,7 +343,7 @@ def test_reliability_is_drawn_where_an_evaluation_left_it(world, tmp_path):
     publish_digests(path.parent, [path.name, "reliability.csv"])
     _, text = written(replace(world.bare(), evaluations=[tmp_path / "logistic"]), tmp_path / "report.html")
     words = told(text)
-    assert "calibration error is 0.010 [0.000, 0.020], at a temperature of 1.500; before (dashed) it was 0.200" in words
+    assert f"calibration error is 0.010 [0.000, 0.020], at a temperature of 1.500; before{line} it was 0.200" in words
     assert "sure to 0.600, right in 0.600 [0.400, 0.800] of 6" in words
 
 
