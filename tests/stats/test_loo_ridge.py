@@ -62,3 +62,20 @@ def test_features_without_any_difference_give_the_commonest_class() -> None:
 def test_scales_of_the_columns_do_not_matter() -> None:
     X, y = rows(50, 6)
     assert loo_ridge.left_out(X * [1, 10, 100, 0.1, 1, 5], y)[0].tolist() == loo_ridge.left_out(X, y)[0].tolist()
+
+
+@pytest.mark.parametrize("rows", [4, 600])
+def test_what_is_not_finite_is_refused(rows: int) -> None:
+    with pytest.raises(np.linalg.LinAlgError, match="did not converge"):
+        loo_ridge.left_out(np.full((rows, rows), np.nan, np.float32), np.arange(rows) % 2)
+
+
+def test_small_tables_that_are_nearly_collinear_are_decomposed_as_in_exact_arithmetic() -> None:
+    rng = np.random.default_rng(5)
+    X = (rng.normal(size=(60, 4)) @ rng.normal(size=(4, 40)) + 3e-3 * rng.normal(size=(60, 40))).astype(np.float32)
+    y = rng.integers(0, 2, 60)
+    X[:, 0] += y
+    given, errors = loo_ridge.left_out(X, y)
+    expected, expected_errors = by_refitting(X.astype(np.float64), y)
+    assert given.tolist() == expected.tolist()
+    assert errors.sum() == pytest.approx(expected_errors.sum(), rel=1e-2)
