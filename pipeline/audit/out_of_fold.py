@@ -1,6 +1,5 @@
 """What a head says of images that it was not fitted on: folds that keep near duplicates together."""
 
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import numpy as np
@@ -62,15 +61,15 @@ def predict(
 
     found, judged = np.zeros((len(X), n_classes)), np.zeros(len(X), np.bool_)
     folds = [fold == number for number in np.unique(fold)]
-    # A fit leaves processors idle between its products: so there is one thread more than there are processors.
-    with ThreadPoolExecutor(min(len(folds), joblib.cpu_count() + 1)) as threads:
-        for done, (held, (known, probabilities)) in enumerate(
-            zip(folds, threads.map(of_others, folds), strict=True), 1
-        ):
-            if probabilities is not None:
-                found[np.ix_(held, known)] = probabilities
-                judged[held] = np.isin(codes[held], known)
-            progress(done, len(folds))
+    # A fit leaves processors idle between its products: so there is one thread more than there are processors. An executor
+    # would wait for running fits, which may take minutes, after Ctrl-C, too; joblib leaves them.
+    threads = joblib.Parallel(min(len(folds), joblib.cpu_count() + 1), prefer="threads", return_as="generator")
+    each = threads(joblib.delayed(of_others)(held) for held in folds)
+    for done, (held, (known, probabilities)) in enumerate(zip(folds, each, strict=True), 1):
+        if probabilities is not None:
+            found[np.ix_(held, known)] = probabilities
+            judged[held] = np.isin(codes[held], known)
+        progress(done, len(folds))
     if not judged.any():
         raise InputError("expected images of two classes or more outside a fold: add images to train or val")
     return found, judged

@@ -4,6 +4,8 @@ import csv
 import hashlib
 import io
 import json
+import threading
+import time
 import warnings
 from dataclasses import dataclass
 
@@ -374,3 +376,31 @@ def test_no_image_is_judged_by_a_head_that_saw_it_and_the_test_split_is_never_fi
     assert judged.all()
     assert (found == 0.5).all()
     assert head.ever == set(range(14))
+
+
+@pytest.mark.filterwarnings("ignore:.*have been cancelled")
+def test_a_stop_waits_for_no_fold_that_is_still_fitted():
+    """Ctrl-C comes while one fold is fitted, which ends only when this test lets it."""
+    fitting, let = threading.Event(), threading.Event()
+
+    class Endless(Remembering):
+        def fit(self, X, y, validation, progress=None):
+            if 0 in X[:, 0]:  # every fold but the first
+                fitting.set()
+                let.wait(20)
+            return super().fit(X, y, validation)
+
+    def stop(done, folds):
+        fitting.wait(20)
+        raise KeyboardInterrupt
+
+    rows, codes = np.arange(12, dtype=np.float32)[:, None], np.arange(12) % 2
+    start = time.monotonic()
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            out_of_fold.predict(
+                Endless(), rows, codes, np.arange(12) // 4, np.ones(12, bool), n_classes=2, progress=stop
+            )
+        assert time.monotonic() - start < 15
+    finally:
+        let.set()
