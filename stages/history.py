@@ -112,20 +112,29 @@ def _holds(path: Path, blob: str) -> bool:
 
 
 def _stages(lock: str) -> list[str]:
-    """Return the part of a ``dvc.lock`` that describes each evaluation, as text."""
-    return [part for part in re.split(r"\n  (?=\S)", lock) if METRICS in part and MANIFEST in part]
+    """Return the evaluations of a ``dvc.lock``, each as a lock of its own.
+
+    One that is not laid out as DVC lays it out comes back whole.
+    """
+    _, *parts = re.split(r"\n  (?=[^\s:])", lock)  # below a "? long name" stands a ":"
+    return [f"stages:\n  {part}" for part in parts if _may_hold(part)] or [lock] * _may_hold(lock)
 
 
-def _evaluations(stage: str) -> Iterator[tuple[str, str]]:
-    """Yield (hash of the manifest, hash of the metrics) of an evaluation in a ``dvc.lock``."""
+def _may_hold(text: str) -> bool:
+    return METRICS in text and MANIFEST in text
+
+
+def _evaluations(lock: str) -> Iterator[tuple[str, str]]:
+    """Yield (hash of the manifest, hash of the metrics) of each evaluation in a ``dvc.lock``."""
     import yaml
 
     try:
-        document = yaml.safe_load(stage)
+        document = yaml.safe_load(lock)
     except (yaml.YAMLError, RecursionError):
         return  # a conflict that somebody committed
-    for described in document.values() if isinstance(document, dict) else ():
-        read, wrote = _hashes(described, "deps"), _hashes(described, "outs")
+    stages = document.get("stages") if isinstance(document, dict) else None
+    for stage in stages.values() if isinstance(stages, dict) else ():
+        read, wrote = _hashes(stage, "deps"), _hashes(stage, "outs")
         for metrics in (md5 for path, md5 in wrote if Path(path).name == METRICS):
             yield from ((md5, metrics) for path, md5 in read if Path(path).name == MANIFEST)
 

@@ -61,8 +61,8 @@ def predict(
 
     found, judged = np.zeros((len(X), n_classes)), np.zeros(len(X), np.bool_)
     folds = [fold == number for number in np.unique(fold)]
-    # A fit leaves processors idle between its products: so there is one thread more than there are processors. An executor
-    # would wait for running fits, which may take minutes, after Ctrl-C, too; joblib leaves them.
+    # A fit leaves processors idle between its products: so there is one thread more than there are processors. After
+    # Ctrl-C an executor would wait for the running fits, which may take minutes; joblib leaves them.
     threads = joblib.Parallel(min(len(folds), joblib.cpu_count() + 1), prefer="threads", return_as="generator")
     each = threads(joblib.delayed(of_others)(held) for held in folds)
     for done, (held, (known, probabilities)) in enumerate(zip(folds, each, strict=True), 1):

@@ -1,6 +1,7 @@
 """`headstart compare` prints the verdict, and how often the test split was looked at, as far as Git knows."""
 
 import hashlib
+import json
 import os
 import subprocess
 
@@ -119,6 +120,26 @@ def test_without_git_those_given_and_the_present_lock_count(folders, tmp_path, m
     lock(tmp_path, "split", md5(folders[0] / "metrics.json"), "other")
     assert history.results(folders, tmp_path) == (3, False)
     monkeypatch.setenv("PATH", "")
+    assert history.results(folders, tmp_path) == (3, False)
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        lambda text: text.replace(
+            "  evaluate@0:", "  ? evaluate@0\n  :"
+        ),  # as YAML has names of more than 128 characters
+        lambda text: text.replace("\n", "\r\n"),
+        lambda text: yaml.safe_dump(yaml.safe_load(text), indent=4),
+        lambda text: json.dumps(yaml.safe_load(text)),
+    ],
+)
+def test_a_lock_may_be_laid_out_otherwise(folders, tmp_path, monkeypatch, written):
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
+    metrics = [md5(folder / "metrics.json") for folder in folders]
+    lock(tmp_path, "manifest", "0" * 32, *metrics)
+    text = (tmp_path / "dvc.lock").read_text()
+    (tmp_path / "dvc.lock").write_bytes(written(text).encode())
     assert history.results(folders, tmp_path) == (3, False)
 
 
