@@ -399,7 +399,7 @@ def test_a_stop_waits_for_no_fold_that_is_still_fitted():
     try:
         with pytest.raises(KeyboardInterrupt):
             out_of_fold.predict(
-                Endless(), rows, codes, np.arange(12) // 4, np.ones(12, bool), n_classes=2, progress=stop
+                Endless(set()), rows, codes, np.arange(12) // 4, np.ones(12, bool), n_classes=2, progress=stop
             )
         assert time.monotonic() - start < 15
     finally:
