@@ -1,6 +1,7 @@
 """What a head says of images that it was not fitted on: folds that keep near duplicates together."""
 
 from dataclasses import replace
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -8,6 +9,8 @@ from numpy.typing import NDArray
 from pipeline.errors import InputError
 from pipeline.heads.head import Head
 from pipeline.types import Progress
+
+COPIED_AT_ONCE: Final = 2**30  # bytes: each fit takes a copy of nearly all rows, and of more there is one at a time
 
 
 def predict(
@@ -63,7 +66,8 @@ def predict(
     folds = [fold == number for number in np.unique(fold)]
     # A fit leaves processors idle between its products: so there is one thread more than there are processors. After
     # Ctrl-C an executor would wait for the running fits, which may take minutes; joblib leaves them.
-    threads = joblib.Parallel(min(len(folds), joblib.cpu_count() + 1), prefer="threads", return_as="generator")
+    jobs = min(len(folds), joblib.cpu_count() + 1) if X.nbytes <= COPIED_AT_ONCE else 1
+    threads = joblib.Parallel(jobs, prefer="threads", return_as="generator")
     each = threads(joblib.delayed(of_others)(held) for held in folds)
     for done, (held, (known, probabilities)) in enumerate(zip(folds, each, strict=True), 1):
         if probabilities is not None:
