@@ -1,9 +1,13 @@
 """One factor turns scores into probabilities, also where the scores say nothing."""
 
+import itertools
+
 import numpy as np
 import pytest
+from scipy.optimize import minimize_scalar
+from scipy.special import logsumexp
 
-from pipeline.heads.calibration.temperature import fit_factor
+from pipeline.heads.calibration.temperature import CENTRE, DEVIATION, LARGEST, fit_factor, fit_temperature
 from pipeline.heads.centroid import CentroidHead
 
 pytestmark = pytest.mark.filterwarnings("error")
@@ -35,3 +39,23 @@ def test_a_centroid_head_of_features_that_are_all_alike_says_how_frequent_a_clas
     rows, y = np.ones((4, 3), np.float32), np.array([0, 0, 0, 1])
     head = CentroidHead(class_weight=None).fit(rows, y, None)
     np.testing.assert_allclose(head.predict_proba(rows), np.tile([0.75, 0.25], (4, 1)), atol=1e-6)
+
+
+@pytest.mark.parametrize("images", [1, 3, 200])
+@pytest.mark.parametrize("unit", [0.01, 1.0, 50.0])
+@pytest.mark.parametrize("right", [-1.0, 0.5, 4.0])
+def test_the_temperature_is_the_most_likely_one(images: int, unit: float, right: float) -> None:
+    draw = np.random.default_rng(images)
+    logits, y = draw.normal(size=(images, 4)), draw.integers(0, 4, images)
+    logits[np.arange(images), y] += right
+    logits *= unit
+
+    def loss(logarithm: float) -> float:
+        cooled = logits / np.exp(logarithm)
+        prior = (logarithm - CENTRE) ** 2 / (2 * DEVIATION**2)
+        return float(np.sum(logsumexp(cooled, axis=1) - cooled[np.arange(images), y]) + prior)
+
+    ends = np.linspace(-np.log(LARGEST), np.log(LARGEST), 40)
+    least = [minimize_scalar(loss, bounds=pair, method="bounded") for pair in itertools.pairwise(ends)]
+    best = min(least, key=lambda one: one.fun)
+    assert np.log(fit_temperature(logits, y)) == pytest.approx(best.x, abs=1e-4)
