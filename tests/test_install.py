@@ -12,7 +12,10 @@ from tests import ROOT
 
 RUN, ALL = ROOT / "requirements-run.lock", ROOT / "requirements.lock"
 LOCK = "a==1 \\\n    --hash=sha256:00\nuv==1.2 \\\n    --hash=sha256:11 \\\n    --hash=sha256:22\n    # via headstart\n"
-FAKE = """#!{python}
+# A path with a space in it cannot stand behind "#!": the shell reads the second line, and Python takes it for a string.
+FAKE = """#!/bin/sh
+'''exec' '{python}' "$0" "$@"
+' '''
 import os, sys
 with open({log!r}, "a") as file:
     print({name!r}, os.environ.get("UV_DEFAULT_INDEX"), *sys.argv[1:], file=file)
